@@ -1,0 +1,46 @@
+"""What every data set gives: a list of records, the names of its classes, and one picture at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from PIL import Image
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of a data set.
+
+    Attributes:
+        id: Stable and unique within the data set (for files: the path below the root, with ``/``).
+        label: Class index in ``0 .. C - 1``.
+        split: Which side of the data set's own split it is on.
+        path: Its file, or None where the picture is rendered.
+        parts: Part points by name, (x, y) in pixels of the original picture; only the visible ones.
+    """
+
+    id: str
+    label: int
+    split: Split
+    path: Path | None = None
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class ImageDataset(Protocol):
+    """What ``main.py`` and the model need of a data set."""
+
+    name: str
+    classes: tuple[str, ...]
+    records: Sequence[Record]
+
+    def image(self, index: int) -> Image.Image:
+        """Return picture ``index`` as RGB, upright (EXIF orientation applied)."""
+        ...
+
+
+def split_indices(dataset: ImageDataset, split: Split) -> list[int]:
+    """Return the positions in ``dataset.records`` that belong to ``split``, in order."""
+    return [index for index, record in enumerate(dataset.records) if record.split == split]

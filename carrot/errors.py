@@ -1,0 +1,56 @@
+"""The errors a caller may want to catch.
+
+::
+
+    CarrotError
+    ├── BackboneError            the model can't give one token per image patch in a known place
+    │   ├── CheckpointError      the weights don't belong to this architecture, or can't be read
+    │   └── HubUnreachableError  pretrained weights were asked for and the hub can't be reached
+    ├── DataError                a data set's folder, files or labels are not what its format says
+    │   └── UnreadableImageError one picture can't be decoded
+    ├── IllConditionedError      a linear system is singular in float64 (also a ``ValueError``)
+    ├── NotFittedError           the head was used before ``fit`` (also a ``ValueError``)
+    └── StoreError               stored embeddings are damaged, or belong to other settings
+
+A wrong value of an argument is a plain ``ValueError``, a wrong kind a plain ``TypeError``.
+"""
+
+
+class CarrotError(Exception):
+    """Base of every error that CARROT defines."""
+
+
+class BackboneError(CarrotError):
+    """The model, or the input, can't give one token per image patch in a known place."""
+
+
+class CheckpointError(BackboneError):
+    """The checkpoint can't be read, or belongs to another architecture."""
+
+
+class HubUnreachableError(BackboneError):
+    """Pretrained weights were asked for, and the model hub can't be reached."""
+
+
+class DataError(CarrotError):
+    """A data set's folder, files or labels are not what its format says."""
+
+
+class UnreadableImageError(DataError):
+    """One picture can't be decoded; ``path`` says which."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class IllConditionedError(CarrotError, ValueError):
+    """A linear system is singular in float64; the message carries its condition number."""
+
+
+class NotFittedError(CarrotError, ValueError):
+    """The head was used before ``fit``."""
+
+
+class StoreError(CarrotError):
+    """Stored embeddings are damaged, or were made with other settings."""

@@ -1,0 +1,136 @@
+"""The complete region graph: Gaussian kernels on place and feature, and the normalised Laplacian.
+
+::
+
+    (1)  W_ij = exp(-|p_i - p_j|^2 / (2 sigma_s^2)) * exp(-|h_i - h_j|^2 / (2 (sigma_f m)^2)),   W_ii = 1
+    (2)  d    = W 1
+    (3)  S    = D^{-1/2} W D^{-1/2},   D = diag(d)
+    (4)  L    = I - S
+
+m is the picture's own median pairwise feature distance, so that ``sigma_feature`` means the same for every backbone.
+W is a Schur product of two Gaussian kernels: positive semidefinite. S is similar to the stochastic matrix D^{-1} W, so
+S and L both have their spectrum in [0, 1]. The diagonal of W stays: d >= 1, and nothing ever divides by zero.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot.regions import RegionSet
+from carrot.utils import require_finite, require_positive
+
+
+@dataclass(frozen=True)
+class RegionGraph:
+    """A weighted complete graph on the regions of one picture or of a batch. Unpacks as ``W, L = graph``.
+
+    Attributes:
+        W: Adjacency, symmetric, in [0, 1], ones on the diagonal.
+        degree: Row sums of W, >= 1.
+    """
+
+    W: Float[Tensor, "*b N N"]
+    degree: Float[Tensor, "*b N"]
+
+    @cached_property
+    def S(self) -> Float[Tensor, "*b N N"]:
+        """Normalised adjacency ``D^{-1/2} W D^{-1/2}``, spectrum in [0, 1], largest eigenvalue 1."""
+        root = self.degree.rsqrt()
+        return root[..., :, None] * self.W * root[..., None, :]
+
+    @cached_property
+    def L(self) -> Float[Tensor, "*b N N"]:
+        """Normalised Laplacian ``I - S``, spectrum in [0, 1]."""
+        return torch.eye(self.W.shape[-1], dtype=self.W.dtype, device=self.W.device) - self.S
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self.W
+        yield self.L
+
+
+def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
+    """Return ``|x_i - x_j|^2 = |x_i|^2 + |x_j|^2 - 2 <x_i, x_j>`` by one product, clamped at 0, exactly 0 on the diagonal.
+
+    Exactness: exact up to rounding of ``eps * max_i |x_i - mean|^2``, since X is centred first.
+    """
+    X = X - X.mean(dim=-2, keepdim=True)  # distances don't change, rounding shrinks
+    norms = X.square().sum(dim=-1)
+    D2 = torch.matmul(X, X.mT).mul_(-2.0).add_(norms[..., :, None]).add_(norms[..., None, :]).clamp_(min=0.0)
+    D2.diagonal(dim1=-2, dim2=-1).zero_()
+    return D2
+
+
+def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
+    """Return the lower median of the N (N - 1) / 2 off-diagonal entries of a symmetric D2 >= 0 with a zero diagonal.
+
+    Of an even number of pairs it is the smaller of the two in the middle (as ``torch.median``), so that it commutes with
+    the square root. 0 for N = 1. Sorted, the full matrix holds N zeros and then every pair twice: one selection does it.
+    """
+    N = D2.shape[-1]
+    if N == 1:
+        return D2[..., 0, 0]
+    rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)  # 0-based, in the sorted N x N entries
+    flat = D2.flatten(-2)
+    if flat.device.type == "cpu":
+        return torch.from_numpy(np.array(np.partition(flat.numpy(), rank, axis=-1)[..., rank]))
+    return flat.kthvalue(rank + 1, dim=-1).values
+
+
+@dataclass(frozen=True)
+class RegionGraphBuilder:
+    """Builds the region graph: equations (1) to (4) above.
+
+    Nothing here is learnt or depends on any other picture: that is what makes leave-one-out over training pictures exact.
+
+    Attributes:
+        sigma_spatial: Bandwidth of the kernel on places, in units of P (half of the picture's longer side).
+        sigma_feature: Bandwidth of the kernel on features, in units of m.
+        feature_scale: "median": m is the picture's own (lower) median pairwise feature distance, and the feature kernel is 1 where all
+            features are equal. A positive number: m is that number (1.0 gives the formula with sigma in feature units).
+
+    Raises:
+        ValueError: A bandwidth or scale is not a finite number > 0.
+
+    Exactness: exact up to rounding; ``tests/unit/test_graph.py::test_graph_equals_the_double_loop``.
+    """
+
+    sigma_spatial: float = 0.5
+    sigma_feature: float = 1.0
+    feature_scale: str | float = "median"
+
+    def __post_init__(self) -> None:
+        require_positive("sigma_spatial", self.sigma_spatial)
+        require_positive("sigma_feature", self.sigma_feature)
+        if isinstance(self.feature_scale, str):
+            if self.feature_scale != "median":
+                raise ValueError(f"`feature_scale` must be 'median' or a number > 0; got {self.feature_scale!r}.")
+        else:
+            require_positive("feature_scale", self.feature_scale)
+
+    def build(self, regions: RegionSet) -> RegionGraph:
+        """Return the graph of ``regions``; a batch gives a batch of graphs. Costs one (N, D) by (D, N) product.
+
+        Raises:
+            ValueError: The features are so large that their squares overflow.
+        """
+        W = self._feature_exponent(regions.features)
+        P = regions.isotropic_positions.to(W.dtype)
+        W.sub_(squared_distances(P).div_(2.0 * self.sigma_spatial**2)).exp_()
+        degree = W.sum(dim=-1)
+        require_finite("degree", degree)  # finite features can still overflow when squared
+        return RegionGraph(W=W, degree=degree)
+
+    def _feature_exponent(self, H: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
+        D2 = squared_distances(H)
+        if not isinstance(self.feature_scale, str):
+            return D2.mul_(-0.5 / (self.sigma_feature * self.feature_scale) ** 2)
+        m2 = median_pairwise(D2)
+        # Below this the differences are rounding of H itself: the regions are identical, and the kernel is 1.
+        rounding = (8.0 * torch.finfo(H.dtype).eps) ** 2 * H.square().sum(dim=-1).amax(dim=-1)
+        factor = torch.where(m2 > rounding, -0.5 / (self.sigma_feature**2 * m2), torch.zeros_like(m2))
+        return D2.mul_(factor[..., None, None])

@@ -1,0 +1,113 @@
+"""What a region is: a feature vector and a place. Nothing after this module asks where they came from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot.utils import require_finite, require_float
+
+
+class Patches(Protocol):
+    """What a backbone hands over: see ``carrot.backbone.PatchOutput``."""
+
+    @property
+    def H(self) -> Tensor: ...  # noqa: D102
+    @property
+    def P(self) -> Tensor: ...  # noqa: D102
+    @property
+    def grid_hw(self) -> tuple[int, int]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class RegionSet:
+    """The regions of a picture, or of a batch of pictures that share their places.
+
+    Attributes:
+        features: ``H``, one feature vector a region; float32 or float64, finite.
+        positions: ``P``, region centres (x, y) in [-1, 1] on both axes of the model's input.
+        grid_hw: (gh, gw) where the regions are a row-major grid of square patches, else None.
+
+    Raises:
+        TypeError: Features are neither float32 nor float64.
+        ValueError: Shapes disagree, there is no region, or an entry is NaN or infinite.
+    """
+
+    features: Float[Tensor, "*b N D"]
+    positions: Float[Tensor, "N 2"]
+    grid_hw: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        H, P = self.features, self.positions
+        if H.ndim < 2 or H.shape[-2] < 1 or H.shape[-1] < 1:
+            raise ValueError(f"`features` must be (..., N, D) with N, D >= 1; got {tuple(H.shape)}.")
+        if P.shape != (H.shape[-2], 2):
+            raise ValueError(
+                f"`positions` must be ({H.shape[-2]}, 2) to match features with N = {H.shape[-2]} regions; "
+                f"got {tuple(P.shape)}. Take both from the same backbone output."
+            )
+        if self.grid_hw is not None and self.grid_hw[0] * self.grid_hw[1] != H.shape[-2]:
+            raise ValueError(f"`grid_hw` must hold N = {H.shape[-2]} regions; got {self.grid_hw}.")
+        require_float("features", H)
+        require_finite("features", H)
+        require_finite("positions", P)
+
+    @classmethod
+    def from_patches(cls, patches: Patches) -> "RegionSet":
+        """Make each patch token a region."""
+        return cls(patches.H, patches.P, patches.grid_hw)
+
+    @property
+    def num_regions(self) -> int:
+        """N."""
+        return self.features.shape[-2]
+
+    @property
+    def isotropic_positions(self) -> Float[Tensor, "N 2"]:
+        """P in units that are the same on both axes: half of the picture's longer side.
+
+        P runs over [-1, 1] on both axes, which stretches space on a grid that is not square. Where the grid is known
+        (its patches are square) each axis is scaled by its share of the longer one; elsewhere P is returned as it is.
+        """
+        if self.grid_hw is None:
+            return self.positions
+        gh, gw = self.grid_hw
+        share = torch.tensor([gw, gh], dtype=self.positions.dtype, device=self.positions.device) / max(gh, gw)
+        return self.positions * share
+
+    def coarsen(self, factor: int) -> "RegionSet":
+        """Average ``factor`` x ``factor`` blocks of patches into one region each.
+
+        The mean of all regions stays what it was, so mean pooling (t = 0) doesn't change.
+
+        Raises:
+            ValueError: The grid is unknown, or ``factor`` doesn't divide both of its sides.
+        """
+        if self.grid_hw is None:
+            raise ValueError("`coarsen` needs regions on a grid; this RegionSet has grid_hw=None.")
+        gh, gw = self.grid_hw
+        if factor < 1 or gh % factor or gw % factor:
+            fits = [f for f in range(1, min(gh, gw) + 1) if gh % f == 0 and gw % f == 0]
+            raise ValueError(f"`factor` must divide the grid {gh} x {gw}; got {factor}. Choose one of {fits}.")
+
+        def block_mean(x: Tensor) -> Tensor:  # (..., gh * gw, K) -> (..., gh * gw / factor^2, K)
+            x = x.unflatten(-2, (gh // factor, factor, gw // factor, factor))
+            return x.mean(dim=(-4, -2)).flatten(-3, -2)
+
+        return RegionSet(block_mean(self.features), block_mean(self.positions), (gh // factor, gw // factor))
+
+
+def grid_positions(gh: int, gw: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 2"]:
+    """Return the centres (x, y) in [-1, 1] of a row-major ``gh`` x ``gw`` grid.
+
+    Raises:
+        ValueError: A side is smaller than 1.
+    """
+    if gh < 1 or gw < 1:
+        raise ValueError(f"`gh` and `gw` must be >= 1; got {gh} x {gw}.")
+    y = (torch.arange(gh, dtype=torch.float64) + 0.5) * (2.0 / gh) - 1.0
+    x = (torch.arange(gw, dtype=torch.float64) + 0.5) * (2.0 / gw) - 1.0
+    yy, xx = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([xx.flatten(), yy.flatten()], dim=-1).to(dtype)

@@ -1,0 +1,249 @@
+r"""What the logit would be if regions were not there: one primitive, every coalition of regions a column.
+
+``remove_regions`` deletes nodes, recomputes degrees, Laplacian and diffusion, and takes the mean over what is left: the value
+v(S) of keeping the regions S. Single removals, deletion and insertion curves, Shapley values and interactions are choices of columns.
+
+::
+
+    v(S)        = b + sum_{i in S} pi_i(S) <h_i, W*>                v(empty) = b                                     (1)
+    drop_i      = v(all) - v(all \ i)                                                                               (2)
+    phi_i       = mean over orders of v(before i, and i) - v(before i)                Shapley: sums to v(all) - v(empty)   (3)
+    I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                    (4)
+
+Removal is at the level of tokens: the backbone does not run again, and the other tokens still have seen the removed ones.
+
+Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek et al.,
+IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
+"""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from carrot.graph import RegionGraph
+from carrot.operator import DiffusionOperator
+from carrot.readout import GraphReadout
+from carrot.utils import widen
+
+EXACT_SHAPLEY_MAX_REGIONS = 16  # 65,536 coalitions
+SUBSET_BLOCK = 4096  # coalitions of one block
+
+
+class LinearHead(Protocol):
+    """What removal needs of a head: its weights."""
+
+    @property
+    def W_star(self) -> Tensor: ...  # noqa: D102
+    @property
+    def bias(self) -> Tensor: ...  # noqa: D102
+
+
+def remove_regions(
+    H: Float[Tensor, "*b N D"],
+    graph: RegionGraph,
+    operator: DiffusionOperator,
+    readout: GraphReadout,
+    head: LinearHead,
+    keep: Bool[Tensor, "*#b N R"],
+) -> Float[Tensor, "*b R C"]:
+    """Return the logits of R versions of the picture, version r with only the regions ``keep[:, r]``: equation (1).
+
+    Args:
+        H: Tokens.
+        graph: Their graph.
+        operator: Diffusion; its t.
+        readout: Readout, restricted to what is left.
+        head: Anything with ``W_star`` (D, C) and ``bias`` (C,).
+        keep: True for the regions that stay; each column is one version. An empty column gives the bias.
+
+    Exactness: exact within the operator's ``tol``; ``tests/claims/test_removal_of_regions.py``.
+
+    Raises:
+        ValueError: ``keep`` doesn't match the graph.
+        TypeError: ``keep`` is not boolean.
+    """
+    scores, bias = _region_scores(H, head)
+    return torch.cat(
+        [_values(scores, graph, operator, readout, block) + bias for block in keep.split(SUBSET_BLOCK, dim=-1)], dim=-2
+    )
+
+
+def remove_each_region(
+    H: Float[Tensor, "*b N D"], graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout, head: LinearHead
+) -> Float[Tensor, "*b N C"]:
+    """Return the drop of every logit when region i alone is removed: equation (2). Positive: the region supports the class."""
+    N = H.shape[-2]
+    keep = ~torch.eye(N + 1, dtype=torch.bool, device=H.device)[:N]  # column i lacks i; the last is whole
+    logits = remove_regions(H, graph, operator, readout, head, keep)
+    return logits[..., N:, :] - logits[..., :N, :]
+
+
+def deletion_curve(
+    H: Float[Tensor, "N D"],
+    graph: RegionGraph,
+    operator: DiffusionOperator,
+    readout: GraphReadout,
+    head: LinearHead,
+    order: Int[Tensor, " N"],
+) -> Float[Tensor, "N+1 C"]:
+    """Return the logits after deleting the first 0, 1, .., N regions of ``order``; the last row is the bias.
+
+    Raises:
+        ValueError: ``order`` is not a permutation of the regions.
+    """
+    keep = _rank(order, H.shape[-2]).unsqueeze(-1) >= torch.arange(H.shape[-2] + 1, device=H.device)
+    return remove_regions(H, graph, operator, readout, head, keep)
+
+
+def insertion_curve(
+    H: Float[Tensor, "N D"],
+    graph: RegionGraph,
+    operator: DiffusionOperator,
+    readout: GraphReadout,
+    head: LinearHead,
+    order: Int[Tensor, " N"],
+) -> Float[Tensor, "N+1 C"]:
+    """Return the logits with only the first 0, 1, .., N regions of ``order`` present; the first row is the bias.
+
+    Raises:
+        ValueError: ``order`` is not a permutation of the regions.
+    """
+    keep = _rank(order, H.shape[-2]).unsqueeze(-1) < torch.arange(H.shape[-2] + 1, device=H.device)
+    return remove_regions(H, graph, operator, readout, head, keep)
+
+
+def region_shapley(
+    H: Float[Tensor, "N D"],
+    graph: RegionGraph,
+    operator: DiffusionOperator,
+    readout: GraphReadout,
+    head: LinearHead,
+    n_samples: int | None = None,
+    seed: int = 0,
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
+    """Return each region's Shapley value for each logit, and its standard error: equation (3).
+
+    Args:
+        H: Tokens.
+        graph: Their graph.
+        operator: Diffusion.
+        readout: Readout.
+        head: Head.
+        n_samples: Number of sampled orders, at least 4. Each is also walked backwards (an odd number is rounded up), and the
+            error is that of the mean over such pairs. None: all 2^N coalitions, for N <= 16; then the error is 0.
+        seed: Of the sampled orders.
+
+    Returns:
+        Values, which sum to ``v(all) - v(empty)`` exactly whatever ``n_samples``, and standard errors.
+
+    Exactness: exact for ``n_samples=None``; else unbiased, with the standard error returned;
+    ``tests/claims/test_shapley.py``.
+
+    Raises:
+        ValueError: ``n_samples`` is below 4, or None with more than 16 regions.
+    """
+    N = H.shape[-2]
+    scores, _ = _region_scores(H, head)
+    if n_samples is None:
+        if N > EXACT_SHAPLEY_MAX_REGIONS:
+            raise ValueError(
+                f"`n_samples=None` enumerates 2^N coalitions and needs N <= {EXACT_SHAPLEY_MAX_REGIONS}; got N = {N}. "
+                "Give a number of samples, or `coarsen` the regions first."
+            )
+        values = _exact_shapley(scores, graph, operator, readout)
+        return values, torch.zeros_like(values)
+    if n_samples < 4:
+        raise ValueError(f"`n_samples` must be at least 4, for a standard error; got {n_samples}.")
+    generator = torch.Generator().manual_seed(seed)
+    pairs = (n_samples + 1) // 2
+    mean, squares = torch.zeros_like(scores), torch.zeros_like(scores)
+    for count in range(1, pairs + 1):
+        order = torch.randperm(N, generator=generator).to(H.device)
+        gain = torch.zeros_like(scores)
+        for walk in (order, order.flip(0)):
+            keep = _rank(walk, N).unsqueeze(-1) < torch.arange(N + 1, device=H.device)
+            gain[walk] += 0.5 * _values(scores, graph, operator, readout, keep).diff(dim=0)
+        step = gain - mean  # Welford
+        mean += step / count
+        squares += step * (gain - mean)
+    return mean, (squares / (pairs * (pairs - 1))).sqrt()
+
+
+def region_interactions(
+    H: Float[Tensor, "N D"],
+    graph: RegionGraph,
+    operator: DiffusionOperator,
+    readout: GraphReadout,
+    head: LinearHead,
+    target: int,
+) -> Float[Tensor, "N N"]:
+    """Return the interaction of every pair of regions for logit ``target``: equation (4), ``drop_i + drop_j - drop_ij``.
+
+    Symmetric. 0: the two act independently. Negative: either stands in for the other. Positive: each needs the other. The diagonal
+    is 0. Costs N (N - 1) / 2 removals.
+
+    Raises:
+        ValueError: There are fewer than two regions, or ``target`` is out of range.
+    """
+    N, C = H.shape[-2], head.bias.shape[-1]
+    if N < 2:
+        raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
+    if not 0 <= target < C:
+        raise ValueError(f"`target` must be a class 0 .. {C - 1}; got {target}.")
+    scores, _ = _region_scores(H, head)
+    scores = scores[:, target : target + 1]
+    i, j = torch.triu_indices(N, N, offset=1, device=H.device)
+    keep = torch.ones(N, i.numel() + N + 1, dtype=torch.bool, device=H.device)
+    column = torch.arange(keep.shape[1], device=H.device)
+    keep[i, column[: i.numel()]] = False
+    keep[j, column[: i.numel()]] = False
+    keep[torch.arange(N, device=H.device), column[i.numel() : -1]] = False
+    v = torch.cat([_values(scores, graph, operator, readout, b) for b in keep.split(SUBSET_BLOCK, dim=-1)]).squeeze(-1)
+    without_both, without_one, whole = v[: i.numel()], v[i.numel() : -1], v[-1]
+    result = torch.zeros(N, N, dtype=v.dtype, device=v.device)
+    result[i, j] = whole - without_one[i] - without_one[j] + without_both
+    return result + result.mT
+
+
+def _region_scores(H: Tensor, head: LinearHead) -> tuple[Tensor, Tensor]:  # <h_i, W*>: (..., N, C), and the bias
+    H, W_star, bias = widen(H, head.W_star, head.bias)
+    return H @ W_star, bias
+
+
+def _values(
+    scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout, keep: Tensor
+) -> Tensor:
+    """Return v(S) - b of each column: (..., R, C)."""
+    r = readout.weights(keep.shape[-2], dtype=graph.W.dtype).to(graph.W.device)
+    pi = operator.pull_back_subsets(graph, keep, r)  # (..., N, R)
+    return pi.mT.to(scores.dtype) @ scores
+
+
+def _exact_shapley(scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout) -> Tensor:
+    """Return phi_i = sum over S without i of |S|! (N - |S| - 1)! / N! (v(S + i) - v(S)), over all 2^N coalitions."""
+    N = scores.shape[0]
+    code = torch.arange(2**N, device=scores.device)
+    bits = (
+        code >> torch.arange(N, device=scores.device).unsqueeze(-1)
+    ) & 1  # (N, 2^N): column S holds the members of S
+    v = torch.cat([_values(scores, graph, operator, readout, b) for b in bits.bool().split(SUBSET_BLOCK, dim=-1)])
+    log_factorial = torch.lgamma(torch.arange(N + 1, dtype=torch.float64, device=scores.device) + 1.0)
+    size = torch.arange(N, device=scores.device)
+    weight = torch.exp(log_factorial[size] + log_factorial[N - 1 - size] - log_factorial[N])  # by |S|
+    values = []
+    for i in range(N):
+        without = code[bits[i] == 0]
+        gain = v[without + 2**i] - v[without]
+        values.append(weight[bits[:, without].sum(dim=0)] @ gain)
+    return torch.stack(values)
+
+
+def _rank(order: Tensor, N: int) -> Tensor:
+    """Return each region's place in ``order``; refuse what is not a permutation."""
+    if not torch.equal(order.sort().values, torch.arange(N, device=order.device)):
+        raise ValueError(
+            f"`order` must be a permutation of the regions 0 .. {N - 1}; got {tuple(order.shape)} entries {order.tolist()[:10]}."
+        )
+    return torch.argsort(order)

@@ -1,0 +1,249 @@
+"""The linear algebra under the head: one ridge system, solved in its primal (D x D) or its dual (n x n) form.
+
+Both classes answer the same questions, equations (1) to (5) of ``carrot.head``; letters are the same. Write A = sqrt(w) (G - gm),
+B = sqrt(w) (Y - ym). Then
+
+::
+
+    primal   K = A^T A + lam I = C C^T,       W* = K^{-1} A^T B,     k(a, z) = <C^{-1} a~, C^{-1} z~> + [intercept] / sum(w)
+    dual     M = A A^T + lam I + c v v^T,     beta = M^{-1} B,       W* = A^T beta,   alpha = sqrt(w) beta
+
+With intercept v = sqrt(w) / |sqrt(w)| spans what centring removed: A^T v = 0 and B^T v = 0, so c changes no answer. It is
+there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))`` cancels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot.errors import IllConditionedError
+from carrot.rows import Rows
+from carrot.statistics import RidgeStatistics
+
+LOO_DECADES = (-7.0, 2.0)  # default path: half decades around the mean eigenvalue of A^T A
+LOO_POINTS = 19
+
+
+@dataclass(frozen=True)
+class LooPath:
+    """Exact leave-one-out error along a path of lam.
+
+    Attributes:
+        lams: Penalties, ascending.
+        mse: Weighted mean over pictures, and mean over classes, of the squared leave-one-out error at each lam.
+    """
+
+    lams: Float[Tensor, " k"]
+    mse: Float[Tensor, " k"]
+
+    @property
+    def best(self) -> int:
+        """Index of the smallest error; of equal ones (to 12 digits) that with the largest lam."""
+        return int(torch.nonzero(self.mse <= self.mse.min() * (1.0 + 1e-12)).max())
+
+
+class RidgeSystem(Protocol):
+    """What the head asks of a solved system."""
+
+    W_star: Tensor
+    bias: Tensor
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z), equation (4) of ``carrot.head``."""
+        ...
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g), equation (5), for these training rows."""
+        ...
+
+    @property
+    def alpha(self) -> Tensor:
+        """Dual weights, equation (3)."""
+        ...
+
+    @property
+    def slack(self) -> Tensor:
+        """1 - leverage."""
+        ...
+
+
+def solve(rows: Rows, lam: float, fit_intercept: bool, statistics: RidgeStatistics | None = None) -> RidgeSystem:
+    """Solve in the form that is cheaper: primal if n >= D (from ``statistics`` of the rows where they are at hand), else dual.
+
+    Raises:
+        IllConditionedError: The system is singular in float64.
+    """
+    n, D = rows.G.shape
+    if n < D:
+        return DualSystem(rows, lam, fit_intercept)
+    return PrimalSystem(statistics or RidgeStatistics.from_rows(*rows), lam, fit_intercept, rows)
+
+
+class PrimalSystem:
+    """K W* = A^T B by Cholesky of K (D x D). ``rows=None``: from statistics alone, without the per-picture answers."""
+
+    def __init__(self, statistics: RidgeStatistics, lam: float, fit_intercept: bool, rows: Rows | None = None) -> None:
+        S, Q = statistics.moments(centred=fit_intercept)
+        self._factor = _cholesky(S + lam * torch.eye(S.shape[0], dtype=S.dtype, device=S.device), lam)
+        self.statistics, self._lam, self._rows = statistics, lam, rows
+        self._shift = 1.0 / statistics.weight if fit_intercept else 0.0
+        self._g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
+        self.W_star = torch.cholesky_solve(Q, self._factor)
+        self.bias = statistics.y_mean - self._g_mean @ self.W_star if fit_intercept else torch.zeros_like(Q[0])
+
+    def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (..., D): C^{-1} (g - gm)
+        return torch.linalg.solve_triangular(
+            self._factor, (g - self._g_mean).reshape(-1, g.shape[-1]).mT, upper=False
+        ).mT.reshape(g.shape)
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z)."""
+        return self._whiten(a) @ self._whiten(z).mT + self._shift
+
+    @cached_property
+    def _whitened_rows(self) -> Tensor:  # (n, D)
+        return self._whiten(self._need_rows().G)
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g)."""
+        return (self._whiten(g) @ self._whitened_rows[rows].mT + self._shift) * self._need_rows().w[rows]
+
+    @cached_property
+    def alpha(self) -> Tensor:
+        """Dual weights w R / lam."""
+        G, Y, w = self._need_rows()
+        return (Y - G @ self.W_star - self.bias) * (w / self._lam).unsqueeze(-1)
+
+    @cached_property
+    def slack(self) -> Tensor:
+        """1 - leverage."""
+        return 1.0 - self._need_rows().w * (self._whitened_rows.square().sum(dim=-1) + self._shift)
+
+    def _need_rows(self) -> Rows:
+        if self._rows is None:  # the head asks first, with a message for the user
+            raise RuntimeError("this system was made from statistics alone")
+        return self._rows
+
+
+class DualSystem:
+    """M beta = B by Cholesky of M (n x n), for n < D: never forms a D x D matrix."""
+
+    def __init__(self, rows: Rows, lam: float, fit_intercept: bool) -> None:
+        self._rows, self._lam = rows, lam
+        A, B, self._g_mean, y_mean, v = _centre(rows, fit_intercept)
+        self._A, self._root = A, rows.w.sqrt()
+        M = A @ A.mT
+        c = float(M.diagonal().mean()) + lam
+        self._v_share = v.square() / (lam + c)
+        self._factor = _cholesky(
+            M + lam * torch.eye(M.shape[0], dtype=M.dtype, device=M.device) + c * torch.outer(v, v), lam
+        )
+        self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
+        beta = torch.cholesky_solve(B, self._factor)
+        self.alpha = self._root.unsqueeze(-1) * beta
+        self.W_star = A.mT @ beta
+        self.bias = y_mean - self._g_mean @ self.W_star
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z) by the Woodbury formula: K^{-1} = (I - A^T M^{-1} A) / lam."""
+        a, z = a - self._g_mean, z - self._g_mean
+        through = torch.cholesky_solve(self._A @ z.mT, self._factor)  # (n, k)
+        return (a @ z.mT - (a @ self._A.mT) @ through) / self._lam + self._shift
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g)."""
+        products = (g - self._g_mean) @ self._A.mT  # (..., n)
+        solved = torch.cholesky_solve(products.reshape(-1, products.shape[-1]).mT, self._factor).mT.reshape(
+            products.shape
+        )
+        return (solved * self._root + self._shift * self._rows.w)[..., rows]
+
+    @cached_property
+    def slack(self) -> Tensor:
+        """1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))."""
+        return self._lam * (torch.cholesky_inverse(self._factor).diagonal() - self._v_share)
+
+
+def loo_path(rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = None) -> LooPath:
+    """Return the exact leave-one-out error for every lam from one eigendecomposition.
+
+    ::
+
+        tall   A^T A = V diag(s) V^T, Z = A V            sqrt(w) R = B - Z (s + lam)^{-1} Z^T B
+                                                         1 - leverage = 1 - h0 - Z^2 (s + lam)^{-1}
+        wide   A A^T + c v v^T = U diag(s) U^T           sqrt(w) R = lam U (s + lam)^{-1} U^T B
+                                                         1 - leverage = lam (U^2 (s + lam)^{-1} - v^2 / (c + lam))
+
+    with h0 = w / sum(w) with intercept, else 0.
+
+    Args:
+        rows: Training rows, at least two.
+        fit_intercept: Whether the head has an intercept.
+        lams: Penalties; default 19 half decades, 1e-7 to 1e2 times the mean eigenvalue of the smaller Gram matrix.
+
+    Raises:
+        ValueError: There is one row only: nothing is left to predict it from.
+    """
+    n, D = rows.G.shape
+    if n < 2:
+        raise ValueError("lam='loo' needs at least two training pictures; got one. Give a number for `lam`.")
+    A, B, _, _, v = _centre(rows, fit_intercept)
+    scale = float(A.square().sum()) / min(n, D) or 1.0
+    grid = (
+        torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=A.dtype) * scale
+        if lams is None
+        else torch.tensor(lams, dtype=A.dtype)
+    )
+    h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
+    if n < D:
+        M = A @ A.mT
+        c = float(M.diagonal().mean()) + float(grid[0])
+        s, U = torch.linalg.eigh(M + c * torch.outer(v, v))
+        squares, target = U.square(), U.mT @ B
+    else:
+        s, V = torch.linalg.eigh(A.mT @ A)
+        U = A @ V
+        squares, target = U.square(), U.mT @ B
+    s = s.clamp(min=0.0)  # positive semidefinite: anything below is rounding
+    errors = []
+    for lam in grid.tolist():
+        shrink = 1.0 / (s + lam)
+        fitted = U @ (shrink.unsqueeze(-1) * target)
+        if n < D:
+            residual, slack = lam * fitted, lam * (squares @ shrink - h0 / (c + lam))
+        else:
+            residual, slack = B - fitted, 1.0 - h0 - squares @ shrink
+        error = (residual / slack.unsqueeze(-1)).square().sum() / (rows.w.sum() * B.shape[1])
+        errors.append(float(error) if bool((slack > 0).all()) else float("inf"))
+    return LooPath(grid, torch.tensor(errors, dtype=A.dtype))
+
+
+def _centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return A, B, gm, ym and v; means and v are 0 without an intercept."""
+    G, Y, w = rows
+    if fit_intercept:
+        g_mean, y_mean, v = w @ G / w.sum(), w @ Y / w.sum(), (w / w.sum()).sqrt()
+    else:
+        g_mean, y_mean, v = torch.zeros_like(G[0]), torch.zeros_like(Y[0]), torch.zeros_like(w)
+    root = w.sqrt().unsqueeze(-1)
+    return root * (G - g_mean), root * (Y - y_mean), g_mean, y_mean, v
+
+
+def _cholesky(K: Tensor, lam: float) -> Tensor:
+    """Return the lower Cholesky factor, or raise with the condition number."""
+    factor, info = torch.linalg.cholesky_ex(K)
+    diagonal = factor.diagonal()
+    # max/min of the factor's squared diagonal bounds the condition number from below
+    if int(info) == 0 and float(diagonal.min() / diagonal.max()) ** 2 > torch.finfo(K.dtype).eps:
+        return factor
+    eigenvalues = torch.linalg.eigvalsh(K)
+    condition = float(eigenvalues[-1] / eigenvalues[0].abs().clamp(min=torch.finfo(K.dtype).tiny))
+    raise IllConditionedError(
+        f"The ridge system is singular in float64 at lam = {lam:.3g}: its condition number is {condition:.1e}. "
+        "Raise `lam`, or use lam='loo'."
+    )

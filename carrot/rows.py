@@ -1,0 +1,87 @@
+"""Training rows as the head takes them: checked once, float64, labels one-hot."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot.utils import require_finite
+
+
+class Rows(NamedTuple):
+    """Training rows, float64: embeddings, targets, sample weights."""
+
+    G: Float[Tensor, "n D"]
+    Y: Float[Tensor, "n C"]
+    w: Float[Tensor, " n"]
+
+
+def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
+    """Check what came in at ``fit`` or ``add``; return it in float64, labels one-hot.
+
+    Raises:
+        TypeError: G is not floating point.
+        ValueError: See ``RidgeHead.fit``.
+    """
+    if G.ndim != 2 or 0 in G.shape:
+        raise ValueError(f"`G` must be (n, D), a row for each training picture; got {tuple(G.shape)}.")
+    if not G.is_floating_point():
+        raise TypeError(f"`G` must be floating point; got {G.dtype}.")
+    n = G.shape[0]
+    if Y.ndim not in (1, 2) or Y.shape[0] != n:
+        raise ValueError(
+            f"`Y` must be ({n},) labels or ({n}, C) targets to match G with n = {n} rows; got {tuple(Y.shape)}."
+        )
+    if Y.ndim == 1:
+        Y = one_hot(Y)
+    w = torch.ones(n) if sample_weight is None else sample_weight
+    if w.shape != (n,) or not bool((w > 0).all()):
+        raise ValueError(
+            f"`sample_weight` must be ({n},) numbers > 0; leave a picture out instead of giving it weight 0."
+        )
+    for name, x in (("G", G), ("Y", Y), ("sample_weight", w)):
+        require_finite(name, x)
+    return Rows(*(x.to(device=G.device, dtype=torch.float64) for x in (G, Y, w)))
+
+
+def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
+    """Return targets 0 and 1, float64.
+
+    Raises:
+        TypeError: Labels are not integers.
+        ValueError: They are not 0 .. C - 1 with C >= 2 and every class present.
+    """
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(
+            f"`Y` must be integer labels 0 .. C - 1, or a matrix (n, C) of targets; got (n,) of {labels.dtype}."
+        )
+    present = torch.unique(labels).tolist()
+    if present[0] < 0:
+        raise ValueError(f"`Y` must hold labels >= 0; got {present[0]}. Leave unlabelled pictures out of training.")
+    if len(present) < 2:
+        raise ValueError(
+            f"`Y` must hold at least two classes; got only class {present[0]}. There is nothing to tell apart."
+        )
+    missing = sorted(set(range(present[-1] + 1)) - set(present))
+    if missing:
+        raise ValueError(
+            f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {missing[0]} ({len(missing)} such classes). "
+            "Renumber the labels, or pass an (n, C) matrix of targets."
+        )
+    return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
+
+
+def check_indices(indices: Tensor | Sequence[int], n: int) -> Int[Tensor, " k"]:
+    """Return training indices as a tensor.
+
+    Raises:
+        ValueError: There is none, one is outside 0 .. n - 1, or one comes twice.
+    """
+    index = torch.as_tensor(indices, dtype=torch.long).flatten()
+    if index.numel() == 0 or int(index.min()) < 0 or int(index.max()) >= n:
+        raise ValueError(f"`indices` must be training indices in 0 .. {n - 1}; got {index.tolist()[:10]}.")
+    if index.unique().numel() != index.numel():
+        raise ValueError("`indices` must name each training picture once; some come twice.")
+    return index

@@ -1,0 +1,48 @@
+"""Small checks at the public door: every message says argument, rule, what came and what to do."""
+
+import torch
+from torch import Tensor
+
+GRAPH_DTYPES = (torch.float32, torch.float64)
+
+
+def require_float(name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is not float32 or float64.
+
+    Raises:
+        TypeError: ``tensor`` is of another kind (half precision would lose the graph's small weights).
+    """
+    if tensor.dtype not in GRAPH_DTYPES:
+        raise TypeError(f"`{name}` must be float32 or float64; got {tensor.dtype}. Convert it with `.float()`.")
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: An entry is not finite; the message counts them.
+    """
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise ValueError(
+            f"`{name}` must be finite; {bad} of its {tensor.numel()} entries are NaN or infinite. "
+            "Look for a broken picture or an overflow in the backbone (half precision?)."
+        )
+
+
+def require_positive(name: str, value: float) -> float:
+    """Return ``value`` as a float if it is a finite number above 0.
+
+    Raises:
+        ValueError: It is not.
+    """
+    number = float(value)
+    if not 0.0 < number < float("inf"):
+        raise ValueError(f"`{name}` must be a finite number > 0; got {value!r}.")
+    return number
+
+
+def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in float64: the precision of the head and of every attribution."""
+    return tuple(tensor.to(torch.float64) for tensor in tensors)

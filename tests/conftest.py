@@ -1,0 +1,31 @@
+"""Shared fixtures: fixed seeds, and real pictures and weights where a machine has them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class RealFiles:
+    """Where the real data sets and weights lie (``CARROT_REAL``, or ``shared`` beside the checkout)."""
+
+    data: Path
+    weights: Path
+
+
+@pytest.fixture(scope="session")
+def real() -> RealFiles:
+    root = Path(os.environ.get("CARROT_REAL", ROOT.parent / "shared"))
+    if not (root / "data").is_dir() or not (root / "weights").is_dir():
+        pytest.skip(f"no real data at {root}: set CARROT_REAL to a folder with data/ and weights/")
+    return RealFiles(root / "data", root / "weights")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
