@@ -22,7 +22,7 @@ MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -76,7 +76,7 @@ class RidgeHead:
 
     # ---- fitting
 
-    def fit(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> Self:
+    def fit(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
         """Solve equation (1).
 
         Args:
@@ -100,7 +100,7 @@ class RidgeHead:
         return self._solve(rows, None, lam, path)
 
     @classmethod
-    def from_statistics(cls, statistics: RidgeStatistics, lam: float = 1.0, fit_intercept: bool = False) -> Self:
+    def from_statistics(cls, statistics: RidgeStatistics, lam: float = 1.0, fit_intercept: bool = False) -> "RidgeHead":
         """Return a head fitted from sufficient statistics alone: it predicts, but knows no single training picture.
 
         Raises:
@@ -111,7 +111,7 @@ class RidgeHead:
         head._system, head._statistics = PrimalSystem(statistics, float(lam), fit_intercept), statistics
         return head
 
-    def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> Self:
+    def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
         """Add training pictures; equals a refit on all of them with the same lam. Labels are class indices, or targets.
 
         Raises:
@@ -134,7 +134,7 @@ class RidgeHead:
         statistics = self._statistics + RidgeStatistics.from_rows(*new) if self._statistics else None
         return self._solve(rows, statistics, self.lam, self.loo_path)
 
-    def remove(self, indices: Tensor | Sequence[int]) -> Self:
+    def remove(self, indices: Tensor | Sequence[int]) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
 
         Raises:
@@ -248,7 +248,7 @@ class RidgeHead:
 
     # ---- inside
 
-    def _solve(self, rows: Rows, statistics: RidgeStatistics | None, lam: float, path: LooPath | None) -> Self:
+    def _solve(self, rows: Rows, statistics: RidgeStatistics | None, lam: float, path: LooPath | None) -> "RidgeHead":
         system = solve(rows, lam, self.fit_intercept, statistics)  # raises before anything of an earlier fit is lost
         self._statistics = system.statistics if isinstance(system, PrimalSystem) else None
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path

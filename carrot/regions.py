@@ -1,7 +1,7 @@
 """What a region is: a feature vector and a place. Nothing after this module asks where they came from."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from carrot.utils import require_finite, require_float
 
 
+@runtime_checkable
 class Patches(Protocol):
     """What a backbone hands over: see ``carrot.backbone.PatchOutput``."""
 

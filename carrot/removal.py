@@ -16,7 +16,7 @@ Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (
 IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,7 @@ EXACT_SHAPLEY_MAX_REGIONS = 16  # 65,536 coalitions
 SUBSET_BLOCK = 4096  # coalitions of one block
 
 
+@runtime_checkable
 class LinearHead(Protocol):
     """What removal needs of a head: its weights."""
 

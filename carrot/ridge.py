@@ -15,7 +15,6 @@ there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage = 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -45,43 +44,6 @@ class LooPath:
     def best(self) -> int:
         """Index of the smallest error; of equal ones (to 12 digits) that with the largest lam."""
         return int(torch.nonzero(self.mse <= self.mse.min() * (1.0 + 1e-12)).max())
-
-
-class RidgeSystem(Protocol):
-    """What the head asks of a solved system."""
-
-    W_star: Tensor
-    bias: Tensor
-
-    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
-        """k(a, z), equation (4) of ``carrot.head``."""
-        ...
-
-    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
-        """s(g), equation (5), for these training rows."""
-        ...
-
-    @property
-    def alpha(self) -> Tensor:
-        """Dual weights, equation (3)."""
-        ...
-
-    @property
-    def slack(self) -> Tensor:
-        """1 - leverage."""
-        ...
-
-
-def solve(rows: Rows, lam: float, fit_intercept: bool, statistics: RidgeStatistics | None = None) -> RidgeSystem:
-    """Solve in the form that is cheaper: primal if n >= D (from ``statistics`` of the rows where they are at hand), else dual.
-
-    Raises:
-        IllConditionedError: The system is singular in float64.
-    """
-    n, D = rows.G.shape
-    if n < D:
-        return DualSystem(rows, lam, fit_intercept)
-    return PrimalSystem(statistics or RidgeStatistics.from_rows(*rows), lam, fit_intercept, rows)
 
 
 class PrimalSystem:
@@ -167,6 +129,21 @@ class DualSystem:
     def slack(self) -> Tensor:
         """1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))."""
         return self._lam * (torch.cholesky_inverse(self._factor).diagonal() - self._v_share)
+
+
+RidgeSystem = PrimalSystem | DualSystem
+
+
+def solve(rows: Rows, lam: float, fit_intercept: bool, statistics: RidgeStatistics | None = None) -> RidgeSystem:
+    """Solve in the form that is cheaper: primal if n >= D (from ``statistics`` of the rows where they are at hand), else dual.
+
+    Raises:
+        IllConditionedError: The system is singular in float64.
+    """
+    n, D = rows.G.shape
+    if n < D:
+        return DualSystem(rows, lam, fit_intercept)
+    return PrimalSystem(statistics or RidgeStatistics.from_rows(*rows), lam, fit_intercept, rows)
 
 
 def loo_path(rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = None) -> LooPath:

@@ -12,7 +12,6 @@ Reference: Chan, Golub and LeVeque, The American Statistician 37 (1983).
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -45,7 +44,7 @@ class RidgeStatistics:
     @classmethod
     def from_rows(
         cls, G: Float[Tensor, "n D"], Y: Float[Tensor, "n C"], sample_weight: Float[Tensor, " n"] | None = None
-    ) -> Self:
+    ) -> "RidgeStatistics":
         """Return the statistics of n >= 1 pictures.
 
         Raises:

@@ -1,9 +1,11 @@
 """Shared fixtures: fixed seeds, and real pictures and weights where a machine has them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -29,3 +31,11 @@ def real() -> RealFiles:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def as_user() -> Iterator[None]:
+    """Run without the shape checks that only tests have: what a user's mistake meets is our own error."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -112,7 +112,9 @@ def fit(G: Array, Y: Array, lam: float, intercept: bool, w: Array | None = None)
     root = np.sqrt(w)[:, None]
     rows = np.hstack([root * G, root]) if intercept else root * G
     penalty = np.sqrt(lam) * np.eye(D, rows.shape[1])
-    solution = np.linalg.lstsq(np.vstack([rows, penalty]), np.vstack([root * Y, np.zeros((D, Y.shape[1]))]), rcond=None)[0]
+    solution = np.linalg.lstsq(
+        np.vstack([rows, penalty]), np.vstack([root * Y, np.zeros((D, Y.shape[1]))]), rcond=None
+    )[0]
     return (solution[:D], solution[D]) if intercept else (solution, np.zeros(Y.shape[1]))
 
 
@@ -127,9 +129,7 @@ def without(x: Array | None, indices) -> Array | None:
 
 def loo(G: Array, Y: Array, lam: float, intercept: bool, w: Array | None = None) -> Array:
     """Leave-one-out predictions by n real refits."""
-    return np.stack(
-        [predict(without(G, i), without(Y, i), lam, intercept, G[i], without(w, i)) for i in range(len(G))]
-    )
+    return np.stack([predict(without(G, i), without(Y, i), lam, intercept, G[i], without(w, i)) for i in range(len(G))])
 
 
 def condition(G: Array, lam: float, intercept: bool, w: Array | None = None) -> float:

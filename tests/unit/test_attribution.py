@@ -1,0 +1,148 @@
+"""Attribution: every additive answer and every counterfactual, over sizes; streaming; bad input."""
+
+import numpy as np
+import pytest
+import torch
+
+import carrot
+from carrot import attribution as a
+from carrot.graph import RegionGraphBuilder
+from carrot.head import RidgeHead
+from carrot.operator import DiffusionOperator
+from carrot.readout import GraphReadout
+from carrot.regions import RegionSet, grid_positions
+from tests import contract
+from tests import reference as ref
+
+F64 = torch.float64
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("lam", [1e-4, 1.0, 100.0])
+@pytest.mark.parametrize(("n", "D"), [(40, 6), (12, 12), (12, 30)])
+def test_training_pictures(n: int, D: int, lam: float, intercept: bool, weighted: bool) -> None:
+    contract.check_training_attribution(carrot, n, D, 3, lam, intercept, weighted)
+
+
+@pytest.mark.parametrize("t", [0.0, 2.0])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (3, 4), (6, 7)])
+def test_regions(grid: tuple[int, int], t: float) -> None:
+    contract.check_region_attribution(carrot, *grid, D=5, t=t)
+
+
+class Setting:
+    """One small picture, its graph and a head."""
+
+    def __init__(self, gh: int = 2, gw: int = 3, batch: tuple[int, ...] = ()) -> None:
+        self.H = torch.randn(*batch, gh * gw, 5, dtype=F64)
+        self.graph = RegionGraphBuilder().build(RegionSet(self.H, grid_positions(gh, gw, F64), (gh, gw)))
+        self.head = RidgeHead(1.0, True).fit(torch.randn(20, 5, dtype=F64), torch.arange(20) % 3)
+        self.operator, self.readout = DiffusionOperator(1.5), GraphReadout()
+        self.stages = (self.H, self.graph, self.operator, self.readout, self.head)
+
+    def value(self, keep: np.ndarray) -> np.ndarray:
+        g = ref.embed_subset(self.H.numpy(), self.graph.W.numpy(), 1.5, keep)
+        return g @ self.head.W_star.numpy() + self.head.bias.numpy()
+
+
+def test_batches_are_their_pictures() -> None:
+    s = Setting(batch=(2,))
+    pi = s.operator.pull_back(s.readout.weights(6), s.graph)
+    whole = {
+        "token": a.region_contribution(s.H, pi, s.head.W_star),
+        "node": a.region_contribution(s.H, pi, s.head.W_star, by="node", H_prime=s.operator(s.H, s.graph.L)),
+        "energy": a.node_energy(s.H, pi),
+        "dirichlet": a.dirichlet_energy(s.H, s.graph),
+        "drop": a.remove_each_region(*s.stages),
+    }
+    for b in range(2):
+        H, graph = s.H[b], carrot.RegionGraph(s.graph.W[b], s.graph.degree[b])
+        one = {
+            "token": a.region_contribution(H, pi[b], s.head.W_star),
+            "node": a.region_contribution(H, pi[b], s.head.W_star, by="node", H_prime=s.operator(H, graph.L)),
+            "energy": a.node_energy(H, pi[b]),
+            "dirichlet": a.dirichlet_energy(H, graph),
+            "drop": a.remove_each_region(H, graph, *s.stages[2:]),
+        }
+        for name, expected in one.items():
+            torch.testing.assert_close(whole[name][b], expected, rtol=1e-12, atol=1e-13)
+
+
+def test_interactions_equal_their_definition() -> None:
+    s = Setting()
+    ours = a.region_interactions(*s.stages, target=1)
+    full = np.ones(6, dtype=bool)
+    for i in range(6):
+        for j in range(6):
+            no_i, no_j, no_ij = full.copy(), full.copy(), full.copy()
+            no_i[i] = no_j[j] = no_ij[i] = no_ij[j] = False
+            expected = 0.0 if i == j else (s.value(full) - s.value(no_i) - s.value(no_j) + s.value(no_ij))[1]
+            assert float(ours[i, j]) == pytest.approx(expected, abs=1e-13)
+
+
+def test_dirichlet_energy_never_rises_under_diffusion() -> None:
+    s = Setting(4, 5)
+    energies = [
+        float(a.dirichlet_energy(DiffusionOperator(t)(s.H, s.graph.L), s.graph).sum())
+        for t in (0.0, 0.5, 1.0, 8.0, 64.0)
+    ]
+    assert all(before > after for before, after in zip(energies, energies[1:], strict=False))
+
+
+@pytest.mark.parametrize("kind", ["dual", "label", "removal"])
+@pytest.mark.parametrize("largest", [True, False])
+def test_top_training_equals_sorting_everything(kind: str, largest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(a, "TRAINING_CHUNK", 7)
+    head = RidgeHead(1.0, True).fit(torch.randn(30, 5, dtype=F64), torch.arange(30) % 3)
+    g = torch.randn(4, 5, dtype=F64)
+    every = {
+        "dual": lambda: a.training_contribution(g, head.G, head.alpha),
+        "label": lambda: a.label_contribution(head, g),
+    }
+    every["removal"] = lambda: a.removal_effect(head, g)
+    for target in (None, torch.tensor([0, 1, 2, 1])):
+        classes = head.predict(g).argmax(-1) if target is None else target
+        chosen = every[kind]().gather(2, classes[:, None, None].expand(-1, 30, 1)).squeeze(-1)
+        values, indices = a.top_training(head, g, 9, kind, target, largest)
+        torch.testing.assert_close(values, chosen.sort(dim=1, descending=largest).values[:, :9], rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(chosen.gather(1, indices), values, rtol=1e-12, atol=1e-15)
+
+
+def test_bad_input() -> None:
+    s = Setting()
+    pi = s.readout.weights(6)
+    g = torch.zeros(1, 5, dtype=F64)
+    with pytest.raises(ValueError, match="permutation"):
+        a.deletion_curve(*s.stages, torch.tensor([0, 1, 2, 3, 4, 4]))
+    with pytest.raises(ValueError, match="H_prime"):
+        a.region_contribution(s.H, pi, s.head.W_star, by="node")
+    with pytest.raises(ValueError, match=r"coarsen"):
+        a.region_shapley(*Setting(5, 5).stages)
+    with pytest.raises(ValueError, match="at least 4"):
+        a.region_shapley(*s.stages, n_samples=3)
+    with pytest.raises(ValueError, match="class 0 .. 2"):
+        a.region_interactions(*s.stages, target=3)
+    with pytest.raises(ValueError, match="two regions"):
+        a.region_interactions(*Setting(1, 1).stages, target=0)
+    with pytest.raises(ValueError, match="k"):
+        a.top_training(s.head, g, 21)
+    with pytest.raises(ValueError, match="classes 0 .. 2"):
+        a.top_training(s.head, g, 2, target=torch.tensor([5]))
+    with pytest.raises(ValueError, match="leave at least one"):
+        a.group_removal_effect(s.head, g, list(range(20)))
+    with pytest.raises(ValueError, match="indices"):
+        a.relabel_effect(s.head, g, 20, 0)
+    with pytest.raises(ValueError, match="class 0 .. 2"):
+        a.relabel_effect(s.head, g, 0, 3)
+    with pytest.raises(ValueError, match="class 0 .. 2"):
+        a.pair_contribution(s.H, pi, s.H[None], pi[None], s.head.alpha[:1], target=7)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_bad_words() -> None:
+    s = Setting()
+    with pytest.raises(ValueError, match="token"):
+        a.region_contribution(s.H, s.readout.weights(6), s.head.W_star, by="pixel")
+    with pytest.raises(ValueError, match="removal"):
+        a.top_training(s.head, torch.zeros(1, 5, dtype=F64), 2, kind="influence")

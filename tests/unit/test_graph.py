@@ -1,0 +1,129 @@
+"""The graph: equations (1) to (4) of ``carrot.graph``."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import carrot
+from carrot.graph import RegionGraphBuilder, median_pairwise, squared_distances
+from carrot.regions import RegionSet, grid_positions
+from tests import contract
+
+GRIDS = [(1, 1), (1, 2), (2, 2), (3, 5), (7, 4), (10, 10), (10, 20)]
+
+
+def regions(gh: int, gw: int, D: int, seed: int = 0) -> RegionSet:
+    H = torch.randn(gh * gw, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return RegionSet(H, grid_positions(gh, gw, torch.float64), (gh, gw))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_graph_equals_the_double_loop(grid: tuple[int, int], dtype: torch.dtype) -> None:
+    contract.check_graph(carrot, *grid, D=6, dtype=dtype)
+
+
+@pytest.mark.parametrize(("sigma_s", "sigma_f"), [(0.1, 0.3), (2.0, 0.5), (0.3, 5.0)])
+def test_bandwidths(sigma_s: float, sigma_f: float) -> None:
+    contract.check_graph(carrot, 4, 5, 3, torch.float64, sigma_s, sigma_f)
+
+
+def test_a_batch_is_its_pictures() -> None:
+    H = torch.randn(2, 3, 12, 5, dtype=torch.float64)
+    P = grid_positions(3, 4, torch.float64)
+    batch = RegionGraphBuilder().build(RegionSet(H, P, (3, 4)))
+    for b in range(2):
+        for a in range(3):
+            one = RegionGraphBuilder().build(RegionSet(H[b, a], P, (3, 4)))
+            torch.testing.assert_close(batch.W[b, a], one.W, rtol=0, atol=1e-15)
+            torch.testing.assert_close(batch.L[b, a], one.L, rtol=0, atol=1e-15)
+
+
+@given(
+    gh=st.integers(1, 6),
+    gw=st.integers(1, 6),
+    D=st.integers(1, 9),
+    seed=st.integers(0, 10_000),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_the_theory_says_of_every_graph(gh: int, gw: int, D: int, seed: int, scale: float) -> None:
+    """Symmetric, unit diagonal, degrees >= 1, PSD W, spectra in [0, 1], lowest eigenvector sqrt(d), no unit of features."""
+    base = regions(gh, gw, D, seed)
+    graph = RegionGraphBuilder().build(base)
+    W, L = graph
+    assert torch.equal(W.diagonal(), torch.ones(gh * gw, dtype=torch.float64))
+    assert (W - W.mT).abs().max() < 1e-15
+    assert bool(((W >= 0) & (W <= 1)).all())
+    assert bool((graph.degree >= 1).all())
+    eps = 10 * gh * gw * torch.finfo(torch.float64).eps
+    assert torch.linalg.eigvalsh(W).min() >= -eps
+    spectrum = torch.linalg.eigvalsh(L)
+    assert spectrum.min() >= -eps
+    assert spectrum.max() <= 1 + eps
+    assert (L @ graph.degree.sqrt()).abs().max() < eps
+    scaled = RegionGraphBuilder().build(RegionSet(base.features * scale + 3 * scale, base.positions, base.grid_hw))
+    torch.testing.assert_close(scaled.W, W, rtol=0, atol=1e-8)  # the shift by 3 costs digits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1234567, 3e4])
+@pytest.mark.parametrize("N", [1, 2, 3, 49, 200])
+def test_identical_tokens_have_feature_kernel_one(dtype: torch.dtype, value: float, N: int) -> None:
+    H = torch.full((N, 7), value, dtype=dtype) * torch.linspace(0.3, 1.7, 7, dtype=dtype)
+    P = torch.zeros(N, 2, dtype=dtype)
+    assert torch.equal(RegionGraphBuilder().build(RegionSet(H, P)).W, torch.ones(N, N, dtype=dtype))
+
+
+def test_nearly_identical_tokens_are_told_apart() -> None:
+    """A relative difference of 1e-5 is signal in float32, not rounding."""
+    H = 1.0 + 1e-5 * torch.randn(9, 16)
+    W = RegionGraphBuilder().build(RegionSet(H, torch.zeros(9, 2))).W
+    expected = RegionGraphBuilder().build(RegionSet(H.double(), torch.zeros(9, 2, dtype=torch.float64))).W
+    assert W.min() < 0.8
+    torch.testing.assert_close(W.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_far_apart_kernels_underflow_to_the_identity() -> None:
+    graph = RegionGraphBuilder(sigma_spatial=1e-3).build(regions(3, 3, 2))
+    assert torch.equal(graph.W, torch.eye(9, dtype=torch.float64))
+    assert torch.equal(graph.L, torch.zeros(9, 9, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("N", [2, 3, 4, 5, 20])
+def test_median_is_the_lower_median_of_pairs(N: int) -> None:
+    D2 = squared_distances(torch.randn(2, N, 3, dtype=torch.float64))
+    i, j = torch.triu_indices(N, N, offset=1)
+    expected = D2[:, i, j].median(dim=-1).values
+    torch.testing.assert_close(median_pairwise(D2), expected, rtol=1e-14, atol=0)
+
+
+def test_fixed_feature_scale_is_the_plain_formula() -> None:
+    r = regions(2, 3, 4)
+    W = RegionGraphBuilder(0.7, 1.3, feature_scale=2.0).build(r).W
+    P, H = r.isotropic_positions, r.features
+    expected = torch.exp(-torch.cdist(P, P).square() / (2 * 0.7**2) - torch.cdist(H, H).square() / (2 * 2.6**2))
+    torch.testing.assert_close(W, expected, rtol=0, atol=1e-14)
+
+
+def test_nothing_depends_on_other_pictures() -> None:
+    H = torch.randn(2, 12, 5)
+    P = grid_positions(3, 4)
+    alone = RegionGraphBuilder().build(RegionSet(H[0], P, (3, 4))).W
+    other = RegionGraphBuilder().build(RegionSet(torch.stack([H[0], 100 * H[1]]), P, (3, 4))).W[0]
+    torch.testing.assert_close(alone, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sigma_spatial", "sigma_feature", "feature_scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_bandwidths_are_checked(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        RegionGraphBuilder(**{name: value})
+
+
+def test_unknown_scale_and_overflow_are_named() -> None:
+    with pytest.raises(ValueError, match="median"):
+        RegionGraphBuilder(feature_scale="mean")
+    with pytest.raises(ValueError, match="degree"):
+        RegionGraphBuilder().build(RegionSet(1e30 * torch.randn(4, 3), torch.zeros(4, 2)))

@@ -1,0 +1,230 @@
+"""The ridge head: against least squares, n real refits, and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
+
+import carrot
+from carrot import IllConditionedError, NotFittedError, RidgeHead
+from tests import contract
+
+F64 = torch.float64
+SIZES = [(60, 7), (40, 39), (40, 40), (40, 41), (15, 60), (2, 5)]
+LAMS = [1e-4, 1.0, 100.0]
+
+
+def problem(n: int, D: int, C: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    G = torch.randn(n, D, generator=g, dtype=F64) + 0.5
+    labels = torch.arange(n) % C
+    return G + labels[:, None] * torch.linspace(-1, 1, D, dtype=F64), labels
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("lam", LAMS)
+@pytest.mark.parametrize(("n", "D"), SIZES)
+def test_fit_and_leave_one_out_equal_real_refits(n: int, D: int, lam: float, intercept: bool, weighted: bool) -> None:
+    contract.check_head(carrot, n, D, 3, lam, intercept, weighted)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("lam", LAMS)
+@pytest.mark.parametrize(("n", "D"), SIZES)
+def test_equals_scikit_learn(n: int, D: int, lam: float, intercept: bool) -> None:
+    G, labels = problem(n, D, 2)
+    w = np.linspace(0.5, 2.0, n)
+    head = RidgeHead(lam, intercept).fit(G, labels, torch.tensor(w))
+    peer = Ridge(alpha=lam, fit_intercept=intercept, solver="svd").fit(G.numpy(), head.Y.numpy(), sample_weight=w)
+    scale = np.abs(peer.predict(G.numpy())).max()
+    condition = float(torch.linalg.matrix_norm(G, 2) ** 2 / lam)
+    np.testing.assert_allclose(
+        head.predict(G).numpy(), peer.predict(G.numpy()), atol=10 * 2.2e-16 * condition * scale + 1e-13
+    )
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(("n", "D"), [(60, 7), (20, 40)])
+def test_lam_by_leave_one_out_is_scikit_learns_choice(n: int, D: int, intercept: bool) -> None:
+    G, labels = problem(n, D)
+    lams = np.logspace(-3, 3, 13)
+    head = RidgeHead("loo", intercept, lams=lams.tolist()).fit(G, labels)
+    peer = RidgeCV(alphas=lams, fit_intercept=intercept, store_cv_results=True).fit(G.numpy(), head.Y.numpy())
+    np.testing.assert_allclose(head.loo_path.mse.numpy(), peer.cv_results_.mean(axis=(0, 1)), rtol=1e-9)
+    assert head.lam == pytest.approx(peer.alpha_)
+    # the classifier codes its targets -1 and 1: errors are four times ours, and the choice is the same
+    assert head.lam == pytest.approx(
+        RidgeClassifierCV(alphas=lams, fit_intercept=intercept).fit(G.numpy(), labels.numpy()).alpha_
+    )
+
+
+def test_the_default_path_follows_the_scale_of_the_features() -> None:
+    G, labels = problem(60, 7)
+    one, big = RidgeHead("loo", True).fit(G, labels), RidgeHead("loo", True).fit(1e3 * G, labels)
+    assert big.lam == pytest.approx(1e6 * one.lam)
+    torch.testing.assert_close(big.predict(1e3 * G), one.predict(G), rtol=1e-9, atol=1e-10)
+
+
+def test_noise_chooses_the_end_of_the_path_and_says_so() -> None:
+    G = torch.randn(30, 3, dtype=F64)
+    with pytest.warns(UserWarning, match="widen `lams`"):
+        head = RidgeHead("loo", True, lams=[1e-6, 1e-5]).fit(G, torch.arange(30) % 2)
+    assert head.lam == 1e-5
+
+
+def test_ties_take_the_larger_lam() -> None:
+    path = carrot.ridge.LooPath(torch.tensor([1.0, 2.0, 3.0], dtype=F64), torch.tensor([0.5, 0.5, 0.7], dtype=F64))
+    assert path.best == 1
+
+
+@given(
+    n=st.integers(3, 25),
+    D=st.integers(1, 25),
+    intercept=st.booleans(),
+    seed=st.integers(0, 99),
+    lam=st.sampled_from(LAMS),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_the_theory_says_of_every_fit(n: int, D: int, intercept: bool, seed: int, lam: float) -> None:
+    """Leverage in (0, 1), W* = G^T alpha, duals sum to 0 with intercept, smoother rows sum to 1 with intercept."""
+    G, labels = problem(n, D, 2, seed)
+    head = RidgeHead(lam, intercept).fit(G, labels)
+    assert bool(((head.leverage > 0) & (head.leverage < 1 + 1e-12)).all())
+    # alpha = R / lam carries the rounding of R, |Y| eps = eps, 1 / lam times over; the system's condition is at most |G|^2 / lam
+    rounding = 10 * torch.finfo(F64).eps * (1.0 + float(G.square().sum()) / lam)
+    torch.testing.assert_close(G.mT @ head.alpha, head.W_star, rtol=0, atol=rounding)
+    if intercept:
+        assert head.alpha.sum(0).abs().max() <= rounding
+        torch.testing.assert_close(head.smoother(G).sum(-1), torch.ones(n, dtype=F64), rtol=0, atol=1e-9)
+    torch.testing.assert_close(head.smoother(G).diagonal(), head.leverage, rtol=0, atol=1e-9)
+
+
+def test_a_weight_of_two_is_a_picture_twice() -> None:
+    G, labels = problem(20, 4)
+    twice = torch.cat([torch.arange(20), torch.tensor([3])])
+    w = torch.ones(20, dtype=F64)
+    w[3] = 2.0
+    a, b = RidgeHead(1.0, True).fit(G, labels, w), RidgeHead(1.0, True).fit(G[twice], labels[twice])
+    torch.testing.assert_close(a.W_star, b.W_star, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(("n", "D"), [(60, 7), (20, 40), (41, 40)])
+def test_add_and_remove_equal_refitting(n: int, D: int, intercept: bool) -> None:
+    """(41, 40) goes from the primal form to the dual when two pictures leave, and back."""
+    G, labels = problem(n, D)
+    head = RidgeHead(0.5, intercept).fit(G, labels)
+    gone = [1, 5]
+    stay = [i for i in range(n) if i not in gone]
+    refit = RidgeHead(0.5, intercept).fit(G[stay], labels[stay])
+    head.remove(gone)
+    for name in ("W_star", "bias", "alpha", "leverage", "G", "Y"):
+        torch.testing.assert_close(getattr(head, name), getattr(refit, name), rtol=1e-9, atol=1e-10)
+    order = stay + gone
+    head.add(G[gone], labels[gone])
+    refit = RidgeHead(0.5, intercept).fit(G[order], labels[order])
+    for name in ("W_star", "bias", "alpha", "leverage", "G", "Y"):
+        torch.testing.assert_close(getattr(head, name), getattr(refit, name), rtol=1e-9, atol=1e-10)
+    assert head.statistics.n == n
+
+
+def test_a_class_may_be_forgotten_whole() -> None:
+    G, labels = problem(30, 5)
+    head = RidgeHead(1.0, True).fit(G, labels)
+    head.remove((labels == 2).nonzero().flatten())
+    assert head.W_star.shape == (5, 3)
+    assert float(head.W_star[:, 2].abs().max()) < 1e-12
+
+
+def test_duplicate_rows_and_constant_columns_are_no_trouble() -> None:
+    G, labels = problem(20, 6)
+    G = torch.cat([G, G])
+    G[:, 2] = 4.0
+    head = RidgeHead(1e-3, True).fit(G, torch.cat([labels, labels]))
+    assert bool(torch.isfinite(head.loo_predict()).all())
+
+
+def test_float32_rows_are_solved_in_float64() -> None:
+    """At lam = 1e-4 a float32 solve is wrong by per cents; ours is the float64 solve of the same rows."""
+    G, labels = problem(50, 30)
+    narrow = G.float()
+    a, b = RidgeHead(1e-4, True).fit(narrow, labels), RidgeHead(1e-4, True).fit(narrow.double(), labels)
+    assert a.W_star.dtype == F64
+    assert torch.equal(a.W_star, b.W_star)
+
+
+def test_a_failed_fit_leaves_the_old_one() -> None:
+    G, labels = problem(20, 4)
+    head = RidgeHead(1e-30).fit(G, labels)
+    W_star = head.W_star.clone()
+    with pytest.raises(IllConditionedError, match="condition number"):
+        head.fit(torch.ones(20, 4, dtype=F64), labels)
+    assert torch.equal(head.W_star, W_star)
+    with pytest.raises(IllConditionedError, match="condition number"):
+        RidgeHead(1e-30).fit(torch.ones(4, 20, dtype=F64), torch.tensor([0, 1, 0, 1]))
+
+
+def test_from_statistics_knows_no_single_picture() -> None:
+    G, labels = problem(20, 4)
+    head = RidgeHead.from_statistics(RidgeHead(1.0, True).fit(G, labels).statistics, 1.0, True)
+    torch.testing.assert_close(head.predict(G), RidgeHead(1.0, True).fit(G, labels).predict(G))
+    for name in ("alpha", "leverage", "G", "Y", "residual"):
+        with pytest.raises(NotFittedError, match="statistics alone"):
+            getattr(head, name)
+
+
+def test_unfitted() -> None:
+    with pytest.raises(NotFittedError, match="fit"):
+        RidgeHead().predict(torch.zeros(1, 3))
+    with pytest.raises(NotFittedError, match="chosen by `fit`"):
+        _ = RidgeHead("loo").lam
+    assert RidgeHead(2.0).lam == 2.0
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"G": torch.zeros(4)}, ValueError, r"\(n, D\)"),
+        ({"G": torch.zeros(0, 3)}, ValueError, r"\(n, D\)"),
+        ({"G": torch.ones(4, 3, dtype=torch.long)}, TypeError, "floating"),
+        ({"G": torch.full((4, 3), float("nan"))}, ValueError, "12 of its 12"),
+        ({"Y": torch.tensor([0, 1, 0])}, ValueError, "n = 4"),
+        ({"Y": torch.tensor([1, 1, 1, 1])}, ValueError, "only class 1"),
+        ({"Y": torch.tensor([0, 2, 0, 2])}, ValueError, "label 1"),
+        ({"Y": torch.tensor([0, -1, 0, 1])}, ValueError, ">= 0"),
+        ({"Y": torch.tensor([0.0, 1.0, 0.0, 1.0])}, TypeError, "integer labels"),
+        ({"sample_weight": torch.tensor([1.0, 0.0, 1.0, 1.0])}, ValueError, "> 0"),
+        ({"sample_weight": torch.ones(3)}, ValueError, "sample_weight"),
+    ],
+)
+def test_bad_training_sets(change: dict, error: type, words: str) -> None:
+    good = {"G": torch.randn(4, 3), "Y": torch.tensor([0, 1, 0, 1])}
+    with pytest.raises(error, match=words):
+        RidgeHead().fit(**{**good, **change})
+
+
+@pytest.mark.usefixtures("as_user")
+def test_bad_arguments() -> None:
+    for lam in (0.0, -1.0, float("nan"), "best"):
+        with pytest.raises(ValueError, match="lam"):
+            RidgeHead(lam)
+    with pytest.raises(ValueError, match="at least one"):
+        RidgeHead("loo", lams=[])
+    with pytest.raises(ValueError, match="at least two"):
+        RidgeHead("loo").fit(torch.randn(1, 3), torch.randn(1, 2))
+    head = RidgeHead().fit(*problem(20, 4))
+    with pytest.raises(ValueError, match=r"\(\.\.\., 4\)"):
+        head.predict(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="g"):
+        head.predict(torch.full((2, 4), float("inf")))
+    for indices in ([], [20], [-1], [2, 2], list(range(20))):
+        with pytest.raises(ValueError, match="indices"):
+            head.remove(indices)
+    with pytest.raises(ValueError, match="known classes"):
+        head.add(torch.zeros(1, 4), torch.tensor([3]))
+    with pytest.raises(ValueError, match="columns"):
+        head.add(torch.zeros(1, 5), torch.tensor([0]))
