@@ -88,7 +88,7 @@ def region_contribution(
         H_prime: Diffused tokens, for "node" only.
         r: Readout weights, for "node"; default 1/N.
 
-    Exactness: exact up to rounding; ``tests/claims/test_region_sums.py``.
+    Exactness: exact up to rounding; ``tests/claims/test_02_token_sum.py``.
 
     Raises:
         ValueError: ``by`` is unknown, or "node" comes without ``H_prime``.
@@ -133,7 +133,7 @@ def training_contribution(
 
     Size: (m, n, C); ``top_training`` streams instead.
 
-    Exactness: exact up to rounding; ``tests/claims/test_training_sums.py``.
+    Exactness: exact up to rounding; ``tests/claims/test_04_dual_sum.py``.
     """
     g_test, G_train, alpha = widen(g_test, G_train, alpha)
     return (g_test @ G_train.mT).unsqueeze(-1) * alpha
@@ -149,7 +149,7 @@ def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tens
 
     Positive: the picture pushes this logit up. lam is held; the intercept, if any, moves as in a refit.
 
-    Exactness: exact, a real refit to rounding; ``tests/claims/test_removal_is_refitting.py``.
+    Exactness: exact, a real refit to rounding; ``tests/claims/test_07_removal_is_refitting.py``.
     Reference: Cook and Weisberg, Residuals and Influence in Regression (1982).
     """
     return head.smoother(g_test).unsqueeze(-1) * (head.residual / head.slack.unsqueeze(-1))
@@ -305,7 +305,7 @@ def pair_contribution(
     Returns:
         (..., N, n, K, C), or (..., N, n, K) for one class.
 
-    Exactness: exact up to rounding; ``tests/claims/test_pair_sums.py``.
+    Exactness: exact up to rounding; ``tests/claims/test_12_region_to_region.py``.
 
     Raises:
         ValueError: ``target`` is out of range.

@@ -59,7 +59,7 @@ def remove_regions(
         head: Anything with ``W_star`` (D, C) and ``bias`` (C,).
         keep: True for the regions that stay; each column is one version. An empty column gives the bias.
 
-    Exactness: exact within the operator's ``tol``; ``tests/claims/test_removal_of_regions.py``.
+    Exactness: exact within the operator's ``tol``; ``tests/claims/test_13_region_removal.py``.
 
     Raises:
         ValueError: ``keep`` doesn't match the graph.
@@ -140,7 +140,7 @@ def region_shapley(
         Values, which sum to ``v(all) - v(empty)`` exactly whatever ``n_samples``, and standard errors.
 
     Exactness: exact for ``n_samples=None``; else unbiased, with the standard error returned;
-    ``tests/claims/test_shapley.py``.
+    ``tests/unit/test_shapley.py``.
 
     Raises:
         ValueError: ``n_samples`` is below 4, or None with more than 16 regions.

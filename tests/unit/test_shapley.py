@@ -1,4 +1,4 @@
-"""Claim: Shapley values over regions are exact by enumeration, and unbiased with an honest standard error by sampling."""
+"""Shapley values over regions are exact by enumeration, and unbiased with an honest standard error by sampling."""
 
 import numpy as np
 import torch
