@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -29,6 +29,7 @@ class Record:
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
+@runtime_checkable
 class ImageDataset(Protocol):
     """What ``main.py`` and the model need of a data set."""
 

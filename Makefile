@@ -1,0 +1,47 @@
+# Every target sets itself up: the first call makes .venv and installs what it needs (about 5 GB, mostly torch).
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+RUN_READY := $(VENV)/.ready-run
+DEV_READY := $(VENV)/.ready-dev
+
+.PHONY: help demo test test-slow check bench docs clean
+
+help:        ## show this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+$(RUN_READY): $(PY) pyproject.toml
+	$(PY) -m pip install --quiet -e .
+	@touch $@
+
+$(DEV_READY): $(PY) pyproject.toml
+	$(PY) -m pip install --quiet -e '.[dev]'
+	@touch $@ $(RUN_READY)
+
+demo: $(RUN_READY)        ## toy birds, offline: fit, evaluate, take one prediction apart; writes runs/toy
+	$(PY) main.py
+
+test: $(DEV_READY)        ## the default test suite, minutes on two cores
+	$(PY) -m pytest -q
+
+test-slow: $(DEV_READY)   ## the slow cases: every supported family of timm models, and more
+	$(PY) -m pytest -q -m slow
+
+check: $(DEV_READY)       ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(DEV_READY)       ## benchmarks; each checks its answers first, then writes benchmarks/results/*.json
+	$(PY) -m benchmarks.forward
+
+docs: $(DEV_READY)        ## measure the claims again and write the tables of docs/claims.md and docs/benchmarks.md
+	$(PY) -m docs.measure_claims
+	$(PY) -m docs.benchmark_tables
+
+clean:       ## remove the virtual environment and what tools left
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

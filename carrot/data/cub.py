@@ -1,0 +1,284 @@
+"""CUB-200-2011 in its official folder: labels, split, bounding boxes and the 15 part points of every bird.
+
+The files are the official ones; every line is checked, and an error says which file, which line and what to do::
+
+    CUB_200_2011/images/<class>/<name>.jpg
+    images.txt              image_id path-below-images
+    classes.txt             class_id name
+    image_class_labels.txt  image_id class_id
+    train_test_split.txt    image_id 1 (training) or 0 (test)
+    bounding_boxes.txt      image_id x y width height          in pixels
+    parts/parts.txt         part_id name                       the folder parts/ may be absent
+    parts/part_locs.txt     image_id part_id x y visible       in pixels; visible is 0 or 1
+
+Reference: Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset, CNS-TR-2011-001.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
+
+from PIL import Image
+
+from carrot.data.images import open_image
+from carrot.data.records import Record, Split
+from carrot.errors import DataError
+
+T = TypeVar("T")
+_REPAIR = "Correct it, or unpack the official CUB_200_2011 archive again."
+
+
+class Box(NamedTuple):
+    """An axis-parallel box; (x, y) is its upper left corner, all in pixels of the original picture."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Cub:
+    """CUB-200-2011, or any subset of it in the same file formats.
+
+    Args:
+        root: The folder ``CUB_200_2011``, or the folder that contains it.
+        crop_to_box: ``image`` returns the bounding box only (rounded outwards to whole pixels, kept inside the picture), and
+            ``Record.parts`` counts from the crop's corner; part points outside of the box are left out.
+
+    Attributes:
+        name: ``"cub"``.
+        classes: The names in ``classes.txt``, in the order of their official ids. Labels are 0 .. C-1 (official: 1 .. C).
+        records: In the order of the official image ids; ``id`` is ``images/<class>/<name>.jpg``. ``parts`` is empty where
+            the folder ``parts`` is absent.
+        part_names: The names in ``parts.txt``, in order, or none.
+
+    Raises:
+        DataError: A file is missing or malformed, ids don't match between files, a listed picture doesn't exist or lies
+            outside of the folder, a class has no training picture.
+    """
+
+    def __init__(self, root: Path | str, crop_to_box: bool = False) -> None:
+        self.name = "cub"
+        self.root = _find(Path(root))
+        self.crop_to_box = crop_to_box
+
+        paths = _names(self.root / "images.txt", "image_id path")
+        classes = _names(self.root / "classes.txt", "class_id name")
+        class_of = _table(self.root / "image_class_labels.txt", "image_id class_id", _int, paths)
+        is_train = _table(self.root / "train_test_split.txt", "image_id 0-or-1", _flag, paths)
+        self._boxes = _table(self.root / "bounding_boxes.txt", "image_id x y width height", _box, paths)
+        self.part_names, parts = _parts(self.root / "parts", paths)
+
+        class_ids = sorted(classes)
+        label_of_class = {class_id: label for label, class_id in enumerate(class_ids)}
+        self.classes: tuple[str, ...] = tuple(classes[class_id] for class_id in class_ids)
+        self._image_ids = sorted(paths)
+        self._check_classes(classes, class_of, is_train)
+        files = _locate(self.root, paths)
+        records = []
+        for image_id in self._image_ids:
+            split: Split = "train" if is_train[image_id] else "test"
+            label = label_of_class[class_of[image_id]]
+            points = self._in_crop(parts.get(image_id, {}), self._boxes[image_id])
+            records.append(Record(f"images/{paths[image_id]}", label, split, files[image_id], points))
+        self.records: Sequence[Record] = tuple(records)
+
+    def image(self, index: int) -> Image.Image:
+        """Return picture ``index`` as RGB, cropped to its box if so asked.
+
+        Raises:
+            UnreadableImageError: The file can't be decoded.
+            DataError: The box lies outside of the picture (``crop_to_box`` only).
+        """
+        image = open_image(self.root / self.records[index].id)
+        if not self.crop_to_box:
+            return image
+        left, top, right, bottom = _whole_pixels(self.bounding_box(index))
+        right, bottom = min(right, image.width), min(bottom, image.height)
+        if left >= right or top >= bottom:
+            raise DataError(
+                f"{self.root / 'bounding_boxes.txt'}: the box {tuple(self.bounding_box(index))} of image id "
+                f"{self._image_ids[index]} lies outside of its picture of {image.width} x {image.height} pixels. {_REPAIR}"
+            )
+        return image.crop((left, top, right, bottom))
+
+    def bounding_box(self, index: int) -> Box:
+        """Return the official box of picture ``index``, in pixels of the original picture (also with ``crop_to_box``)."""
+        return self._boxes[self._image_ids[index]]
+
+    def _in_crop(self, points: dict[str, tuple[float, float]], box: Box) -> dict[str, tuple[float, float]]:
+        if not self.crop_to_box:
+            return points
+        left, top, right, bottom = _whole_pixels(box)
+        inside = {name: (x, y) for name, (x, y) in points.items() if left <= x < right and top <= y < bottom}
+        return {name: (x - left, y - top) for name, (x, y) in inside.items()}
+
+    def _check_classes(self, classes: dict[int, str], class_of: dict[int, int], is_train: dict[int, bool]) -> None:
+        labels = self.root / "image_class_labels.txt"
+        for image_id in self._image_ids:
+            if class_of[image_id] not in classes:
+                raise DataError(
+                    f"{labels}: image id {image_id} has the class id {class_of[image_id]}, which classes.txt does not list. "
+                    f"{_REPAIR}"
+                )
+        trained = {class_of[image_id] for image_id in self._image_ids if is_train[image_id]}
+        for class_id, name in classes.items():
+            if class_id not in trained:
+                raise DataError(
+                    f"{labels}: class {class_id} ({name}) has no training picture. Every class of classes.txt needs one: "
+                    f"remove the class and its pictures from all files, or unpack the official archive again."
+                )
+
+
+def looks_like_cub(root: Path | str) -> bool:
+    """Return whether ``root`` is, or contains, a CUB folder, complete or not."""
+    root = Path(root)
+    signs = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+    return any((folder / sign).is_file() for folder in (root, root / "CUB_200_2011") for sign in signs)
+
+
+def _find(root: Path) -> Path:
+    for folder in (root, root / "CUB_200_2011"):
+        if (folder / "images.txt").is_file():
+            return folder
+    reason = "has no images.txt, and neither has CUB_200_2011 in it" if root.is_dir() else "is not a folder"
+    raise DataError(f"{root}: {reason}. Give the unpacked CUB_200_2011 folder, or the folder that contains it.")
+
+
+def _lines(file: Path, form: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield ("file, line n", columns) of every line that is not blank; the last column of ``form`` may contain blanks."""
+    n_columns = len(form.split())
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{file}: there is no such file. Unpack the official CUB_200_2011 archive again.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: can't be read as text: {error}. {_REPAIR}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        columns = line.split(maxsplit=n_columns - 1)
+        if len(columns) != n_columns:
+            raise DataError(f"{file}, line {number}: must be '{form}'; got {line!r}. {_REPAIR}")
+        yield f"{file}, line {number}", [column.strip() for column in columns]
+
+
+def _parse(where: str, form: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise DataError(f"{where}: must be '{form}', but {error}. {_REPAIR}") from error
+
+
+def _table(file: Path, form: str, parse: Callable[[str], T], ids: Collection[int] | None = None) -> dict[int, T]:
+    """Read lines 'id value'. If ``ids`` is given, the file must have exactly these, otherwise at least one; none twice."""
+    table: dict[int, T] = {}
+    for where, (key, *values) in _lines(file, form):
+        row = _parse(where, form, _int, key)
+        if row in table:
+            raise DataError(f"{where}: the id {row} is listed a second time. {_REPAIR}")
+        if ids is not None and row not in ids:
+            raise DataError(f"{where}: images.txt has no image id {row}. {_REPAIR}")
+        table[row] = _parse(where, form, parse, " ".join(values))
+    absent = [] if ids is None else sorted(set(ids) - table.keys())
+    if absent:
+        raise DataError(
+            f"{file}: has no line for image id {absent[0]} of images.txt ({len(absent)} missing). {_REPAIR}"
+        )
+    if not table:
+        raise DataError(f"{file}: is empty. {_REPAIR}")
+    return table
+
+
+def _names(file: Path, form: str) -> dict[int, str]:
+    """Read lines 'id name', no name twice."""
+    names = _table(file, form, str)
+    first_id: dict[str, int] = {}
+    for row, name in names.items():
+        if first_id.setdefault(name, row) != row:
+            raise DataError(f"{file}: id {row} is the same as id {first_id[name]}: {name!r}. {_REPAIR}")
+    return names
+
+
+def _parts(
+    folder: Path, image_ids: Collection[int]
+) -> tuple[tuple[str, ...], dict[int, dict[str, tuple[float, float]]]]:
+    """Read the part names, and by image id the visible points by part name."""
+    if not folder.exists():
+        return (), {}
+    names = _names(folder / "parts.txt", "part_id name")
+    points: dict[int, dict[str, tuple[float, float]]] = {}
+    form = "image_id part_id x y visible"
+    seen = set()
+    for where, columns in _lines(folder / "part_locs.txt", form):
+        image_id, part_id = (_parse(where, form, _int, column) for column in columns[:2])
+        x, y = (_parse(where, form, _finite, column) for column in columns[2:4])
+        if image_id not in image_ids or part_id not in names:
+            unknown = f"images.txt has no image id {image_id}" if image_id not in image_ids else ""
+            raise DataError(f"{where}: {unknown or f'parts.txt has no part id {part_id}'}. {_REPAIR}")
+        if (image_id, part_id) in seen:
+            raise DataError(f"{where}: part {part_id} of image id {image_id} is listed a second time. {_REPAIR}")
+        seen.add((image_id, part_id))
+        if _parse(where, form, _flag, columns[4]):
+            points.setdefault(image_id, {})[names[part_id]] = (x, y)
+    if len(seen) != len(image_ids) * len(names):
+        image_id, part_id = next((i, p) for i in image_ids for p in names if (i, p) not in seen)
+        raise DataError(f"{folder / 'part_locs.txt'}: has no line for part {part_id} of image id {image_id}. {_REPAIR}")
+    return tuple(names[part_id] for part_id in sorted(names)), points
+
+
+def _locate(root: Path, paths: dict[int, str]) -> dict[int, Path]:
+    """Return the file of every image id, having checked that it exists, inside of ``images/``."""
+    images = root / "images"
+    real_images = images.resolve()
+    files = {}
+    for image_id, path in paths.items():
+        where = f"{root / 'images.txt'}: image id {image_id}"
+        file = images / path
+        try:
+            inside = ".." not in PurePosixPath(path).parts and file.resolve().is_relative_to(real_images)
+            exists = file.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # too long a name, a loop of links, a null byte
+            raise DataError(f"{where} is no possible path: {path!r} ({error}). {_REPAIR}") from error
+        if not inside:
+            raise DataError(f"{where} lies outside of {images}: {path}. Use paths, and files, inside of that folder.")
+        if not exists:
+            raise DataError(f"{where}: there is no file {file}. {_REPAIR}")
+        files[image_id] = file
+    return files
+
+
+def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom), rounded outwards, not left of or above the picture."""
+    left, top = max(math.floor(box.x), 0), max(math.floor(box.y), 0)
+    return left, top, math.ceil(box.x + box.width), math.ceil(box.y + box.height)
+
+
+def _int(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"{text!r} is neither 0 nor 1")
+    return text == "1"
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a finite number")
+    return value
+
+
+def _box(text: str) -> Box:
+    box = Box(*(_finite(value) for value in text.split()))
+    if box.width <= 0 or box.height <= 0:
+        raise ValueError(f"the box {text!r} has no area")
+    return box

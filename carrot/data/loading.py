@@ -1,0 +1,70 @@
+"""From records to the backbone's input: a batch at a time, decoded ahead in threads, bad pictures set aside."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from carrot.data.records import ImageDataset
+from carrot.errors import UnreadableImageError
+
+DECODERS = 4  # threads; PIL lets go of the interpreter while it decodes and resizes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures ready for a backbone.
+
+    Attributes:
+        x: Model inputs; zeros where a picture can't be read.
+        readable: False for those.
+        errors: What was wrong with each of them.
+    """
+
+    x: Float[Tensor, "B 3 img_h img_w"]
+    readable: Bool[Tensor, " B"]
+    errors: tuple[str, ...]
+
+
+def batches(
+    dataset: ImageDataset, transform: Callable[[Image.Image], Tensor], index_lists: Sequence[Sequence[int]]
+) -> Iterator[Batch]:
+    """Yield a ``Batch`` for each list of record indices; the next one is decoded while the caller works on this one.
+
+    Pictures that can't be decoded are set aside, not fatal: see ``Batch.errors``.
+
+    Raises:
+        ValueError: A list is empty.
+    """
+    if not all(index_lists):
+        raise ValueError("`index_lists` must hold no empty list.")
+
+    def load(index: int) -> Tensor | str:
+        try:
+            return transform(dataset.image(index))
+        except UnreadableImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+
+        def start(position: int) -> list[Future[Tensor | str]]:
+            return [pool.submit(load, index) for index in index_lists[position]] if position < len(index_lists) else []
+
+        ahead = start(0)
+        for position in range(len(index_lists)):
+            now, ahead = ahead, start(position + 1)
+            yield _collate([future.result() for future in now])
+
+
+def _collate(loaded: list[Tensor | str]) -> Batch:
+    pictures = [item for item in loaded if isinstance(item, Tensor)]
+    blank = torch.zeros_like(pictures[0]) if pictures else torch.zeros(3, 1, 1)
+    return Batch(
+        x=torch.stack([item if isinstance(item, Tensor) else blank for item in loaded]),
+        readable=torch.tensor([isinstance(item, Tensor) for item in loaded]),
+        errors=tuple(item for item in loaded if isinstance(item, str)),
+    )

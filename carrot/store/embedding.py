@@ -1,0 +1,58 @@
+"""Embed a data set once, resumably: every finished shard is on the disk, a killed run goes on after its last one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from carrot.data.loading import batches
+from carrot.data.records import ImageDataset
+from carrot.store.shards import EmbeddingStore
+
+
+def embed_dataset(
+    dataset: ImageDataset,
+    transform: Callable[[Image.Image], Tensor],
+    embed: Callable[[Tensor], Tensor],
+    row_shape: tuple[int, ...],
+    facts: Mapping[str, object],
+    folder: Path,
+    batch_size: int = 32,
+) -> tuple[Float[Tensor, "n ..."], dict[str, str]]:
+    """Return one row for each picture, computed or read back from ``folder``.
+
+    Args:
+        dataset: The pictures.
+        transform: Picture to model input (3, h, w).
+        embed: Model inputs (B, 3, h, w) to float32 rows (B, *row_shape).
+        row_shape: Shape of a row.
+        facts: Everything that the rows depend on, as JSON: another value later is refused, not mixed.
+        folder: Where the shards lie; made if absent.
+        batch_size: Pictures of one pass and of one shard: what a kill loses at most.
+
+    Returns:
+        Rows in the order of the records, NaN where a picture can't be read, and what was wrong with each of those of this run,
+        by record id.
+
+    Raises:
+        StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
+    """
+    records = dataset.records
+    store = EmbeddingStore(folder, facts, [record.id for record in records], shard_size=batch_size)
+    missing = store.missing()
+    work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing])
+    errors: dict[str, str] = {}
+    for shard, batch in track(
+        zip(missing, work, strict=True), f"embedding {dataset.name}", len(missing), disable=not missing
+    ):
+        rows = torch.full((len(batch.readable), *row_shape), torch.nan)
+        if bool(batch.readable.any()):
+            rows[batch.readable] = embed(batch.x[batch.readable]).to(rows)
+        store.write(shard, {"rows": rows})
+        unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
+        errors.update(zip(unreadable, batch.errors, strict=True))
+    return store.read()["rows"], errors

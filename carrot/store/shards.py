@@ -1,0 +1,269 @@
+"""Embeddings in shards that are either whole or absent, so that a killed run goes on where it stopped.
+
+::
+
+    FOLDER/manifest.json                     settings, shard size, number and sha256 of the ids; written once
+    FOLDER/embeddings-00003.safetensors      rows 3 * shard_size .. of every tensor
+
+How it holds, whenever the process is killed:
+
+1. Every file is written under a temporary name beside its final one, flushed to the disk, and renamed; then the folder is
+   flushed too. A rename is atomic: a file with a final name is whole, and what is lost is the shard being written.
+2. A shard carries, in its own header, the sha256 of its names, dtypes, shapes and values, its number, and the sha256 of the
+   manifest. One file, one rename: checksum and values can't fall apart, and a shard of another store, of other settings or
+   in another place is refused. (This detects damage and mistakes. Who forges values and checksum alike isn't detected.)
+3. The manifest never changes. Other settings, ids or shard size are refused, with what differs; nothing is mixed.
+
+Several processes may fill different shards of one store at the same time.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from carrot.errors import StoreError
+from carrot.store.settings import JSON, canonical, check_json, differences
+
+FORMAT_VERSION = 1
+_METADATA_KEY = "carrot"  # one key: the order of several would differ from run to run
+
+
+class EmbeddingStore:
+    """Tensors with one row per id, in shards on disk.
+
+    Opening a folder that holds no store starts one; opening an existing store checks that it is the same one.
+
+    Args:
+        folder: Where the store lies; made if absent.
+        settings: Everything that the values depend on, as plain JSON: strings, finite numbers, bools, None, lists, and dicts
+            with string keys.
+        ids: One name per row, all different: row i of every tensor belongs to ``ids[i]``.
+        shard_size: Rows per shard (the last may have fewer): what a killed run loses at most.
+
+    Raises:
+        StoreError: The folder holds a store of other settings, ids or shard size, of a newer format, or a damaged manifest.
+        TypeError: A setting is not plain JSON, or an id not a string.
+        ValueError: A setting is NaN or infinite, an id occurs twice, there is no id, ``shard_size`` is less than 1.
+
+    Example:
+        >>> store = EmbeddingStore("runs/cub", {"model": "vit", "t": 1.0}, ids)        # doctest: +SKIP
+        >>> for shard in store.missing():                                              # doctest: +SKIP
+        ...     store.write(shard, {"g": embed(ids[i] for i in store.rows(shard))})
+        >>> G = store.read()["g"]                                                      # doctest: +SKIP
+    """
+
+    def __init__(
+        self, folder: Path | str, settings: Mapping[str, object], ids: Sequence[str], shard_size: int = 256
+    ) -> None:
+        _check_ids(ids)
+        if shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1 row; got {shard_size}")
+        self.folder = Path(folder)
+        self.n_rows = len(ids)
+        self.shard_size = shard_size
+        self.n_shards = -(-len(ids) // shard_size)
+        wanted: dict[str, JSON] = {
+            "format": "carrot embeddings",
+            "format_version": FORMAT_VERSION,
+            "ids": {"number": len(ids), "sha256": hashlib.sha256(canonical(list(ids))).hexdigest()},
+            "settings": check_json(dict(settings), "settings"),
+            "shard_size": shard_size,
+        }
+        self._manifest_sha256 = hashlib.sha256(canonical(self._agree(wanted))).hexdigest()
+
+    def rows(self, shard: int) -> range:
+        """Return the rows (positions in the ids) of one shard.
+
+        Raises:
+            IndexError: There is no such shard.
+        """
+        if not 0 <= shard < self.n_shards:
+            raise IndexError(f"shard must be from 0 to {self.n_shards - 1}; got {shard}")
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n_rows))
+
+    def path(self, shard: int) -> Path:
+        """Return the file of one shard, whether it exists or not."""
+        return self.folder / f"embeddings-{shard:05d}.safetensors"
+
+    def missing(self) -> list[int]:
+        """Return the shards still to be written, in order. Those that exist are read and verified.
+
+        Raises:
+            StoreError: A shard is damaged. It is never taken as missing in silence: the message says to delete it.
+        """
+        absent = []
+        for shard in range(self.n_shards):
+            if self.path(shard).exists():
+                self._load(shard)
+            else:
+                absent.append(shard)
+        return absent
+
+    def write(self, shard: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write one shard, replacing it if it exists; when this returns, it is on the disk.
+
+        Args:
+            shard: Its number.
+            tensors: Each with ``len(rows(shard))`` rows. Names, dtypes and the shape of a row must be the same in all shards.
+
+        Raises:
+            ValueError: No tensor, or one with another number of rows.
+            StoreError: Another process writes this very shard, or the disk refuses (full, read-only).
+        """
+        n_rows = len(self.rows(shard))
+        if not tensors:
+            raise ValueError("tensors must have at least one tensor; got none")
+        for name, tensor in tensors.items():
+            if tensor.ndim == 0 or len(tensor) != n_rows:
+                raise ValueError(
+                    f"{name!r} must have {n_rows} rows, as shard {shard} has; got shape {tuple(tensor.shape)}"
+                )
+        own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        label = {"manifest": self._manifest_sha256, "shard": shard, "sha256": _checksum(own)}
+        for left_over in self.folder.glob(f"{self.path(shard).name}.*.tmp"):  # of a killed run
+            left_over.unlink(missing_ok=True)
+        _write_atomically(self.path(shard), safetensors.torch.save(own, {_METADATA_KEY: json.dumps(label)}))
+
+    def read(self, shard: int | None = None) -> dict[str, Tensor]:
+        """Return the tensors of one shard, or of all shards, one below the other in the order of the ids.
+
+        Raises:
+            StoreError: A shard is missing, damaged, or doesn't fit the others.
+        """
+        if shard is not None:
+            self.rows(shard)
+            return self._load(shard)
+        absent = [i for i in range(self.n_shards) if not self.path(i).exists()]
+        if absent:
+            raise StoreError(
+                f"{self.folder}: {len(absent)} of {self.n_shards} shards are not written yet, the first is {absent[0]}. "
+                "Run the same embedding again: it goes on from there."
+            )
+        first = self._load(0)
+        whole = {name: rows.new_empty((self.n_rows, *rows.shape[1:])) for name, rows in first.items()}
+        for i in range(self.n_shards):
+            part = self._load(i)
+            if _row_types(part) != _row_types(first):
+                raise StoreError(
+                    f"{self.path(i)}: holds {_row_types(part)} per row, and shard 0 {_row_types(first)}. They come from "
+                    "different code: delete the shards that are wrong, and run the embedding again."
+                )
+            for name, rows in part.items():
+                whole[name][self.rows(i).start : self.rows(i).stop] = rows
+        return whole
+
+    def _agree(self, wanted: dict[str, JSON]) -> JSON:
+        """Write the manifest where there is none; otherwise return the stored one, which must say the same."""
+        path = self.folder / "manifest.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _write_atomically(path, json.dumps(wanted, indent=2, sort_keys=True).encode())
+            stored: JSON = json.loads(path.read_bytes())
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}. Choose another folder.") from error
+        except ValueError as error:
+            raise StoreError(
+                f"{path}: is damaged ({error}). Delete this file: it is written anew, and shards that were made with other "
+                "settings stay refused."
+            ) from error
+        version = stored.get("format_version") if isinstance(stored, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise StoreError(f"{path}: format version {version}; this CARROT reads {FORMAT_VERSION}. Upgrade it.")
+        changes = list(differences(stored, wanted, ""))
+        if changes:
+            raise StoreError(
+                f"{self.folder}: holds embeddings of other settings: {'; '.join(changes)}. Use another folder, or delete this "
+                "one to compute them again."
+            )
+        return stored
+
+    def _load(self, shard: int) -> dict[str, Tensor]:
+        """Read and verify one shard."""
+        path = self.path(shard)
+        remedy = "Delete this file, and run the embedding again to recompute it."
+        try:
+            data = path.read_bytes()
+            tensors = safetensors.torch.load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            label = json.loads(header["__metadata__"][_METADATA_KEY])
+            manifest, number, checksum = label["manifest"], label["shard"], label["sha256"]
+        except FileNotFoundError:
+            raise StoreError(f"{path}: shard {shard} is not written yet. Run the embedding to write it.") from None
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path}: is damaged ({error}). {remedy}") from error
+        if checksum != _checksum(tensors):
+            raise StoreError(f"{path}: is damaged: its values don't have the sha256 in its header. {remedy}")
+        if (manifest, number) != (self._manifest_sha256, shard):
+            origin = (
+                f"is shard {number}" if manifest == self._manifest_sha256 else "was made with other settings or ids"
+            )
+            raise StoreError(f"{path}: {origin}, and shard {shard} of this store is expected here. {remedy}")
+        return tensors
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    if isinstance(ids, str) or not all(isinstance(name, str) for name in ids):
+        raise TypeError("ids must be a sequence of strings, one per row")
+    if not ids:
+        raise ValueError("ids must have at least one id; got none")
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise ValueError(f"ids must all be different; {name!r} occurs twice")
+        seen.add(name)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(canonical([name, str(tensor.dtype), list(tensor.shape)]))
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _row_types(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: f"{tensor.dtype} {tuple(tensor.shape[1:])}" for name, tensor in sorted(tensors.items())}
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Temporary file, flush, rename, flush of the folder."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _flush_folder(path.parent)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path}: another process writes this file too, or its folder was removed. Run only one."
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path}: can't be written: {error.strerror}. Free the disk or choose another folder."
+        ) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename in it last through a power cut; Windows has no such call."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
