@@ -11,6 +11,11 @@ pixels (``docs/claims.md``). Additive answers sum to the logit, or to the logit 
     training, label    logit_c = sum_i s_i(g) y_ic                                                             (4)
     region to region   logit_c = b_c + sum_j sum_i sum_k pi_j pi_ik <h_j, h_ik> alpha_ic                       (5)
 
+With an intercept, (1), (2), (3) and (5) leave b to itself, and b depends on where the origin of the features lies. All four also hold
+*relative to the mean training picture*, since sum_i alpha_ic = 0 and logit_c = ym_c + <g - gm, w_c>: take gm off embeddings and
+gm / sum(pi) off tokens, and ym_c, the mean target, stands in for b_c. What is like the average then contributes nothing. Pass centred
+arguments for it, as ``carrot.explanation`` does.
+
 Counterfactual answers sum to nothing; each equals really fitting again. All are one formula: change the weight of rows U
 (targets Y_U) by C, and
 

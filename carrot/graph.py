@@ -19,10 +19,14 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot.regions import RegionSet
 from carrot.utils import require_finite, require_positive
+
+MIRROR_MIN_REGIONS = 512  # from here on, half of the product and a copy is faster than the whole product
+SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
     """
     X = X - X.mean(dim=-2, keepdim=True)  # distances don't change, rounding shrinks
     norms = X.square().sum(dim=-1)
-    D2 = torch.matmul(X, X.mT).mul_(-2.0).add_(norms[..., :, None]).add_(norms[..., None, :]).clamp_(min=0.0)
+    D2 = _gram(X).mul_(-2.0).add_(norms[..., :, None]).add_(norms[..., None, :]).clamp_(min=0.0)
     D2.diagonal(dim1=-2, dim2=-1).zero_()
     return D2
 
@@ -76,9 +80,41 @@ def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
         return D2[..., 0, 0]
     rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)  # 0-based, in the sorted N x N entries
     flat = D2.flatten(-2)
-    if flat.device.type == "cpu":
-        return torch.from_numpy(np.array(np.partition(flat.numpy(), rank, axis=-1)[..., rank]))
-    return flat.kthvalue(rank + 1, dim=-1).values
+    if flat.device.type != "cpu":
+        return flat.kthvalue(rank + 1, dim=-1).values
+    rows = flat.reshape(-1, N * N).numpy()
+    return torch.from_numpy(np.stack([_order_statistic(row, rank) for row in rows])).reshape(D2.shape[:-2])
+
+
+def _gram(X: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
+    """Return ``X X^T``; for large N only the blocks on and above the diagonal are multiplied, the rest is their mirror."""
+    N = X.shape[-2]
+    if N < MIRROR_MIN_REGIONS:
+        return torch.matmul(X, X.mT)
+    G = X.new_empty(*X.shape[:-1], N)
+    step = -(-N // 4)
+    for a in range(0, N, step):
+        b = min(a + step, N)
+        block = torch.matmul(X[..., a:b, :], X[..., a:, :].mT)
+        G[..., a:b, a:] = block
+        G[..., b:, a:b] = block[..., b - a :].mT
+    return G
+
+
+def _order_statistic(values: NDArray[np.floating], rank: int) -> np.floating:
+    """Return the entry of 0-based ``rank`` in sorted order, exactly; O(len) with few passes.
+
+    A sorted sample brackets it, one pass counts what lies below the bracket, and only the few inside are partitioned. Should the
+    bracket miss it, all entries are.
+    """
+    sample = np.sort(values[::SAMPLE_STRIDE])
+    centre, margin = rank // SAMPLE_STRIDE, 8 + 2 * int(len(sample) ** 0.5)
+    low, high = sample[max(centre - margin, 0)], sample[min(centre + margin, len(sample) - 1)]
+    inside = values[(values >= low) & (values <= high)]
+    place = rank - int(np.count_nonzero(values < low))
+    if not 0 <= place < len(inside):
+        inside, place = values, rank
+    return np.partition(inside, place)[place]
 
 
 @dataclass(frozen=True)

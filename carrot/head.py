@@ -41,7 +41,7 @@ class RidgeHead:
     Args:
         lam: Penalty > 0, or "loo": the minimiser of the exact leave-one-out squared error over ``lams`` (ties: the larger).
         fit_intercept: False is the guide's formula. True centres G and Y exactly; decompositions then have a bias term.
-        lams: Penalties to choose from with lam="loo"; default 19 half decades, from 1e-7 to 1e2 times the mean
+        lams: Penalties to choose from with lam="loo"; default 21 half decades, from 1e-7 to 1e3 times the mean
             eigenvalue of the centred G^T G, so that the choice doesn't depend on the scale of the features.
 
     Attributes (after ``fit``):
@@ -200,6 +200,16 @@ class RidgeHead:
     def bias(self) -> Float[Tensor, " C"]:
         """Intercept b; zeros without one."""
         return self._need_fit().bias
+
+    @property
+    def g_mean(self) -> Float[Tensor, " D"]:
+        """Weighted mean of the training embeddings, gm; zeros without an intercept."""
+        return self._need_fit().g_mean
+
+    @property
+    def y_mean(self) -> Float[Tensor, " C"]:
+        """Weighted mean of the targets, ym: the logits at ``g_mean``; zeros without an intercept."""
+        return self._need_fit().y_mean
 
     @property
     def alpha(self) -> Float[Tensor, "n C"]:

@@ -24,8 +24,8 @@ from carrot.errors import IllConditionedError
 from carrot.rows import Rows
 from carrot.statistics import RidgeStatistics
 
-LOO_DECADES = (-7.0, 2.0)  # default path: half decades around the mean eigenvalue of A^T A
-LOO_POINTS = 19
+LOO_DECADES = (-7.0, 3.0)  # default path: half decades around the mean eigenvalue of A^T A
+LOO_POINTS = 21
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,14 @@ class PrimalSystem:
         self._factor = _cholesky(S + lam * torch.eye(S.shape[0], dtype=S.dtype, device=S.device), lam)
         self.statistics, self._lam, self._rows = statistics, lam, rows
         self._shift = 1.0 / statistics.weight if fit_intercept else 0.0
-        self._g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
+        self.g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
+        self.y_mean = statistics.y_mean if fit_intercept else torch.zeros_like(statistics.y_mean)
         self.W_star = torch.cholesky_solve(Q, self._factor)
-        self.bias = statistics.y_mean - self._g_mean @ self.W_star if fit_intercept else torch.zeros_like(Q[0])
+        self.bias = self.y_mean - self.g_mean @ self.W_star
 
     def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (..., D): C^{-1} (g - gm)
         return torch.linalg.solve_triangular(
-            self._factor, (g - self._g_mean).reshape(-1, g.shape[-1]).mT, upper=False
+            self._factor, (g - self.g_mean).reshape(-1, g.shape[-1]).mT, upper=False
         ).mT.reshape(g.shape)
 
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class DualSystem:
 
     def __init__(self, rows: Rows, lam: float, fit_intercept: bool) -> None:
         self._rows, self._lam = rows, lam
-        A, B, self._g_mean, y_mean, v = _centre(rows, fit_intercept)
+        A, B, self.g_mean, self.y_mean, v = _centre(rows, fit_intercept)
         self._A, self._root = A, rows.w.sqrt()
         M = A @ A.mT
         c = float(M.diagonal().mean()) + lam
@@ -109,17 +110,17 @@ class DualSystem:
         beta = torch.cholesky_solve(B, self._factor)
         self.alpha = self._root.unsqueeze(-1) * beta
         self.W_star = A.mT @ beta
-        self.bias = y_mean - self._g_mean @ self.W_star
+        self.bias = self.y_mean - self.g_mean @ self.W_star
 
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z) by the Woodbury formula: K^{-1} = (I - A^T M^{-1} A) / lam."""
-        a, z = a - self._g_mean, z - self._g_mean
+        a, z = a - self.g_mean, z - self.g_mean
         through = torch.cholesky_solve(self._A @ z.mT, self._factor)  # (n, k)
         return (a @ z.mT - (a @ self._A.mT) @ through) / self._lam + self._shift
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g)."""
-        products = (g - self._g_mean) @ self._A.mT  # (..., n)
+        products = (g - self.g_mean) @ self._A.mT  # (..., n)
         solved = torch.cholesky_solve(products.reshape(-1, products.shape[-1]).mT, self._factor).mT.reshape(
             products.shape
         )
@@ -161,7 +162,7 @@ def loo_path(rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = Non
     Args:
         rows: Training rows, at least two.
         fit_intercept: Whether the head has an intercept.
-        lams: Penalties; default 19 half decades, 1e-7 to 1e2 times the mean eigenvalue of the smaller Gram matrix.
+        lams: Penalties; default 21 half decades, 1e-7 to 1e3 times the mean eigenvalue of the smaller Gram matrix.
 
     Raises:
         ValueError: There is one row only: nothing is left to predict it from.

@@ -1,5 +1,6 @@
 """Embed a data set once, resumably: every finished shard is on the disk, a killed run goes on after its last one."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from carrot.data.loading import batches
 from carrot.data.records import ImageDataset
+from carrot.errors import UnreadableImageError
 from carrot.store.shards import EmbeddingStore
 
 
@@ -30,7 +32,8 @@ def embed_dataset(
         transform: Picture to model input (3, h, w).
         embed: Model inputs (B, 3, h, w) to float32 rows (B, *row_shape).
         row_shape: Shape of a row.
-        facts: Everything that the rows depend on, as JSON: another value later is refused, not mixed.
+        facts: What the rows depend on, as JSON: another value later is refused, not mixed. Sizes and times of the picture
+            files, and the first model input, are added here: an edited data set is refused too.
         folder: Where the shards lie; made if absent.
         batch_size: Pictures of one pass and of one shard: what a kill loses at most.
 
@@ -42,7 +45,12 @@ def embed_dataset(
         StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
     """
     records = dataset.records
-    store = EmbeddingStore(folder, facts, [record.id for record in records], shard_size=batch_size)
+    store = EmbeddingStore(
+        folder,
+        {**facts, "pictures": _state(dataset, transform)},
+        [record.id for record in records],
+        shard_size=batch_size,
+    )
     missing = store.missing()
     work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing])
     errors: dict[str, str] = {}
@@ -56,3 +64,17 @@ def embed_dataset(
         unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
         errors.update(zip(unreadable, batch.errors, strict=True))
     return store.read()["rows"], errors
+
+
+def _state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:
+    """Return what tells an edited data set from the one that was embedded, without reading every picture."""
+    files = hashlib.sha256()
+    for record in dataset.records:
+        if record.path is not None and record.path.exists():
+            status = record.path.stat()
+            files.update(f"{record.id} {status.st_size} {status.st_mtime_ns}\n".encode())
+    try:
+        first = transform(dataset.image(0)).contiguous().numpy().tobytes()
+    except UnreadableImageError as error:
+        first = str(error).encode()
+    return {"sizes_and_times": files.hexdigest(), "first_input": hashlib.sha256(first).hexdigest()}

@@ -1,0 +1,131 @@
+"""``main.py`` as a user runs it: the toy birds, a folder of pictures, mistakes."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import main
+from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from tests.conftest import RealFiles
+
+ROOT = Path(__file__).resolve().parents[2]
+FEW = ["--sigma-spatial", "0.5", "--sigma-feature", "1.0", "--times", "2.0"]
+EMBEDDED = ["--backbone", EMBEDDED_MODEL, "--checkpoint", str(embedded_checkpoint())]
+
+
+def residuals(text: str) -> list[float]:
+    return [float(x) for x in re.findall(r"residual ([-+.e\d]+)", text)]
+
+
+def folder_of_birds(root: Path, n: int = 6) -> Path:
+    birds = ToyBirds(n_train_per_class=n, n_test_per_class=1, n_species=3)
+    for index, record in enumerate(birds.records):
+        folder = root / birds.classes[record.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        birds.image(index).resize((200, 240)).save(folder / f"{index}.png")
+    return root
+
+
+def test_toy_birds_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(main, "ToyBirds", lambda: ToyBirds(n_train_per_class=10, n_test_per_class=4, n_species=6))
+    main.main(["--out", str(tmp_path), "--store", "all", *FEW])
+    text = capsys.readouterr().out
+    found = residuals(text)
+    assert len(found) == 6, "four sums, the pairs, and one refit"
+    # dual contributions are some hundred times larger than their sum, in float32 tokens
+    assert max(map(abs, found)) < 1e-4
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    trained, untrained = metrics["CARROT (chosen by leave-one-out)"], metrics["untrained backbone (t = 0)"]
+    assert trained["top1"] > untrained["top1"] + 0.3
+    assert metrics["mean pooling (t = 0)"]["t"] == 0.0
+    with Image.open(tmp_path / "explanation.png") as figure:
+        assert min(figure.size) > 300
+    head = load_file(tmp_path / "head.safetensors")
+    assert {k: tuple(v.shape) for k, v in head.items()} == {"W_star": (64, 6), "bias": (6,), "alpha": (60, 6)}
+    stored = sorted((tmp_path / "pictures").glob("*.safetensors"))
+    assert len(stored) == 84
+    with safe_open(stored[0], "pt") as file:
+        assert file.metadata() == {"id": "toy/train/0000/0000"}
+    o = load_file(stored[0])
+    assert set(o) == {"H", "P", "W", "L", "pi", "H_prime", "g"}
+    # what is stored is the theory: g two ways, from the file alone
+    torch.testing.assert_close(o["H"].T @ o["pi"], o["g"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        torch.linalg.matrix_exp(-trained["t"] * o["L"]) @ o["H"], o["H_prime"], rtol=0, atol=1e-4
+    )
+
+
+def test_a_folder_of_class_folders_and_a_second_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = folder_of_birds(tmp_path / "birds")
+    arguments = ["--data", str(data), *EMBEDDED, "--out", str(tmp_path / "out"), *FEW]
+    main.main(arguments)
+    first = capsys.readouterr().out
+    shards = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "embeddings").glob("*.safetensors")}
+    main.main([*arguments, "--explain", first.split(", labelled")[0].splitlines()[-1]])
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "embeddings").glob("*.safetensors")} == shards
+    assert capsys.readouterr().out.split("top-1")[1] == first.split("top-1")[1]
+    assert max(map(abs, residuals(first))) < 1e-4
+
+
+def test_a_broken_picture_is_reported_and_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = folder_of_birds(tmp_path / "birds")
+    broken = sorted(data.rglob("*.png"))[2]
+    broken.write_bytes(broken.read_bytes()[:500])
+    main.main(["--data", str(data), *EMBEDDED, "--out", str(tmp_path / "out"), *FEW])
+    told = capsys.readouterr()
+    assert "1 set aside" in told.out
+    assert broken.name in told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--backbone", "resnet18"], "resnet18"),
+        (["--backbone", "vit_tiny_patch17_224"], "vit_tiny_patch1"),
+        (["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--img-size", "161"], "161"),
+        (["--explain", "toy/test/9999/0000", *FEW], "--explain"),
+    ],
+)
+def test_mistakes_end_in_one_line_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "main.py"), "--out", str(tmp_path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert words in done.stderr.splitlines()[-1]
+
+
+def test_the_minimal_example_checks_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "minimal.py")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("brute force") == 4
+
+
+@pytest.mark.slow
+def test_cub_with_a_pretrained_vit(real: RealFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mean pooling of ViT-Tiny tokens, 100 species: what first measurements promise, within two standard errors (.0064 each)."""
+    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    arguments = [
+        "--data",
+        str(real.data / "cub100"),
+        "--backbone",
+        name,
+        "--checkpoint",
+        str(real.weights / name / "model.safetensors"),
+    ]
+    main.main([*arguments, "--crop", "squash", "--out", str(tmp_path), *FEW])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["mean pooling (t = 0)"]["top1"] == pytest.approx(0.862, abs=0.013)
+    assert metrics["mean pooling (t = 0)"]["n"] == 2903
+    assert max(map(abs, residuals(capsys.readouterr().out))) < 1e-3

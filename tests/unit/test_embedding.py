@@ -1,0 +1,124 @@
+"""Batches, resumable embedding of a data set, selection, and single-file tensors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from carrot import StoreError, UnreadableImageError
+from carrot.data.loading import batches
+from carrot.data.records import Record
+from carrot.evaluation import candidate, select
+from carrot.store import embed_dataset, save_tensors
+
+
+class Plain:
+    """Ten 2 x 2 pictures of one grey each; some can't be read."""
+
+    name = "plain"
+    classes = ("a", "b")
+
+    def __init__(self, bad: tuple[int, ...] = (), shade: int = 0) -> None:
+        self.records = [Record(f"{i}", i % 2, "train") for i in range(10)]
+        self.bad, self.shade = bad, shade
+
+    def image(self, index: int) -> Image.Image:
+        if index in self.bad:
+            raise UnreadableImageError(f"picture {index} is broken", str(index))
+        return Image.new("RGB", (2, 2), (10 * index + self.shade,) * 3)
+
+
+def transform(image: Image.Image) -> torch.Tensor:
+    return torch.full((3, 2, 2), float(image.getpixel((0, 0))[0]))
+
+
+class Embed:
+    """x -> its value, counting the pictures it was given."""
+
+    def __init__(self, stop_after: int = 99) -> None:
+        self.seen, self.stop_after = 0, stop_after
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.seen >= self.stop_after:
+            raise KeyboardInterrupt
+        self.seen += len(x)
+        return x[:, 0, 0, :1]
+
+
+def test_batches_keep_the_order_and_set_bad_pictures_aside() -> None:
+    found = list(batches(Plain(bad=(1, 2, 3)), transform, [[0, 1], [2, 3], [9, 4]]))
+    assert [b.readable.tolist() for b in found] == [[True, False], [False, False], [True, True]]
+    assert [b.errors for b in found] == [("picture 1 is broken",), ("picture 2 is broken", "picture 3 is broken"), ()]
+    assert found[2].x[:, 0, 0, 0].tolist() == [90.0, 40.0]
+    with pytest.raises(ValueError, match="empty"):
+        list(batches(Plain(), transform, [[0], []]))
+
+
+def test_rows_are_in_order_and_bad_pictures_are_nan(tmp_path: Path) -> None:
+    rows, errors = embed_dataset(Plain(bad=(0, 4, 5)), transform, Embed(), (1,), {"a": 1}, tmp_path, batch_size=2)
+    good = [i for i in range(10) if i not in (0, 4, 5)]
+    assert rows[good, 0].tolist() == [10.0 * i for i in good]
+    assert bool(torch.isnan(rows[[0, 4, 5]]).all())
+    assert errors == {str(i): f"picture {i} is broken" for i in (0, 4, 5)}
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole, _ = embed_dataset(Plain(), transform, Embed(), (1,), {}, tmp_path / "whole", batch_size=3)
+    with pytest.raises(KeyboardInterrupt):
+        embed_dataset(Plain(), transform, Embed(stop_after=6), (1,), {}, tmp_path / "cut", batch_size=3)
+    rest = Embed()
+    rows, _ = embed_dataset(Plain(), transform, rest, (1,), {}, tmp_path / "cut", batch_size=3)
+    assert rest.seen == 4
+    assert torch.equal(rows, whole)
+    for file in sorted((tmp_path / "whole").glob("*.safetensors")):
+        assert file.read_bytes() == (tmp_path / "cut" / file.name).read_bytes()
+    again = Embed()
+    embed_dataset(Plain(), transform, again, (1,), {}, tmp_path / "cut", batch_size=3)
+    assert again.seen == 0
+
+
+@pytest.mark.parametrize("change", ["facts", "pictures", "files"])
+def test_another_backbone_or_an_edited_data_set_is_refused(change: str, tmp_path: Path) -> None:
+    data = Plain()
+    picture = tmp_path / "9.png"
+    picture.write_bytes(b"anything")
+    data.records[9] = Record("9", 1, "train", picture)
+    embed_dataset(data, transform, Embed(), (1,), {"model": "x"}, tmp_path / "store", batch_size=5)
+    if change == "files":
+        picture.write_bytes(b"anything else")
+    other = Plain(shade=1 if change == "pictures" else 0)
+    other.records = data.records
+    with pytest.raises(StoreError, match="settings"):
+        embed_dataset(
+            other,
+            transform,
+            Embed(),
+            (1,),
+            {"model": "y" if change == "facts" else "x"},
+            tmp_path / "store",
+            batch_size=5,
+        )
+
+
+def test_select_takes_the_smallest_leave_one_out_error() -> None:
+    labels = torch.arange(60) % 3
+    clear = torch.nn.functional.one_hot(labels).double() + 0.1 * torch.randn(60, 3, dtype=torch.float64)
+    noisy = clear + torch.randn(60, 3, dtype=torch.float64)
+    found = [candidate(noisy, labels, 0), candidate(clear, labels, 1), candidate(clear, labels, 2)]
+    best = select(found)
+    assert best.index == 1
+    error = (best.head.Y - best.head.loo_predict()).square().mean()
+    assert best.loo_mse == pytest.approx(float(error), rel=1e-9)
+    assert best.loo_accuracy == pytest.approx(float((best.head.loo_predict().argmax(1) == labels).double().mean()))
+    assert best.loo_accuracy > found[0].loo_accuracy
+    with pytest.raises(ValueError, match="at least one"):
+        select([])
+
+
+def test_tensors_are_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.safetensors"
+    save_tensors(path, {"a": torch.arange(6).reshape(2, 3).T}, id="7")
+    assert torch.equal(load_file(path)["a"], torch.arange(6).reshape(2, 3).T)
+    assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
