@@ -39,7 +39,7 @@ check: $(DEV_READY)       ## ruff and mypy
 bench: $(DEV_READY)       ## benchmarks; each checks its answers first, then writes benchmarks/results/*.json
 	$(PY) -m benchmarks.forward
 
-docs: $(DEV_READY)        ## measure the claims again and write the tables of docs/claims.md and docs/benchmarks.md
+docs: $(DEV_READY)        ## measure the claims again; write the tables of docs/claims.md and README.md
 	$(PY) -m docs.measure_claims
 	$(PY) -m docs.benchmark_tables
 

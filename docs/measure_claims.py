@@ -19,7 +19,9 @@ def table() -> str:
         formula = claim.FORMULA.replace("|", r"\|")
         test = f"[{path.name}](../tests/claims/{path.name})"
         number = int(re.sub(r"\D", "", path.stem))
-        lines.append(f"| {number} | {claim.STATEMENT} | `{formula}` | {claim.ASSUMPTION} | {test} | {claim.measure():.0e} |")
+        lines.append(
+            f"| {number} | {claim.STATEMENT} | `{formula}` | {claim.ASSUMPTION} | {test} | {claim.measure():.0e} |"
+        )
     return "\n".join(lines)
 
 

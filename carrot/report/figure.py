@@ -3,6 +3,7 @@
 All maps are at the level of tokens: exact for the map tokens -> logit, not a statement about pixels.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def explanation_figure(
     """
     columns = max(len(maps) + 1, len(training) + 1)
     figure = Figure(figsize=(2.9 * columns, 6.6), layout="constrained")
-    figure.suptitle(heading, fontsize=11)
+    figure.suptitle(textwrap.fill(heading, 34 * columns), fontsize=10)
     axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
@@ -74,7 +75,7 @@ def explanation_figure(
                 training[0].boxes[pair.train_region],
                 colour,
             )
-            label = f"{pair.contribution:+.3f}"
+            label = f"{pair.contribution:+.1e}"
             x0, y0 = test.boxes[pair.test_region][:2].tolist()
             axes[1, 0].text(x0, y0, label, color=colour, fontsize=8, va="bottom", fontweight="bold")
     return figure

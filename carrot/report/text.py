@@ -8,7 +8,7 @@ from carrot.explanation import Explanation
 
 def check_line(name: str, value: float, expected: float) -> str:
     """Return a quantity beside its residual against what it must equal."""
-    return f"  {name:<60} {value:+.6f}   residual {value - expected:+.1e}"
+    return f"  {name:<60}  {value:+.6f}   residual {value - expected:+.1e}"
 
 
 def accuracy_line(name: str, accuracy: Accuracy, note: str) -> str:
@@ -25,5 +25,6 @@ def explanation_lines(e: Explanation, classes: Sequence[str], training_ids: Sequ
     lines.append(f"  region that matters most: {region}; without it the logit drops by {drop:.6f}")
     lines.append("  training pictures that the score is made of:")
     for i in e.top_training(k).tolist():
-        lines.append(f"    {training_ids[i]:<58} dual {float(e.dual[i]):+.4f}   removal {float(e.removal[i]):+.4f}")
+        parts = f"dual {float(e.dual[i]):+.4f}   label {float(e.label[i]):+.4f}   removal {float(e.removal[i]):+.4f}"
+        lines.append(f"    {training_ids[i]:<58}  {parts}")
     return lines

@@ -1,0 +1,1 @@
+"""Scripts that write the measured parts of the documentation."""

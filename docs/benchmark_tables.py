@@ -1,0 +1,71 @@
+"""Write the tables of README.md from benchmarks/results/*.json: no number there is typed.
+
+Usage: python -m docs.benchmark_tables     (from the repository's root)
+"""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def load(name: str) -> tuple[dict, list[dict]]:
+    """Return the facts and rows of one benchmark."""
+    found = json.loads((RESULTS / f"{name}.json").read_text())
+    return found["facts"], found["rows"]
+
+
+def seconds(times: dict[str, float]) -> str:
+    """Return a median as text, in milliseconds."""
+    return f"{1e3 * times['median']:.3g} ms"
+
+
+def forward() -> str:
+    """Return the table of benchmarks/forward.py."""
+    facts, rows = load("forward")
+    lines = ["| question | size | peer | CARROT | ratio | target |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        share = "forward" in row["question"]
+        peer, ours = list(row["times"].values())
+        ratio = f"{100 * row['ratio']:.2f} %" if share else f"{row['ratio']:.0f} x faster"
+        target = row["target"] and (f"<= {100 * row['target']:g} %" if share else f">= {row['target']:g} x")
+        size = f"N = {row['N']:,}, D = {row['D']}" + (f" ({row['model']})" if "model" in row else "")
+        note = f" ({row['note']})" if "note" in row else ""
+        lines.append(
+            f"| {row['question']} | {size} | {seconds(peer)}{note} | {seconds(ours)} | {ratio} | {target or ''} |"
+        )
+    where = f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, float32, one picture, medians, {facts['date']}"
+    return "\n".join(lines) + f"\n\n{where}."
+
+
+def accuracy(name: str) -> str:
+    """Return the table of benchmarks/accuracy.py for one data set."""
+    _, rows = load(f"accuracy-{name}")
+    lines = [
+        "| readout | sigma_s, sigma_f, t | lam | top-1 | top-5 | mean per class |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        setting = f"{row['sigma_spatial']:g}, {row['sigma_feature']:g}, {row['t']:g}" if row["t"] else "t = 0"
+        numbers = " | ".join(f"{row[key]:.3f}" for key in ("top1", "top5", "mean_per_class"))
+        lines.append(f"| {row['row']} | {setting} | {row['lam']:.2g} | {numbers} |")
+    return "\n".join(lines)
+
+
+def replace(text: str, marker: str, table: str) -> str:
+    """Return ``text`` with ``table`` between the marker's two comments."""
+    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+
+
+def main() -> None:
+    """Rewrite README.md."""
+    page = ROOT / "README.md"
+    text = replace(page.read_text(), "forward", forward())
+    page.write_text(replace(text, "cub", accuracy("cub100")))
+
+
+if __name__ == "__main__":
+    main()
