@@ -154,7 +154,7 @@ class Geometry:
 
 
 def _resized(original_hw: tuple[int, int], scale_hw: tuple[int, int], crop_mode: str) -> tuple[int, int]:
-    """Return the size after the resizing: ``scale_hw`` exactly, or the picture's shape fitted inside it or around it."""
+    """Return the size after resizing: ``scale_hw`` exactly, or the picture's shape fitted inside it or around it."""
     (img_h, img_w), (scale_h, scale_w) = original_hw, scale_hw
     if crop_mode == "squash":
         return scale_hw

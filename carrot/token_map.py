@@ -6,6 +6,7 @@ receives. A model is accepted if the last map equals the features without their 
 what it gave instead: a grid is never guessed.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,37 +38,80 @@ def last_map(model: Any, x: Tensor, *, norm: bool) -> tuple[Tensor, Float[Tensor
     return features, maps[-1]
 
 
-def count_prefix_tokens(name: str, model: Any, features: object, patches: Tensor) -> int:
-    """Return K = T - N, the tokens before the patches; refuse a model whose features are no patch tokens.
+@dataclass(frozen=True)
+class Layout:
+    """Where a model's patch tokens are among its features."""
+
+    grid_hw: tuple[int, int]
+    patch_hw: tuple[int, int]
+    embed_dim: int
+    num_prefix_tokens: int
+
+    def require_tiles(self, name: str, input_hw: tuple[int, int]) -> None:
+        """Refuse an input that the patches don't tile exactly.
+
+        Raises:
+            BackboneError: With the nearest sizes that fit.
+        """
+        require_tiling(name, input_hw, self.patch_hw)
+        (gh, gw), (patch_h, patch_w) = self.grid_hw, self.patch_hw
+        if (gh * patch_h, gw * patch_w) != input_hw:
+            raise BackboneError(
+                f"{name} has patches of {patch_h} x {patch_w} pixels but gives {gh} x {gw} tokens for an input of"
+                f" {input_hw[0]} x {input_hw[1]} pixels. {KINDS_THAT_WORK}"
+            )
+
+
+@torch.no_grad()
+def survey(name: str, model: Any, input_hw: tuple[int, int], out_norm: bool) -> Layout:
+    """Return the layout of a model's tokens; refuse a model that has no patch tokens.
+
+    Only shapes are looked at: built on the meta device, a model costs neither memory nor computing.
 
     Args:
-        name: The model's name, for the error.
+        name: The model's name, for errors.
         model: A timm model.
-        features: What ``forward_features`` gave.
-        patches: The last map, (B, D, gh, gw).
+        input_hw: Size of its input, in pixels.
+        out_norm: Whether tokens are wanted after the final norm, which may change their width (SAM's neck).
 
     Raises:
-        BackboneError: Several scales; a feature map, unless its cells are the patches themselves; pooled features;
-            tokens of another width; tokens that the model doesn't declare as its prefix.
+        BackboneError: No map of tokens; several scales; a feature map, unless its cells are the patches themselves;
+            pooled features; tokens that the model doesn't declare as its prefix.
     """
+    if not hasattr(model, "forward_intermediates"):
+        raise BackboneError(f"{name} gives no map of patch tokens. {KINDS_THAT_WORK}")
+    x = torch.empty(1, 3, *input_hw, device=next(model.parameters()).device)
+    try:
+        features = model.forward_features(x)
+        if not isinstance(features, Tensor):
+            raise BackboneError(f"{name} gives features at several scales, not one token a patch. {KINDS_THAT_WORK}")
+        before = patches = last_map(model, x, norm=False)[1]
+        if patches.numel() != features.numel() and features.ndim == 4:
+            patches = last_map(model, x, norm=True)[1]
+    except BackboneError:
+        raise
+    except Exception as error:  # timm and torch raise many kinds
+        raise BackboneError(
+            f"{name} gives no map of patch tokens for inputs of {input_hw[0]} x {input_hw[1]} pixels:"
+            f" {str(error) or type(error).__name__}. {KINDS_THAT_WORK}"
+        ) from error
     _, width, gh, gw = patches.shape
-    if not isinstance(features, Tensor):
-        raise BackboneError(f"{name} gives features at several scales, not one token a patch. {KINDS_THAT_WORK}")
+    stated = _stated_stride(model)
+    patch_hw = (stated, stated) if stated else (input_hw[0] // gh, input_hw[1] // gw)
+    num_prefix_tokens = features.shape[1] - gh * gw if features.ndim == 3 else 0
     if features.ndim == 4:
-        patch_size, stride = getattr(getattr(model, "patch_embed", None), "patch_size", None), stride_of(model)
-        if patch_size != (stride, stride) or features.numel() != patches.numel():
+        patch_size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+        if patch_size != patch_hw or features.numel() != patches.numel():
             raise BackboneError(f"{name} gives a feature map whose cells are not patches. {KINDS_THAT_WORK}")
-        return 0
-    if features.ndim != 3 or features.shape[2] != width or features.shape[1] < gh * gw:
+    elif features.ndim != 3 or features.shape[2] != width or num_prefix_tokens < 0:
         shape = tuple(features.shape)
         raise BackboneError(f"{name} gives features of shape {shape}, not one token a patch. {KINDS_THAT_WORK}")
-    extra = features.shape[1] - gh * gw
-    if extra != getattr(model, "num_prefix_tokens", extra):
+    elif num_prefix_tokens != getattr(model, "num_prefix_tokens", num_prefix_tokens):
         raise BackboneError(
-            f"{name} gives {extra} tokens beside its patches but declares {model.num_prefix_tokens}, so the places of"
-            f" the patches are unknown. {KINDS_THAT_WORK}"
+            f"{name} gives {num_prefix_tokens} tokens beside its patches but declares {model.num_prefix_tokens}, so the"
+            f" places of the patches are unknown. {KINDS_THAT_WORK}"
         )
-    return extra
+    return Layout((gh, gw), patch_hw, width if out_norm else before.shape[1], num_prefix_tokens)
 
 
 @torch.no_grad()
@@ -89,6 +133,8 @@ def check_tokens(name: str, model: Any, input_hw: tuple[int, int], num_prefix_to
             final, patches = last_map(model, x, norm=norm)
         except AssertionError:  # how timm says that this model has no norm for tokens
             continue
+        if norm is False and patches.shape[1] not in features.shape[1:]:  # before SAM's neck tokens have another width
+            continue
         expected = _as_tokens(features, patches)[:, num_prefix_tokens:]
         difference = (patches.flatten(2).transpose(1, 2) - expected).norm() / expected.norm()
         difference = torch.maximum(difference, (final - features).norm() / features.norm())
@@ -99,12 +145,6 @@ def check_tokens(name: str, model: Any, input_hw: tuple[int, int], num_prefix_to
         f"{name} changes its patch tokens after its last feature map (by {smallest:.1e} of their size), so what its"
         f" head receives is not one token a patch. {KINDS_THAT_WORK}"
     )
-
-
-def stride_of(model: Any) -> int | None:
-    """Return the input pixels per token, if the model states them."""
-    info = getattr(model, "feature_info", None)
-    return int(info[-1]["reduction"]) if info else None
 
 
 def require_tiling(name: str, input_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
@@ -135,3 +175,9 @@ def _as_tokens(features: Tensor, patches: Tensor) -> Tensor:
     if features.ndim == 3:
         return features
     return features.flatten(2).transpose(1, 2) if features.shape == patches.shape else features.flatten(1, 2)
+
+
+def _stated_stride(model: Any) -> int | None:
+    """Return the input pixels per token, if the model states them."""
+    info = getattr(model, "feature_info", None)
+    return int(info[-1]["reduction"]) if info else None

@@ -1,0 +1,421 @@
+"""Patch tokens of any timm vision transformer, and the place of each: image -> (H, P).
+
+The only module that imports timm, and only when a backbone is built. What it asks of a model is in
+:mod:`carrot.token_map`; how files with weights are read, in :mod:`carrot.weights`.
+"""
+
+import difflib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from carrot.errors import BackboneError, CheckpointError
+from carrot.geometry import CropMode, Geometry
+from carrot.token_map import KINDS_THAT_WORK, Layout, check_tokens, last_map, patch_centres, require_tiling, survey
+from carrot.weights import compare, digest, hub_unreachable, is_network_failure, read_state_dict, require_hub
+
+Crop = Literal["model", "squash", "border"]
+
+_NO_NORM = ("Identity", "NoneType")
+MAX_RESIZED_PIXELS = 2**27  # 400 MB of RGB: what a very long picture would become before its middle is cut out
+
+
+@dataclass(frozen=True)
+class PatchOutput:
+    """The patch tokens of a batch of pictures.
+
+    Attributes:
+        H: Patch tokens, row-major, without class, distillation or register tokens.
+        P: Patch centres (x, y) in [-1, 1] on both axes of the model's input, in the order of the tokens.
+        grid_hw: Rows and columns of patches.
+        patch_hw: Height and width of a patch in input pixels: the stride of the tokens.
+        prefix: The K tokens before the patches (class first), as the model's own head receives them (normalised, also
+            where ``out_norm=False``); None if the model has none.
+    """
+
+    H: Float[Tensor, "B N D"]
+    P: Float[Tensor, "N 2"]
+    grid_hw: tuple[int, int]
+    patch_hw: tuple[int, int]
+    prefix: Float[Tensor, "B K D"] | None = None
+
+
+@dataclass(frozen=True)
+class PictureTransform:
+    """A model's own preprocessing: resize, crop, scale to [0, 1], normalise. Called on an upright PIL picture."""
+
+    input_hw: tuple[int, int]
+    crop_pct: float
+    crop_mode: CropMode
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
+        """Return the model's input for one picture; modes other than RGB are converted.
+
+        Raises:
+            TypeError: Not a PIL image.
+            ValueError: More than 8 bits a channel; a picture too long and narrow for the crop.
+        """
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"`image` must be a PIL image; got {type(image).__name__}.")
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f'`image` must have 8 bits a channel; got mode "{image.mode}". Scale it to 8 bits first.')
+        resized_h, resized_w = self.geometry(image.size).resized_hw
+        if resized_h * resized_w > MAX_RESIZED_PIXELS:
+            raise ValueError(
+                f"A picture of {image.width} x {image.height} pixels would be resized to {resized_w} x {resized_h}"
+                ' before its middle is cut out. Cut it, or build the backbone with crop="squash".'
+            )
+        tensor: Tensor = self._timm(image.convert("RGB"))
+        return tensor
+
+    def geometry(self, image_size: tuple[int, int]) -> Geometry:
+        """Return the way of a picture of (width, height), PIL's ``size``, through this transform."""
+        return Geometry.of((image_size[1], image_size[0]), self.input_hw, self.crop_pct, self.crop_mode)
+
+    @cached_property
+    def _timm(self) -> Any:
+        from timm.data.transforms_factory import create_transform
+
+        return create_transform(
+            input_size=(3, *self.input_hw),
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+            crop_pct=self.crop_pct,
+            crop_mode=self.crop_mode,
+        )
+
+
+class TimmViTPatchBackbone(nn.Module):
+    """A timm vision transformer as a map from pictures to patch tokens, H = ViT(x) without its prefix tokens.
+
+    Args:
+        model_name: timm's name, ``architecture`` or ``architecture.tag``; the tag brings the preprocessing along.
+        pretrained: Fetch timm's weights (through the hub's cache); False: fresh random weights.
+        img_size: Input size in pixels, one number or (height, width); None: the model's own.
+        freeze: Never trains: no gradients, and evaluation mode for ever, whatever a parent's ``train()`` says.
+        out_norm: True: tokens as the model's own head receives them, normalised exactly once (or not at all where the
+            model normalises only after pooling; see :meth:`describe`). False: before the final norm.
+        device: Where the weights go; None: the processor.
+        checkpoint: A file with weights for ``model_name``, read without the hub; then ``pretrained`` has no effect.
+            Position tables are resampled by timm where their grid differs.
+        crop: ``"model"``: the model's own cropping, which often cuts the long side; ``"squash"`` or ``"border"``: the
+            whole picture, stretched or padded.
+
+    Attributes:
+        transform: The preprocessing, :class:`PictureTransform`.
+        input_hw: Size of the input it was built for.
+        grid_hw: Rows and columns of patches.
+        patch_hw: Size of a patch, in input pixels.
+        embed_dim: D.
+        num_prefix_tokens: K.
+
+    Raises:
+        BackboneError: Unknown model, a model without patch tokens, or an input that the patches don't tile.
+        CheckpointError: The file can't be read, or holds another architecture's weights.
+        HubUnreachableError: Weights were to be fetched, and the hub doesn't answer.
+        ValueError: ``img_size`` or ``crop`` isn't one.
+
+    Exactness: H is exactly timm's ``forward_features`` without its prefix, to float rounding
+        (``test_backbone.py::test_tokens_are_timms_own``).
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: bool = True,
+        img_size: int | tuple[int, int] | None = None,
+        freeze: bool = True,
+        out_norm: bool = True,
+        device: str | torch.device | None = None,
+        checkpoint: str | Path | None = None,
+        *,
+        crop: Crop = "model",
+    ) -> None:
+        super().__init__()
+        if crop not in ("model", "squash", "border"):
+            raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
+        plan = _Plan.of(model_name, _pair(img_size), out_norm)
+        self.input_hw, self.grid_hw, self.patch_hw = plan.input_hw, plan.layout.grid_hw, plan.layout.patch_hw
+        self.embed_dim, self.num_prefix_tokens = plan.layout.embed_dim, plan.layout.num_prefix_tokens
+        self.out_norm, self.freeze = out_norm, freeze
+        self.transform = plan.transform(crop)
+        self._keys = tuple(plan.shapes)
+        if checkpoint is not None:
+            self.model = plan.load(Path(checkpoint))
+            self._weights = f"file {Path(checkpoint).name}"
+        else:
+            self.model = plan.fetch() if pretrained else plan.build()
+            self._weights = "pretrained" if pretrained else "random"
+        self._name, self._license = plan.full_name, plan.config.get("license")
+        self.model.to(device)
+        self.model.eval()
+        self._timm_norm = check_tokens(self._name, self.model, self.input_hw, self.num_prefix_tokens)
+        self.model.requires_grad_(not freeze)
+        self._fingerprint: tuple[object, str] = (None, "")
+        self.train(not freeze)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where ``x`` must be."""
+        return next(self.model.parameters()).device
+
+    def train(self, mode: bool = True) -> "TimmViTPatchBackbone":
+        """Set the training mode, as for any module; a frozen backbone stays in evaluation mode."""
+        return super().train(mode and not self.freeze)
+
+    def forward(self, x: Tensor) -> PatchOutput:
+        """Return the patch tokens of a batch (B, 3, img_h, img_w), normalised as :attr:`transform` does.
+
+        A model with a dynamic input size takes any size that its patches tile; every other one exactly ``input_hw``.
+
+        Raises:
+            TypeError: Not a tensor, or not of the weights' floating-point type.
+            ValueError: Wrong shape or device, NaN or infinity.
+            BackboneError: An input size that the model wasn't built for.
+        """
+        self._check_input(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            features, patches = last_map(self.model, x, norm=self.out_norm and self._timm_norm)
+        gh, gw = patches.shape[2:]
+        H = patches.flatten(2).transpose(1, 2).contiguous()  # (B, N, D)
+        prefix = features[:, : self.num_prefix_tokens].clone() if self.num_prefix_tokens else None
+        return PatchOutput(H, patch_centres((gh, gw)).to(x.device), (gh, gw), self.patch_hw, prefix)
+
+    def geometry(self, image_size: tuple[int, int]) -> Geometry:
+        """Return the way of a picture of (width, height), PIL's ``size``, through :attr:`transform`."""
+        return self.transform.geometry(image_size)
+
+    def pixel_boxes(self, image_size: tuple[int, int]) -> Float[Tensor, "N 4"]:
+        """Return each patch's box (x0, y0, x1, y1) in pixels of an original of (width, height), PIL's ``size``."""
+        return self.geometry(image_size).patch_boxes(self.grid_hw)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hex, of everything that tokens depend on.
+
+        That is every weight and its precision, the architecture, the input size, the preprocessing and ``out_norm``;
+        not the device, nor where the weights came from. It is computed again only after the weights have changed.
+        """
+        state = self.model.state_dict()
+        tensors = [(key, state[key]) for key in self._keys]
+        version = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for _, tensor in tensors)
+        if self._fingerprint[0] != version:
+            context = {"model": self._name, "out_norm": self.out_norm, "transform": asdict(self.transform)}
+            self._fingerprint = (version, digest(tensors, json.dumps(context, sort_keys=True)))
+        return self._fingerprint[1]
+
+    def describe(self) -> dict[str, object]:
+        """Return what a report should say of the backbone, JSON-ready."""
+        import timm
+
+        return {
+            "model": self._name,
+            "weights": self._weights,
+            "license": self._license,
+            "fingerprint": self.fingerprint(),
+            "input_hw": list(self.input_hw),
+            "grid_hw": list(self.grid_hw),
+            "patch_hw": list(self.patch_hw),
+            "embed_dim": self.embed_dim,
+            "num_prefix_tokens": self.num_prefix_tokens,
+            "token_norm": self._token_norm(),
+            "transform": asdict(self.transform),
+            "timm": timm.__version__,
+            "torch": str(torch.__version__),
+        }
+
+    def _token_norm(self) -> str:
+        names = ("norm", "neck", "fc_norm")  # SAM calls its final norm a neck
+        norm, neck, after_pooling = (type(getattr(self.model, name, None)).__name__ for name in names)
+        last = neck if norm in _NO_NORM else norm
+        if last not in _NO_NORM and self._timm_norm:
+            return f"{last}, applied once" if self.out_norm else f"before the final {last}"
+        return "none" if after_pooling in _NO_NORM else f"none; {after_pooling} after pooling"
+
+    def _check_input(self, x: Tensor) -> None:
+        weight = next(self.model.parameters())
+        if not isinstance(x, Tensor):
+            raise TypeError(f"`x` must be a tensor; got {type(x).__name__}. Use backbone.transform(image)[None].")
+        if x.dtype != weight.dtype:
+            raise TypeError(
+                f"`x` must be {weight.dtype}, as the weights are; got {x.dtype}. backbone.transform gives float32."
+            )
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"`x` must be (B, 3, img_h, img_w); got {tuple(x.shape)}.")
+        if x.device != weight.device:
+            raise ValueError(f"`x` must be on {weight.device}, as the weights are; got {x.device}.")
+        if not torch.isfinite(x).all():
+            raise ValueError("`x` must be finite; got NaN or infinity. Look for the picture that brought them.")
+        if x.shape[2:] == self.input_hw:
+            return
+        img_h, img_w = x.shape[2:]
+        if not getattr(self.model, "dynamic_img_size", False):
+            raise BackboneError(
+                f"{self._name} was built for inputs of {self.input_hw[0]} x {self.input_hw[1]} pixels (height x width);"
+                f" got {img_h} x {img_w}. Build it with img_size=({img_h}, {img_w})."
+            )
+        require_tiling(self._name, (img_h, img_w), self.patch_hw)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a model will be, found without its weights: a pass on the meta device, which computes shapes only."""
+
+    full_name: str
+    create: dict[str, Any]
+    config: dict[str, Any]
+    input_hw: tuple[int, int]
+    layout: Layout
+    shapes: dict[str, torch.Size]
+
+    @classmethod
+    def of(cls, name: str, img_size: tuple[int, int] | None = None, out_norm: bool = True) -> "_Plan":
+        _require_known(name)
+        plan = cls._at(name, None, out_norm)
+        if img_size is None:
+            plan.layout.require_tiles(name, plan.input_hw)
+            return plan
+        patch_hw = (
+            plan.layout.patch_hw
+        )  # at its own size: a hybrid pads what doesn't fit, and then states other patches
+        require_tiling(name, img_size, patch_hw)
+        plan = cls._at(name, img_size, out_norm)
+        replace(plan.layout, patch_hw=patch_hw).require_tiles(name, img_size)
+        return plan
+
+    @classmethod
+    def _at(cls, name: str, img_size: tuple[int, int] | None, out_norm: bool, device: str = "meta") -> "_Plan":
+        try:
+            model, create = _sketch(name, img_size, device)
+            config = dict(model.pretrained_cfg)
+            channels, img_h, img_w = config["input_size"]
+            if channels != 3:
+                raise BackboneError(f"{name} takes {channels} channels; pictures have 3. {KINDS_THAT_WORK}")
+            input_hw = img_size or (int(img_h), int(img_w))
+            layout = survey(name, model, input_hw, out_norm)
+        except BackboneError as error:
+            if device == "meta" and "meta tensor" in str(error):  # some models, and older timm, need real numbers
+                return cls._at(name, img_size, out_norm, "cpu")
+            raise
+        tag = f".{config['tag']}" if config.get("tag") else ""
+        full_name = name if ":" in name else f"{config['architecture']}{tag}"
+        shapes = {key: value.shape for key, value in model.state_dict().items()}
+        return cls(full_name, create, config, input_hw, layout, shapes)
+
+    def transform(self, crop: Crop) -> PictureTransform:
+        """Return the preprocessing of timm's configuration, at this input size (which timm's resolver ignores)."""
+        config = self.config
+        mode, pct = (config["crop_mode"], float(config["crop_pct"])) if crop == "model" else (crop, 1.0)
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        return PictureTransform(self.input_hw, pct, mode, config["interpolation"], mean, std)
+
+    def build(self, **options: Any) -> nn.Module:
+        """Return the model without a head."""
+        import timm
+
+        model: nn.Module = timm.create_model(**self.create, num_classes=0, **options)
+        return model
+
+    def fetch(self) -> nn.Module:
+        """Return the model with timm's weights. With its own head on, timm loads strictly; then the head goes."""
+        import timm
+
+        repo_id = self.config.get("hf_hub_id")
+        if not (repo_id or self.config.get("url") or self.config.get("file")):
+            raise BackboneError(
+                f"timm publishes no weights for {self.full_name}. Pass checkpoint=FILE, or pretrained=False for random"
+                " weights."
+            )
+        if repo_id:
+            require_hub(repo_id, self.full_name)
+        try:
+            model: Any = timm.create_model(**self.create, pretrained=True)
+        except Exception as error:  # whatever the hub's client and timm's loader raise
+            if is_network_failure(error):
+                raise hub_unreachable(self.full_name, type(error).__name__) from error
+            raise BackboneError(f"The weights of {self.full_name} can't be fetched and loaded: {error}") from error
+        model.reset_classifier(0)
+        headless: nn.Module = model
+        return headless
+
+    def load(self, path: Path) -> nn.Module:
+        """Return the model with the weights of a file: every one but the head's, and no others.
+
+        timm's own filter for the architecture resamples position tables and translates foreign names; with as many
+        classes stated in its configuration as the model has (none), timm then loads strictly.
+        """
+        classifiers = self.config.get("classifier") or "head"
+        heads = tuple(f"{c}." for c in ((classifiers,) if isinstance(classifiers, str) else classifiers))
+        state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(heads)}
+        difference = compare(state, self.shapes)
+        refusal = f"{path} does not hold the weights of {self.full_name}: {difference}."
+        if difference.is_fatal:
+            raise CheckpointError(refusal)
+        overlay = {"state_dict": state, "num_classes": 0, "custom_load": False, "source": ""}
+        try:
+            model: Any = self.build(pretrained=True, pretrained_cfg_overlay=overlay)
+        except Exception as error:  # the filters of foreign formats raise anything
+            raise CheckpointError(f"{refusal} ({type(error).__name__}: {str(error)[:200]})") from error
+        model.pretrained_cfg.pop("state_dict", None)  # timm would keep a second copy
+        lost = [
+            key
+            for key, value in model.state_dict().items()
+            if key in state and state[key].shape == value.shape and not value.equal(state[key].to(value.dtype))
+        ]
+        if lost:
+            raise CheckpointError(f"{path} was not loaded whole into {self.full_name}: not {', '.join(lost[:3])}.")
+        loaded: nn.Module = model
+        return loaded
+
+
+def _require_known(name: str) -> None:
+    import timm
+
+    source, colon, repo_id = name.partition(":")
+    if colon:  # "hf-hub:" and "local-dir:" name a source of their own
+        if source == "hf-hub":
+            require_hub(repo_id, name)
+        return
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"Did you mean {', '.join(close)}?" if close else 'Look through timm.list_models("*vit*").'
+        raise BackboneError(f"timm {timm.__version__} has no model named {architecture!r}. {hint}")
+    tags = [known.partition(".")[2] for known in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        has = ", ".join(tags) or "none"
+        raise BackboneError(f"timm {timm.__version__} has no weights tagged {tag!r} for {architecture}; it has {has}.")
+
+
+def _sketch(name: str, img_size: tuple[int, int] | None, device: str) -> tuple[Any, dict[str, Any]]:
+    """Build the model without weights; a model that takes any size may have no ``img_size`` to pass."""
+    import timm
+
+    plain: dict[str, Any] = {"model_name": name}
+    failure: Exception | None = None
+    for create in [plain] if img_size is None else [{**plain, "img_size": img_size}, plain]:
+        try:
+            with torch.device(device):
+                return timm.create_model(**create, num_classes=0).eval(), create
+        except Exception as error:  # TypeError: no such argument; AssertionError: MViTv2; the rest is told below
+            failure = failure or error
+    if is_network_failure(failure):
+        raise hub_unreachable(name, type(failure).__name__) from failure
+    raise BackboneError(f"timm can't build {name} with img_size={img_size}: {failure}. {KINDS_THAT_WORK}") from failure
+
+
+def _pair(img_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    pair = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if pair is not None and (len(pair) != 2 or min(pair) < 1):
+        raise ValueError(f"`img_size` must be a positive number of pixels or (height, width); got {img_size}.")
+    return pair
