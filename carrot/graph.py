@@ -25,7 +25,7 @@ from torch import Tensor
 from carrot.regions import RegionSet
 from carrot.utils import require_finite, require_positive
 
-MIRROR_MIN_REGIONS = 512  # from here on, half of the product and a copy is faster than the whole product
+MIRROR_MIN_REGIONS, MIRROR_MIN_WIDTH = 512, 64  # from here on, half of the product and a copy beat the whole product
 SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
 
 
@@ -63,7 +63,7 @@ def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
     Exactness: exact up to rounding of ``eps * max_i |x_i - mean|^2``, since X is centred first.
     """
     X = X - X.mean(dim=-2, keepdim=True)  # distances don't change, rounding shrinks
-    norms = X.square().sum(dim=-1)
+    norms = torch.linalg.vecdot(X, X)
     D2 = _gram(X).mul_(-2.0).add_(norms[..., :, None]).add_(norms[..., None, :]).clamp_(min=0.0)
     D2.diagonal(dim1=-2, dim2=-1).zero_()
     return D2
@@ -89,7 +89,7 @@ def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
 def _gram(X: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
     """Return ``X X^T``; for large N only the blocks on and above the diagonal are multiplied, the rest is their mirror."""
     N = X.shape[-2]
-    if N < MIRROR_MIN_REGIONS:
+    if N < MIRROR_MIN_REGIONS or X.shape[-1] < MIRROR_MIN_WIDTH:
         return torch.matmul(X, X.mT)
     G = X.new_empty(*X.shape[:-1], N)
     step = -(-N // 4)
@@ -167,6 +167,6 @@ class RegionGraphBuilder:
             return D2.mul_(-0.5 / (self.sigma_feature * self.feature_scale) ** 2)
         m2 = median_pairwise(D2)
         # Below this the differences are rounding of H itself: the regions are identical, and the kernel is 1.
-        rounding = (8.0 * torch.finfo(H.dtype).eps) ** 2 * H.square().sum(dim=-1).amax(dim=-1)
+        rounding = (8.0 * torch.finfo(H.dtype).eps) ** 2 * torch.linalg.vecdot(H, H).amax(dim=-1)
         factor = torch.where(m2 > rounding, -0.5 / (self.sigma_feature**2 * m2), torch.zeros_like(m2))
         return D2.mul_(factor[..., None, None])

@@ -1,12 +1,13 @@
 """The graph: equations (1) to (4) of ``carrot.graph``."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import carrot
-from carrot.graph import RegionGraphBuilder, median_pairwise, squared_distances
+from carrot.graph import RegionGraphBuilder, _order_statistic, median_pairwise, squared_distances
 from carrot.regions import RegionSet, grid_positions
 from tests import contract
 
@@ -127,3 +128,27 @@ def test_unknown_scale_and_overflow_are_named() -> None:
         RegionGraphBuilder(feature_scale="mean")
     with pytest.raises(ValueError, match="degree"):
         RegionGraphBuilder().build(RegionSet(1e30 * torch.randn(4, 3), torch.zeros(4, 2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_graphs_take_the_mirrored_product(dtype: torch.dtype) -> None:
+    """From 512 regions on only half of the Gram matrix is multiplied."""
+    H = torch.randn(2, 530, 70, dtype=dtype)
+    D2 = squared_distances(H)
+    expected = torch.cdist(H.double(), H.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    torch.testing.assert_close(
+        D2.double(), expected, rtol=0, atol=10 * torch.finfo(dtype).eps * float(H.square().sum(-1).max())
+    )
+    i, j = torch.triu_indices(530, 530, offset=1)
+    torch.testing.assert_close(median_pairwise(D2), D2[:, i, j].median(dim=-1).values, rtol=0, atol=0)
+
+
+@given(seed=st.integers(0, 999), n=st.integers(1, 3000), ties=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_order_statistics_are_exact(seed: int, n: int, ties: bool) -> None:
+    """The bracket is only a short cut: sorted, constant, tied and adversarial entries give what sorting gives."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 5, n).astype(np.float32) if ties else rng.normal(size=n).astype(np.float32)
+    values[::61] = rng.choice([values[0], -100.0, 100.0])  # the very entries that the sample sees
+    for rank in {0, n // 3, n // 2, n - 1}:
+        assert _order_statistic(values, rank) == np.sort(values)[rank]
