@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from carrot.backbone import PatchOutput, TimmViTPatchBackbone
+from carrot.blueprint import Blueprint
 from carrot.errors import BackboneError, CheckpointError, HubUnreachableError
 
 
@@ -200,7 +201,7 @@ def test_a_dynamic_model_follows_its_input_and_others_say_img_size():
     "name", ["vit_tiny_patch16_224", "test_vit", "vit_small_r26_s32_224", "samvit_base_patch16_224"]
 )
 def test_an_input_that_patches_do_not_tile_is_refused_before_weights_are_fetched(name, monkeypatch):
-    monkeypatch.setattr("carrot.backbone.require_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: pytest.fail("asked the hub"))
     with pytest.raises(BackboneError, match=r"must tile the input; 239 x 239.*224 or (240|256)"):
         TimmViTPatchBackbone(name, img_size=239)
 
@@ -227,10 +228,15 @@ def test_models_that_the_meta_device_can_not_build_are_built_for_real(monkeypatc
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         return real_device(kind)
 
-    monkeypatch.setattr("carrot.backbone.torch.device", device)
+    monkeypatch.setattr("carrot.blueprint.torch.device", device)
     backbone = TimmViTPatchBackbone("test_vit", pretrained=False)
     monkeypatch.undo()
     assert backbone(torch.zeros(1, 3, 160, 160)).H.shape == (1, 100, 64)
+
+
+def test_a_size_that_the_model_itself_can_not_take():
+    with pytest.raises(BackboneError, match=r"mvitv2_tiny.* can't take inputs of 224 x 256 pixels"):
+        TimmViTPatchBackbone("mvitv2_tiny", pretrained=False, img_size=(224, 256))
 
 
 def test_sizes_that_only_seem_to_be_tiled():
@@ -387,7 +393,7 @@ def test_what_pretrained_means_with_a_checkpoint(saved):
 
 def fake_download(monkeypatch, state):
     """Let timm's own loader take ``state`` for what the hub sent."""
-    monkeypatch.setattr("carrot.backbone.require_hub", lambda *_: None)
+    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(state))
 
 
@@ -422,7 +428,7 @@ def test_a_hub_that_fails_midway_names_the_ways_on(kind, monkeypatch):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("carrot.backbone.require_hub", lambda *_: None)
+    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     with pytest.raises(HubUnreachableError, match=r"checkpoint=FILE.*--checkpoint FILE.*toy default") as caught:
         TimmViTPatchBackbone("test_vit")
@@ -433,7 +439,7 @@ def test_a_failure_that_is_not_the_networks_is_not_called_one(monkeypatch):
     def fail(*_, **__):
         raise PermissionError("cache folder is read-only")
 
-    monkeypatch.setattr("carrot.backbone.require_hub", lambda *_: None)
+    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     with pytest.raises(BackboneError, match="read-only") as caught:
         TimmViTPatchBackbone("test_vit")
@@ -611,12 +617,10 @@ def test_a_whole_member_of_each_family(name, tmp_path):
 @pytest.mark.parametrize("module", FAMILIES)
 def test_every_member_of_a_family_is_accepted_or_refused_in_words(module):
     """Shapes only: each name's grid tiles its input, and its K is what timm declares."""
-    from carrot.backbone import _Plan
-
     accepted, refusals = [], []
     for name in timm.list_models(module=module):
         try:
-            plan = _Plan.of(name)
+            plan = Blueprint.of(name, timm.create_model)
         except BackboneError as refusal:
             refusals.append(str(refusal))
         else:
