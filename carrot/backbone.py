@@ -1,12 +1,13 @@
 """Patch tokens of any timm vision transformer, and the place of each: image -> (H, P).
 
 The only module that imports timm, and only when a backbone is built. What it asks of a model is in
-:mod:`carrot.token_map`; how files with weights are read, in :mod:`carrot.weights`.
+:mod:`carrot.token_map`; how a model is found fit and given its weights, in :mod:`carrot.blueprint`.
 """
 
 import difflib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from carrot.errors import BackboneError, CheckpointError
+from carrot.blueprint import Blueprint
+from carrot.errors import BackboneError
 from carrot.geometry import CropMode, Geometry
-from carrot.token_map import KINDS_THAT_WORK, Layout, check_tokens, last_map, patch_centres, require_tiling, survey
-from carrot.weights import compare, digest, hub_unreachable, is_network_failure, read_state_dict, require_hub
+from carrot.token_map import check_tokens, last_map, patch_centres, require_tiling
+from carrot.weights import digest, require_hub
 
 Crop = Literal["model", "squash", "border"]
 
@@ -57,6 +59,12 @@ class PictureTransform:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], input_hw: tuple[int, int], crop: Crop) -> "PictureTransform":
+        """Return the preprocessing that timm's configuration states, at this input size."""
+        mode, pct = (config["crop_mode"], float(config["crop_pct"])) if crop == "model" else (crop, 1.0)
+        return cls(input_hw, pct, mode, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
         """Return the model's input for one picture; modes other than RGB are converted.
@@ -145,11 +153,14 @@ class TimmViTPatchBackbone(nn.Module):
         super().__init__()
         if crop not in ("model", "squash", "border"):
             raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
-        plan = _Plan.of(model_name, _pair(img_size), out_norm)
+        import timm
+
+        _require_known(model_name)
+        plan = Blueprint.of(model_name, timm.create_model, _pair(img_size), out_norm)
         self.input_hw, self.grid_hw, self.patch_hw = plan.input_hw, plan.layout.grid_hw, plan.layout.patch_hw
         self.embed_dim, self.num_prefix_tokens = plan.layout.embed_dim, plan.layout.num_prefix_tokens
         self.out_norm, self.freeze = out_norm, freeze
-        self.transform = plan.transform(crop)
+        self.transform = PictureTransform.of(plan.config, plan.input_hw, crop)
         self._keys = tuple(plan.shapes)
         if checkpoint is not None:
             self.model = plan.load(Path(checkpoint))
@@ -267,117 +278,6 @@ class TimmViTPatchBackbone(nn.Module):
         require_tiling(self._name, (img_h, img_w), self.patch_hw)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a model will be, found without its weights: a pass on the meta device, which computes shapes only."""
-
-    full_name: str
-    create: dict[str, Any]
-    config: dict[str, Any]
-    input_hw: tuple[int, int]
-    layout: Layout
-    shapes: dict[str, torch.Size]
-
-    @classmethod
-    def of(cls, name: str, img_size: tuple[int, int] | None = None, out_norm: bool = True) -> "_Plan":
-        _require_known(name)
-        plan = cls._at(name, None, out_norm)
-        if img_size is None:
-            plan.layout.require_tiles(name, plan.input_hw)
-            return plan
-        patch_hw = (
-            plan.layout.patch_hw
-        )  # at its own size: a hybrid pads what doesn't fit, and then states other patches
-        require_tiling(name, img_size, patch_hw)
-        plan = cls._at(name, img_size, out_norm)
-        replace(plan.layout, patch_hw=patch_hw).require_tiles(name, img_size)
-        return plan
-
-    @classmethod
-    def _at(cls, name: str, img_size: tuple[int, int] | None, out_norm: bool, device: str = "meta") -> "_Plan":
-        try:
-            model, create = _sketch(name, img_size, device)
-            config = dict(model.pretrained_cfg)
-            channels, img_h, img_w = config["input_size"]
-            if channels != 3:
-                raise BackboneError(f"{name} takes {channels} channels; pictures have 3. {KINDS_THAT_WORK}")
-            input_hw = img_size or (int(img_h), int(img_w))
-            layout = survey(name, model, input_hw, out_norm)
-        except BackboneError as error:
-            if device == "meta" and "meta tensor" in str(error):  # some models, and older timm, need real numbers
-                return cls._at(name, img_size, out_norm, "cpu")
-            raise
-        tag = f".{config['tag']}" if config.get("tag") else ""
-        full_name = name if ":" in name else f"{config['architecture']}{tag}"
-        shapes = {key: value.shape for key, value in model.state_dict().items()}
-        return cls(full_name, create, config, input_hw, layout, shapes)
-
-    def transform(self, crop: Crop) -> PictureTransform:
-        """Return the preprocessing of timm's configuration, at this input size (which timm's resolver ignores)."""
-        config = self.config
-        mode, pct = (config["crop_mode"], float(config["crop_pct"])) if crop == "model" else (crop, 1.0)
-        mean, std = tuple(config["mean"]), tuple(config["std"])
-        return PictureTransform(self.input_hw, pct, mode, config["interpolation"], mean, std)
-
-    def build(self, **options: Any) -> nn.Module:
-        """Return the model without a head."""
-        import timm
-
-        model: nn.Module = timm.create_model(**self.create, num_classes=0, **options)
-        return model
-
-    def fetch(self) -> nn.Module:
-        """Return the model with timm's weights. With its own head on, timm loads strictly; then the head goes."""
-        import timm
-
-        repo_id = self.config.get("hf_hub_id")
-        if not (repo_id or self.config.get("url") or self.config.get("file")):
-            raise BackboneError(
-                f"timm publishes no weights for {self.full_name}. Pass checkpoint=FILE, or pretrained=False for random"
-                " weights."
-            )
-        if repo_id:
-            require_hub(repo_id, self.full_name)
-        try:
-            model: Any = timm.create_model(**self.create, pretrained=True)
-        except Exception as error:  # whatever the hub's client and timm's loader raise
-            if is_network_failure(error):
-                raise hub_unreachable(self.full_name, type(error).__name__) from error
-            raise BackboneError(f"The weights of {self.full_name} can't be fetched and loaded: {error}") from error
-        model.reset_classifier(0)
-        headless: nn.Module = model
-        return headless
-
-    def load(self, path: Path) -> nn.Module:
-        """Return the model with the weights of a file: every one but the head's, and no others.
-
-        timm's own filter for the architecture resamples position tables and translates foreign names; with as many
-        classes stated in its configuration as the model has (none), timm then loads strictly.
-        """
-        classifiers = self.config.get("classifier") or "head"
-        heads = tuple(f"{c}." for c in ((classifiers,) if isinstance(classifiers, str) else classifiers))
-        state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(heads)}
-        difference = compare(state, self.shapes)
-        refusal = f"{path} does not hold the weights of {self.full_name}: {difference}."
-        if difference.is_fatal:
-            raise CheckpointError(refusal)
-        overlay = {"state_dict": state, "num_classes": 0, "custom_load": False, "source": ""}
-        try:
-            model: Any = self.build(pretrained=True, pretrained_cfg_overlay=overlay)
-        except Exception as error:  # the filters of foreign formats raise anything
-            raise CheckpointError(f"{refusal} ({type(error).__name__}: {str(error)[:200]})") from error
-        model.pretrained_cfg.pop("state_dict", None)  # timm would keep a second copy
-        lost = [
-            key
-            for key, value in model.state_dict().items()
-            if key in state and state[key].shape == value.shape and not value.equal(state[key].to(value.dtype))
-        ]
-        if lost:
-            raise CheckpointError(f"{path} was not loaded whole into {self.full_name}: not {', '.join(lost[:3])}.")
-        loaded: nn.Module = model
-        return loaded
-
-
 def _require_known(name: str) -> None:
     import timm
 
@@ -395,23 +295,6 @@ def _require_known(name: str) -> None:
     if tag and tag not in tags:
         has = ", ".join(tags) or "none"
         raise BackboneError(f"timm {timm.__version__} has no weights tagged {tag!r} for {architecture}; it has {has}.")
-
-
-def _sketch(name: str, img_size: tuple[int, int] | None, device: str) -> tuple[Any, dict[str, Any]]:
-    """Build the model without weights; a model that takes any size may have no ``img_size`` to pass."""
-    import timm
-
-    plain: dict[str, Any] = {"model_name": name}
-    failure: Exception | None = None
-    for create in [plain] if img_size is None else [{**plain, "img_size": img_size}, plain]:
-        try:
-            with torch.device(device):
-                return timm.create_model(**create, num_classes=0).eval(), create
-        except Exception as error:  # TypeError: no such argument; AssertionError: MViTv2; the rest is told below
-            failure = failure or error
-    if is_network_failure(failure):
-        raise hub_unreachable(name, type(failure).__name__) from failure
-    raise BackboneError(f"timm can't build {name} with img_size={img_size}: {failure}. {KINDS_THAT_WORK}") from failure
 
 
 def _pair(img_size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -122,11 +122,18 @@ def check_tokens(name: str, model: Any, input_hw: tuple[int, int], num_prefix_to
         Whether those tokens go through the final norm (not in Hiera, for one, which has none for tokens).
 
     Raises:
-        BackboneError: They differ by more than rounding: the model rewrites its patch tokens after the last map.
+        BackboneError: They differ by more than rounding: the model rewrites its patch tokens after the last map; or
+            it can't take an input of this size at all.
     """
     weight = next(model.parameters())
     x = torch.randn(1, 3, *input_hw, generator=torch.Generator().manual_seed(0)).to(weight)
-    features = model.forward_features(x)
+    try:
+        features = model.forward_features(x)
+    except Exception as error:  # timm and torch raise many kinds
+        raise BackboneError(
+            f"{name} can't take inputs of {input_hw[0]} x {input_hw[1]} pixels ({type(error).__name__}: {error}). Leave"
+            " img_size out for its own size."
+        ) from error
     smallest = float("inf")
     for norm in (True, False):
         try:

@@ -239,6 +239,14 @@ def test_a_size_that_the_model_itself_can_not_take():
         TimmViTPatchBackbone("mvitv2_tiny", pretrained=False, img_size=(224, 256))
 
 
+def test_a_model_whose_patches_change_with_its_size_is_refused():
+    def create(model_name, **options):
+        return timm.create_model(model_name, patch_size=8 if "img_size" in options else 16, **options)
+
+    with pytest.raises(BackboneError, match="has patches of 16 x 16 pixels but gives 12 x 20 tokens"):
+        Blueprint.of("test_vit3", create, (96, 160))
+
+
 def test_sizes_that_only_seem_to_be_tiled():
     with pytest.raises(BackboneError, match="must tile"):  # timm gives a 1 x 1 grid, and 1 divides 30
         TimmViTPatchBackbone("test_vit3", pretrained=False, img_size=30)
