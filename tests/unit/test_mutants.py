@@ -15,7 +15,10 @@ import torch
 from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
-MODULES = "utils errors regions graph operator readout statistics rows ridge head removal attribution".split()
+MODULES = [
+    *("utils", "errors", "regions", "graph", "operator", "readout"),
+    *("statistics", "rows", "ridge", "head", "removal", "attribution"),
+]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
 
@@ -53,7 +56,11 @@ MUTANTS = {
     "plain truncation": ("operator", "math.exp(-self.t) * X + torch.matmul(U, gain", "torch.matmul(U, gain"),
     "truncation bound too small": ("operator", "eigvalsh(L)[..., self.rank]", "eigvalsh(L)[..., min(self.rank + 1, L.shape[-1] - 1)]"),
     "degrees of the whole graph": ("operator", "torch.matmul(W, M).clamp_(min=1.0)", "torch.matmul(W, torch.ones_like(M)).clamp_(min=1.0)"),
-    "mean over all regions": ("operator", "start = start / start.sum(dim=-2, keepdim=True)", "start = start / torch.full_like(start[:1], N)"),
+    "mean over all regions": (
+        "operator",
+        "start = start / start.sum(dim=-2, keepdim=True)",
+        "start = start / torch.full_like(start[:1], N)",
+    ),
     "deleted nodes conduct": ("operator", "return torch.matmul(W, Rho * X).mul_(Rho)", "return torch.matmul(W, Rho * X).mul_(Rho.amax())"),
     # the readout
     "sum for mean": ("readout", "torch.full((N,), 1.0 / N, dtype=dtype)", "torch.ones((N,), dtype=dtype)"),
@@ -68,7 +75,11 @@ MUTANTS = {
     "duals without 1 / lam": ("ridge", "* (w / self._lam).unsqueeze(-1)", "* w.unsqueeze(-1)"),
     "leave-one-out is the residual": ("head", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
     "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
-    "leverage without the mean (primal)": ("ridge", "self._whitened_rows.square().sum(dim=-1) + self._shift", "self._whitened_rows.square().sum(dim=-1)"),
+    "leverage without the mean (primal)": (
+        "ridge",
+        "self._whitened_rows.square().sum(dim=-1) + self._shift",
+        "self._whitened_rows.square().sum(dim=-1)",
+    ),
     "leverage without the mean (dual)": ("ridge", ".diagonal() - self._v_share)", ".diagonal())"),
     "path without the mean (tall)": ("ridge", "1.0 - h0 - squares @ shrink", "1.0 - squares @ shrink"),
     "path without the mean (wide)": ("ridge", "lam * (squares @ shrink - h0 / (c + lam))", "lam * (squares @ shrink)"),
