@@ -43,7 +43,7 @@ class Setting(NamedTuple):
 def embed_pictures(backbone: Backbone, x: Tensor, settings: list[Setting]) -> Tensor:
     """(B, 3, h, w) -> g (B, S, D): one backbone pass, a graph for each pair of bandwidths, one recurrence for all t."""
     regions = RegionSet.from_patches(backbone(x.to(backbone.device)))
-    r = READOUT.weights(regions.num_regions, regions.features.dtype).to(backbone.device)
+    r = READOUT.weights(regions.num_regions)
     g = []
     for sigmas, group in itertools.groupby(settings, key=lambda s: s[:2]):
         graph = RegionGraphBuilder(*sigmas).build(regions)
@@ -55,9 +55,9 @@ def embed_pictures(backbone: Backbone, x: Tensor, settings: list[Setting]) -> Te
 def trace_picture(backbone: Backbone, x: Tensor, s: Setting) -> Trace:
     """(3, h, w) -> every object of the theory, by the literal path."""
     patches = backbone(x.unsqueeze(0).to(backbone.device))
-    regions = RegionSet(patches.H[0], patches.P, patches.grid_hw)
+    regions = RegionSet(patches.H[0].cpu(), patches.P.cpu(), patches.grid_hw)
     graph, operator = RegionGraphBuilder(s.sigma_spatial, s.sigma_feature).build(regions), DiffusionOperator(s.t)
-    pi = operator.pull_back(READOUT.weights(regions.num_regions, patches.H.dtype).to(backbone.device), graph)
+    pi = operator.pull_back(READOUT.weights(regions.num_regions), graph)
     H_prime = operator.forward(regions.features, graph.L)
     return Trace(regions, graph, pi, H_prime, READOUT.forward(H_prime))
 

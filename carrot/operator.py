@@ -133,7 +133,7 @@ class DiffusionOperator:
         """Return ``pi = exp(-tL) r``, the weight with which each region enters ``g = H^T pi`` (equation 2).
 
         Args:
-            r: Readout weights; one vector serves a batch of graphs.
+            r: Readout weights, taken to the graph's dtype and device; one vector serves a batch of graphs.
             L: The Laplacian, or the graph itself: then Chebyshev applies S and never forms L.
 
         Raises:
@@ -153,7 +153,7 @@ class DiffusionOperator:
         """
         operators = [DiffusionOperator(t, self.method, self.rank, self.tol) for t in times]
         matrix = L.W if isinstance(L, RegionGraph) else L
-        r = r.expand(*matrix.shape[:-1]).unsqueeze(-1)  # (..., N, 1)
+        r = r.to(matrix).expand(*matrix.shape[:-1]).unsqueeze(-1)  # (..., N, 1)
         slowest = max(operators, key=lambda op: op.t)
         if slowest._resolve(matrix, "chebyshev") == "chebyshev":
             tol = self._tol(matrix.dtype)
@@ -195,8 +195,7 @@ class DiffusionOperator:
             raise ValueError(
                 f"`keep` must be (..., {N}, R), a column for each subset of N = {N} regions; got {tuple(keep.shape)}."
             )
-        if r is None:
-            r = torch.ones(N, dtype=W.dtype, device=W.device)
+        r = torch.ones(N, dtype=W.dtype, device=W.device) if r is None else r.to(W)
         tol = self._tol(W.dtype)
         blocks = []
         for block in keep.split(SUBSET_CHUNK, dim=-1):

@@ -11,6 +11,8 @@ v(S) of keeping the regions S. Single removals, deletion and insertion curves, S
     I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                    (4)
 
 Removal is at the level of tokens: the backbone does not run again, and the other tokens still have seen the removed ones.
+The weights W_ij of
+those left stay as they are: the bandwidth, a multiple of the picture's median distance, is that of the whole picture.
 
 Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek et al.,
 IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
@@ -217,8 +219,7 @@ def _values(
     scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout, keep: Tensor
 ) -> Tensor:
     """Return v(S) - b of each column: (..., R, C)."""
-    r = readout.weights(keep.shape[-2], dtype=graph.W.dtype).to(graph.W.device)
-    pi = operator.pull_back_subsets(graph, keep, r)  # (..., N, R)
+    pi = operator.pull_back_subsets(graph, keep, readout.weights(keep.shape[-2]))  # (..., N, R)
     return pi.mT.to(scores.dtype) @ scores
 
 

@@ -9,7 +9,9 @@ from tests.claims.world import World, relative
 
 STATEMENT = "Removing regions equals building the graph of the rest again"
 FORMULA = "Rho * (W (Rho * X)), Rho = M / sqrt(W M)"
-ASSUMPTION = "token level: the backbone does not run again"
+ASSUMPTION = (
+    "weights W_ij of those left, and so the bandwidth, as in the whole picture; the backbone does not run again"
+)
 
 
 def measure() -> float:

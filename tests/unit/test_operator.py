@@ -169,3 +169,12 @@ def test_bad_shapes_and_numbers() -> None:
         DiffusionOperator(1.0).pull_back_subsets(graph, torch.ones(4, 2, dtype=torch.bool))
     with pytest.raises(TypeError, match=r"keep\.bool"):
         DiffusionOperator(1.0).pull_back_subsets(graph, torch.ones(5, 2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_readout_weights_take_the_graphs_precision(dtype: torch.dtype) -> None:
+    """``weights(N)`` is float64; a float32 graph takes it as it is."""
+    graph = graph_of(9, dtype=dtype)
+    r = GraphReadout().weights(9)
+    assert DiffusionOperator(2.0).pull_back(r, graph).dtype == dtype
+    assert DiffusionOperator(2.0).pull_back_subsets(graph, torch.ones(9, 1, dtype=torch.bool), r).dtype == dtype
