@@ -16,27 +16,26 @@ With an intercept, (1), (2), (3) and (5) leave b to itself, and b depends on whe
 gm / sum(pi) off tokens, and ym_c, the mean target, stands in for b_c. What is like the average then contributes nothing. Pass centred
 arguments for it, as ``carrot.explanation`` does.
 
-Counterfactual answers sum to nothing; each equals really fitting again. All are one formula: change the weight of rows U
-(targets Y_U) by C, and
-
-::
-
-    logit'(g) - logit(g) = k(g, U) (C^{-1} + k(U, U))^{-1} (Y_U - logit(U))                                    (6)
-
-Deleting i is C = -w_i: s_i(g) R_i / (1 - leverage_i) is lost. Relabelling i: s_i(g) (y' - y). Replacing it by an edited picture: rank two.
-
-With an intercept, deleting or adding pictures moves the means too: k of equation (4) in ``carrot.head`` holds that exactly.
-What happens when regions are removed is in ``carrot.removal``, and can be imported from here.
+Training pictures, added up or taken away, are in ``carrot.influence``; regions taken away are in ``carrot.removal``. All can be
+imported from here.
 """
 
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from carrot.graph import RegionGraph
-from carrot.head import RidgeHead
+from carrot.influence import (
+    group_removal_effect,
+    label_contribution,
+    relabel_effect,
+    removal_effect,
+    replacement_effect,
+    top_training,
+    training_contribution,
+)
 from carrot.readout import embed
 from carrot.removal import (
     deletion_curve,
@@ -46,8 +45,7 @@ from carrot.removal import (
     remove_each_region,
     remove_regions,
 )
-from carrot.rows import check_indices
-from carrot.utils import widen
+from carrot.utils import require_shape, widen
 
 __all__ = [
     "deletion_curve",
@@ -68,8 +66,6 @@ __all__ = [
     "top_training",
     "training_contribution",
 ]
-
-TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
 
 # ---- regions of the picture
 
@@ -98,13 +94,19 @@ def region_contribution(
     Raises:
         ValueError: ``by`` is unknown, or "node" comes without ``H_prime``.
     """
+    N, D = H.shape[-2:]
+    require_shape("W_star", W_star, (D, W_star.shape[-1]), "the width of H")
     if by == "token":
+        require_shape("pi", pi, H.shape[:-1], "the regions of H")
         H, pi, W_star = widen(H, pi, W_star)
         return pi.unsqueeze(-1) * (H @ W_star)
     if by != "node":
         raise ValueError(f"`by` must be 'token' or 'node'; got {by!r}.")
     if H_prime is None:
         raise ValueError("`by='node'` needs `H_prime`: pass `operator.forward(H, graph.L)`.")
+    require_shape("H_prime", H_prime, H.shape, "H")
+    if r is not None:
+        require_shape("r", r, (N,), "the regions of H")
     H_prime, W_star = widen(H_prime, W_star)
     share = torch.full_like(H_prime[..., 0], 1.0 / H_prime.shape[-2]) if r is None else r.to(H_prime)
     return share.unsqueeze(-1) * (H_prime @ W_star)
@@ -112,6 +114,7 @@ def region_contribution(
 
 def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
     """Return ``<pi_i h_i, g>``: each region's share of ``|g|^2``, whatever the class. Sums to ``|g|^2``; may be negative."""
+    require_shape("pi", pi, H.shape[:-1], "the regions of H")
     H, pi = widen(H, pi)
     return pi * (H @ embed(H, pi).unsqueeze(-1)).squeeze(-1)
 
@@ -121,166 +124,12 @@ def dirichlet_energy(H: Float[Tensor, "*b N D"], graph: RegionGraph) -> Float[Te
 
     Sums to ``tr(H^T L H)``. Diffusion never raises the sum.
     """
+    require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
     H, W, degree = widen(H, graph.W, graph.degree)
     F = H * degree.rsqrt().unsqueeze(-1)
     norms = F.square().sum(dim=-1)
     # 1/2 sum_j W_ij (|f_i|^2 + |f_j|^2 - 2 <f_i, f_j>)
     return 0.5 * (degree * norms + (W @ norms.unsqueeze(-1)).squeeze(-1)) - (F * (W @ F)).sum(dim=-1)
-
-
-# ---- training pictures
-
-
-def training_contribution(
-    g_test: Float[Tensor, "*m D"], G_train: Float[Tensor, "n D"], alpha: Float[Tensor, "n C"]
-) -> Float[Tensor, "*m n C"]:
-    """Return ``<g, g_i> alpha_ic``: which training pictures the score is made of. Sums over i to the logit less the bias.
-
-    Size: (m, n, C); ``top_training`` streams instead.
-
-    Exactness: exact up to rounding; ``tests/claims/test_04_dual_sum.py``.
-    """
-    g_test, G_train, alpha = widen(g_test, G_train, alpha)
-    return (g_test @ G_train.mT).unsqueeze(-1) * alpha
-
-
-def label_contribution(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
-    """Return ``s_i(g) y_ic``: whose labels the score is made of. Sums over i to the logit, bias included."""
-    return head.smoother(g_test).unsqueeze(-1) * head.Y
-
-
-def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
-    """Return ``logit - logit fitted without i`` for every training picture i: ``s_i(g) R_ic / (1 - leverage_i)``.
-
-    Positive: the picture pushes this logit up. lam is held; the intercept, if any, moves as in a refit.
-
-    Exactness: exact, a real refit to rounding; ``tests/claims/test_07_removal_is_refitting.py``.
-    Reference: Cook and Weisberg, Residuals and Influence in Regression (1982).
-    """
-    return head.smoother(g_test).unsqueeze(-1) * (head.residual / head.slack.unsqueeze(-1))
-
-
-def group_removal_effect(
-    head: RidgeHead, g_test: Float[Tensor, "*m D"], indices: Tensor | list[int]
-) -> Float[Tensor, "*m C"]:
-    """Return ``logit - logit fitted without the group``: ``s_S(g) (I - s_S(G_S))^{-1} R_S``, not the sum of single effects.
-
-    Raises:
-        ValueError: An index is out of range or comes twice, or the group is everything.
-    """
-    S = check_indices(indices, head.G.shape[0]).to(head.G.device)
-    if S.numel() == head.G.shape[0]:
-        raise ValueError("`indices` must leave at least one training picture; got all of them.")
-    inside = torch.eye(S.numel(), dtype=head.G.dtype, device=head.G.device) - head.smoother(head.G[S], S)
-    inside.diagonal().copy_(head.slack[S])  # the same numbers, without cancellation
-    return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
-
-
-def relabel_effect(
-    head: RidgeHead, g_test: Float[Tensor, "*m D"], i: int, y_new: Float[Tensor, " C"] | int
-) -> Float[Tensor, "*m C"]:
-    """Return ``logit fitted with picture i relabelled - logit``: ``s_i(g) (y_new - y_i)``.
-
-    Args:
-        head: Fitted head.
-        g_test: Test embeddings.
-        i: Training index.
-        y_new: Its new class, or its new row of targets.
-
-    Raises:
-        ValueError: ``i`` or the class is out of range.
-    """
-    index = check_indices([i], head.G.shape[0]).to(head.G.device)
-    return head.smoother(g_test, index) * (_targets(head, y_new) - head.Y[i])
-
-
-def replacement_effect(
-    head: RidgeHead,
-    g_test: Float[Tensor, "*m D"],
-    i: int,
-    g_new: Float[Tensor, " D"],
-    y_new: Float[Tensor, " C"] | int | None = None,
-) -> Float[Tensor, "*m C"]:
-    """Return ``logit fitted with picture i replaced by an edited one - logit``: equation (6), a rank-two update.
-
-    Args:
-        head: Fitted head.
-        g_test: Test embeddings.
-        i: Training index.
-        g_new: Embedding of the edited picture (a region masked out, say); its weight is that of the old one.
-        y_new: Its class or targets; default: the old ones.
-
-    Raises:
-        ValueError: ``i`` or the class is out of range.
-    """
-    index = check_indices([i], head.G.shape[0]).to(head.G.device)
-    w, g_new = head.sample_weight[i], g_new.to(head.G).unsqueeze(0)
-    y = head.Y[index] if y_new is None else _targets(head, y_new).unsqueeze(0)
-
-    def k_old(g: Tensor) -> Tensor:  # k(g, g_i), without the cancellation of the general formula
-        return head.smoother(g, index) / w
-
-    cross = k_old(g_new)
-    system = torch.cat(  # C^{-1} + k(U, U) with C = diag(-w, w)
-        [
-            torch.cat([-head.slack[index, None] / w, cross], -1),
-            torch.cat([cross, 1.0 / w + head.kernel(g_new, g_new)], -1),
-        ]
-    )
-    R_U = torch.cat([head.residual[index], y - head.predict(g_new)])
-    return torch.cat([k_old(g_test), head.kernel(g_test, g_new)], -1) @ torch.linalg.solve(system, R_U)
-
-
-def top_training(
-    head: RidgeHead,
-    g_test: Float[Tensor, "m D"],
-    k: int,
-    kind: Literal["dual", "label", "removal"] = "dual",
-    target: Int[Tensor, " m"] | None = None,
-    largest: bool = True,
-) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
-    """Return the k training pictures that contribute most to one logit of each test picture, best first.
-
-    Streams over the training set: memory is O(m (k + 4096)), never (m, n, C).
-
-    Args:
-        head: Fitted head.
-        g_test: Test embeddings.
-        k: How many; at most n.
-        kind: Which question: ``training_contribution``, ``label_contribution`` or ``removal_effect``.
-        target: Class of each test picture; default: the predicted one.
-        largest: False: the most negative ones first.
-
-    Returns:
-        Contributions and training indices.
-
-    Raises:
-        ValueError: ``k``, ``kind`` or ``target`` is out of range.
-    """
-    n, C = head.Y.shape
-    if not 1 <= k <= n:
-        raise ValueError(f"`k` must be in 1 .. {n}, the number of training pictures; got {k}.")
-    per_picture = {
-        "dual": lambda: head.alpha,
-        "label": lambda: head.Y,
-        "removal": lambda: head.residual / head.slack.unsqueeze(-1),
-    }
-    if kind not in per_picture:
-        raise ValueError(f"`kind` must be one of {tuple(per_picture)}; got {kind!r}.")
-    target = head.predict(g_test).argmax(dim=-1) if target is None else target.to(head.G.device)
-    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < C:
-        raise ValueError(f"`target` must hold classes 0 .. {C - 1}; got {target.tolist()[:10]}.")
-    factor = per_picture[kind]()
-    g_test = g_test.to(head.G)
-    best_values = g_test.new_empty(g_test.shape[0], 0)
-    best_indices = target.new_empty(g_test.shape[0], 0)
-    for block in torch.arange(n, device=head.G.device).split(TRAINING_CHUNK):
-        inner = g_test @ head.G[block].mT if kind == "dual" else head.smoother(g_test, block)
-        values = torch.cat([best_values, inner * factor[block][:, target].mT], dim=1)
-        indices = torch.cat([best_indices, block.expand(g_test.shape[0], -1)], dim=1)
-        best_values, place = values.topk(min(k, values.shape[1]), dim=1, largest=largest)
-        best_indices = indices.gather(1, place)
-    return best_values, best_indices
 
 
 # ---- region to region
@@ -318,21 +167,14 @@ def pair_contribution(
     C = alpha.shape[-1]
     if target is not None and not 0 <= target < C:
         raise ValueError(f"`target` must be a class 0 .. {C - 1}; got {target}.")
+    n, K, D = H_train.shape
+    require_shape("pi_test", pi_test, H_test.shape[:-1], "the regions of H_test")
+    require_shape("pi_train", pi_train, (n, K), "the regions of H_train")
+    require_shape("H_test", H_test, (D,), "the width of H_train")
+    require_shape("alpha", alpha, (n, C), "the pictures of H_train")
     H_test, pi_test, H_train, pi_train, alpha = widen(H_test, pi_test, H_train, pi_train, alpha)
     test, train = pi_test.unsqueeze(-1) * H_test, pi_train.unsqueeze(-1) * H_train
     inner = torch.einsum("...jd,nkd->...jnk", test, train)
     if target is not None:
         return inner * alpha[:, target].unsqueeze(-1)
     return inner.unsqueeze(-1) * alpha.unsqueeze(-2)
-
-
-def _targets(head: RidgeHead, y: Tensor | int) -> Tensor:
-    """Return a row of targets from a class or a row."""
-    C = head.Y.shape[1]
-    if isinstance(y, int):
-        if not 0 <= y < C:
-            raise ValueError(f"`y_new` must be a class 0 .. {C - 1}; got {y}.")
-        return torch.nn.functional.one_hot(torch.tensor(y), C).to(head.Y)
-    if y.shape != (C,):
-        raise ValueError(f"`y_new` must be a class, or a row of ({C},) targets; got {tuple(y.shape)}.")
-    return y.to(head.Y)

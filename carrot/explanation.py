@@ -22,6 +22,7 @@ from carrot.head import RidgeHead
 from carrot.operator import DiffusionOperator
 from carrot.readout import GraphReadout
 from carrot.regions import RegionSet
+from carrot.rows import check_indices
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def region_to_region(test: Trace, train: Trace, head: RidgeHead, i: int, target:
         i: Its row in the training set.
         target: Class.
     """
+    check_indices([i], len(head.G))
     alpha = head.alpha[i : i + 1]
     H_train, pi_train = _centred(train, head).unsqueeze(0), train.pi.double().unsqueeze(0)
     return attr.pair_contribution(_centred(test, head), test.pi.double(), H_train, pi_train, alpha, target=target)[:, 0]
@@ -152,6 +154,7 @@ def strongest_pairs(pairs: Float[Tensor, "N K"], k: int) -> list[tuple[int, int,
 
 def refit_without(head: RidgeHead, i: int) -> RidgeHead:
     """Return a head really fitted again without training picture i, at the same lam: what ``removal_effect`` claims to equal."""
+    check_indices([i], len(head.G))
     stay = torch.arange(len(head.G)) != i
     return RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
 

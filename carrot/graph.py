@@ -23,18 +23,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot.regions import RegionSet
-from carrot.utils import require_finite, require_positive
+from carrot.utils import require_positive
 
 MIRROR_MIN_REGIONS, MIRROR_MIN_WIDTH = 512, 64  # from here on, half of the product and a copy beat the whole product
 SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionGraph:
     """A weighted complete graph on the regions of one picture or of a batch. Unpacks as ``W, L = graph``.
 
     Attributes:
-        W: Adjacency, symmetric, in [0, 1], ones on the diagonal.
+        W: Adjacency, symmetric (to rounding), in [0, 1], ones on the diagonal.
         degree: Row sums of W, >= 1.
     """
 
@@ -60,7 +60,8 @@ class RegionGraph:
 def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
     """Return ``|x_i - x_j|^2 = |x_i|^2 + |x_j|^2 - 2 <x_i, x_j>`` by one product, clamped at 0, exactly 0 on the diagonal.
 
-    Exactness: exact up to rounding of ``eps * max_i |x_i - mean|^2``, since X is centred first.
+    Exactness: exact up to rounding of ``eps * max_i |x_i - mean|^2``, since X is centred first: see ``_distances_to_scale``
+    for pictures where that is not small beside the median.
     """
     X = X - X.mean(dim=-2, keepdim=True)  # distances don't change, rounding shrinks
     norms = torch.linalg.vecdot(X, X)
@@ -78,12 +79,31 @@ def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
     N = D2.shape[-1]
     if N == 1:
         return D2[..., 0, 0]
+    D2 = D2.detach()
     rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)  # 0-based, in the sorted N x N entries
     flat = D2.flatten(-2)
     if flat.device.type != "cpu":
         return flat.kthvalue(rank + 1, dim=-1).values
     rows = flat.reshape(-1, N * N).numpy()
     return torch.from_numpy(np.stack([_order_statistic(row, rank) for row in rows])).reshape(D2.shape[:-2])
+
+
+def _distances_to_scale(H: Tensor) -> tuple[Tensor, Tensor]:  # (..., N, D) -> (..., N, N), (...)
+    """Return squared distances and their median, the median good to 1e-4 relative at least.
+
+    The product's rounding, eps |x|^2, is nothing beside an ordinary median. Where most tokens coincide (flat background, padding) it is
+    not: there the distances are taken again from differences, which are 0 where tokens are equal.
+    """
+    D2 = squared_distances(H)
+    m2 = median_pairwise(D2)
+    spread = 4.0 * D2[..., 0, :].amax(dim=-1)  # >= max_i |x_i - mean|^2, by the triangle inequality
+    coarse = m2 <= 1e4 * torch.finfo(H.dtype).eps * spread
+    if bool(coarse.any()):
+        X = H - H.mean(dim=-2, keepdim=True)
+        differences = torch.cdist(X[coarse], X[coarse], compute_mode="donot_use_mm_for_euclid_dist").square()
+        D2[coarse] = differences
+        m2[coarse] = median_pairwise(differences)
+    return D2, m2
 
 
 def _gram(X: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
@@ -158,14 +178,17 @@ class RegionGraphBuilder:
         P = regions.isotropic_positions.to(W.dtype)
         W.sub_(squared_distances(P).div_(2.0 * self.sigma_spatial**2)).exp_()
         degree = W.sum(dim=-1)
-        require_finite("degree", degree)  # finite features can still overflow when squared
+        if not bool(torch.isfinite(degree).all()):
+            raise ValueError(
+                "`features` are too large, or a bandwidth too small, to be squared in their precision: the graph has NaN. "
+                "Look at the scale of the tokens, or use float64."
+            )
         return RegionGraph(W=W, degree=degree)
 
     def _feature_exponent(self, H: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
-        D2 = squared_distances(H)
         if not isinstance(self.feature_scale, str):
-            return D2.mul_(-0.5 / (self.sigma_feature * self.feature_scale) ** 2)
-        m2 = median_pairwise(D2)
+            return squared_distances(H).mul_(-0.5 / (self.sigma_feature * self.feature_scale) ** 2)
+        D2, m2 = _distances_to_scale(H)
         # Below this the differences are rounding of H itself: the regions are identical, and the kernel is 1.
         rounding = (8.0 * torch.finfo(H.dtype).eps) ** 2 * torch.linalg.vecdot(H, H).amax(dim=-1)
         factor = torch.where(m2 > rounding, -0.5 / (self.sigma_feature**2 * m2), torch.zeros_like(m2))

@@ -12,8 +12,8 @@ With weights w_i (1 unless given), weighted means gm, ym (0 without intercept), 
     s_i(g)   = k(g, g_i) w_i,   logit(g) = sum_i s_i(g) y_i,   leverage_i = s_i(g_i)                       (5)
     y_i - logit_{-i}(g_i) = R_i / (1 - leverage_i)                                                         (6)
 
-(6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n >= D solves with K (D x D,
-primal), n < D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
+(6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n > D solves with K (D x D,
+primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
 so that a small lam doesn't amplify rounding. Everything is float64: float32 ridge was seen 41 % wrong at lam = 1e-4.
 
 Reference: Hoerl and Kennard, Technometrics 12 (1970); Allen, Technometrics 16 (1974), for (6); Rifkin and Lippert,
@@ -47,7 +47,7 @@ class RidgeHead:
     Attributes (after ``fit``):
         lam: The penalty that was used.
         W_star, bias: (D, C) and (C,).
-        G, Y: (n, D) and (n, C), as trained on; labels are stored one-hot, 0 and 1.
+        G, Y: (n, D) and (n, C), copies of what it was trained on; labels are stored one-hot, 0 and 1. Not to be written into.
         sample_weight: (n,).
         loo_path: The leave-one-out error at each of ``lams``; None with a fixed lam.
         statistics: ``RidgeStatistics``, mergeable over shards.
@@ -114,6 +114,8 @@ class RidgeHead:
     def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
         """Add training pictures; equals a refit on all of them with the same lam. Labels are class indices, or targets.
 
+        ``loo_path`` is dropped: it doesn't know the new pictures.
+
         Raises:
             ValueError: Shapes disagree with what was fitted, values are not finite, or a label is not a known class.
             NotFittedError: There is no fit to add to.
@@ -132,10 +134,13 @@ class RidgeHead:
             raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
         rows = Rows(*(torch.cat([a, b.to(a.device)]) for a, b in zip(old, new, strict=True)))
         statistics = self._statistics + RidgeStatistics.from_rows(*new) if self._statistics else None
-        return self._solve(rows, statistics, self.lam, self.loo_path)
+        return self._solve(rows, statistics, self.lam, None)
 
     def remove(self, indices: Tensor | Sequence[int]) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
+
+        Their moments are subtracted. Where they were more than 1e4 times those of what is left, subtraction would leave their rounding
+        behind, and the moments are taken from the rows that stay instead. ``loo_path`` is dropped: it knew the deleted pictures.
 
         Raises:
             ValueError: An index is out of range or given twice, or nothing would be left.
@@ -148,8 +153,10 @@ class RidgeHead:
         if not bool(stay.any()):
             raise ValueError(f"`indices` must leave at least one of {stay.numel()} training pictures; got all of them.")
         rows = Rows(*(x[stay] for x in old))
-        statistics = self._statistics - RidgeStatistics.from_rows(*(x[gone] for x in old)) if self._statistics else None
-        return self._solve(rows, statistics, self.lam, self.loo_path)
+        statistics = None
+        if self._statistics and not _outweighs(Rows(*(x[gone] for x in old)), rows):
+            statistics = self._statistics - RidgeStatistics.from_rows(*(x[gone] for x in old))
+        return self._solve(rows, statistics, self.lam, None)
 
     # ---- predictions
 
@@ -224,8 +231,13 @@ class RidgeHead:
 
     @property
     def slack(self) -> Float[Tensor, " n"]:
-        """``1 - leverage``, computed without the subtraction where that would cancel."""
-        self._need_rows()
+        """``1 - leverage``, without the subtraction where that would cancel (few pictures, or one alone in its direction).
+
+        Raises:
+            ValueError: There is one training picture and an intercept: nothing is left without it.
+        """
+        if len(self._need_rows().G) == 1 and self.fit_intercept:
+            raise ValueError("Leave-one-out needs at least two training pictures with an intercept; got one.")
         return self._need_fit().slack
 
     @property
@@ -283,3 +295,9 @@ class RidgeHead:
             raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
         require_finite(name, g)
         return g.to(self.W_star)
+
+
+def _outweighs(gone: Rows, left: Rows) -> bool:
+    """Return whether the rows that go are over 1e4 times heavier than those that stay, in weight or in squared size."""
+    sizes = [((x.w @ x.G.square()).sum(), x.w.sum()) for x in (gone, left)]
+    return any(bool(a > 1e4 * b) for a, b in zip(*sizes, strict=True))

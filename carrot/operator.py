@@ -25,10 +25,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from carrot.graph import RegionGraph
-from carrot.utils import require_finite, require_float
+from carrot.utils import require_finite, require_float, require_shape
 
 METHODS = ("auto", "expm", "eigh", "chebyshev", "truncated")
 EXPM_MAX_REGIONS = 512  # above this many regions, Chebyshev on H is faster than a dense exponential
+MAX_ROUNDING = 0.1  # refuse t where t eps is above this: the answer would be rounding
 SUBSET_CHUNK = 4096  # columns of one block of the subset recurrence: bounds its memory at a few (N, 4096)
 
 
@@ -88,7 +89,7 @@ class DiffusionOperator:
         rank: Number of eigenpairs, >= 1, for "truncated" only. More than N means all.
         tol: Bound on what Chebyshev leaves out (spectral norm); default: the unit roundoff of the dtype.
 
-    Exactness: "expm" and "eigh" exact up to rounding; the others within ``error_bound``;
+    Exactness: "expm" and "eigh" exact up to rounding, which is about ``t eps`` (L's own rounding); the others within ``error_bound``;
     ``tests/unit/test_operator.py::test_every_route_equals_the_power_series``.
 
     Raises:
@@ -151,8 +152,12 @@ class DiffusionOperator:
         Raises:
             ValueError: A time is negative or not finite, or shapes don't match.
         """
+        if not times:
+            raise ValueError("`times` must hold at least one diffusion time; got none.")
         operators = [DiffusionOperator(t, self.method, self.rank, self.tol) for t in times]
-        matrix = L.W if isinstance(L, RegionGraph) else L
+        matrix = L.W if isinstance(L, RegionGraph) else _checked(L)
+        require_shape("r", r, matrix.shape[-1:], "the graph's regions")
+        require_finite("r", r)
         r = r.to(matrix).expand(*matrix.shape[:-1]).unsqueeze(-1)  # (..., N, 1)
         slowest = max(operators, key=lambda op: op.t)
         if slowest._resolve(matrix, "chebyshev") == "chebyshev":
@@ -196,6 +201,10 @@ class DiffusionOperator:
                 f"`keep` must be (..., {N}, R), a column for each subset of N = {N} regions; got {tuple(keep.shape)}."
             )
         r = torch.ones(N, dtype=W.dtype, device=W.device) if r is None else r.to(W)
+        require_shape("r", r, (N,), "the graph's regions")
+        require_finite("r", r)
+        if bool((r < 0).any()):
+            raise ValueError("`r` must be >= 0 to be renormalised over what is left; got a negative weight.")
         tol = self._tol(W.dtype)
         blocks = []
         for block in keep.split(SUBSET_CHUNK, dim=-1):
@@ -206,7 +215,8 @@ class DiffusionOperator:
                 return torch.matmul(W, Rho * X).mul_(Rho)
 
             start = M * r.unsqueeze(-1)
-            start = start / start.sum(dim=-2, keepdim=True).clamp_(min=torch.finfo(W.dtype).tiny)
+            total = start.sum(dim=-2, keepdim=True)
+            start = start / torch.where(total > 0, total, torch.ones_like(total))
             start = start.expand(*torch.broadcast_shapes(start.shape, Rho.shape))
             blocks.append(heat_path(apply_S, start, [self.t], tol)[0])
         return torch.cat(blocks, dim=-1)
@@ -233,30 +243,44 @@ class DiffusionOperator:
         return self.tol if self.tol is not None else torch.finfo(dtype).eps / 2.0
 
     def _resolve(self, L: Tensor, default: str) -> str:
+        if self.t * torch.finfo(L.dtype).eps > MAX_ROUNDING:
+            raise ValueError(
+                f"`t` = {self.t:g} is beyond {L.dtype}: rounding of L alone moves exp(-tL) by about t eps = "
+                f"{self.t * torch.finfo(L.dtype).eps:.1g}. Use float64 tokens, or the limit that t has reached long before."
+            )
         if self.method != "auto":
             return self.method
         terms = math.sqrt(self.t * math.log(1.0 / self._tol(L.dtype)))  # of Chebyshev, for large t
-        return "eigh" if default == "chebyshev" and terms > max(2 * L.shape[-1], 64) else default
+        return "eigh" if terms > max(2 * L.shape[-1], 64) else default
 
     def _apply(self, X: Tensor, L: Tensor, method: str) -> Tensor:  # (..., N, K), (..., N, N) -> (..., N, K)
-        require_float("L", L)
-        require_finite("L", L)
+        _checked(L)
+        require_finite("H", X)
         N = X.shape[-2]
         if L.shape[-2:] != (N, N):
             raise ValueError(
                 f"`L` must be ({N}, {N}) to match H with N = {N} regions; got {tuple(L.shape[-2:])}. "
                 "Build both from the same RegionSet."
             )
+        X = X.expand(*torch.broadcast_shapes(X.shape[:-2], L.shape[:-2]), *X.shape[-2:])
         if method == "expm":
             return torch.matmul(torch.linalg.matrix_exp(-self.t * L), X)
         if method == "chebyshev":
             return heat_path(_adjacency_action(L, X), X, [self.t], self._tol(L.dtype))[0]
         eigenvalues, U = torch.linalg.eigh(L)  # ascending in L: the leading pairs of S come first
+        eigenvalues = eigenvalues.clamp(min=0.0)  # below 0 is rounding, and exp(-t lambda) would blow it up
         if method == "eigh":
             return torch.matmul(U, self.filter(eigenvalues).unsqueeze(-1) * torch.matmul(U.mT, X))
         U, eigenvalues = U[..., : self.rank], eigenvalues[..., : self.rank]
         gain = self.filter(eigenvalues) - math.exp(-self.t)  # e^{-t} (exp(t lambda_S) - 1), without overflow
         return math.exp(-self.t) * X + torch.matmul(U, gain.unsqueeze(-1) * torch.matmul(U.mT, X))
+
+
+def _checked(L: Tensor) -> Tensor:
+    """Return L; refuse half precision, NaN and infinity."""
+    require_float("L", L)
+    require_finite("L", L)
+    return L
 
 
 def _adjacency_action(L: Tensor | RegionGraph, X: Tensor) -> Callable[[Tensor], Tensor]:

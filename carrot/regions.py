@@ -22,7 +22,7 @@ class Patches(Protocol):
     def grid_hw(self) -> tuple[int, int]: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionSet:
     """The regions of a picture, or of a batch of pictures that share their places.
 
@@ -49,11 +49,13 @@ class RegionSet:
                 f"`positions` must be ({H.shape[-2]}, 2) to match features with N = {H.shape[-2]} regions; "
                 f"got {tuple(P.shape)}. Take both from the same backbone output."
             )
-        if self.grid_hw is not None and self.grid_hw[0] * self.grid_hw[1] != H.shape[-2]:
+        if self.grid_hw is not None and (min(self.grid_hw) < 1 or self.grid_hw[0] * self.grid_hw[1] != H.shape[-2]):
             raise ValueError(f"`grid_hw` must hold N = {H.shape[-2]} regions; got {self.grid_hw}.")
         require_float("features", H)
         require_finite("features", H)
         require_finite("positions", P)
+        if float(P.abs().max()) > 1.0 + 1e-6:
+            raise ValueError(f"`positions` must be in [-1, 1], not pixels; got up to {float(P.abs().max()):g}.")
 
     @classmethod
     def from_patches(cls, patches: Patches) -> "RegionSet":

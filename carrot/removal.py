@@ -27,7 +27,7 @@ from torch import Tensor
 from carrot.graph import RegionGraph
 from carrot.operator import DiffusionOperator
 from carrot.readout import GraphReadout
-from carrot.utils import widen
+from carrot.utils import require_shape, widen
 
 EXACT_SHAPLEY_MAX_REGIONS = 16  # 65,536 coalitions
 SUBSET_BLOCK = 4096  # coalitions of one block
@@ -67,7 +67,11 @@ def remove_regions(
         ValueError: ``keep`` doesn't match the graph.
         TypeError: ``keep`` is not boolean.
     """
-    scores, bias = _region_scores(H, head)
+    if keep.ndim < 2:
+        raise ValueError(
+            f"`keep` must be (N, R), a column for each version; got {tuple(keep.shape)}. Use `keep.unsqueeze(-1)`."
+        )
+    scores, bias = _region_scores(H, graph, head)
     return torch.cat(
         [_values(scores, graph, operator, readout, block) + bias for block in keep.split(SUBSET_BLOCK, dim=-1)], dim=-2
     )
@@ -134,8 +138,9 @@ def region_shapley(
         operator: Diffusion.
         readout: Readout.
         head: Head.
-        n_samples: Number of sampled orders, at least 4. Each is also walked backwards (an odd number is rounded up), and the
-            error is that of the mean over such pairs. None: all 2^N coalitions, for N <= 16; then the error is 0.
+        n_samples: Number of sampled orders, at least 4, better 40: with few the standard error is itself a guess. Each is
+            also walked backwards (an odd number is rounded up); the error is that of the mean over such pairs. None: all 2^N
+            coalitions, for N <= 16; then the error is 0.
         seed: Of the sampled orders.
 
     Returns:
@@ -147,8 +152,9 @@ def region_shapley(
     Raises:
         ValueError: ``n_samples`` is below 4, or None with more than 16 regions.
     """
+    _one_picture(H)
     N = H.shape[-2]
-    scores, _ = _region_scores(H, head)
+    scores, _ = _region_scores(H, graph, head)
     if n_samples is None:
         if N > EXACT_SHAPLEY_MAX_REGIONS:
             raise ValueError(
@@ -190,12 +196,13 @@ def region_interactions(
     Raises:
         ValueError: There are fewer than two regions, or ``target`` is out of range.
     """
+    _one_picture(H)
     N, C = H.shape[-2], head.bias.shape[-1]
     if N < 2:
         raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
     if not 0 <= target < C:
         raise ValueError(f"`target` must be a class 0 .. {C - 1}; got {target}.")
-    scores, _ = _region_scores(H, head)
+    scores, _ = _region_scores(H, graph, head)
     scores = scores[:, target : target + 1]
     i, j = torch.triu_indices(N, N, offset=1, device=H.device)
     keep = torch.ones(N, i.numel() + N + 1, dtype=torch.bool, device=H.device)
@@ -210,9 +217,17 @@ def region_interactions(
     return result + result.mT
 
 
-def _region_scores(H: Tensor, head: LinearHead) -> tuple[Tensor, Tensor]:  # <h_i, W*>: (..., N, C), and the bias
+def _region_scores(H: Tensor, graph: RegionGraph, head: LinearHead) -> tuple[Tensor, Tensor]:
+    """Return <h_i, W*>, (..., N, C), and the bias; refuse what doesn't belong together."""
+    require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
+    require_shape("head.W_star", head.W_star, (H.shape[-1], head.bias.shape[-1]), "the width of H")
     H, W_star, bias = widen(H, head.W_star, head.bias)
     return H @ W_star, bias
+
+
+def _one_picture(H: Tensor) -> None:
+    if H.ndim != 2:
+        raise ValueError(f"`H` must be (N, D), one picture; got {tuple(H.shape)}. Call it for each picture of a batch.")
 
 
 def _values(

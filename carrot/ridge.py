@@ -26,6 +26,7 @@ from carrot.statistics import RidgeStatistics
 
 LOO_DECADES = (-7.0, 3.0)  # default path: half decades around the mean eigenvalue of A^T A
 LOO_POINTS = 21
+ALONE = 1e-6  # slack below which a picture's own system is solved without it
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,33 @@ class PrimalSystem:
     def alpha(self) -> Tensor:
         """Dual weights w R / lam."""
         G, Y, w = self._need_rows()
-        return (Y - G @ self.W_star - self.bias) * (w / self._lam).unsqueeze(-1)
+        R = Y - G @ self.W_star - self.bias
+        for i, left in self._alone.items():  # R_i = (1 - leverage_i) (y_i - the prediction without i)
+            R[i] = self.slack[i] * (Y[i] - G[i] @ left.W_star - left.bias)
+        return R * (w / self._lam).unsqueeze(-1)
 
     @cached_property
     def slack(self) -> Tensor:
-        """1 - leverage."""
-        return 1.0 - self._need_rows().w * (self._whitened_rows.square().sum(dim=-1) + self._shift)
+        """1 - leverage; of pictures that are nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancellation."""
+        G, _, w = self._need_rows()
+        slack = 1.0 - self._leverage
+        for i, left in self._alone.items():
+            slack[i] = 1.0 / (1.0 + w[i] * left.kernel(G[i : i + 1], G[i : i + 1])[0, 0])
+        return slack
+
+    @cached_property
+    def _leverage(self) -> Tensor:
+        return self._need_rows().w * (self._whitened_rows.square().sum(dim=-1) + self._shift)
+
+    @cached_property
+    def _alone(self) -> "dict[int, RidgeSystem]":
+        """Return the systems without each picture whose leverage is 1 to 6 digits: rare, and each a refit."""
+        rows = self._need_rows()
+        found: dict[int, RidgeSystem] = {}
+        for i in torch.nonzero(1.0 - self._leverage < ALONE).flatten().tolist():
+            stay = torch.arange(len(rows.G), device=rows.G.device) != i
+            found[i] = solve(Rows(*(x[stay] for x in rows)), self._lam, self._shift > 0.0)
+        return found
 
     def _need_rows(self) -> Rows:
         if self._rows is None:  # the head asks first, with a message for the user
@@ -94,7 +116,7 @@ class PrimalSystem:
 
 
 class DualSystem:
-    """M beta = B by Cholesky of M (n x n), for n < D: never forms a D x D matrix."""
+    """M beta = B by Cholesky of M (n x n), for n <= D: never forms a D x D matrix."""
 
     def __init__(self, rows: Rows, lam: float, fit_intercept: bool) -> None:
         self._rows, self._lam = rows, lam
@@ -135,14 +157,22 @@ class DualSystem:
 RidgeSystem = PrimalSystem | DualSystem
 
 
+def prefers_dual(rows: Rows, fit_intercept: bool) -> bool:
+    """Return whether rows are so few that every one may have leverage near 1: n <= D, or D + 1 with an intercept.
+
+    There ``1 - leverage`` cancels in the primal form, and the dual one is no larger.
+    """
+    n, D = rows.G.shape
+    return n <= D + int(fit_intercept)
+
+
 def solve(rows: Rows, lam: float, fit_intercept: bool, statistics: RidgeStatistics | None = None) -> RidgeSystem:
-    """Solve in the form that is cheaper: primal if n >= D (from ``statistics`` of the rows where they are at hand), else dual.
+    """Solve in the dual form if n is at most D, else in the primal (from ``statistics`` of the rows where they are at hand).
 
     Raises:
         IllConditionedError: The system is singular in float64.
     """
-    n, D = rows.G.shape
-    if n < D:
+    if prefers_dual(rows, fit_intercept):
         return DualSystem(rows, lam, fit_intercept)
     return PrimalSystem(statistics or RidgeStatistics.from_rows(*rows), lam, fit_intercept, rows)
 
@@ -168,17 +198,20 @@ def loo_path(rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = Non
         ValueError: There is one row only: nothing is left to predict it from.
     """
     n, D = rows.G.shape
+    dual = prefers_dual(rows, fit_intercept)
     if n < 2:
         raise ValueError("lam='loo' needs at least two training pictures; got one. Give a number for `lam`.")
     A, B, _, _, v = _centre(rows, fit_intercept)
-    scale = float(A.square().sum()) / min(n, D) or 1.0
+    scale, size = float(A.square().sum()) / min(n, D), float((rows.w @ rows.G.square()).sum()) / min(n, D)
+    if scale <= (64.0 * torch.finfo(A.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
+        scale = size or 1.0
     grid = (
         torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=A.dtype) * scale
         if lams is None
         else torch.tensor(lams, dtype=A.dtype)
     )
     h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
-    if n < D:
+    if dual:
         M = A @ A.mT
         c = float(M.diagonal().mean()) + float(grid[0])
         s, U = torch.linalg.eigh(M + c * torch.outer(v, v))
@@ -192,7 +225,7 @@ def loo_path(rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = Non
     for lam in grid.tolist():
         shrink = 1.0 / (s + lam)
         fitted = U @ (shrink.unsqueeze(-1) * target)
-        if n < D:
+        if dual:
             residual, slack = lam * fitted, lam * (squares @ shrink - h0 / (c + lam))
         else:
             residual, slack = B - fitted, 1.0 - h0 - squares @ shrink
@@ -217,11 +250,17 @@ def _cholesky(K: Tensor, lam: float) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(K)
     diagonal = factor.diagonal()
     # max/min of the factor's squared diagonal bounds the condition number from below
+    if not bool(torch.isfinite(K).all()):
+        raise IllConditionedError("The ridge system overflows float64: the embeddings are too large. Scale them down.")
     if int(info) == 0 and float(diagonal.min() / diagonal.max()) ** 2 > torch.finfo(K.dtype).eps:
         return factor
     eigenvalues = torch.linalg.eigvalsh(K)
-    condition = float(eigenvalues[-1] / eigenvalues[0].abs().clamp(min=torch.finfo(K.dtype).tiny))
+    low, high = float(eigenvalues[0]), float(eigenvalues[-1])
+    what = (
+        f"its condition number is {high / low:.1e}"
+        if low > 0
+        else f"its condition number is over {1 / torch.finfo(K.dtype).eps:.0e}"
+    )
     raise IllConditionedError(
-        f"The ridge system is singular in float64 at lam = {lam:.3g}: its condition number is {condition:.1e}. "
-        "Raise `lam`, or use lam='loo'."
+        f"The ridge system is singular in float64 at lam = {lam:.3g}: {what}. Raise `lam`, or use lam='loo'."
     )

@@ -25,6 +25,10 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
         TypeError: G is not floating point.
         ValueError: See ``RidgeHead.fit``.
     """
+    for name, x in (("G", G), ("Y", Y), ("sample_weight", sample_weight)):
+        if x is not None and (not isinstance(x, Tensor) or x.is_complex()):
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"`{name}` must be a real torch.Tensor; got {kind}. Use `torch.as_tensor`.")
     if G.ndim != 2 or 0 in G.shape:
         raise ValueError(f"`G` must be (n, D), a row for each training picture; got {tuple(G.shape)}.")
     if not G.is_floating_point():
@@ -33,6 +37,10 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
     if Y.ndim not in (1, 2) or Y.shape[0] != n:
         raise ValueError(
             f"`Y` must be ({n},) labels or ({n}, C) targets to match G with n = {n} rows; got {tuple(Y.shape)}."
+        )
+    if Y.ndim == 2 and (Y.shape[1] == 0 or (Y.shape[1] == 1 and not Y.is_floating_point())):
+        raise ValueError(
+            f"`Y` must be ({n},) labels or ({n}, C) real targets; got {tuple(Y.shape)} of {Y.dtype}. Use `Y.flatten()`."
         )
     if Y.ndim == 1:
         Y = one_hot(Y)
@@ -43,7 +51,7 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
         )
     for name, x in (("G", G), ("Y", Y), ("sample_weight", w)):
         require_finite(name, x)
-    return Rows(*(x.to(device=G.device, dtype=torch.float64) for x in (G, Y, w)))
+    return Rows(*(x.detach().to(device=G.device, dtype=torch.float64, copy=True) for x in (G, Y, w)))
 
 
 def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
@@ -64,10 +72,11 @@ def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
         raise ValueError(
             f"`Y` must hold at least two classes; got only class {present[0]}. There is nothing to tell apart."
         )
-    missing = sorted(set(range(present[-1] + 1)) - set(present))
+    missing = present[-1] + 1 - len(present)
     if missing:
+        first = next(i for i, label in enumerate(present) if i != label)
         raise ValueError(
-            f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {missing[0]} ({len(missing)} such classes). "
+            f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {first} ({missing} such classes). "
             "Renumber the labels, or pass an (n, C) matrix of targets."
         )
     return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
@@ -79,7 +88,10 @@ def check_indices(indices: Tensor | Sequence[int], n: int) -> Int[Tensor, " k"]:
     Raises:
         ValueError: There is none, one is outside 0 .. n - 1, or one comes twice.
     """
-    index = torch.as_tensor(indices, dtype=torch.long).flatten()
+    given = torch.as_tensor(indices).flatten()
+    if given.numel() and (given.dtype == torch.bool or given.is_floating_point()):
+        raise ValueError(f"`indices` must be integers; got {given.dtype}. Use `mask.nonzero().flatten()`.")
+    index = given.long()
     if index.numel() == 0 or int(index.min()) < 0 or int(index.max()) >= n:
         raise ValueError(f"`indices` must be training indices in 0 .. {n - 1}; got {index.tolist()[:10]}.")
     if index.unique().numel() != index.numel():

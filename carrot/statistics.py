@@ -20,7 +20,7 @@ from torch import Tensor
 from carrot.utils import widen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RidgeStatistics:
     """What ridge regression needs to know of a set of pictures: O(D^2 + D C) numbers, float64, whatever their number.
 
@@ -89,6 +89,10 @@ class RidgeStatistics:
             )
         other_weight = sign * other.weight
         weight = self.weight + other_weight
+        if not weight > 0.0:
+            raise ValueError(
+                f"Can't take weight {other.weight:g} away from {self.weight:g}: those pictures were not part of this."
+            )
         g_step, y_step = other.g_mean - self.g_mean, other.y_mean - self.y_mean
         share = self.weight * other_weight / weight
         return RidgeStatistics(

@@ -38,10 +38,26 @@ def require_positive(name: str, value: float) -> float:
     Raises:
         ValueError: It is not.
     """
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
     if not 0.0 < number < float("inf"):
         raise ValueError(f"`{name}` must be a finite number > 0; got {value!r}.")
     return number
+
+
+def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...], why: str) -> None:
+    """Refuse a tensor whose last axes are not ``shape``; leading (batch) axes are free.
+
+    Broadcasting would turn a wrong shape into wrong numbers in silence.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if tuple(tensor.shape[tensor.ndim - len(shape) :]) != shape or tensor.ndim < len(shape):
+        wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"`{name}` must end in ({wanted}) to match {why}; got {tuple(tensor.shape)}.")
 
 
 def widen(*tensors: Tensor) -> tuple[Tensor, ...]:

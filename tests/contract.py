@@ -58,6 +58,18 @@ def check_graph(
     close(graph.L, L, tolerance, "L")
 
 
+def check_duplicates(c: ModuleType, dtype: torch.dtype) -> None:
+    """Most tokens the same, some far away: the true median is 0 and the feature kernel 1; or tiny, and good to four digits."""
+    rng = np.random.default_rng(5)
+    for spread in (0.0, 1e-3):
+        H = np.repeat(rng.normal(size=(1, 64)), 30, axis=0) + spread * rng.normal(size=(30, 64))
+        H[[3, 17]] += 10.0 * rng.normal(size=(2, 64))
+        tensor = torch.tensor(H, dtype=dtype)
+        regions = c.regions.RegionSet(tensor, c.regions.grid_positions(5, 6, dtype), (5, 6))
+        W, _, _ = ref.graph(tensor.double().numpy(), ref.isotropic(regions.positions.double().numpy(), 5, 6), 0.5, 1.0)
+        close(c.graph.RegionGraphBuilder().build(regions).W, W, 1e-4 if spread else 1e-6, "W of near duplicates")
+
+
 def check_diffusion(c: ModuleType, gh: int, gw: int, D: int, t: float, dtype: torch.dtype) -> None:
     """Every route, on tokens and on one vector, against the power series on the same W; then g."""
     picture = Picture(c, gh, gw, D, dtype=dtype)

@@ -43,9 +43,11 @@ def select(candidates: Sequence[Candidate]) -> Candidate:
     """Return the candidate with the smallest leave-one-out error; of equal ones the first.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or an error is NaN.
     """
     if not candidates:
         raise ValueError("`candidates` must hold at least one embedding; got none.")
+    if any(c.loo_mse != c.loo_mse for c in candidates):
+        raise ValueError("`candidates` must have finite leave-one-out errors; one is NaN.")
     errors = torch.tensor([c.loo_mse for c in candidates], dtype=torch.float64)
     return candidates[int(errors.argmin())]

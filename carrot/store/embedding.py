@@ -33,7 +33,7 @@ def embed_dataset(
         embed: Model inputs (B, 3, h, w) to float32 rows (B, *row_shape).
         row_shape: Shape of a row.
         facts: What the rows depend on, as JSON: another value later is refused, not mixed. Sizes and times of the picture
-            files, and the first model input, are added here: an edited data set is refused too.
+            files, and the first model input, are added here: edited files are refused too, and so is another renderer.
         folder: Where the shards lie; made if absent.
         batch_size: Pictures of one pass and of one shard: what a kill loses at most.
 

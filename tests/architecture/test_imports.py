@@ -18,7 +18,7 @@ ORDER = [
     ["operator"],
     ["readout"],
     ["statistics", "rows", "ridge", "head"],
-    ["removal", "attribution"],
+    ["removal", "influence", "attribution"],
 ]
 THEORY = [name for line in ORDER for name in line]
 HEAVY = ("timm", "torchvision", "matplotlib", "gradio", "scipy", "sklearn", "PIL", "rich", "pandas")

@@ -8,6 +8,7 @@ import torch
 
 import carrot
 from carrot import attribution as a
+from carrot import influence
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.operator import DiffusionOperator
@@ -95,7 +96,7 @@ def test_dirichlet_energy_never_rises_under_diffusion() -> None:
 @pytest.mark.parametrize("kind", ["dual", "label", "removal"])
 @pytest.mark.parametrize("largest", [True, False])
 def test_top_training_equals_sorting_everything(kind: str, largest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(a, "TRAINING_CHUNK", 7)
+    monkeypatch.setattr(influence, "TRAINING_CHUNK", 7)
     head = RidgeHead(1.0, True).fit(torch.randn(30, 5, dtype=F64), torch.arange(30) % 3)
     g = torch.randn(4, 5, dtype=F64)
     every = {
@@ -148,3 +149,42 @@ def test_bad_words() -> None:
         a.region_contribution(s.H, s.readout.weights(6), s.head.W_star, by="pixel")
     with pytest.raises(ValueError, match="removal"):
         a.top_training(s.head, torch.zeros(1, 5, dtype=F64), 2, kind="influence")
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_would_broadcast_into_wrong_numbers_is_refused() -> None:
+    s = Setting()
+    pi, W_star = s.readout.weights(6), s.head.W_star
+    H_prime = s.operator(s.H, s.graph.L)
+    g, G, alpha = torch.zeros(2, 5, dtype=F64), s.head.G, s.head.alpha
+    other = RidgeHead(1.0).fit(torch.randn(20, 4, dtype=F64), torch.arange(20) % 3)
+    train, weights = s.H.expand(2, 6, 5), pi.expand(2, 6)
+    for call in (
+        lambda: a.region_contribution(s.H, pi[:1], W_star),
+        lambda: a.region_contribution(s.H, pi[:, None], W_star),
+        lambda: a.region_contribution(s.H, pi, W_star[:, 0]),
+        lambda: a.region_contribution(s.H, pi, W_star, by="node", H_prime=H_prime[:4]),
+        lambda: a.region_contribution(s.H, pi, W_star, by="node", H_prime=H_prime, r=torch.ones(1)),
+        lambda: a.node_energy(s.H, pi[:1]),
+        lambda: a.dirichlet_energy(s.H[:1], s.graph),
+        lambda: a.training_contribution(g, G, alpha[:, 0]),
+        lambda: a.training_contribution(g, G, alpha[:1]),
+        lambda: a.training_contribution(g[:, :4], G, alpha),
+        lambda: a.pair_contribution(s.H, pi[:1], train, weights, alpha[:2]),
+        lambda: a.pair_contribution(s.H, pi, train, weights[:, :1], alpha[:2]),
+        lambda: a.pair_contribution(s.H, pi, train, weights, alpha[:1]),
+        lambda: a.top_training(s.head, g[0], 2),
+        lambda: a.top_training(s.head, g, 2, target=torch.tensor([1])),
+        lambda: a.top_training(s.head, g, 2, target=torch.tensor([True, False])),
+        lambda: a.top_training(s.head, g * float("nan"), 2, target=torch.tensor([1, 1])),
+        lambda: a.relabel_effect(s.head, g, 0, torch.full((3,), float("nan"))),
+        lambda: a.replacement_effect(s.head, g, 0, g[:1]),
+        lambda: a.group_removal_effect(s.head, g, [1.7]),
+        lambda: a.remove_each_region(s.H[:4], *s.stages[1:]),
+        lambda: a.remove_each_region(*s.stages[:4], other),
+        lambda: a.remove_regions(*s.stages, torch.ones(6, dtype=torch.bool)),
+        lambda: a.region_shapley(s.H[None], *s.stages[1:]),
+        lambda: a.region_interactions(s.H[None], *s.stages[1:], target=0),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="must|comes"):
+            call()

@@ -126,7 +126,7 @@ def test_bandwidths_are_checked(name: str, value: float) -> None:
 def test_unknown_scale_and_overflow_are_named() -> None:
     with pytest.raises(ValueError, match="median"):
         RegionGraphBuilder(feature_scale="mean")
-    with pytest.raises(ValueError, match="degree"):
+    with pytest.raises(ValueError, match="too large"):
         RegionGraphBuilder().build(RegionSet(1e30 * torch.randn(4, 3), torch.zeros(4, 2)))
 
 
@@ -152,3 +152,24 @@ def test_order_statistics_are_exact(seed: int, n: int, ties: bool) -> None:
     values[::61] = rng.choice([values[0], -100.0, 100.0])  # the very entries that the sample sees
     for rank in {0, n // 3, n // 2, n - 1}:
         assert _order_statistic(values, rank) == np.sort(values)[rank]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mostly_identical_tokens(dtype: torch.dtype) -> None:
+    """Flat background: the median must not come from the rounding of a product."""
+    contract.check_duplicates(carrot, dtype)
+
+
+def test_duplicates_keep_the_theory() -> None:
+    H = torch.randn(1, 64, dtype=torch.float64).repeat(20, 1)
+    H[7] += 10 * torch.randn(64, dtype=torch.float64)
+    W, L = RegionGraphBuilder().build(RegionSet(H, grid_positions(4, 5, torch.float64), (4, 5)))
+    assert (W - W.mT).abs().max() < 1e-15
+    spectrum = torch.linalg.eigvalsh(L)
+    assert spectrum.min() > -1e-13
+    assert spectrum.max() < 1 + 1e-13
+
+
+def test_tokens_with_gradients_are_no_trouble() -> None:
+    H = torch.randn(6, 3, requires_grad=True)
+    assert RegionGraphBuilder().build(RegionSet(H, grid_positions(2, 3), (2, 3))).W.shape == (6, 6)

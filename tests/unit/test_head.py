@@ -228,3 +228,93 @@ def test_bad_arguments() -> None:
         head.add(torch.zeros(1, 4), torch.tensor([3]))
     with pytest.raises(ValueError, match="columns"):
         head.add(torch.zeros(1, 5), torch.tensor([0]))
+
+
+def test_the_head_keeps_its_own_rows() -> None:
+    """Writing into what was passed, after ``fit``, changes nothing that is computed later."""
+    G, labels = problem(20, 3)
+    expected = RidgeHead(1.0).fit(G.clone(), labels).alpha
+    head = RidgeHead(1.0).fit(G, labels)
+    G.mul_(0.0)
+    torch.testing.assert_close(head.alpha, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("n", "intercept"), [(20, False), (20, True), (21, True), (19, True)])
+def test_leave_one_out_where_every_picture_has_leverage_one(n: int, intercept: bool) -> None:
+    """n = D, or D + 1 with an intercept, at lam = 1e-12: the primal form loses all but three digits of 1 - leverage."""
+    from tests import reference as ref
+
+    G = np.random.default_rng(1).normal(size=(n, 20))
+    Y = np.random.default_rng(2).normal(size=(n, 2))
+    head = RidgeHead(1e-12, intercept).fit(torch.tensor(G), torch.tensor(Y))
+    expected = ref.loo(G, Y, 1e-12, intercept)
+    tolerance = (
+        10 * 2.2e-16 * np.sqrt(ref.condition(G, 1e-12, intercept))
+    )  # least squares sees the root of the condition
+    np.testing.assert_allclose(head.loo_predict().numpy(), expected, atol=max(tolerance, 1e-9) * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [1e4, 1e6, 1e7])
+def test_a_picture_alone_in_its_direction(size: float) -> None:
+    """Its leverage is 1 to 16 digits, and its leave-one-out still that of a refit."""
+    from tests import reference as ref
+
+    rng = np.random.default_rng(0)
+    G, Y = rng.normal(size=(40, 4)), rng.normal(size=(40, 2))
+    G[:, 3] = 0.0
+    G[5, 3] = size
+    for intercept in (False, True):
+        head = RidgeHead(1e-3, intercept).fit(torch.tensor(G), torch.tensor(Y))
+        assert bool((head.slack > 0).all())
+        expected = ref.predict(np.delete(G, 5, 0), np.delete(Y, 5, 0), 1e-3, intercept, G[5])
+        np.testing.assert_allclose(head.loo_predict()[5].numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e6, 1e8])
+def test_a_giant_picture_is_forgotten_to_the_last_digit(size: float) -> None:
+    """Subtracting its moments would leave their rounding in the model."""
+    G, labels = problem(40, 4)
+    G[0] *= size
+    forgotten = RidgeHead(1.0, True).fit(G, labels).remove([0])
+    refit = RidgeHead(1.0, True).fit(G[1:], labels[1:])
+    torch.testing.assert_close(forgotten.W_star, refit.W_star, rtol=1e-9, atol=1e-12)
+    w = torch.ones(40, dtype=F64)
+    w[:5] = 1e7
+    heavy = RidgeHead(1.0, True).fit(problem(40, 4)[0], labels, w).remove(list(range(5)))
+    torch.testing.assert_close(
+        heavy.W_star, RidgeHead(1.0, True).fit(problem(40, 4)[0][5:], labels[5:]).W_star, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_embeddings_that_are_all_equal_choose_no_wild_head() -> None:
+    G = (10 * torch.randn(1, 100, dtype=F64)).repeat(50, 1)
+    with pytest.warns(UserWarning, match="end of the path"):
+        head = RidgeHead("loo", True).fit(G, torch.arange(50) % 2)
+    assert float((head.predict(1.0001 * G[:1]) - 0.5).abs().max()) < 1e-3
+
+
+def test_the_path_is_dropped_when_pictures_come_or_go() -> None:
+    G, labels = problem(20, 3)
+    assert RidgeHead("loo", True).fit(G, labels).remove([0]).loo_path is None
+    assert RidgeHead("loo", True).fit(G, labels).add(G[:1], labels[:1]).loo_path is None
+
+
+@pytest.mark.usefixtures("as_user")
+def test_more_mistakes() -> None:
+    G, labels = problem(20, 3)
+    with pytest.raises(ValueError, match="flatten"):
+        RidgeHead().fit(G, labels[:, None])
+    with pytest.raises(TypeError, match="as_tensor"):
+        RidgeHead().fit(G.numpy(), labels)
+    with pytest.raises(ValueError, match="999999998 such classes"):
+        RidgeHead().fit(G, torch.tensor([0] * 19 + [10**9 - 1]))
+    head = RidgeHead(1.0, True).fit(G, labels)
+    for indices in (torch.zeros(20, dtype=torch.bool), [1.7]):
+        with pytest.raises(ValueError, match="integers"):
+            head.remove(indices)
+    with pytest.raises(ValueError, match="number > 0"):
+        RidgeHead.from_statistics(head.statistics, "loo")
+    with pytest.raises(ValueError, match="at least two"):
+        _ = RidgeHead(1.0, True).fit(G[:1], torch.randn(1, 2)).slack
+    with pytest.raises(IllConditionedError, match="overflows"):
+        RidgeHead(1.0).fit(1e160 * G, labels)

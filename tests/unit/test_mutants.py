@@ -17,7 +17,7 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 MODULES = [
     *("utils", "errors", "regions", "graph", "operator", "readout"),
-    *("statistics", "rows", "ridge", "head", "removal", "attribution"),
+    *("statistics", "rows", "ridge", "head", "removal", "influence", "attribution"),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
@@ -37,6 +37,7 @@ MUTANTS = {
     "sigma_f not squared": ("graph", "self.sigma_feature**2 * m2", "self.sigma_feature * m2"),
     "upper median": ("graph", "rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)", "rank = N + 2 * (N * (N - 1) // 4)"),
     "median with the diagonal": ("graph", "rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)", "rank = N * N // 2"),
+    "duplicates left to rounding": ("graph", "if bool(coarse.any()):", "if False:"),
     "stretched space": ("graph", "regions.isotropic_positions", "regions.positions"),
     "features only": ("graph", "W.sub_(squared_distances(P).div_(2.0 * self.sigma_spatial**2)).exp_()", "W.exp_()"),
     # the operator
@@ -56,11 +57,7 @@ MUTANTS = {
     "plain truncation": ("operator", "math.exp(-self.t) * X + torch.matmul(U, gain", "torch.matmul(U, gain"),
     "truncation bound too small": ("operator", "eigvalsh(L)[..., self.rank]", "eigvalsh(L)[..., min(self.rank + 1, L.shape[-1] - 1)]"),
     "degrees of the whole graph": ("operator", "torch.matmul(W, M).clamp_(min=1.0)", "torch.matmul(W, torch.ones_like(M)).clamp_(min=1.0)"),
-    "mean over all regions": (
-        "operator",
-        "start = start / start.sum(dim=-2, keepdim=True)",
-        "start = start / torch.full_like(start[:1], N)",
-    ),
+    "mean over all regions": ("operator", "torch.where(total > 0, total, torch.ones_like(total))", "N"),
     "deleted nodes conduct": ("operator", "return torch.matmul(W, Rho * X).mul_(Rho)", "return torch.matmul(W, Rho * X).mul_(Rho.amax())"),
     # the readout
     "sum for mean": ("readout", "torch.full((N,), 1.0 / N, dtype=dtype)", "torch.ones((N,), dtype=dtype)"),
@@ -89,10 +86,10 @@ MUTANTS = {
     "token map with uniform weights": ("attribution", "return pi.unsqueeze(-1) * (H @ W_star)", "return pi.mean() * (H @ W_star)"),
     "energy without the half": ("attribution", "return 0.5 * (degree * norms", "return 1.0 * (degree * norms"),
     "energy unnormalised": ("attribution", "F = H * degree.rsqrt().unsqueeze(-1)", "F = H"),
-    "removal without leverage": ("attribution", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
-    "group as a sum": ("attribution", "torch.linalg.solve(inside, head.residual[S])", "(head.residual[S] / head.slack[S].unsqueeze(-1))"),
-    "relabelling the wrong way": ("attribution", "- head.Y[i])", "+ head.Y[i])"),
-    "replacement as delete and add apart": ("attribution", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
+    "removal without leverage": ("influence", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
+    "group as a sum": ("influence", "torch.linalg.solve(inside, head.residual[S])", "(head.residual[S] / head.slack[S].unsqueeze(-1))"),
+    "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
+    "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
     "pairs without the training weights": ("attribution", "pi_train.unsqueeze(-1) * H_train", "H_train"),
     "drops with the wrong sign": ("removal", "logits[..., N:, :] - logits[..., :N, :]", "logits[..., :N, :] - logits[..., N:, :]"),
     "curve off by one": ("removal", "_rank(order, H.shape[-2]).unsqueeze(-1) >= torch", "_rank(order, H.shape[-2]).unsqueeze(-1) > torch"),
@@ -124,6 +121,7 @@ def everything(c: ModuleType) -> None:
     """All checks, each on a few small sizes."""
     contract.check_graph(c, 3, 4, 5, F64, 0.4, 1.5)
     contract.check_graph(c, 2, 2, 3, F64)
+    contract.check_duplicates(c, F32)
     for t in (0.7, 3.0):
         contract.check_diffusion(c, 3, 4, 5, t, F64)
         contract.check_subsets(c, 3, 3, 4, t, F64)

@@ -178,3 +178,49 @@ def test_readout_weights_take_the_graphs_precision(dtype: torch.dtype) -> None:
     r = GraphReadout().weights(9)
     assert DiffusionOperator(2.0).pull_back(r, graph).dtype == dtype
     assert DiffusionOperator(2.0).pull_back_subsets(graph, torch.ones(9, 1, dtype=torch.bool), r).dtype == dtype
+
+
+def test_a_time_beyond_the_precision_is_refused() -> None:
+    """Rounding of L alone moves exp(-tL) by t eps: at t = 1e8 in float32 the answer would be 12 times itself."""
+    graph = graph_of(9, dtype=torch.float32)
+    r = GraphReadout().weights(9)
+    for method in ("auto", "expm", "eigh", "chebyshev"):
+        with pytest.raises(ValueError, match="float64"):
+            DiffusionOperator(1e8, method).pull_back(r, graph)
+    exact = graph_of(9)
+    t = 1e8
+    far = DiffusionOperator(t)(torch.eye(9, dtype=torch.float64), exact.L)
+    d = exact.degree.sqrt()
+    torch.testing.assert_close(far, torch.outer(d, d) / exact.degree.sum(), rtol=0, atol=t * 2.2e-16 * 9)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_would_broadcast_or_spread_is_refused() -> None:
+    graph = graph_of(6)
+    operator = DiffusionOperator(1.0)
+    keep = torch.ones(6, 2, dtype=torch.bool)
+    for r in (torch.ones(1), torch.ones(5), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match="`r` must end in"):
+            operator.pull_back(r, graph)
+        with pytest.raises(ValueError, match="`r` must end in"):
+            operator.pull_back_subsets(graph, keep, r)
+    with pytest.raises(ValueError, match="renormalised"):
+        operator.pull_back_subsets(graph, keep, torch.tensor([1.0, -1, 1, 1, 1, 1]))
+    with pytest.raises(ValueError, match="finite"):
+        operator.pull_back(torch.full((6,), float("nan")), graph)
+    with pytest.raises(ValueError, match="finite"):
+        operator.pull_back(torch.ones(6), graph.L * float("nan"))
+    with pytest.raises(TypeError, match="float32 or float64"):
+        operator.pull_back(torch.ones(6), graph.L.half())
+    with pytest.raises(ValueError, match="at least one"):
+        operator.pull_back_path(torch.ones(6), graph, [])
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("method", ["expm", "eigh", "chebyshev"])
+def test_one_picture_on_many_graphs(method: str) -> None:
+    graphs = graph_of(7, batch=(2,))
+    H = torch.randn(7, 3, dtype=torch.float64)
+    many = DiffusionOperator(1.0, method)(H, graphs.L)
+    for b in range(2):
+        torch.testing.assert_close(many[b], DiffusionOperator(1.0, method)(H, graphs.L[b]), rtol=0, atol=1e-14)

@@ -1,0 +1,221 @@
+"""What training pictures did to a logit: whose sum it is, and what it would be without them. Exact, without gradients.
+
+Additive: the score is made of training pictures, in two ways.
+
+::
+
+    dual      logit_c = b_c + sum_i <g, g_i> alpha_ic                                                          (1)
+    label     logit_c = sum_i s_i(g) y_ic                                                                      (2)
+
+Counterfactual answers sum to nothing; each equals really fitting again. All are one formula: change the weight of rows U
+(targets Y_U) by C, and
+
+::
+
+    logit'(g) - logit(g) = k(g, U) (C^{-1} + k(U, U))^{-1} (Y_U - logit(U))                                    (3)
+
+Deleting i is C = -w_i: s_i(g) R_i / (1 - leverage_i) is lost. Relabelling i: s_i(g) (y' - y). Replacing it by an edited picture: rank two.
+
+With an intercept, deleting or adding pictures moves the means too: k of equation (4) in ``carrot.head`` holds that exactly.
+
+Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weisberg, Residuals and Influence in Regression (1982), for (3).
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot.head import RidgeHead
+from carrot.rows import check_indices
+from carrot.utils import require_finite, require_shape, widen
+
+TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
+
+
+def training_contribution(
+    g_test: Float[Tensor, "*m D"], G_train: Float[Tensor, "n D"], alpha: Float[Tensor, "n C"]
+) -> Float[Tensor, "*m n C"]:
+    """Return ``<g, g_i> alpha_ic``: which training pictures the score is made of. Sums over i to the logit less the bias.
+
+    Size: (m, n, C); ``top_training`` streams instead.
+
+    Exactness: exact up to rounding; ``tests/claims/test_04_dual_sum.py``.
+    """
+    n, D = G_train.shape
+    require_shape("g_test", g_test, (D,), "the width of G_train")
+    if alpha.ndim != 2 or len(alpha) != n:
+        raise ValueError(f"`alpha` must be ({n}, C), a row for each row of G_train; got {tuple(alpha.shape)}.")
+    g_test, G_train, alpha = widen(g_test, G_train, alpha)
+    return (g_test @ G_train.mT).unsqueeze(-1) * alpha
+
+
+def label_contribution(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
+    """Return ``s_i(g) y_ic``: whose labels the score is made of. Sums over i to the logit, bias included."""
+    return head.smoother(g_test).unsqueeze(-1) * head.Y
+
+
+def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
+    """Return ``logit - logit fitted without i`` for every training picture i: ``s_i(g) R_ic / (1 - leverage_i)``.
+
+    Positive: the picture pushes this logit up. lam is held; the intercept, if any, moves as in a refit.
+
+    Exactness: exact, a real refit to rounding; ``tests/claims/test_07_removal_is_refitting.py``.
+    Reference: Cook and Weisberg, Residuals and Influence in Regression (1982).
+    """
+    return head.smoother(g_test).unsqueeze(-1) * (head.residual / head.slack.unsqueeze(-1))
+
+
+def group_removal_effect(
+    head: RidgeHead, g_test: Float[Tensor, "*m D"], indices: Tensor | list[int]
+) -> Float[Tensor, "*m C"]:
+    """Return ``logit - logit fitted without the group``: ``s_S(g) (I - s_S(G_S))^{-1} R_S``, not the sum of single effects.
+
+    Raises:
+        ValueError: An index is out of range or comes twice, or the group is everything.
+    """
+    S = check_indices(indices, head.G.shape[0]).to(head.G.device)
+    if S.numel() == head.G.shape[0]:
+        raise ValueError("`indices` must leave at least one training picture; got all of them.")
+    inside = torch.eye(S.numel(), dtype=head.G.dtype, device=head.G.device) - head.smoother(head.G[S], S)
+    inside.diagonal().copy_(head.slack[S])  # the same numbers, without cancellation
+    return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
+
+
+def relabel_effect(
+    head: RidgeHead, g_test: Float[Tensor, "*m D"], i: int, y_new: Float[Tensor, " C"] | int
+) -> Float[Tensor, "*m C"]:
+    """Return ``logit fitted with picture i relabelled - logit``: ``s_i(g) (y_new - y_i)``.
+
+    Args:
+        head: Fitted head.
+        g_test: Test embeddings.
+        i: Training index.
+        y_new: Its new class, or its new row of targets.
+
+    Raises:
+        ValueError: ``i`` or the class is out of range.
+    """
+    index = check_indices([i], head.G.shape[0]).to(head.G.device)
+    return head.smoother(g_test, index) * (_targets(head, y_new) - head.Y[i])
+
+
+def replacement_effect(
+    head: RidgeHead,
+    g_test: Float[Tensor, "*m D"],
+    i: int,
+    g_new: Float[Tensor, " D"],
+    y_new: Float[Tensor, " C"] | int | None = None,
+) -> Float[Tensor, "*m C"]:
+    """Return ``logit fitted with picture i replaced by an edited one - logit``: equation (3), a rank-two update.
+
+    Args:
+        head: Fitted head.
+        g_test: Test embeddings.
+        i: Training index.
+        g_new: Embedding of the edited picture (a region masked out, say); its weight is that of the old one.
+        y_new: Its class or targets; default: the old ones.
+
+    Raises:
+        ValueError: ``i`` or the class is out of range.
+    """
+    index = check_indices([i], head.G.shape[0]).to(head.G.device)
+    if g_new.shape != head.G.shape[1:]:
+        raise ValueError(f"`g_new` must be ({head.G.shape[1]},), one embedding; got {tuple(g_new.shape)}.")
+    w, g_new = head.sample_weight[i], g_new.to(head.G).unsqueeze(0)
+    y = head.Y[index] if y_new is None else _targets(head, y_new).unsqueeze(0)
+
+    def k_old(g: Tensor) -> Tensor:  # k(g, g_i), without the cancellation of the general formula
+        return head.smoother(g, index) / w
+
+    cross = k_old(g_new)
+    system = torch.cat(  # C^{-1} + k(U, U) with C = diag(-w, w)
+        [
+            torch.cat([-head.slack[index, None] / w, cross], -1),
+            torch.cat([cross, 1.0 / w + head.kernel(g_new, g_new)], -1),
+        ]
+    )
+    R_U = torch.cat([head.residual[index], y - head.predict(g_new)])
+    return torch.cat([k_old(g_test), head.kernel(g_test, g_new)], -1) @ torch.linalg.solve(system, R_U)
+
+
+def top_training(
+    head: RidgeHead,
+    g_test: Float[Tensor, "m D"],
+    k: int,
+    kind: Literal["dual", "label", "removal"] = "dual",
+    target: Int[Tensor, " m"] | None = None,
+    largest: bool = True,
+) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
+    """Return the k training pictures that contribute most to one logit of each test picture, best first.
+
+    Streams over the training set: memory is O(m (k + 4096)), never (m, n, C); O(m n) for "label" and "removal" where n <= D + 1.
+
+    Args:
+        head: Fitted head.
+        g_test: Test embeddings.
+        k: How many; at most n.
+        kind: Which question: ``training_contribution``, ``label_contribution`` or ``removal_effect``.
+        target: Class of each test picture; default: the predicted one.
+        largest: False: the most negative ones first.
+
+    Returns:
+        Contributions and training indices.
+
+    Raises:
+        ValueError: ``k``, ``kind`` or ``target`` is out of range.
+    """
+    n, C = head.Y.shape
+    if g_test.ndim != 2:
+        raise ValueError(
+            f"`g_test` must be (m, {head.G.shape[1]}); got {tuple(g_test.shape)}. Use `g.unsqueeze(0)` for one picture."
+        )
+    if not 1 <= k <= n:
+        raise ValueError(f"`k` must be in 1 .. {n}, the number of training pictures; got {k}.")
+    per_picture = {
+        "dual": lambda: head.alpha,
+        "label": lambda: head.Y,
+        "removal": lambda: head.residual / head.slack.unsqueeze(-1),
+    }
+    if kind not in per_picture:
+        raise ValueError(f"`kind` must be one of {tuple(per_picture)}; got {kind!r}.")
+    logits = head.predict(g_test)  # also checks width and finiteness
+    target = logits.argmax(dim=-1) if target is None else target.to(head.G.device)
+    if target.shape != logits.shape[:1] or target.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"`target` must be ({len(logits)},) integer classes, one for each test picture; got {tuple(target.shape)} of {target.dtype}."
+        )
+    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < C:
+        raise ValueError(f"`target` must hold classes 0 .. {C - 1}; got {target.tolist()[:10]}.")
+    factor = per_picture[kind]()
+    g_test = g_test.to(head.G)
+    few = kind != "dual" and n <= head.G.shape[1] + 1  # the dual form solves for all n pictures at once
+    smoother = head.smoother(g_test) if few else None
+
+    def weights(block: Tensor) -> Tensor:  # (m, block): what multiplies each picture's factor
+        if kind == "dual":
+            return g_test @ head.G[block].mT
+        return head.smoother(g_test, block) if smoother is None else smoother[:, block]
+
+    best_values = g_test.new_empty(g_test.shape[0], 0)
+    best_indices = target.new_empty(g_test.shape[0], 0)
+    for block in torch.arange(n, device=head.G.device).split(TRAINING_CHUNK):
+        values = torch.cat([best_values, weights(block) * factor[block][:, target].mT], dim=1)
+        indices = torch.cat([best_indices, block.expand(g_test.shape[0], -1)], dim=1)
+        best_values, place = values.topk(min(k, values.shape[1]), dim=1, largest=largest)
+        best_indices = indices.gather(1, place)
+    return best_values, best_indices
+
+
+def _targets(head: RidgeHead, y: Tensor | int) -> Tensor:
+    """Return a row of targets from a class or a row."""
+    C = head.Y.shape[1]
+    if isinstance(y, int):
+        if not 0 <= y < C:
+            raise ValueError(f"`y_new` must be a class 0 .. {C - 1}; got {y}.")
+        return torch.nn.functional.one_hot(torch.tensor(y), C).to(head.Y)
+    require_finite("y_new", y)
+    if y.shape != (C,):
+        raise ValueError(f"`y_new` must be a class, or a row of ({C},) targets; got {tuple(y.shape)}.")
+    return y.to(head.Y)
