@@ -6,7 +6,7 @@ With an intercept everything additive is told relative to the mean training pict
 
     logit_c = ym_c + sum_i pi_i <h_i - gm / sum(pi), w_c> = ym_c + sum_i <g - gm, g_i - gm> alpha_ic
 
-Told from the origin of the features instead, a score of 0.6 was seen made of training pictures of +31 and -31: true, and no help.
+Told from the origin of the features instead, all terms would share the mean's part, which says nothing of this picture.
 Without an intercept gm and ym are 0, and these are the plain formulas of ``carrot.attribution``.
 """
 

@@ -212,7 +212,7 @@ def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) 
     logits = g @ W_star + b
     ours = operator.pull_back(readout.weights(N), graph)
     tolerance = (
-        1e3 * EPS[torch.float64] * (1 + t) * np.abs(H).max() * max(1.0, np.abs(W_star).sum(0).max()) * problem.cond / 10
+        10 * EPS[torch.float64] * (1 + t) * np.abs(H).max() * max(1.0, np.abs(W_star).sum(0).max()) * problem.cond
     )
     token = a.region_contribution(picture.H, ours, head.W_star)
     close(token, np.stack([pi[i] * (H[i] @ W_star) for i in range(N)]), tolerance, "token contributions")
