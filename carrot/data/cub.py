@@ -15,18 +15,20 @@ Reference: Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
 from carrot.data.images import open_image
 from carrot.data.records import Record, Split
+from carrot.data.tables import finite, flag, locate, repair, rows, whole_number
 from carrot.errors import DataError
 
 T = TypeVar("T")
-_REPAIR = "Correct it, or unpack the official CUB_200_2011 archive again."
+_ARCHIVE = "CUB_200_2011"
+_REPAIR = repair(_ARCHIVE)
 
 
 class Box(NamedTuple):
@@ -65,8 +67,8 @@ class Cub:
 
         paths = _names(self.root / "images.txt", "image_id path")
         classes = _names(self.root / "classes.txt", "class_id name")
-        class_of = _table(self.root / "image_class_labels.txt", "image_id class_id", _int, paths)
-        is_train = _table(self.root / "train_test_split.txt", "image_id 0-or-1", _flag, paths)
+        class_of = _table(self.root / "image_class_labels.txt", "image_id class_id", whole_number, paths)
+        is_train = _table(self.root / "train_test_split.txt", "image_id 0-or-1", flag, paths)
         self._boxes = _table(self.root / "bounding_boxes.txt", "image_id x y width height", _box, paths)
         self.part_names, parts = _parts(self.root / "parts", paths)
 
@@ -75,13 +77,14 @@ class Cub:
         self.classes: tuple[str, ...] = tuple(classes[class_id] for class_id in class_ids)
         self._image_ids = sorted(paths)
         self._check_classes(classes, class_of, is_train)
-        files = _locate(self.root, paths)
         records = []
         for image_id in self._image_ids:
+            where = f"{self.root / 'images.txt'}: image id {image_id}"
+            file = locate(self.root / "images", paths[image_id], where, _ARCHIVE)
             split: Split = "train" if is_train[image_id] else "test"
             label = label_of_class[class_of[image_id]]
             points = self._in_crop(parts.get(image_id, {}), self._boxes[image_id])
-            records.append(Record(f"images/{paths[image_id]}", label, split, files[image_id], points))
+            records.append(Record(f"images/{paths[image_id]}", label, split, file, points))
         self.records: Sequence[Record] = tuple(records)
 
     def image(self, index: int) -> Image.Image:
@@ -146,41 +149,17 @@ def _find(root: Path) -> Path:
     raise DataError(f"{root}: {reason}. Give the unpacked CUB_200_2011 folder, or the folder that contains it.")
 
 
-def _lines(file: Path, form: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield ("file, line n", columns) of every line that is not blank; the last column of ``form`` may contain blanks."""
-    n_columns = len(form.split())
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{file}: there is no such file. Unpack the official CUB_200_2011 archive again.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: can't be read as text: {error}. {_REPAIR}") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        columns = line.split(maxsplit=n_columns - 1)
-        if len(columns) != n_columns:
-            raise DataError(f"{file}, line {number}: must be '{form}'; got {line!r}. {_REPAIR}")
-        yield f"{file}, line {number}", [column.strip() for column in columns]
-
-
-def _parse(where: str, form: str, parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise DataError(f"{where}: must be '{form}', but {error}. {_REPAIR}") from error
-
-
 def _table(file: Path, form: str, parse: Callable[[str], T], ids: Collection[int] | None = None) -> dict[int, T]:
     """Read lines 'id value'. If ``ids`` is given, the file must have exactly these, otherwise at least one; none twice."""
     table: dict[int, T] = {}
-    for where, (key, *values) in _lines(file, form):
-        row = _parse(where, form, _int, key)
-        if row in table:
-            raise DataError(f"{where}: the id {row} is listed a second time. {_REPAIR}")
-        if ids is not None and row not in ids:
-            raise DataError(f"{where}: images.txt has no image id {row}. {_REPAIR}")
-        table[row] = _parse(where, form, parse, " ".join(values))
+    for row in rows(file, form, _ARCHIVE):
+        key, *values = row.columns
+        row_id = row.parse(whole_number, key)
+        if row_id in table:
+            raise row.error(f"the id {row_id} is listed a second time")
+        if ids is not None and row_id not in ids:
+            raise row.error(f"images.txt has no image id {row_id}")
+        table[row_id] = row.parse(parse, " ".join(values))
     absent = [] if ids is None else sorted(set(ids) - table.keys())
     if absent:
         raise DataError(
@@ -195,9 +174,9 @@ def _names(file: Path, form: str) -> dict[int, str]:
     """Read lines 'id name', no name twice."""
     names = _table(file, form, str)
     first_id: dict[str, int] = {}
-    for row, name in names.items():
-        if first_id.setdefault(name, row) != row:
-            raise DataError(f"{file}: id {row} is the same as id {first_id[name]}: {name!r}. {_REPAIR}")
+    for row_id, name in names.items():
+        if first_id.setdefault(name, row_id) != row_id:
+            raise DataError(f"{file}: id {row_id} is the same as id {first_id[name]}: {name!r}. {_REPAIR}")
     return names
 
 
@@ -209,44 +188,22 @@ def _parts(
         return (), {}
     names = _names(folder / "parts.txt", "part_id name")
     points: dict[int, dict[str, tuple[float, float]]] = {}
-    form = "image_id part_id x y visible"
     seen = set()
-    for where, columns in _lines(folder / "part_locs.txt", form):
-        image_id, part_id = (_parse(where, form, _int, column) for column in columns[:2])
-        x, y = (_parse(where, form, _finite, column) for column in columns[2:4])
+    for row in rows(folder / "part_locs.txt", "image_id part_id x y visible", _ARCHIVE):
+        image_id, part_id = (row.parse(whole_number, column) for column in row.columns[:2])
+        x, y = (row.parse(finite, column) for column in row.columns[2:4])
         if image_id not in image_ids or part_id not in names:
             unknown = f"images.txt has no image id {image_id}" if image_id not in image_ids else ""
-            raise DataError(f"{where}: {unknown or f'parts.txt has no part id {part_id}'}. {_REPAIR}")
+            raise row.error(unknown or f"parts.txt has no part id {part_id}")
         if (image_id, part_id) in seen:
-            raise DataError(f"{where}: part {part_id} of image id {image_id} is listed a second time. {_REPAIR}")
+            raise row.error(f"part {part_id} of image id {image_id} is listed a second time")
         seen.add((image_id, part_id))
-        if _parse(where, form, _flag, columns[4]):
+        if row.parse(flag, row.columns[4]):
             points.setdefault(image_id, {})[names[part_id]] = (x, y)
     if len(seen) != len(image_ids) * len(names):
         image_id, part_id = next((i, p) for i in image_ids for p in names if (i, p) not in seen)
         raise DataError(f"{folder / 'part_locs.txt'}: has no line for part {part_id} of image id {image_id}. {_REPAIR}")
     return tuple(names[part_id] for part_id in sorted(names)), points
-
-
-def _locate(root: Path, paths: dict[int, str]) -> dict[int, Path]:
-    """Return the file of every image id, having checked that it exists, inside of ``images/``."""
-    images = root / "images"
-    real_images = images.resolve()
-    files = {}
-    for image_id, path in paths.items():
-        where = f"{root / 'images.txt'}: image id {image_id}"
-        file = images / path
-        try:
-            inside = ".." not in PurePosixPath(path).parts and file.resolve().is_relative_to(real_images)
-            exists = file.is_file()
-        except (OSError, RuntimeError, ValueError) as error:  # too long a name, a loop of links, a null byte
-            raise DataError(f"{where} is no possible path: {path!r} ({error}). {_REPAIR}") from error
-        if not inside:
-            raise DataError(f"{where} lies outside of {images}: {path}. Use paths, and files, inside of that folder.")
-        if not exists:
-            raise DataError(f"{where}: there is no file {file}. {_REPAIR}")
-        files[image_id] = file
-    return files
 
 
 def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
@@ -255,30 +212,8 @@ def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
     return left, top, math.ceil(box.x + box.width), math.ceil(box.y + box.height)
 
 
-def _int(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f"{text!r} is neither 0 nor 1")
-    return text == "1"
-
-
-def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not a finite number")
-    return value
-
-
 def _box(text: str) -> Box:
-    box = Box(*(_finite(value) for value in text.split()))
+    box = Box(*(finite(value) for value in text.split()))
     if box.width <= 0 or box.height <= 0:
         raise ValueError(f"the box {text!r} has no area")
     return box

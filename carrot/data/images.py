@@ -13,6 +13,7 @@ Pixels are converted, never guessed:
 
 import threading
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def open_image(path: Path | str) -> Image.Image:
             of a kind that has no defined conversion. The message and ``.path`` name the file.
     """
     path = Path(path)
+    return _read(path, lambda image: _to_rgb(_upright(image, path), image.format))
+
+
+def open_codes(path: Path | str) -> Image.Image:
+    """Return the numbers stored in ``path``, one byte per pixel (mode "L"): a label picture, not colours.
+
+    Of a picture with a palette these are the indices. No orientation is applied.
+
+    Raises:
+        UnreadableImageError: As ``open_image``, or the pixels aren't one byte each.
+    """
+    return _read(Path(path), _to_codes)
+
+
+def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     try:
         if not path.is_file():  # also keeps a named pipe from blocking
             raise OSError("there is no such file" if not path.exists() else "not a regular file")
@@ -60,7 +76,7 @@ def open_image(path: Path | str) -> Image.Image:
             if pixels > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} = {pixels:,} pixels, and the limit is {MAX_PIXELS:,}")
             image.load()
-            return _to_rgb(_upright(image, path), image.format)
+            return convert(image)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise UnreadableImageError(
             f"{path}: can't be read as a picture: {error or type(error).__name__}. Replace the file or remove it.",
@@ -92,7 +108,7 @@ def _upright(image: Image.Image, path: Path) -> Image.Image:
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception as error:  # the pixels are sound: only the camera's notes are damaged
-        warnings.warn(f"{path}: damaged EXIF ({error}); the picture is taken as upright", stacklevel=3)
+        warnings.warn(f"{path}: damaged EXIF ({error}); the picture is taken as upright", stacklevel=5)
         orientation = 1
     method = _UPRIGHT.get(orientation)
     return image if method is None else image.transpose(method)
@@ -107,6 +123,12 @@ def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")  # a copy, also where it is RGB already: the file may be closed
+
+
+def _to_codes(image: Image.Image) -> Image.Image:
+    if image.mode not in ("L", "P"):
+        raise ValueError(f"a label picture has one byte per pixel (mode 'L' or 'P'); got mode {image.mode!r}")
+    return Image.fromarray(np.asarray(image))
 
 
 def _from_grey_16(grey: NDArray[np.uint32], transparent: object) -> Image.Image:
