@@ -3,7 +3,7 @@
 Image -> patch tokens H (frozen timm ViT) -> complete region graph W, L -> diffusion exp(-tL) -> readout g -> closed-form ridge head.
 Every logit splits exactly over regions and over training pictures, and "what if it had not been there" is answered as refitting would.
 
-The theory, one module per mathematical object: ``regions``, ``graph``, ``operator``, ``readout``, ``head``, ``attribution``;
+The theory, one module per mathematical object: ``regions``, ``graph``, ``operator``, ``readout``, ``lift``, ``head``, ``attribution``;
 ``backbone`` in front of it. Importing this package loads torch, but neither timm nor torchvision, matplotlib or scipy.
 """
 
@@ -22,6 +22,7 @@ from carrot.errors import (
 )
 from carrot.graph import RegionGraph, RegionGraphBuilder
 from carrot.head import RidgeHead
+from carrot.lift import Lift, lift_from
 from carrot.operator import DiffusionOperator
 from carrot.readout import GraphReadout
 from carrot.regions import RegionSet
@@ -41,6 +42,7 @@ __all__ = [
     "GraphReadout",
     "HubUnreachableError",
     "IllConditionedError",
+    "Lift",
     "NotFittedError",
     "PatchOutput",
     "RegionGraph",
@@ -52,6 +54,7 @@ __all__ = [
     "TimmViTPatchBackbone",
     "UnreadableImageError",
     "__version__",
+    "lift_from",
 ]
 
 

@@ -5,16 +5,19 @@ pixels (``docs/claims.md``). Additive answers sum to the logit, or to the logit 
 
 ::
 
-    regions, token     logit_c = b_c + sum_i pi_i <h_i, w_c>                                                   (1)
-    regions, node      logit_c = b_c + sum_i r_i <h'_i, w_c>                                                   (2)
+    regions, token     logit_c = b_c + sum_i pi_i <phi(h_i), w_c>                                              (1)
+    regions, node      logit_c = b_c + sum_i r_i [exp(-tL) s_c]_i,   s_ic = <phi(h_i), w_c>                    (2)
     training, dual     logit_c = b_c + sum_i <g, g_i> alpha_ic                                                 (3)
     training, label    logit_c = sum_i s_i(g) y_ic                                                             (4)
-    region to region   logit_c = b_c + sum_j sum_i sum_k pi_j pi_ik <h_j, h_ik> alpha_ic                       (5)
+    region to region   logit_c = b_c + sum_j sum_i sum_k pi_j pi_ik k(h_j, h_ik) alpha_ic                      (5)
+
+phi is the lift of ``carrot.lift``, k its kernel; for the identity they are h and the inner product, and (2) is r_i <h'_i, w_c>, for
+diffusion acts on nodes and w on features.
 
 With an intercept, (1), (2), (3) and (5) leave b to itself, and b depends on where the origin of the features lies. All four also hold
-*relative to the mean training picture*, since sum_i alpha_ic = 0 and logit_c = ym_c + <g - gm, w_c>: take gm off embeddings and
-gm / sum(pi) off tokens, and ym_c, the mean target, stands in for b_c. What is like the average then contributes nothing. Pass centred
-arguments for it, as ``carrot.explanation`` does.
+*relative to the mean training picture*, since sum_i alpha_ic = 0 and logit_c = ym_c + <g - gm, w_c>: with ``origin=head.g_mean``, which
+takes gm off embeddings and gm / sum(pi) off lifted tokens, ym_c, the mean target, stands in for b_c. What is like the average then
+contributes nothing. ``carrot.explanation`` does so.
 
 Training pictures, added up or taken away, are in ``carrot.influence``; regions taken away are in ``carrot.removal``. All can be
 imported from here.
@@ -36,7 +39,8 @@ from carrot.influence import (
     top_training,
     training_contribution,
 )
-from carrot.readout import embed
+from carrot.lift import IDENTITY, Lift
+from carrot.operator import DiffusionOperator
 from carrot.removal import (
     deletion_curve,
     insertion_curve,
@@ -73,50 +77,61 @@ __all__ = [
 def region_contribution(
     H: Float[Tensor, "*b N D"],
     pi: Float[Tensor, "*b N"],
-    W_star: Float[Tensor, "D C"],
+    W_star: Float[Tensor, "M C"],
     by: Literal["token", "node"] = "token",
-    H_prime: Float[Tensor, "*b N D"] | None = None,
+    *,
+    operator: DiffusionOperator | None = None,
+    graph: RegionGraph | None = None,
     r: Float[Tensor, "*#b N"] | None = None,
+    lift: Lift = IDENTITY,
+    origin: Float[Tensor, " M"] | None = None,
 ) -> Float[Tensor, "*b N C"]:
     """Return what each region brings to each logit; over regions it sums to the logit less the bias: equations (1) and (2).
 
     Args:
         H: Tokens.
         pi: Pooling weights, ``exp(-tL) r``.
-        W_star: Primal weights of the head.
+        W_star: Primal weights of the head, on lifted embeddings.
         by: "token": what region i's own token brings, wherever diffusion carried it (the graph is held fixed).
             "node": what node i holds after diffusion, whichever token it came from.
-        H_prime: Diffused tokens, for "node" only.
+        operator: Diffusion, for "node" only.
+        graph: Its graph, for "node" only.
         r: Readout weights, for "node"; default 1/N.
+        lift: The map of tokens that the head was fitted with.
+        origin: Embedding from which contributions are told, ``head.g_mean`` say: they then sum to ``<g - origin, w_c>``. Default: 0.
 
-    Exactness: exact up to rounding; ``tests/claims/test_02_token_sum.py``.
+    Exactness: exact up to rounding; ``tests/claims/test_02_token_sum.py``, ``tests/claims/test_15_lifted_regions.py``.
 
     Raises:
-        ValueError: ``by`` is unknown, or "node" comes without ``H_prime``.
+        ValueError: ``by`` is unknown, "node" comes without operator and graph, or shapes disagree.
     """
-    N, D = H.shape[-2:]
-    require_shape("W_star", W_star, (D, W_star.shape[-1]), "the width of H")
-    if by == "token":
-        require_shape("pi", pi, H.shape[:-1], "the regions of H")
-        H, pi, W_star = widen(H, pi, W_star)
-        return pi.unsqueeze(-1) * (H @ W_star)
-    if by != "node":
+    require_shape("pi", pi, H.shape[:-1], "the regions of H")
+    if by not in ("token", "node"):
         raise ValueError(f"`by` must be 'token' or 'node'; got {by!r}.")
-    if H_prime is None:
-        raise ValueError("`by='node'` needs `H_prime`: pass `operator.forward(H, graph.L)`.")
-    require_shape("H_prime", H_prime, H.shape, "H")
-    if r is not None:
-        require_shape("r", r, (N,), "the regions of H")
-    H_prime, W_star = widen(H_prime, W_star)
-    share = torch.full_like(H_prime[..., 0], 1.0 / H_prime.shape[-2]) if r is None else r.to(H_prime)
-    return share.unsqueeze(-1) * (H_prime @ W_star)
+    scores = lift.scores(H, W_star)
+    pi = pi.to(scores)
+    share = pi  # what region i weighs in the sum of weights: the origin is taken off in these shares
+    if by == "node":
+        if operator is None or graph is None:
+            raise ValueError("`by='node'` diffuses the regions' scores: pass `operator` and `graph`.")
+        scores = operator.forward(scores, graph.L.to(scores))
+        N = H.shape[-2]
+        share = torch.full_like(pi, 1.0 / N)
+        if r is not None:
+            require_shape("r", r, (N,), "the regions of H")
+            share = r.to(scores).expand(pi.shape)
+    parts = share.unsqueeze(-1) * scores
+    if origin is None:
+        return parts
+    offset = _origin(origin, W_star.shape[0]) @ W_star.to(scores)
+    return parts - (share / share.sum(dim=-1, keepdim=True)).unsqueeze(-1) * offset
 
 
-def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
-    """Return ``<pi_i h_i, g>``: each region's share of ``|g|^2``, whatever the class. Sums to ``|g|^2``; may be negative."""
+def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"], lift: Lift = IDENTITY) -> Float[Tensor, "*b N"]:
+    """Return ``<pi_i phi(h_i), g>``: each region's share of ``|g|^2``, whatever the class. Sums to ``|g|^2``; may be negative."""
     require_shape("pi", pi, H.shape[:-1], "the regions of H")
     H, pi = widen(H, pi)
-    return pi * (H @ embed(H, pi).unsqueeze(-1)).squeeze(-1)
+    return pi * (lift.kernel(H, H) @ pi.unsqueeze(-1)).squeeze(-1)
 
 
 def dirichlet_energy(H: Float[Tensor, "*b N D"], graph: RegionGraph) -> Float[Tensor, "*b N"]:
@@ -142,8 +157,11 @@ def pair_contribution(
     pi_train: Float[Tensor, "n K"],
     alpha: Float[Tensor, "n C"],
     target: int | None = None,
+    *,
+    lift: Lift = IDENTITY,
+    origin: Float[Tensor, " M"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Return ``pi_j pi_ik <h_j, h_ik> alpha_ic``: test region j because of region k of training picture i.
+    """Return ``pi_j pi_ik k(h_j, h_ik) alpha_ic``: test region j because of region k of training picture i.
 
     Summed over k: "region j because of picture i". Over j: "picture i's region k". Over k, i and j, with all training pictures: the logit
     less the bias. Pass the few pictures that matter: the result has N n K C entries.
@@ -155,14 +173,17 @@ def pair_contribution(
         pi_train: Their pooling weights.
         alpha: Their rows of the head's dual weights.
         target: One class; default: all.
+        lift: The map of tokens that the head was fitted with; k is its kernel.
+        origin: Embedding from which both sides are told, ``head.g_mean`` say: pairs of picture i then sum to
+            ``<g - origin, g_i - origin> alpha_ic``. Default: 0.
 
     Returns:
         (..., N, n, K, C), or (..., N, n, K) for one class.
 
-    Exactness: exact up to rounding; ``tests/claims/test_12_region_to_region.py``.
+    Exactness: exact up to rounding; ``tests/claims/test_12_region_to_region.py``, ``tests/claims/test_15_lifted_regions.py``.
 
     Raises:
-        ValueError: ``target`` is out of range.
+        ValueError: ``target`` is out of range, or shapes disagree.
     """
     C = alpha.shape[-1]
     if target is not None and not 0 <= target < C:
@@ -173,8 +194,19 @@ def pair_contribution(
     require_shape("H_test", H_test, (D,), "the width of H_train")
     require_shape("alpha", alpha, (n, C), "the pictures of H_train")
     H_test, pi_test, H_train, pi_train, alpha = widen(H_test, pi_test, H_train, pi_train, alpha)
-    test, train = pi_test.unsqueeze(-1) * H_test, pi_train.unsqueeze(-1) * H_train
-    inner = torch.einsum("...jd,nkd->...jnk", test, train)
+    k = lift.kernel(H_test, H_train.flatten(0, 1).expand(*H_test.shape[:-2], n * K, D)).unflatten(-1, (n, K))
+    if origin is not None:  # <phi(h_j) - o / sum pi, phi(h_ik) - o / sum pi_i>, written out
+        o = _origin(origin, lift.dim(D)).unsqueeze(-1)
+        total, totals = pi_test.sum(dim=-1)[..., None, None, None], pi_train.sum(dim=-1)[:, None]
+        k = k - lift.scores(H_test, o).unsqueeze(-1) / totals - lift.scores(H_train, o).squeeze(-1) / total
+        k = k + o.square().sum() / (total * totals)
+    pairs = pi_test[..., :, None, None] * pi_train * k
     if target is not None:
-        return inner * alpha[:, target].unsqueeze(-1)
-    return inner.unsqueeze(-1) * alpha.unsqueeze(-2)
+        return pairs * alpha[:, target].unsqueeze(-1)
+    return pairs.unsqueeze(-1) * alpha.unsqueeze(-2)
+
+
+def _origin(origin: Tensor, M: int) -> Tensor:
+    """Return the origin in float64; refuse one of another width."""
+    require_shape("origin", origin, (M,), "the lifted tokens")
+    return origin.to(torch.float64)

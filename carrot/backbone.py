@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from carrot.blueprint import Blueprint
+from carrot.class_attention import check_attention, last_attention
 from carrot.errors import BackboneError
 from carrot.geometry import CropMode, Geometry
 from carrot.token_map import check_tokens, last_map, patch_centres, require_tiling
@@ -40,6 +41,8 @@ class PatchOutput:
         patch_hw: Height and width of a patch in input pixels: the stride of the tokens.
         prefix: The K tokens before the patches (class first), as the model's own head receives them (normalised, also
             where ``out_norm=False``); None if the model has none.
+        attention: The class token's attention to every patch in the last block, mean over heads; sums to less than 1, the
+            rest goes to the prefix. None unless the backbone was built with ``attention=True``.
     """
 
     H: Float[Tensor, "B N D"]
@@ -47,6 +50,7 @@ class PatchOutput:
     grid_hw: tuple[int, int]
     patch_hw: tuple[int, int]
     prefix: Float[Tensor, "B K D"] | None = None
+    attention: Float[Tensor, "B N"] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ class TimmViTPatchBackbone(nn.Module):
             Position tables are resampled by timm where their grid differs.
         crop: ``"model"``: the model's own cropping, which often cuts the long side; ``"squash"`` or ``"border"``: the
             whole picture, stretched or padded.
+        attention: Also read the class token's attention to the patches, ``PatchOutput.attention``; None: if the model has one that
+            can be read (the attribute of that name says whether).
 
     Attributes:
         transform: The preprocessing, :class:`PictureTransform`.
@@ -129,7 +135,8 @@ class TimmViTPatchBackbone(nn.Module):
         num_prefix_tokens: K.
 
     Raises:
-        BackboneError: Unknown model, a model without patch tokens, or an input that the patches don't tile.
+        BackboneError: Unknown model, a model without patch tokens, an input that the patches don't tile, or ``attention``
+            asked of a model without a class token or with another kind of last block.
         CheckpointError: The file can't be read, or holds another architecture's weights.
         HubUnreachableError: Weights were to be fetched, and the hub doesn't answer.
         ValueError: ``img_size`` or ``crop`` isn't one.
@@ -149,6 +156,7 @@ class TimmViTPatchBackbone(nn.Module):
         checkpoint: str | Path | None = None,
         *,
         crop: Crop = "model",
+        attention: bool | None = False,
     ) -> None:
         super().__init__()
         if crop not in ("model", "squash", "border"):
@@ -172,6 +180,7 @@ class TimmViTPatchBackbone(nn.Module):
         self.model.to(device)
         self.model.eval()
         self._timm_norm = check_tokens(self._name, self.model, self.input_hw, self.num_prefix_tokens)
+        self.attention = attention is not False and self._reads_attention(required=bool(attention))
         self.model.requires_grad_(not freeze)
         self._fingerprint: tuple[object, str] = (None, "")
         self.train(not freeze)
@@ -180,6 +189,11 @@ class TimmViTPatchBackbone(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are, and where ``x`` must be."""
         return next(self.model.parameters()).device
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first prefix token is a class token (and not a register, say)."""
+        return self.num_prefix_tokens > 0 and getattr(self.model, "cls_token", None) is not None
 
     def train(self, mode: bool = True) -> "TimmViTPatchBackbone":
         """Set the training mode, as for any module; a frozen backbone stays in evaluation mode."""
@@ -197,11 +211,31 @@ class TimmViTPatchBackbone(nn.Module):
         """
         self._check_input(x)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            if self.attention:
+                return self._with_attention(x)
             features, patches = last_map(self.model, x, norm=self.out_norm and self._timm_norm)
         gh, gw = patches.shape[2:]
         H = patches.flatten(2).transpose(1, 2).contiguous()  # (B, N, D)
         prefix = features[:, : self.num_prefix_tokens].clone() if self.num_prefix_tokens else None
         return PatchOutput(H, patch_centres((gh, gw)).to(x.device), (gh, gw), self.patch_hw, prefix)
+
+    def _reads_attention(self, required: bool) -> bool:
+        try:
+            if not self.out_norm or not self._timm_norm:
+                raise BackboneError("`attention` goes with `out_norm=True` and a model that normalises its tokens.")
+            check_attention(self._name, self.model, self.input_hw, self.num_prefix_tokens)
+        except BackboneError:
+            if required:
+                raise
+            return False
+        return True
+
+    def _with_attention(self, x: Tensor) -> PatchOutput:
+        features, A = last_attention(self.model, x, self.num_prefix_tokens)
+        K, (img_h, img_w), (patch_h, patch_w) = self.num_prefix_tokens, x.shape[2:], self.patch_hw
+        gh, gw = img_h // patch_h, img_w // patch_w  # ``_check_input``: they tile it
+        H, prefix = features[:, K:].contiguous(), features[:, :K].clone()
+        return PatchOutput(H, patch_centres((gh, gw)).to(x.device), (gh, gw), self.patch_hw, prefix, A)
 
     def geometry(self, image_size: tuple[int, int]) -> Geometry:
         """Return the way of a picture of (width, height), PIL's ``size``, through :attr:`transform`."""

@@ -4,7 +4,7 @@ With an intercept everything additive is told relative to the mean training pict
 
 ::
 
-    logit_c = ym_c + sum_i pi_i <h_i - gm / sum(pi), w_c> = ym_c + sum_i <g - gm, g_i - gm> alpha_ic
+    logit_c = ym_c + sum_i pi_i <phi(h_i) - gm / sum(pi), w_c> = ym_c + sum_i <g - gm, g_i - gm> alpha_ic
 
 Told from the origin of the features instead, all terms would share the mean's part, which says nothing of this picture.
 Without an intercept gm and ym are 0, and these are the plain formulas of ``carrot.attribution``.
@@ -19,35 +19,53 @@ from torch import Tensor
 from carrot import attribution as attr
 from carrot.graph import RegionGraph
 from carrot.head import RidgeHead
+from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
-from carrot.readout import GraphReadout
+from carrot.readout import Readout
 from carrot.regions import RegionSet
 from carrot.rows import check_indices
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Every object of the theory for one picture, by the literal path: what is diffused can be looked at.
+    """Every object of the theory for one picture.
 
     Attributes:
-        regions: H and P.
+        regions: H and P; global regions last.
         graph: W, L.
+        r: Readout weights.
         pi: Pooling weights ``exp(-tL) r``.
-        H_prime: ``exp(-tL) H``.
-        g: ``H'^T r``.
+        H_prime: ``exp(-tL) H``, the diffused tokens, to look at.
+        g: ``sum_i pi_i phi(h_i)``; without a lift it is ``H'^T r``.
     """
 
     regions: RegionSet
     graph: RegionGraph
+    r: Float[Tensor, " N"]
     pi: Float[Tensor, " N"]
     H_prime: Float[Tensor, "N D"]
-    g: Float[Tensor, " D"]
+    g: Float[Tensor, " M"]
+
+    @classmethod
+    def of(
+        cls,
+        regions: RegionSet,
+        graph: RegionGraph,
+        operator: DiffusionOperator,
+        readout: Readout,
+        lift: Lift = IDENTITY,
+    ) -> "Trace":
+        """Return the trace of one picture."""
+        H = regions.features
+        r = readout.weights(regions.num_regions, H.dtype)
+        pi = operator.pull_back(r, graph)
+        return cls(regions, graph, r, pi, operator.forward(H, graph.L), lift.embed(H, pi))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return H, P, W, L, pi, H_prime and g by name, as they are stored."""
+        """Return H, P, W, L, r, pi, H_prime and g by name, as they are stored."""
         W, L = self.graph
         H, P = self.regions.features, self.regions.positions
-        return {"H": H, "P": P, "W": W, "L": L, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
+        return {"H": H, "P": P, "W": W, "L": L, "r": self.r, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,12 @@ class Explanation:
 
 
 def explain(
-    trace: Trace, operator: DiffusionOperator, readout: GraphReadout, head: RidgeHead, target: int | None = None
+    trace: Trace,
+    operator: DiffusionOperator,
+    readout: Readout,
+    head: RidgeHead,
+    target: int | None = None,
+    lift: Lift = IDENTITY,
 ) -> Explanation:
     """Take one logit apart.
 
@@ -107,6 +130,7 @@ def explain(
         readout: Readout, as in the trace.
         head: Fitted head.
         target: Class; default: the predicted one.
+        lift: Lift, as in the trace.
 
     Raises:
         ValueError: ``target`` is out of range.
@@ -116,21 +140,26 @@ def explain(
     c = int(logits.argmax()) if target is None else target
     if not 0 <= c < len(logits):
         raise ValueError(f"`target` must be a class 0 .. {len(logits) - 1}; got {target}.")
-    tokens, nodes = _centred(trace, head), trace.H_prime.double() - head.g_mean  # the readout's r sums to 1
+    by_token = attr.region_contribution(H, trace.pi, head.W_star, lift=lift, origin=head.g_mean)
+    by_node = attr.region_contribution(
+        H, trace.pi, head.W_star, "node", operator=operator, graph=trace.graph, r=trace.r, lift=lift, origin=head.g_mean
+    )
     return Explanation(
         target=c,
         logits=logits,
         prior=float(head.y_mean[c]),
-        token=attr.region_contribution(tokens, trace.pi.double(), head.W_star)[:, c],
-        node=attr.region_contribution(tokens, trace.pi.double(), head.W_star, by="node", H_prime=nodes)[:, c],
-        drop=attr.remove_each_region(H, trace.graph, operator, readout, head)[:, c],
+        token=by_token[:, c],
+        node=by_node[:, c],
+        drop=attr.remove_each_region(H, trace.graph, operator, readout, head, lift)[:, c],
         dual=attr.training_contribution(g - head.g_mean, head.G - head.g_mean, head.alpha)[:, c],
         label=attr.label_contribution(head, g)[:, c],
         removal=attr.removal_effect(head, g)[:, c],
     )
 
 
-def region_to_region(test: Trace, train: Trace, head: RidgeHead, i: int, target: int) -> Float[Tensor, "N K"]:
+def region_to_region(
+    test: Trace, train: Trace, head: RidgeHead, i: int, target: int, lift: Lift = IDENTITY
+) -> Float[Tensor, "N K"]:
     """Return what each pair of a test region and a region of training picture i brings; sums to the picture's dual contribution.
 
     Args:
@@ -139,11 +168,19 @@ def region_to_region(test: Trace, train: Trace, head: RidgeHead, i: int, target:
         head: Fitted head.
         i: Its row in the training set.
         target: Class.
+        lift: Lift, as in the traces.
     """
     check_indices([i], len(head.G))
-    alpha = head.alpha[i : i + 1]
-    H_train, pi_train = _centred(train, head).unsqueeze(0), train.pi.double().unsqueeze(0)
-    return attr.pair_contribution(_centred(test, head), test.pi.double(), H_train, pi_train, alpha, target=target)[:, 0]
+    return attr.pair_contribution(
+        test.regions.features,
+        test.pi,
+        train.regions.features.unsqueeze(0),
+        train.pi.unsqueeze(0),
+        head.alpha[i : i + 1],
+        target=target,
+        lift=lift,
+        origin=head.g_mean,
+    )[:, 0]
 
 
 def strongest_pairs(pairs: Float[Tensor, "N K"], k: int) -> list[tuple[int, int, float]]:
@@ -157,8 +194,3 @@ def refit_without(head: RidgeHead, i: int) -> RidgeHead:
     check_indices([i], len(head.G))
     stay = torch.arange(len(head.G)) != i
     return RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
-
-
-def _centred(trace: Trace, head: RidgeHead) -> Float[Tensor, "N D"]:
-    """Return ``h_i - gm / sum(pi)``: tokens whose pooled sum is ``g - gm``."""
-    return trace.regions.features.double() - head.g_mean / trace.pi.double().sum()

@@ -171,9 +171,14 @@ class RegionGraphBuilder:
     def build(self, regions: RegionSet) -> RegionGraph:
         """Return the graph of ``regions``; a batch gives a batch of graphs. Costs one (N, D) by (D, N) product.
 
+        Global regions are nodes without an edge (but to themselves): diffusion leaves them as they are, and the bandwidth is that of the
+        others.
+
         Raises:
             ValueError: The features are so large that their squares overflow.
         """
+        if regions.num_global:
+            return _isolated(self.build(regions.local), regions.num_global)
         W = self._feature_exponent(regions.features)
         P = regions.isotropic_positions.to(W.dtype)
         W.sub_(squared_distances(P).div_(2.0 * self.sigma_spatial**2)).exp_()
@@ -193,3 +198,12 @@ class RegionGraphBuilder:
         rounding = (8.0 * torch.finfo(H.dtype).eps) ** 2 * torch.linalg.vecdot(H, H).amax(dim=-1)
         factor = torch.where(m2 > rounding, -0.5 / (self.sigma_feature**2 * m2), torch.zeros_like(m2))
         return D2.mul_(factor[..., None, None])
+
+
+def _isolated(graph: RegionGraph, K: int) -> RegionGraph:
+    """Return the graph with K more nodes, at the end, each with its self-loop alone."""
+    N = graph.W.shape[-1]
+    W = graph.W.new_zeros(*graph.W.shape[:-2], N + K, N + K)
+    W[..., :N, :N] = graph.W
+    W.diagonal(dim1=-2, dim2=-1)[..., N:] = 1.0
+    return RegionGraph(W, torch.nn.functional.pad(graph.degree, (0, K), value=1.0))

@@ -1,8 +1,35 @@
-"""Graph to picture: the mean over regions, ``g = H'^T r`` with ``r = 1/N``."""
+"""Graph to picture: a linear readout ``g = H'^T r``, r >= 0 and summing to 1.
+
+::
+
+    mean      r_i = 1 / N                                                                                     (1)
+    source    r_i = exp(tau u_i) / sum_j exp(tau u_j)                                                         (2)
+    with a global region of share rho:  r = ((1 - rho) r over the patches, rho)                               (3)
+
+u says which regions to listen to, and may come from the class token: ``cosine_source``, its cosine to every region, or the logarithm
+of its attention to them (``PatchOutput.attention``; then tau = 1 is that attention itself, and tau = 1/2 its square root). It weights
+regions without entering the sum: the logit is still made of the regions alone. tau = 0 is the mean. A softmax restricted to
+some of the regions and renormalised is the softmax over those: removing regions is well defined.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from carrot.utils import require_finite, require_shape
+
+KINDS = ("mean", "source")
+
+
+@runtime_checkable
+class Readout(Protocol):
+    """What diffusion and removal need of a readout: r for a picture of N regions."""
+
+    def weights(self, N: int, dtype: torch.dtype = torch.float64) -> Tensor: ...  # noqa: D102
 
 
 class GraphReadout:
@@ -11,32 +38,121 @@ class GraphReadout:
     It is linear on purpose: only so does ``g = H'^T r = H^T (exp(-tL) r)`` split exactly over regions.
 
     Args:
-        kind: "mean": every region has the same weight 1/N.
+        kind: "mean": every region weighs the same; "source": equation (2), by scores u of the picture at hand.
+        tau: How much the scores count, for "source"; 0 is the mean.
+        global_share: rho in [0, 1]: what the global regions of a ``RegionSet`` weigh together, equation (3).
 
     Raises:
-        ValueError: ``kind`` is unknown.
+        ValueError: ``kind`` is unknown, or a number is out of range.
 
     Exactness: exact; ``tests/unit/test_readout.py``.
     """
 
-    def __init__(self, kind: str = "mean") -> None:
-        if kind != "mean":
-            raise ValueError(f"`kind` must be 'mean'; got {kind!r}.")
-        self.kind = kind
+    def __init__(self, kind: str = "mean", tau: float = 1.0, global_share: float = 0.0) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"`kind` must be one of {KINDS}; got {kind!r}.")
+        if not 0.0 <= float(tau) < math.inf:
+            raise ValueError(f"`tau` must be a finite number >= 0; got {tau!r}. tau = 0 is the mean.")
+        if not 0.0 <= float(global_share) <= 1.0:
+            raise ValueError(f"`global_share` must be in [0, 1]; got {global_share!r}.")
+        self.kind, self.tau, self.global_share = kind, float(tau), float(global_share)
 
     def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
-        """Return ``g = H'^T r``."""
-        return H_prime.mean(dim=-2)
+        """Return ``g = H'^T r`` of the mean readout; for "source", bind it to the picture first: ``readout.at(...)``."""
+        return embed(
+            H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).to(H_prime.device).expand(H_prime.shape[:-1])
+        )
 
     def weights(self, N: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, " N"]:
-        """Return r: what each of N regions weighs in the readout; sums to 1.
+        """Return r of the mean readout: what each of N regions weighs; sums to 1.
 
         Raises:
-            ValueError: ``N`` is smaller than 1.
+            ValueError: ``N`` is smaller than 1, or the readout needs to see the picture: see ``at``.
         """
         if N < 1:
             raise ValueError(f"`N` must be >= 1; got {N}.")
+        if self.kind == "source" or self.global_share:
+            raise ValueError(
+                "This readout's weights depend on the picture: call `readout.at(N, ...)` and pass what it returns."
+            )
         return torch.full((N,), 1.0 / N, dtype=dtype)
+
+    def at(
+        self,
+        N: int,
+        u: Float[Tensor, "*b n_local"] | None = None,
+        num_global: int = 0,
+        dtype: torch.dtype = torch.float64,
+    ) -> "BoundReadout":
+        """Return the readout of a picture, or of a batch of pictures, with its r: equations (1) to (3).
+
+        Args:
+            N: Number of all regions, the global ones last.
+            u: Scores of the N - num_global others; needed for "source", not looked at for "mean".
+            num_global: How many global regions there are; they share ``global_share`` equally.
+            dtype: Of r.
+
+        Raises:
+            ValueError: Scores are missing, not finite or of the wrong number; a global share without a global region.
+        """
+        n_local = N - num_global
+        if n_local < 1 or num_global < 0:
+            raise ValueError(f"`N` must leave at least one region beside {num_global} global ones; got N = {N}.")
+        if self.global_share and not num_global:
+            raise ValueError(
+                f"`global_share` = {self.global_share} needs a global region: `RegionSet.with_global(class_token)`."
+            )
+        if self.kind == "mean":
+            r = torch.full((n_local,), 1.0 / n_local, dtype=dtype)
+        else:
+            if u is None:
+                raise ValueError(
+                    "A source readout needs the scores `u` of the picture's regions, such as `cosine_source`."
+                )
+            require_shape("u", u, (n_local,), "the picture's regions")
+            require_finite("u", u)
+            r = torch.softmax(self.tau * u.to(dtype), dim=-1)
+        if num_global:
+            rest = r.new_full((*r.shape[:-1], num_global), self.global_share / num_global)
+            r = torch.cat([(1.0 - self.global_share) * r, rest], dim=-1)
+        return BoundReadout(r)
+
+    def __repr__(self) -> str:
+        tau = f", tau={self.tau:g}" if self.kind == "source" else ""
+        share = f", global_share={self.global_share:g}" if self.global_share else ""
+        return f"GraphReadout({self.kind!r}{tau}{share})"
+
+
+@dataclass(frozen=True, eq=False)
+class BoundReadout:
+    """A readout with the weights r of one picture, or of each picture of a batch."""
+
+    r: Float[Tensor, "*b N"]
+
+    def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
+        """Return ``g = H'^T r``."""
+        return embed(H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).expand(H_prime.shape[:-1]))
+
+    def weights(self, N: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "*b N"]:
+        """Return r.
+
+        Raises:
+            ValueError: It is that of a picture of another number of regions.
+        """
+        require_shape("r", self.r, (N,), "the picture's regions")
+        return self.r.to(dtype)
+
+
+def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> Float[Tensor, "*b N"]:
+    """Return the cosine of every region to ``source``, the class token say: scores u of equation (2); 0 for a token of zeros."""
+    require_shape("source", source, (*H.shape[:-2], H.shape[-1]), "the width of H")
+    directions = torch.nn.functional.normalize(H, dim=-1)
+    return (directions @ torch.nn.functional.normalize(source, dim=-1).unsqueeze(-1)).squeeze(-1)
+
+
+def attention_source(A: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
+    """Return ``log A``: scores u under which equation (2) is ``r_i = A_i^tau / sum_j A_j^tau``; 0 counts as the least positive number."""
+    return A.clamp_min(torch.finfo(A.dtype).tiny).log()
 
 
 def embed(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"]) -> Float[Tensor, "*b D"]:

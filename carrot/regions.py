@@ -29,7 +29,9 @@ class RegionSet:
     Attributes:
         features: ``H``, one feature vector a region; float32 or float64, finite.
         positions: ``P``, region centres (x, y) in [-1, 1] on both axes of the model's input.
-        grid_hw: (gh, gw) where the regions are a row-major grid of square patches, else None.
+        grid_hw: (gh, gw) where the regions (the global ones aside) are a row-major grid of square patches, else None.
+        num_global: How many of them, the last ones, stand for the whole picture, such as a class token: they have no place,
+            and no edge to any other in the graph.
 
     Raises:
         TypeError: Features are neither float32 nor float64.
@@ -39,6 +41,7 @@ class RegionSet:
     features: Float[Tensor, "*b N D"]
     positions: Float[Tensor, "N 2"]
     grid_hw: tuple[int, int] | None = None
+    num_global: int = 0
 
     def __post_init__(self) -> None:
         H, P = self.features, self.positions
@@ -49,8 +52,11 @@ class RegionSet:
                 f"`positions` must be ({H.shape[-2]}, 2) to match features with N = {H.shape[-2]} regions; "
                 f"got {tuple(P.shape)}. Take both from the same backbone output."
             )
-        if self.grid_hw is not None and (min(self.grid_hw) < 1 or self.grid_hw[0] * self.grid_hw[1] != H.shape[-2]):
-            raise ValueError(f"`grid_hw` must hold N = {H.shape[-2]} regions; got {self.grid_hw}.")
+        n_local = H.shape[-2] - self.num_global
+        if self.num_global < 0 or n_local < 1:
+            raise ValueError(f"`num_global` must leave at least one of {H.shape[-2]} regions; got {self.num_global}.")
+        if self.grid_hw is not None and (min(self.grid_hw) < 1 or self.grid_hw[0] * self.grid_hw[1] != n_local):
+            raise ValueError(f"`grid_hw` must hold N = {n_local} regions; got {self.grid_hw}.")
         require_float("features", H)
         require_finite("features", H)
         require_finite("positions", P)
@@ -68,6 +74,29 @@ class RegionSet:
         return self.features.shape[-2]
 
     @property
+    def local(self) -> "RegionSet":
+        """The regions that have a place: all but the global ones."""
+        n_local = self.num_regions - self.num_global
+        return RegionSet(self.features[..., :n_local, :], self.positions[:n_local], self.grid_hw)
+
+    def with_global(self, tokens: Float[Tensor, "*b K D"]) -> "RegionSet":
+        """Return these regions with K more that stand for the whole picture, at the end.
+
+        Raises:
+            ValueError: ``tokens`` are not as wide as the regions, or not of the same pictures.
+        """
+        *pictures, _, D = self.features.shape
+        if tokens.ndim != self.features.ndim or list(tokens.shape[:-2]) != pictures or tokens.shape[-1] != D:
+            raise ValueError(
+                f"`tokens` must be {(*pictures, 'K', D)} to match the regions; got {tuple(tokens.shape)}. For a class token use "
+                "`patches.prefix[:, :1]`."
+            )
+        K = tokens.shape[-2]
+        features = torch.cat([self.features, tokens.to(self.features)], dim=-2)
+        positions = torch.cat([self.positions, self.positions.new_zeros(K, 2)])
+        return RegionSet(features, positions, self.grid_hw, self.num_global + K)
+
+    @property
     def isotropic_positions(self) -> Float[Tensor, "N 2"]:
         """P in units that are the same on both axes: half of the picture's longer side.
 
@@ -81,9 +110,9 @@ class RegionSet:
         return self.positions * share
 
     def coarsen(self, factor: int) -> "RegionSet":
-        """Average ``factor`` x ``factor`` blocks of patches into one region each.
+        """Average ``factor`` x ``factor`` blocks of patches into one region each; global regions stay.
 
-        The mean of all regions stays what it was, so mean pooling (t = 0) doesn't change.
+        The mean of all regions stays what it was, so mean pooling (t = 0) of tokens as they are doesn't change.
 
         Raises:
             ValueError: The grid is unknown, or ``factor`` doesn't divide both of its sides.
@@ -99,7 +128,9 @@ class RegionSet:
             x = x.unflatten(-2, (gh // factor, factor, gw // factor, factor))
             return x.mean(dim=(-4, -2)).flatten(-3, -2)
 
-        return RegionSet(block_mean(self.features), block_mean(self.positions), (gh // factor, gw // factor))
+        local = self.local
+        coarse = RegionSet(block_mean(local.features), block_mean(local.positions), (gh // factor, gw // factor))
+        return coarse.with_global(self.features[..., local.num_regions :, :]) if self.num_global else coarse
 
 
 def grid_positions(gh: int, gw: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 2"]:

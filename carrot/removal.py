@@ -5,14 +5,15 @@ v(S) of keeping the regions S. Single removals, deletion and insertion curves, S
 
 ::
 
-    v(S)        = b + sum_{i in S} pi_i(S) <h_i, W*>                v(empty) = b                                     (1)
+    v(S)        = b + sum_{i in S} pi_i(S) <phi(h_i), W*>           v(empty) = b                                     (1)
     drop_i      = v(all) - v(all \ i)                                                                               (2)
     phi_i       = mean over orders of v(before i, and i) - v(before i)                Shapley: sums to v(all) - v(empty)   (3)
     I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                    (4)
 
 Removal is at the level of tokens: the backbone does not run again, and the other tokens still have seen the removed ones.
 The weights W_ij of
-those left stay as they are: the bandwidth, a multiple of the picture's median distance, is that of the whole picture.
+those left stay as they are: the bandwidth, a multiple of the picture's median distance, is that of the whole picture. The readout's r is
+restricted to them and renormalised. phi is the lift (``carrot.lift``); the identity unless given.
 
 Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek et al.,
 IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
@@ -25,8 +26,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from carrot.graph import RegionGraph
+from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
-from carrot.readout import GraphReadout
+from carrot.readout import Readout
 from carrot.utils import require_shape, widen
 
 EXACT_SHAPLEY_MAX_REGIONS = 16  # 65,536 coalitions
@@ -47,9 +49,10 @@ def remove_regions(
     H: Float[Tensor, "*b N D"],
     graph: RegionGraph,
     operator: DiffusionOperator,
-    readout: GraphReadout,
+    readout: Readout,
     head: LinearHead,
     keep: Bool[Tensor, "*#b N R"],
+    lift: Lift = IDENTITY,
 ) -> Float[Tensor, "*b R C"]:
     """Return the logits of R versions of the picture, version r with only the regions ``keep[:, r]``: equation (1).
 
@@ -58,8 +61,9 @@ def remove_regions(
         graph: Their graph.
         operator: Diffusion; its t.
         readout: Readout, restricted to what is left.
-        head: Anything with ``W_star`` (D, C) and ``bias`` (C,).
+        head: Anything with ``W_star`` (M, C) and ``bias`` (C,).
         keep: True for the regions that stay; each column is one version. An empty column gives the bias.
+        lift: The map of tokens that the head was fitted with.
 
     Exactness: exact within the operator's ``tol``; ``tests/claims/test_13_region_removal.py``.
 
@@ -71,19 +75,24 @@ def remove_regions(
         raise ValueError(
             f"`keep` must be (N, R), a column for each version; got {tuple(keep.shape)}. Use `keep.unsqueeze(-1)`."
         )
-    scores, bias = _region_scores(H, graph, head)
+    scores, bias = _region_scores(H, graph, head, lift)
     return torch.cat(
         [_values(scores, graph, operator, readout, block) + bias for block in keep.split(SUBSET_BLOCK, dim=-1)], dim=-2
     )
 
 
 def remove_each_region(
-    H: Float[Tensor, "*b N D"], graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout, head: LinearHead
+    H: Float[Tensor, "*b N D"],
+    graph: RegionGraph,
+    operator: DiffusionOperator,
+    readout: Readout,
+    head: LinearHead,
+    lift: Lift = IDENTITY,
 ) -> Float[Tensor, "*b N C"]:
     """Return the drop of every logit when region i alone is removed: equation (2). Positive: the region supports the class."""
     N = H.shape[-2]
     keep = ~torch.eye(N + 1, dtype=torch.bool, device=H.device)[:N]  # column i lacks i; the last is whole
-    logits = remove_regions(H, graph, operator, readout, head, keep)
+    logits = remove_regions(H, graph, operator, readout, head, keep, lift)
     return logits[..., N:, :] - logits[..., :N, :]
 
 
@@ -91,9 +100,10 @@ def deletion_curve(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
     operator: DiffusionOperator,
-    readout: GraphReadout,
+    readout: Readout,
     head: LinearHead,
     order: Int[Tensor, " N"],
+    lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N+1 C"]:
     """Return the logits after deleting the first 0, 1, .., N regions of ``order``; the last row is the bias.
 
@@ -101,16 +111,17 @@ def deletion_curve(
         ValueError: ``order`` is not a permutation of the regions.
     """
     keep = _rank(order, H.shape[-2]).unsqueeze(-1) >= torch.arange(H.shape[-2] + 1, device=H.device)
-    return remove_regions(H, graph, operator, readout, head, keep)
+    return remove_regions(H, graph, operator, readout, head, keep, lift)
 
 
 def insertion_curve(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
     operator: DiffusionOperator,
-    readout: GraphReadout,
+    readout: Readout,
     head: LinearHead,
     order: Int[Tensor, " N"],
+    lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N+1 C"]:
     """Return the logits with only the first 0, 1, .., N regions of ``order`` present; the first row is the bias.
 
@@ -118,17 +129,18 @@ def insertion_curve(
         ValueError: ``order`` is not a permutation of the regions.
     """
     keep = _rank(order, H.shape[-2]).unsqueeze(-1) < torch.arange(H.shape[-2] + 1, device=H.device)
-    return remove_regions(H, graph, operator, readout, head, keep)
+    return remove_regions(H, graph, operator, readout, head, keep, lift)
 
 
 def region_shapley(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
     operator: DiffusionOperator,
-    readout: GraphReadout,
+    readout: Readout,
     head: LinearHead,
     n_samples: int | None = None,
     seed: int = 0,
+    lift: Lift = IDENTITY,
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
     """Return each region's Shapley value for each logit, and its standard error: equation (3).
 
@@ -142,6 +154,7 @@ def region_shapley(
             also walked backwards (an odd number is rounded up); the error is that of the mean over such pairs. None: all 2^N
             coalitions, for N <= 16; then the error is 0.
         seed: Of the sampled orders.
+        lift: The map of tokens that the head was fitted with.
 
     Returns:
         Values, which sum to ``v(all) - v(empty)`` exactly whatever ``n_samples``, and standard errors.
@@ -154,7 +167,7 @@ def region_shapley(
     """
     _one_picture(H)
     N = H.shape[-2]
-    scores, _ = _region_scores(H, graph, head)
+    scores, _ = _region_scores(H, graph, head, lift)
     if n_samples is None:
         if N > EXACT_SHAPLEY_MAX_REGIONS:
             raise ValueError(
@@ -184,9 +197,10 @@ def region_interactions(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
     operator: DiffusionOperator,
-    readout: GraphReadout,
+    readout: Readout,
     head: LinearHead,
     target: int,
+    lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N N"]:
     """Return the interaction of every pair of regions for logit ``target``: equation (4), ``drop_i + drop_j - drop_ij``.
 
@@ -202,7 +216,7 @@ def region_interactions(
         raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
     if not 0 <= target < C:
         raise ValueError(f"`target` must be a class 0 .. {C - 1}; got {target}.")
-    scores, _ = _region_scores(H, graph, head)
+    scores, _ = _region_scores(H, graph, head, lift)
     scores = scores[:, target : target + 1]
     i, j = torch.triu_indices(N, N, offset=1, device=H.device)
     keep = torch.ones(N, i.numel() + N + 1, dtype=torch.bool, device=H.device)
@@ -217,12 +231,12 @@ def region_interactions(
     return result + result.mT
 
 
-def _region_scores(H: Tensor, graph: RegionGraph, head: LinearHead) -> tuple[Tensor, Tensor]:
-    """Return <h_i, W*>, (..., N, C), and the bias; refuse what doesn't belong together."""
+def _region_scores(H: Tensor, graph: RegionGraph, head: LinearHead, lift: Lift) -> tuple[Tensor, Tensor]:
+    """Return <phi(h_i), W*>, (..., N, C), and the bias; refuse what doesn't belong together."""
     require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
-    require_shape("head.W_star", head.W_star, (H.shape[-1], head.bias.shape[-1]), "the width of H")
-    H, W_star, bias = widen(H, head.W_star, head.bias)
-    return H @ W_star, bias
+    M = lift.dim(H.shape[-1])
+    require_shape("head.W_star", head.W_star, (M, head.bias.shape[-1]), f"the {lift.name} lift of H")
+    return lift.scores(H, head.W_star), widen(head.bias)[0]
 
 
 def _one_picture(H: Tensor) -> None:
@@ -231,14 +245,14 @@ def _one_picture(H: Tensor) -> None:
 
 
 def _values(
-    scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout, keep: Tensor
+    scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: Readout, keep: Tensor
 ) -> Tensor:
     """Return v(S) - b of each column: (..., R, C)."""
     pi = operator.pull_back_subsets(graph, keep, readout.weights(keep.shape[-2]))  # (..., N, R)
     return pi.mT.to(scores.dtype) @ scores
 
 
-def _exact_shapley(scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: GraphReadout) -> Tensor:
+def _exact_shapley(scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: Readout) -> Tensor:
     """Return phi_i = sum over S without i of |S|! (N - |S| - 1)! / N! (v(S + i) - v(S)), over all 2^N coalitions."""
     N = scores.shape[0]
     code = torch.arange(2**N, device=scores.device)

@@ -1,53 +1,61 @@
 """Choose among embeddings of the same pictures by exact leave-one-out on the training set: no validation split, no refit."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot.head import RidgeHead
 
+S = TypeVar("S")
+
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Generic[S]):
     """One embedding of the training set, and the best head on it.
 
     Attributes:
-        index: Which embedding.
+        setting: What the embedding was made with.
         head: Fitted with the lam of the smallest leave-one-out error.
         loo_mse: That error: mean over pictures and classes of the squared leave-one-out error.
         loo_accuracy: Share of training pictures that the head fitted without them classifies rightly.
     """
 
-    index: int
+    setting: S
     head: RidgeHead
     loo_mse: float
     loo_accuracy: float
 
 
 def candidate(
-    G: Float[Tensor, "n D"], labels: Int[Tensor, " n"], index: int = 0, fit_intercept: bool = True
-) -> Candidate:
-    """Return embedding ``index`` with its head, lam by exact leave-one-out."""
+    G: Float[Tensor, "n M"], labels: Int[Tensor, " n"], setting: S, fit_intercept: bool = True
+) -> Candidate[S]:
+    """Return an embedding's candidate: its head, lam by exact leave-one-out."""
     head = RidgeHead("loo", fit_intercept).fit(G, labels)
     path = head.loo_path
     if path is None:
         raise RuntimeError("a head fitted with lam='loo' has a path")
     right = head.loo_predict().argmax(dim=-1) == labels.to(head.G.device)
-    return Candidate(index, head, float(path.mse[path.best]), float(right.double().mean()))
+    return Candidate(setting, head, float(path.mse[path.best]), float(right.double().mean()))
 
 
-def select(candidates: Sequence[Candidate]) -> Candidate:
+def select(candidates: Iterable[Candidate[S]]) -> Candidate[S]:
     """Return the candidate with the smallest leave-one-out error; of equal ones the first.
+
+    They may come from a generator: no more than two are held at a time, for a lifted head is large.
 
     Raises:
         ValueError: There is none, or an error is NaN.
     """
-    if not candidates:
+    best: Candidate[S] | None = None
+    for c in candidates:
+        if math.isnan(c.loo_mse):
+            raise ValueError("`candidates` must have finite leave-one-out errors; one is NaN.")
+        if best is None or c.loo_mse < best.loo_mse:
+            best = c
+    if best is None:
         raise ValueError("`candidates` must hold at least one embedding; got none.")
-    if any(c.loo_mse != c.loo_mse for c in candidates):
-        raise ValueError("`candidates` must have finite leave-one-out errors; one is NaN.")
-    errors = torch.tensor([c.loo_mse for c in candidates], dtype=torch.float64)
-    return candidates[int(errors.argmin())]
+    return best

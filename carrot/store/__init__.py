@@ -2,6 +2,7 @@
 
 from carrot.store.embedding import embed_dataset
 from carrot.store.shards import EmbeddingStore
+from carrot.store.tokens import TokenCache
 from carrot.store.traces import save_tensors
 
-__all__ = ["EmbeddingStore", "embed_dataset", "save_tensors"]
+__all__ = ["EmbeddingStore", "TokenCache", "embed_dataset", "save_tensors"]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from PIL import Image
 from rich.progress import track
 from torch import Tensor
@@ -19,27 +18,27 @@ from carrot.store.shards import EmbeddingStore
 def embed_dataset(
     dataset: ImageDataset,
     transform: Callable[[Image.Image], Tensor],
-    embed: Callable[[Tensor], Tensor],
-    row_shape: tuple[int, ...],
+    embed: Callable[[Tensor], Mapping[str, Tensor]],
+    row_shapes: Mapping[str, tuple[int, ...]],
     facts: Mapping[str, object],
     folder: Path,
     batch_size: int = 32,
-) -> tuple[Float[Tensor, "n ..."], dict[str, str]]:
-    """Return one row for each picture, computed or read back from ``folder``.
+) -> tuple[EmbeddingStore, dict[str, str]]:
+    """Return a complete store of one row for each picture, computed or found in ``folder``.
 
     Args:
         dataset: The pictures.
         transform: Picture to model input (3, h, w).
-        embed: Model inputs (B, 3, h, w) to float32 rows (B, *row_shape).
-        row_shape: Shape of a row.
+        embed: Model inputs (B, 3, h, w) to float32 rows (B, *shape) by name.
+        row_shapes: Shape of a row of each of these names.
         facts: What the rows depend on, as JSON: another value later is refused, not mixed. Sizes and times of the picture
             files, and the first model input, are added here: edited files are refused too, and so is another renderer.
         folder: Where the shards lie; made if absent.
         batch_size: Pictures of one pass and of one shard: what a kill loses at most.
 
     Returns:
-        Rows in the order of the records, NaN where a picture can't be read, and what was wrong with each of those of this run,
-        by record id.
+        The store, rows in the order of the records and NaN where a picture can't be read, and what was wrong with each of those of
+        this run, by record id.
 
     Raises:
         StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
@@ -57,13 +56,14 @@ def embed_dataset(
     for shard, batch in track(
         zip(missing, work, strict=True), f"embedding {dataset.name}", len(missing), disable=not missing
     ):
-        rows = torch.full((len(batch.readable), *row_shape), torch.nan)
+        rows = {name: torch.full((len(batch.readable), *shape), torch.nan) for name, shape in row_shapes.items()}
         if bool(batch.readable.any()):
-            rows[batch.readable] = embed(batch.x[batch.readable]).to(rows)
-        store.write(shard, {"rows": rows})
+            for name, values in embed(batch.x[batch.readable]).items():
+                rows[name][batch.readable] = values.to(rows[name])
+        store.write(shard, rows)
         unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
         errors.update(zip(unreadable, batch.errors, strict=True))
-    return store.read()["rows"], errors
+    return store, errors
 
 
 def _state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:
