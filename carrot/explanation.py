@@ -76,12 +76,13 @@ class Explanation:
         target: Class index c.
         logits: (C,).
         prior: Logit of the mean training picture, the mean target of class c; 0 without an intercept.
-        token: What each region's own token brings; with the prior sums to the logit.
+        token: What each region's own token brings (N regions, the global ones last); with the prior sums to the logit.
         node: What each node holds after diffusion; with the prior sums to the logit.
         drop: How much the logit falls when the region alone is removed; sums to nothing.
         dual: Training pictures: what the score is made of; with the prior sums to the logit.
         label: Training pictures: whose labels; sums to the logit.
         removal: Training pictures: logit less the logit refitted without them; sums to nothing.
+        num_global: How many of the regions, the last ones, stand for the whole picture.
     """
 
     target: int
@@ -93,6 +94,7 @@ class Explanation:
     dual: Float[Tensor, " n"]
     label: Float[Tensor, " n"]
     removal: Float[Tensor, " n"]
+    num_global: int = 0
 
     @property
     def logit(self) -> float:
@@ -154,6 +156,7 @@ def explain(
         dual=attr.training_contribution(g - head.g_mean, head.G - head.g_mean, head.alpha)[:, c],
         label=attr.label_contribution(head, g)[:, c],
         removal=attr.removal_effect(head, g)[:, c],
+        num_global=trace.regions.num_global,
     )
 
 

@@ -14,8 +14,8 @@ With weights w_i (1 unless given), weighted means gm, ym (0 without intercept), 
 
 (6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n > D solves with K (D x D,
 primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
-so that a small lam doesn't amplify rounding. Everything is float64: at a small lam
-a float32 solve loses most of its digits.
+so that a small lam doesn't amplify rounding. Everything is computed in float64: at a small lam a float32 solve loses most of its
+digits. Rows that came as float32 stay so in memory, and are widened by blocks (``carrot.blocks``).
 
 Reference: Hoerl and Kennard, Technometrics 12 (1970); Allen, Technometrics 16 (1974), for (6); Rifkin and Lippert,
 MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
@@ -29,11 +29,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot.blocks import times
 from carrot.errors import NotFittedError
-from carrot.ridge import LooPath, PrimalSystem, RidgeSystem, loo_path, solve
+from carrot.ridge import LooPath, Moments, PrimalSystem, RidgeSystem, loo_path, moments, solve
 from carrot.rows import Rows, check_indices, checked_rows
 from carrot.statistics import RidgeStatistics
 from carrot.utils import require_finite, require_positive
+
+FLAT = 1.01  # the low end of a path of lam isn't warned of where the next error is larger by less than this
 
 
 class RidgeHead:
@@ -49,6 +52,7 @@ class RidgeHead:
         lam: The penalty that was used.
         W_star, bias: (D, C) and (C,).
         G, Y: (n, D) and (n, C), copies of what it was trained on; labels are stored one-hot, 0 and 1. Not to be written into.
+            G keeps float32 or float64; everything else is float64.
         sample_weight: (n,).
         loo_path: The leave-one-out error at each of ``lams``; None with a fixed lam.
         statistics: ``RidgeStatistics``, mergeable over shards.
@@ -90,15 +94,17 @@ class RidgeHead:
             IllConditionedError: K is singular in float64 at this lam.
         """
         rows = checked_rows(G, Y, sample_weight)
+        known = moments(rows, self.fit_intercept)
         if not isinstance(self._asked_lam, str):
-            return self._solve(rows, None, float(self._asked_lam), None)
-        path = loo_path(rows, self.fit_intercept, self._asked_lams)
+            return self._solve(rows, known, float(self._asked_lam), None)
+        path = loo_path(rows, self.fit_intercept, self._asked_lams, known)
         lam = float(path.lams[path.best])
-        if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1):
+        settled = path.best == 0 and bool(path.mse[1:2] <= FLAT * path.mse[0])  # interpolation: any smaller lam is the same
+        if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1) and not settled:
             warnings.warn(
                 f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: widen `lams`.", stacklevel=2
             )
-        return self._solve(rows, None, lam, path)
+        return self._solve(rows, known, lam, path)
 
     @classmethod
     def from_statistics(cls, statistics: RidgeStatistics, lam: float = 1.0, fit_intercept: bool = False) -> "RidgeHead":
@@ -115,6 +121,7 @@ class RidgeHead:
     def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
         """Add training pictures; equals a refit on all of them with the same lam. Labels are class indices, or targets.
 
+        Their moments, or inner products, are added to those of the fit: k D^2 or k n D for k pictures, and a Cholesky factor.
         ``loo_path`` is dropped: it doesn't know the new pictures.
 
         Raises:
@@ -129,19 +136,19 @@ class RidgeHead:
                     f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
                 )
             Y = torch.nn.functional.one_hot(Y.long(), C)
-        new = checked_rows(G, Y, sample_weight)
+        new = Rows(*(x.to(old.G.device) for x in checked_rows(G, Y, sample_weight)))
         widths = [(x.G.shape[1], x.Y.shape[1]) for x in (old, new)]
         if widths[0] != widths[1]:
             raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
-        rows = Rows(*(torch.cat([a, b.to(a.device)]) for a, b in zip(old, new, strict=True)))
-        statistics = self._statistics + RidgeStatistics.from_rows(*new) if self._statistics else None
-        return self._solve(rows, statistics, self.lam, None)
+        rows = Rows(*(torch.cat([a, b]) for a, b in zip(old, new, strict=True)))
+        return self._solve(rows, self._need_fit().grown(new, rows), self.lam, None)
 
     def remove(self, indices: Tensor | Sequence[int]) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
 
-        Their moments are subtracted. Where they were more than 1e4 times those of what is left, subtraction would leave their rounding
-        behind, and the moments are taken from the rows that stay instead. ``loo_path`` is dropped: it knew the deleted pictures.
+        n > D: their moments are subtracted. Where they were more than 1e4 times those of what is left, subtraction would leave their
+        rounding behind, and the moments are taken from the rows that stay instead. n <= D: their rows and columns go from the inner
+        products. ``loo_path`` is dropped: it knew the deleted pictures.
 
         Raises:
             ValueError: An index is out of range or given twice, or nothing would be left.
@@ -149,15 +156,13 @@ class RidgeHead:
         """
         old = self._need_rows()
         gone = check_indices(indices, old.G.shape[0]).to(old.G.device)
-        stay = torch.ones(old.G.shape[0], dtype=torch.bool, device=old.G.device)
-        stay[gone] = False
-        if not bool(stay.any()):
-            raise ValueError(f"`indices` must leave at least one of {stay.numel()} training pictures; got all of them.")
+        left = torch.ones(old.G.shape[0], dtype=torch.bool, device=old.G.device)
+        left[gone] = False
+        stay = torch.nonzero(left).flatten()
+        if not len(stay):
+            raise ValueError(f"`indices` must leave at least one of {len(left)} training pictures; got all of them.")
         rows = Rows(*(x[stay] for x in old))
-        statistics = None
-        if self._statistics and not _outweighs(Rows(*(x[gone] for x in old)), rows):
-            statistics = self._statistics - RidgeStatistics.from_rows(*(x[gone] for x in old))
-        return self._solve(rows, statistics, self.lam, None)
+        return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
 
     # ---- predictions
 
@@ -168,7 +173,9 @@ class RidgeHead:
             ValueError: The width differs from the training embeddings', or a value is not finite.
             NotFittedError: ``fit`` comes first.
         """
-        return self._check_width("g", g) @ self.W_star + self.bias
+        W_star = self.W_star
+        g = self._check_width("g", g).to(W_star.device)
+        return times(g.reshape(-1, len(W_star)), None, W_star).reshape(*g.shape[:-1], W_star.shape[1]) + self.bias
 
     def loo_predict(self) -> Float[Tensor, "n C"]:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
@@ -184,11 +191,14 @@ class RidgeHead:
             indices: The training pictures that are asked for; default: all n.
         """
         self._need_rows()
-        return self._need_fit().smoother(self._check_width("g", g), slice(None) if indices is None else indices)
+        return self._need_fit().smoother(
+            self._check_width("g", g).to(self.W_star), slice(None) if indices is None else indices
+        )
 
     def kernel(self, a: Float[Tensor, "*m D"], z: Float[Tensor, "k D"]) -> Float[Tensor, "*m k"]:
         """Return k(a, z), equation (4): the inner product in which adding a picture z moves the prediction at a."""
-        return self._need_fit().kernel(self._check_width("a", a), self._check_width("z", z))
+        a, z = self._check_width("a", a), self._check_width("z", z)
+        return self._need_fit().kernel(a.to(self.W_star), z.to(self.W_star))
 
     # ---- what was fitted
 
@@ -271,8 +281,8 @@ class RidgeHead:
 
     # ---- inside
 
-    def _solve(self, rows: Rows, statistics: RidgeStatistics | None, lam: float, path: LooPath | None) -> "RidgeHead":
-        system = solve(rows, lam, self.fit_intercept, statistics)  # raises before anything of an earlier fit is lost
+    def _solve(self, rows: Rows, known: Moments | None, lam: float, path: LooPath | None) -> "RidgeHead":
+        system = solve(rows, lam, self.fit_intercept, known)  # raises before anything of an earlier fit is lost
         self._statistics = system.statistics if isinstance(system, PrimalSystem) else None
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path
         return self
@@ -295,10 +305,4 @@ class RidgeHead:
         if g.shape[-1] != D:
             raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
         require_finite(name, g)
-        return g.to(self.W_star)
-
-
-def _outweighs(gone: Rows, left: Rows) -> bool:
-    """Return whether the rows that go are over 1e4 times heavier than those that stay, in weight or in squared size."""
-    sizes = [((x.w @ x.G.square()).sum(), x.w.sum()) for x in (gone, left)]
-    return any(bool(a > 1e4 * b) for a, b in zip(*sizes, strict=True))
+        return g

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot.blocks import times
 from carrot.head import RidgeHead
 from carrot.rows import check_indices
 from carrot.utils import require_finite, require_shape, widen
@@ -47,8 +48,9 @@ def training_contribution(
     require_shape("g_test", g_test, (D,), "the width of G_train")
     if alpha.ndim != 2 or len(alpha) != n:
         raise ValueError(f"`alpha` must be ({n}, C), a row for each row of G_train; got {tuple(alpha.shape)}.")
-    g_test, G_train, alpha = widen(g_test, G_train, alpha)
-    return (g_test @ G_train.mT).unsqueeze(-1) * alpha
+    g_test, alpha = widen(g_test, alpha)
+    products = times(G_train, None, g_test.reshape(-1, D).mT).mT  # (m, n)
+    return products.reshape(*g_test.shape[:-1], n, 1) * alpha
 
 
 def label_contribution(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
@@ -78,7 +80,7 @@ def group_removal_effect(
     S = check_indices(indices, head.G.shape[0]).to(head.G.device)
     if S.numel() == head.G.shape[0]:
         raise ValueError("`indices` must leave at least one training picture; got all of them.")
-    inside = torch.eye(S.numel(), dtype=head.G.dtype, device=head.G.device) - head.smoother(head.G[S], S)
+    inside = torch.eye(S.numel(), dtype=torch.float64, device=head.G.device) - head.smoother(head.G[S], S)
     inside.diagonal().copy_(head.slack[S])  # the same numbers, without cancellation
     return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
 
@@ -123,7 +125,7 @@ def replacement_effect(
     index = check_indices([i], head.G.shape[0]).to(head.G.device)
     if g_new.shape != head.G.shape[1:]:
         raise ValueError(f"`g_new` must be ({head.G.shape[1]},), one embedding; got {tuple(g_new.shape)}.")
-    w, g_new = head.sample_weight[i], g_new.to(head.G).unsqueeze(0)
+    w, g_new = head.sample_weight[i], g_new.to(head.W_star).unsqueeze(0)
     y = head.Y[index] if y_new is None else _targets(head, y_new).unsqueeze(0)
 
     def k_old(g: Tensor) -> Tensor:  # k(g, g_i), without the cancellation of the general formula
@@ -150,7 +152,7 @@ def top_training(
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Return the k training pictures that contribute most to one logit of each test picture, best first.
 
-    Streams over the training set: memory is O(m (k + 4096)), never (m, n, C); O(m n) for "label" and "removal" where n <= D + 1.
+    Streams over the training set: memory is O(m (k + max(4096, D))), never (m, n, C); O(m n) for "label" and "removal" where n <= D + 1.
 
     Args:
         head: Fitted head.
@@ -189,18 +191,20 @@ def top_training(
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < C:
         raise ValueError(f"`target` must hold classes 0 .. {C - 1}; got {target.tolist()[:10]}.")
     factor = per_picture[kind]()
-    g_test = g_test.to(head.G)
+    g_test = g_test.to(head.W_star)
     few = kind != "dual" and n <= head.G.shape[1] + 1  # the dual form solves for all n pictures at once
     smoother = head.smoother(g_test) if few else None
 
     def weights(block: Tensor) -> Tensor:  # (m, block): what multiplies each picture's factor
         if kind == "dual":
-            return g_test @ head.G[block].mT
+            return times(head.G[block], None, g_test.mT).mT
         return head.smoother(g_test, block) if smoother is None else smoother[:, block]
 
     best_values = g_test.new_empty(g_test.shape[0], 0)
     best_indices = target.new_empty(g_test.shape[0], 0)
-    for block in torch.arange(n, device=head.G.device).split(TRAINING_CHUNK):
+    # the primal form solves for g_test again in each block: D pictures of a block cost what the solving does
+    chunk = max(TRAINING_CHUNK, 0 if kind == "dual" else head.G.shape[1])
+    for block in torch.arange(n, device=head.G.device).split(chunk):
         values = torch.cat([best_values, weights(block) * factor[block][:, target].mT], dim=1)
         indices = torch.cat([best_indices, block.expand(g_test.shape[0], -1)], dim=1)
         best_values, place = values.topk(min(k, values.shape[1]), dim=1, largest=largest)

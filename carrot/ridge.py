@@ -20,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.blocks import blocks, centred, square_sum, times, transposed_times, weighted_mean
 from carrot.errors import IllConditionedError
+from carrot.gram import Gram
 from carrot.rows import Rows
 from carrot.statistics import RidgeStatistics
 
@@ -52,61 +54,76 @@ class PrimalSystem:
 
     def __init__(self, statistics: RidgeStatistics, lam: float, fit_intercept: bool, rows: Rows | None = None) -> None:
         S, Q = statistics.moments(centred=fit_intercept)
-        self._factor = _cholesky(S + lam * torch.eye(S.shape[0], dtype=S.dtype, device=S.device), lam)
+        self._factor = _cholesky(S.clone() if fit_intercept else S, lam)
         self.statistics, self._lam, self._rows = statistics, lam, rows
         self._shift = 1.0 / statistics.weight if fit_intercept else 0.0
         self.g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
         self.y_mean = statistics.y_mean if fit_intercept else torch.zeros_like(statistics.y_mean)
-        self.W_star = torch.cholesky_solve(Q, self._factor)
+        self.W_star = _solve_factored(self._factor, Q)
         self.bias = self.y_mean - self.g_mean @ self.W_star
 
-    def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (..., D): C^{-1} (g - gm)
-        return torch.linalg.solve_triangular(
-            self._factor, (g - self.g_mean).reshape(-1, g.shape[-1]).mT, upper=False
-        ).mT.reshape(g.shape)
+    def grown(self, new: Rows, rows: Rows) -> RidgeStatistics:
+        """Return the statistics of ``rows``, which are those of this system and ``new`` ones."""
+        return self.statistics + RidgeStatistics.from_rows(*new)
+
+    def shrunk(self, stay: Tensor, rows: Rows) -> RidgeStatistics | None:
+        """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction would leave rounding behind."""
+        old = self._need_rows()
+        left = torch.ones_like(old.w, dtype=torch.bool)
+        left[stay] = False
+        gone = Rows(*(x[left] for x in old))
+        return None if _outweighs(gone, rows) else self.statistics - RidgeStatistics.from_rows(*gone)
+
+    def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
+        centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
+        return torch.linalg.solve_triangular(self._factor, centred_g.mT, upper=False)
 
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z)."""
-        return self._whiten(a) @ self._whiten(z).mT + self._shift
-
-    @cached_property
-    def _whitened_rows(self) -> Tensor:  # (n, D)
-        return self._whiten(self._need_rows().G)
+        return (self._whiten(a).mT @ self._whiten(z) + self._shift).reshape(*a.shape[:-1], len(z))
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
-        """s(g)."""
-        return (self._whiten(g) @ self._whitened_rows[rows].mT + self._shift) * self._need_rows().w[rows]
+        """s(g): K^{-1} (g - gm) for the few test rows, then one product with the training rows, by blocks."""
+        G, _, w = self._need_rows()
+        solved = torch.linalg.solve_triangular(self._factor.mT, self._whiten(g), upper=True)  # (D, m)
+        s = (times(G[rows], self.g_mean, solved) + self._shift).mT * w[rows]
+        return s.reshape(*g.shape[:-1], s.shape[-1])
 
     @cached_property
     def alpha(self) -> Tensor:
         """Dual weights w R / lam."""
         G, Y, w = self._need_rows()
-        R = Y - G @ self.W_star - self.bias
-        for i, left in self._alone.items():  # R_i = (1 - leverage_i) (y_i - the prediction without i)
-            R[i] = self.slack[i] * (Y[i] - G[i] @ left.W_star - left.bias)
+        R = Y - self.y_mean - times(G, self.g_mean, self.W_star)
+        for i, (error, slack) in self._alone.items():  # R_i = (1 - leverage_i) (y_i - the prediction without i)
+            R[i] = slack * error
         return R * (w / self._lam).unsqueeze(-1)
 
     @cached_property
     def slack(self) -> Tensor:
         """1 - leverage; of pictures that are nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancellation."""
-        G, _, w = self._need_rows()
         slack = 1.0 - self._leverage
-        for i, left in self._alone.items():
-            slack[i] = 1.0 / (1.0 + w[i] * left.kernel(G[i : i + 1], G[i : i + 1])[0, 0])
+        for i, (_, alone) in self._alone.items():
+            slack[i] = alone
         return slack
 
     @cached_property
     def _leverage(self) -> Tensor:
-        return self._need_rows().w * (self._whitened_rows.square().sum(dim=-1) + self._shift)
+        """w_i k(g_i, g_i): a block of rows is whitened, squared and dropped."""
+        G, _, w = self._need_rows()
+        squares = [self._whiten(G[b]).square().sum(dim=0) for b in blocks(*G.shape)]
+        return w * (torch.cat(squares) + self._shift)
 
     @cached_property
-    def _alone(self) -> "dict[int, RidgeSystem]":
-        """Return the systems without each picture whose leverage is 1 to 6 digits: rare, and each a refit."""
+    def _alone(self) -> dict[int, tuple[Tensor, float]]:
+        """Return y_i - the prediction without i, and 1 - leverage, of each picture whose leverage is 1 to 6 digits: rare, a refit each."""
         rows = self._need_rows()
-        found: dict[int, RidgeSystem] = {}
+        found: dict[int, tuple[Tensor, float]] = {}
         for i in torch.nonzero(1.0 - self._leverage < ALONE).flatten().tolist():
             stay = torch.arange(len(rows.G), device=rows.G.device) != i
-            found[i] = solve(Rows(*(x[stay] for x in rows)), self._lam, self._shift > 0.0)
+            left = solve(Rows(*(x[stay] for x in rows)), self._lam, self._shift > 0.0)
+            g = rows.G[i : i + 1].to(torch.float64)
+            slack = 1.0 / (1.0 + float(rows.w[i] * left.kernel(g, g)[0, 0]))
+            found[i] = (rows.Y[i] - g[0] @ left.W_star - left.bias, slack)
         return found
 
     def _need_rows(self) -> Rows:
@@ -116,37 +133,44 @@ class PrimalSystem:
 
 
 class DualSystem:
-    """M beta = B by Cholesky of M (n x n), for n <= D: never forms a D x D matrix."""
+    """M beta = B by Cholesky of M (n x n), for n <= D: never forms a D x D matrix, nor a centred copy of G."""
 
-    def __init__(self, rows: Rows, lam: float, fit_intercept: bool) -> None:
-        self._rows, self._lam = rows, lam
-        A, B, self.g_mean, self.y_mean, v = _centre(rows, fit_intercept)
-        self._A, self._root = A, rows.w.sqrt()
-        M = A @ A.mT
-        c = float(M.diagonal().mean()) + lam
+    def __init__(self, rows: Rows, lam: float, fit_intercept: bool, gram: Gram) -> None:
+        self._rows, self._lam, self.gram = rows, lam, gram
+        B, self.g_mean, self.y_mean, v = _centre(rows, fit_intercept)
+        self._root = rows.w.sqrt()
+        M, c = _with_means(gram.weighted(rows.w), v, lam)
         self._v_share = v.square() / (lam + c)
-        self._factor = _cholesky(
-            M + lam * torch.eye(M.shape[0], dtype=M.dtype, device=M.device) + c * torch.outer(v, v), lam
-        )
+        self._factor = _cholesky(M, lam)
         self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
-        beta = torch.cholesky_solve(B, self._factor)
-        self.alpha = self._root.unsqueeze(-1) * beta
-        self.W_star = A.mT @ beta
+        self.alpha = self._root.unsqueeze(-1) * _solve_factored(self._factor, B)
+        self.W_star = transposed_times(rows.G, self.g_mean, self.alpha)
         self.bias = self.y_mean - self.g_mean @ self.W_star
+
+    def grown(self, new: Rows, rows: Rows) -> Gram:
+        """Return the inner products of ``rows``, which are those of this system and ``new`` ones."""
+        return self.gram.border(rows)
+
+    def shrunk(self, stay: Tensor, rows: Rows) -> Gram:
+        """Return the inner products of ``rows``, those numbered ``stay``."""
+        return self.gram.keep(stay, rows)
+
+    def _products(self, g: Tensor) -> Tensor:  # (m, D), centred -> (n, m): A g
+        return self._root.unsqueeze(-1) * times(self._rows.G, self.g_mean, g.mT)
 
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z) by the Woodbury formula: K^{-1} = (I - A^T M^{-1} A) / lam."""
-        a, z = a - self.g_mean, z - self.g_mean
-        through = torch.cholesky_solve(self._A @ z.mT, self._factor)  # (n, k)
-        return (a @ z.mT - (a @ self._A.mT) @ through) / self._lam + self._shift
+        batch, a, z = a.shape[:-1], (a - self.g_mean).reshape(-1, a.shape[-1]), z - self.g_mean
+        through = _solve_factored(self._factor, self._products(z))  # (n, k)
+        k = (a @ z.mT - self._products(a).mT @ through) / self._lam + self._shift
+        return k.reshape(*batch, len(z))
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g)."""
-        products = (g - self.g_mean) @ self._A.mT  # (..., n)
-        solved = torch.cholesky_solve(products.reshape(-1, products.shape[-1]).mT, self._factor).mT.reshape(
-            products.shape
-        )
-        return (solved * self._root + self._shift * self._rows.w)[..., rows]
+        products = self._products((g - self.g_mean).reshape(-1, g.shape[-1]))  # (n, m)
+        solved = _solve_factored(self._factor, products).mT
+        s = (solved * self._root + self._shift * self._rows.w)[:, rows]
+        return s.reshape(*g.shape[:-1], s.shape[-1])
 
     @cached_property
     def slack(self) -> Tensor:
@@ -155,6 +179,7 @@ class DualSystem:
 
 
 RidgeSystem = PrimalSystem | DualSystem
+Moments = RidgeStatistics | Gram  # what a form needs to know of the rows before lam comes in
 
 
 def prefers_dual(rows: Rows, fit_intercept: bool) -> bool:
@@ -166,101 +191,139 @@ def prefers_dual(rows: Rows, fit_intercept: bool) -> bool:
     return n <= D + int(fit_intercept)
 
 
-def solve(rows: Rows, lam: float, fit_intercept: bool, statistics: RidgeStatistics | None = None) -> RidgeSystem:
-    """Solve in the dual form if n is at most D, else in the primal (from ``statistics`` of the rows where they are at hand).
+def moments(rows: Rows, fit_intercept: bool) -> Moments:
+    """Return what the preferred form needs to know of the rows, for any lam: the cost of a fit is here."""
+    return (
+        Gram.from_rows(rows, fit_intercept) if prefers_dual(rows, fit_intercept) else RidgeStatistics.from_rows(*rows)
+    )
+
+
+def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> RidgeSystem:
+    """Solve in the dual form if n is at most D, else in the primal (from ``known`` moments of the rows if they are of that form).
 
     Raises:
         IllConditionedError: The system is singular in float64.
     """
-    if prefers_dual(rows, fit_intercept):
-        return DualSystem(rows, lam, fit_intercept)
-    return PrimalSystem(statistics or RidgeStatistics.from_rows(*rows), lam, fit_intercept, rows)
+    if known is None or isinstance(known, Gram) != prefers_dual(rows, fit_intercept):
+        known = moments(rows, fit_intercept)
+    if isinstance(known, Gram):
+        return DualSystem(rows, lam, fit_intercept, known)
+    return PrimalSystem(known, lam, fit_intercept, rows)
 
 
-def loo_path(rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = None) -> LooPath:
+def loo_path(
+    rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = None, known: Moments | None = None
+) -> LooPath:
     """Return the exact leave-one-out error for every lam from one eigendecomposition.
 
     ::
 
-        tall   A^T A = V diag(s) V^T, Z = A V            sqrt(w) R = B - Z (s + lam)^{-1} Z^T B
+        tall   A^T A = V diag(s) V^T, Z = A V            sqrt(w) R = B - Z (s + lam)^{-1} Z^T B,   Z^T B = V^T A^T B
                                                          1 - leverage = 1 - h0 - Z^2 (s + lam)^{-1}
-        wide   A A^T + c v v^T = U diag(s) U^T           sqrt(w) R = lam U (s + lam)^{-1} U^T B
-                                                         1 - leverage = lam (U^2 (s + lam)^{-1} - v^2 / (c + lam))
+        wide   A A^T + c v v^T = Z diag(s) Z^T           sqrt(w) R = lam Z (s + lam)^{-1} Z^T B
+                                                         1 - leverage = lam (Z^2 (s + lam)^{-1} - v^2 / (c + lam))
 
-    with h0 = w / sum(w) with intercept, else 0.
+    with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside, lams inside.
 
     Args:
         rows: Training rows, at least two.
         fit_intercept: Whether the head has an intercept.
         lams: Penalties; default 21 half decades, 1e-7 to 1e3 times the mean eigenvalue of the smaller Gram matrix.
+        known: ``moments`` of the rows, where they are at hand.
 
     Raises:
         ValueError: There is one row only: nothing is left to predict it from.
     """
-    n, D = rows.G.shape
-    dual = prefers_dual(rows, fit_intercept)
+    n = len(rows.G)
     if n < 2:
         raise ValueError("lam='loo' needs at least two training pictures; got one. Give a number for `lam`.")
-    A, B, _, _, v = _centre(rows, fit_intercept)
-    scale, size = float(A.square().sum()) / min(n, D), float((rows.w @ rows.G.square()).sum()) / min(n, D)
-    if scale <= (64.0 * torch.finfo(A.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
-        scale = size or 1.0
-    grid = (
-        torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=A.dtype) * scale
-        if lams is None
-        else torch.tensor(lams, dtype=A.dtype)
-    )
+    known = known or moments(rows, fit_intercept)
+    B, g_mean, _, v = _centre(rows, fit_intercept)
     h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
-    if dual:
-        M = A @ A.mT
-        c = float(M.diagonal().mean()) + float(grid[0])
-        s, U = torch.linalg.eigh(M + c * torch.outer(v, v))
-        squares, target = U.square(), U.mT @ B
+    if isinstance(known, Gram):
+        M = known.weighted(rows.w)
+        grid = _grid(lams, float(M.trace()), rows)
+        M, c = _with_means(M, v, float(grid[0]))
+        s, V = torch.linalg.eigh(M)
+        target = V.mT @ B
     else:
-        s, V = torch.linalg.eigh(A.mT @ A)
-        U = A @ V
-        squares, target = U.square(), U.mT @ B
+        S, Q = known.moments(centred=fit_intercept)
+        grid, c = _grid(lams, float(S.trace()), rows), 0.0
+        s, V = torch.linalg.eigh(S)
+        target = V.mT @ Q
     s = s.clamp(min=0.0)  # positive semidefinite: anything below is rounding
-    errors = []
-    for lam in grid.tolist():
-        shrink = 1.0 / (s + lam)
-        fitted = U @ (shrink.unsqueeze(-1) * target)
-        if dual:
-            residual, slack = lam * fitted, lam * (squares @ shrink - h0 / (c + lam))
-        else:
-            residual, slack = B - fitted, 1.0 - h0 - squares @ shrink
-        error = (residual / slack.unsqueeze(-1)).square().sum() / (rows.w.sum() * B.shape[1])
-        errors.append(float(error) if bool((slack > 0).all()) else float("inf"))
-    return LooPath(grid, torch.tensor(errors, dtype=A.dtype))
+    shrink = 1.0 / (s.unsqueeze(-1) + grid)  # (min(n, D), k)
+    errors, worst = torch.zeros_like(grid), torch.full_like(grid, float("inf"))
+    root = rows.w.sqrt().unsqueeze(-1)
+    for block in blocks(n, V.shape[1]):
+        Z = V[block] if isinstance(known, Gram) else centred(rows.G, g_mean, block).mul_(root[block]) @ V
+        spread = Z.square() @ shrink  # (b, k)
+        for j, lam in enumerate(grid.tolist()):
+            fitted = Z @ (shrink[:, j : j + 1] * target)
+            if isinstance(known, Gram):
+                residual, slack = lam * fitted, lam * (spread[:, j] - h0[block] / (c + lam))
+            else:
+                residual, slack = B[block] - fitted, 1.0 - h0[block] - spread[:, j]
+            errors[j] += (residual / slack.unsqueeze(-1)).square().sum()
+            worst[j] = torch.minimum(worst[j], slack.min())
+    mse = torch.where(worst > 0, errors / (rows.w.sum() * B.shape[1]), float("inf"))
+    return LooPath(grid.cpu(), mse.cpu())
 
 
-def _centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return A, B, gm, ym and v; means and v are 0 without an intercept."""
+def _grid(lams: Sequence[float] | None, trace: float, rows: Rows) -> Tensor:
+    """Return the penalties of a path; by default around the mean eigenvalue, ``trace`` over min(n, D)."""
+    if lams is not None:
+        return torch.tensor(lams, dtype=rows.w.dtype, device=rows.w.device)
+    few = min(rows.G.shape)
+    scale, size = trace / few, square_sum(rows.G, rows.w) / few
+    if scale <= (64.0 * torch.finfo(rows.w.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
+        scale = size or 1.0
+    return torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=rows.w.dtype, device=rows.w.device) * scale
+
+
+def _centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return B, gm, ym and v; means and v are 0 without an intercept."""
     G, Y, w = rows
     if fit_intercept:
-        g_mean, y_mean, v = w @ G / w.sum(), w @ Y / w.sum(), (w / w.sum()).sqrt()
+        g_mean, y_mean, v = weighted_mean(G, w), weighted_mean(Y, w), (w / w.sum()).sqrt()
     else:
-        g_mean, y_mean, v = torch.zeros_like(G[0]), torch.zeros_like(Y[0]), torch.zeros_like(w)
-    root = w.sqrt().unsqueeze(-1)
-    return root * (G - g_mean), root * (Y - y_mean), g_mean, y_mean, v
+        g_mean, y_mean, v = w.new_zeros(G.shape[1]), torch.zeros_like(Y[0]), torch.zeros_like(w)
+    return w.sqrt().unsqueeze(-1) * (Y - y_mean), g_mean, y_mean, v
 
 
-def _cholesky(K: Tensor, lam: float) -> Tensor:
-    """Return the lower Cholesky factor, or raise with the condition number."""
-    factor, info = torch.linalg.cholesky_ex(K)
+def _with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:
+    """Return M + c v v^T, in place, and c: of the size of M's other eigenvalues."""
+    c = float(M.diagonal().mean()) + lam
+    return M.addr_(v, v, alpha=c), c
+
+
+def _outweighs(gone: Rows, left: Rows) -> bool:
+    """Return whether the rows that go are over 1e4 times heavier than those that stay, in weight or in squared size."""
+    sizes = [(square_sum(x.G, x.w), float(x.w.sum())) for x in (gone, left)]
+    return any(a > 1e4 * b for a, b in zip(*sizes, strict=True))
+
+
+def _solve_factored(factor: Tensor, X: Tensor) -> Tensor:
+    """Return (C C^T)^{-1} X: two triangular solves, where ``torch.cholesky_solve`` copies the factor first."""
+    half = torch.linalg.solve_triangular(factor, X, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+
+
+def _cholesky(S: Tensor, lam: float) -> Tensor:
+    """Return the lower Cholesky factor of S + lam I, or raise with the condition number. S is overwritten."""
+    S.diagonal().add_(lam)
+    # |S_ij|^2 <= S_ii S_jj: where the diagonal is finite, so is the rest
+    if not bool(torch.isfinite(S.diagonal()).all()):
+        raise IllConditionedError("The ridge system overflows float64: the embeddings are too large. Scale them down.")
+    factor, info = torch.linalg.cholesky_ex(S.mT, out=(S.mT, torch.empty(0, dtype=torch.int32, device=S.device)))
     diagonal = factor.diagonal()
     # max/min of the factor's squared diagonal bounds the condition number from below
-    if not bool(torch.isfinite(K).all()):
-        raise IllConditionedError("The ridge system overflows float64: the embeddings are too large. Scale them down.")
-    if int(info) == 0 and float(diagonal.min() / diagonal.max()) ** 2 > torch.finfo(K.dtype).eps:
+    eps = torch.finfo(S.dtype).eps
+    if int(info) == 0 and float(diagonal.min() / diagonal.max()) ** 2 > eps:
         return factor
-    eigenvalues = torch.linalg.eigvalsh(K)
-    low, high = float(eigenvalues[0]), float(eigenvalues[-1])
-    what = (
-        f"its condition number is {high / low:.1e}"
-        if low > 0
-        else f"its condition number is over {1 / torch.finfo(K.dtype).eps:.0e}"
-    )
+    singular = torch.linalg.svdvals(factor) if int(info) == 0 else None
+    what = f"over {1 / eps:.0e}" if singular is None else f"{float(singular[0] / singular[-1]) ** 2:.1e}"
     raise IllConditionedError(
-        f"The ridge system is singular in float64 at lam = {lam:.3g}: {what}. Raise `lam`, or use lam='loo'."
+        f"The ridge system is singular in float64 at lam = {lam:.3g}: its condition number is {what}. "
+        "Raise `lam`, or use lam='loo'."
     )

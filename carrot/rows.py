@@ -1,4 +1,4 @@
-"""Training rows as the head takes them: checked once, float64, labels one-hot."""
+"""Training rows as the head takes them: checked once, labels one-hot, embeddings in the precision they came in."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,10 @@ from carrot.utils import require_finite
 
 
 class Rows(NamedTuple):
-    """Training rows, float64: embeddings, targets, sample weights."""
+    """Training rows: embeddings, targets, sample weights.
+
+    G is float32 or float64, and widened by blocks where it is used (``carrot.blocks``); Y and w are float64.
+    """
 
     G: Float[Tensor, "n D"]
     Y: Float[Tensor, "n C"]
@@ -19,7 +22,9 @@ class Rows(NamedTuple):
 
 
 def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
-    """Check what came in at ``fit`` or ``add``; return it in float64, labels one-hot.
+    """Check what came in at ``fit`` or ``add``; return copies, labels one-hot.
+
+    Embeddings keep float32 or float64; half precision becomes float32, which holds each of its numbers.
 
     Raises:
         TypeError: G is not floating point.
@@ -51,7 +56,9 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
         )
     for name, x in (("G", G), ("Y", Y), ("sample_weight", w)):
         require_finite(name, x)
-    return Rows(*(x.detach().to(device=G.device, dtype=torch.float64, copy=True) for x in (G, Y, w)))
+    kept = torch.float64 if G.dtype == torch.float64 else torch.float32
+    dtypes = (kept, torch.float64, torch.float64)
+    return Rows(*(x.detach().to(device=G.device, dtype=t, copy=True) for x, t in zip((G, Y, w), dtypes, strict=True)))
 
 
 def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from carrot.utils import widen
+from carrot.blocks import second_moments, transposed_times, weighted_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +45,21 @@ class RidgeStatistics:
     def from_rows(
         cls, G: Float[Tensor, "n D"], Y: Float[Tensor, "n C"], sample_weight: Float[Tensor, " n"] | None = None
     ) -> "RidgeStatistics":
-        """Return the statistics of n >= 1 pictures.
+        """Return the statistics of n >= 1 pictures: two passes over the rows, the means and then what is around them.
+
+        Rows may be float32; they are widened by blocks. Cost: n D^2, half of a product of two matrices of that size.
 
         Raises:
             ValueError: There is no picture.
         """
         if G.shape[0] == 0:
             raise ValueError("`G` must hold at least one picture; got none.")
-        G, Y = widen(G, Y)
-        w = torch.ones_like(G[:, 0]) if sample_weight is None else sample_weight.to(G)
-        total = w.sum()
-        g_mean, y_mean = w @ G / total, w @ Y / total
-        root = w.sqrt().unsqueeze(-1)
-        A, B = root * (G - g_mean), root * (Y - y_mean)
-        return cls(G.shape[0], float(total), g_mean, y_mean, A.mT @ A, A.mT @ B)
+        Y = Y.to(torch.float64)
+        w = torch.ones_like(Y[:, 0]) if sample_weight is None else sample_weight.to(Y)
+        g_mean, y_mean = weighted_mean(G, w), weighted_mean(Y, w)
+        S = second_moments(G, g_mean, w)
+        Q = transposed_times(G, g_mean, w.unsqueeze(-1) * (Y - y_mean))
+        return cls(G.shape[0], float(w.sum()), g_mean, y_mean, S, Q)
 
     def __add__(self, other: "RidgeStatistics") -> "RidgeStatistics":
         """Return the statistics of both sets together."""
@@ -79,7 +80,7 @@ class RidgeStatistics:
         if centred:
             return self.S, self.Q
         scaled = self.weight * self.g_mean
-        return self.S + torch.outer(scaled, self.g_mean), self.Q + torch.outer(scaled, self.y_mean)
+        return torch.addr(self.S, scaled, self.g_mean), torch.addr(self.Q, scaled, self.y_mean)
 
     def _merge(self, other: "RidgeStatistics", sign: int) -> "RidgeStatistics":
         if (self.S.shape, self.Q.shape) != (other.S.shape, other.Q.shape):
@@ -100,6 +101,6 @@ class RidgeStatistics:
             weight=weight,
             g_mean=self.g_mean + (other_weight / weight) * g_step,
             y_mean=self.y_mean + (other_weight / weight) * y_step,
-            S=self.S + sign * other.S + share * torch.outer(g_step, g_step),
-            Q=self.Q + sign * other.Q + share * torch.outer(g_step, y_step),
+            S=torch.addr(self.S, g_step, g_step, alpha=share).add_(other.S, alpha=sign),
+            Q=torch.addr(self.Q, g_step, y_step, alpha=share).add_(other.Q, alpha=sign),
         )

@@ -21,7 +21,11 @@ def explanation_lines(e: Explanation, classes: Sequence[str], training_ids: Sequ
     """Return what was predicted, every sum beside the logit, the region that matters most, and the top training pictures."""
     lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is the mean training picture's"]
     lines += [check_line(f"sum over {name}", total, e.logit) for name, total in e.sums.items()]
-    region, drop = int(e.drop.argmax()), float(e.drop.max())
+    local = len(e.drop) - e.num_global
+    if e.num_global:
+        share = float(e.token[local:].sum())
+        lines.append(f"  of which the class token, a global region: {share:+.6f}; all others: {e.logit - e.prior - share:+.6f}")
+    region, drop = int(e.drop[:local].argmax()), float(e.drop[:local].max())
     lines.append(f"  region that matters most: {region}; without it the logit drops by {drop:.6f}")
     lines.append("  training pictures that the score is made of:")
     for i in e.top_training(k).tolist():

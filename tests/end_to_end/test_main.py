@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import main
+from carrot import lift_from
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from tests.conftest import RealFiles
 
@@ -40,27 +41,49 @@ def test_toy_birds_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     text = capsys.readouterr().out
     found = residuals(text)
     assert len(found) == 6, "four sums, the pairs, and one refit"
-    # dual contributions are some hundred times larger than their sum, in float32 tokens
-    assert max(map(abs, found)) < 1e-4
+    assert max(map(abs, found)) < 1e-10  # float64 from the tokens on
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    trained, untrained = metrics["CARROT (chosen by leave-one-out)"], metrics["untrained backbone (t = 0)"]
+    trained, untrained = metrics["CARROT"], metrics["untrained backbone"]
     assert trained["top1"] > untrained["top1"] + 0.3
     assert metrics["mean pooling (t = 0)"]["t"] == 0.0
     with Image.open(tmp_path / "explanation.png") as figure:
         assert min(figure.size) > 300
     head = load_file(tmp_path / "head.safetensors")
-    assert {k: tuple(v.shape) for k, v in head.items()} == {"W_star": (64, 6), "bias": (6,), "alpha": (60, 6)}
+    M = {"identity": 64, "quadratic": 64 * 65 // 2}[trained["lift"]]
+    assert {k: tuple(v.shape) for k, v in head.items()} == {"W_star": (M, 6), "bias": (6,), "alpha": (60, 6)}
+    guide, mean = metrics["identity, diffused"], metrics["mean pooling (t = 0)"]
+    assert guide["lift"] == mean["lift"] == "identity"
+    assert guide["loo_mse"] <= mean["loo_mse"]
+    assert trained["loo_mse"] <= mean["loo_mse"]
     stored = sorted((tmp_path / "pictures").glob("*.safetensors"))
     assert len(stored) == 84
     with safe_open(stored[0], "pt") as file:
         assert file.metadata() == {"id": "toy/train/0000/0000"}
     o = load_file(stored[0])
-    assert set(o) == {"H", "P", "W", "L", "pi", "H_prime", "g"}
+    assert set(o) == {"H", "P", "W", "L", "r", "pi", "H_prime", "g"}
     # what is stored is the theory: g two ways, from the file alone
-    torch.testing.assert_close(o["H"].T @ o["pi"], o["g"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        torch.linalg.matrix_exp(-trained["t"] * o["L"]) @ o["H"], o["H_prime"], rtol=0, atol=1e-4
-    )
+    heat = torch.linalg.matrix_exp(-trained["t"] * o["L"])
+    torch.testing.assert_close(heat @ o["H"], o["H_prime"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(heat @ o["r"], o["pi"], rtol=0, atol=1e-12)
+    torch.testing.assert_close(lift_from(trained["lift"]).embed(o["H"], o["pi"]), o["g"], rtol=0, atol=1e-9)
+
+
+def test_the_guides_identity_and_a_global_region_are_one_argument_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder_of_birds(tmp_path / "birds")
+    base = ["--data", str(data), *EMBEDDED, "--out", str(tmp_path / "out"), *FEW]
+    main.main([*base, "--lift", "identity", "--tau", "0"])
+    guide = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert guide["CARROT"] == guide["identity, diffused"]
+    capsys.readouterr()
+    main.main([*base, "--lift", "quadratic", "relu:100", "--global-share", "0.3"])
+    told = capsys.readouterr().out
+    assert max(map(abs, residuals(told))) < 1e-10
+    assert "class token, a global region" in told
+    shared = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert shared["CARROT"]["global_share"] == 0.3
+    assert shared["identity, diffused"] == guide["identity, diffused"]
 
 
 def test_a_folder_of_class_folders_and_a_second_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,11 +91,11 @@ def test_a_folder_of_class_folders_and_a_second_run(tmp_path: Path, capsys: pyte
     arguments = ["--data", str(data), *EMBEDDED, "--out", str(tmp_path / "out"), *FEW]
     main.main(arguments)
     first = capsys.readouterr().out
-    shards = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "embeddings").glob("*.safetensors")}
+    shards = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "tokens").glob("*.safetensors")}
     main.main([*arguments, "--explain", first.split(", labelled")[0].splitlines()[-1]])
-    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "embeddings").glob("*.safetensors")} == shards
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "tokens").glob("*.safetensors")} == shards
     assert capsys.readouterr().out.split("top-1")[1] == first.split("top-1")[1]
-    assert max(map(abs, residuals(first))) < 1e-4
+    assert max(map(abs, residuals(first))) < 1e-10
 
 
 def test_a_broken_picture_is_reported_and_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +117,9 @@ def test_a_broken_picture_is_reported_and_set_aside(tmp_path: Path, capsys: pyte
         (["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--img-size", "161"], "161"),
         (["--explain", "toy/test/9999/0000", *FEW], "--explain"),
+        (["--lift", "cubic"], "quadratic"),
+        (["--global-share", "1.5"], "global_share"),
+        (["--backbone", "test_vit2", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )
 def test_mistakes_end_in_one_line_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -114,18 +140,13 @@ def test_the_minimal_example_checks_itself() -> None:
 
 @pytest.mark.slow
 def test_cub_with_a_pretrained_vit(real: RealFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Mean pooling of ViT-Tiny tokens, 100 species: what first measurements promise, within two standard errors (.0064 each)."""
+    """ViT-Tiny, 100 species, the model's own crop: mean pooling and lifted regions, within two standard errors (.0064, .0040)."""
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-    arguments = [
-        "--data",
-        str(real.data / "cub100"),
-        "--backbone",
-        name,
-        "--checkpoint",
-        str(real.weights / name / "model.safetensors"),
-    ]
-    main.main([*arguments, "--crop", "squash", "--out", str(tmp_path), *FEW])
+    weights = str(real.weights / name / "model.safetensors")
+    arguments = ["--data", str(real.data / "cub100"), "--backbone", name, "--checkpoint", weights]
+    main.main([*arguments, "--out", str(tmp_path), *FEW])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["mean pooling (t = 0)"]["top1"] == pytest.approx(0.862, abs=0.013)
-    assert metrics["mean pooling (t = 0)"]["n"] == 2903
-    assert max(map(abs, residuals(capsys.readouterr().out))) < 1e-3
+    assert metrics["mean pooling (t = 0)"]["top1"] == pytest.approx(0.869, abs=0.013)
+    assert metrics["CARROT"]["top1"] == pytest.approx(0.953, abs=0.008)
+    assert metrics["CARROT"]["n"] == 2903
+    assert max(map(abs, residuals(capsys.readouterr().out))) < 1e-10

@@ -1,5 +1,7 @@
 """Batches, resumable embedding of a data set, selection, and single-file tensors."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from carrot import StoreError, UnreadableImageError
+from carrot import StoreError, TimmViTPatchBackbone, UnreadableImageError
 from carrot.data.loading import batches
 from carrot.data.records import Record
+from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import candidate, select
-from carrot.store import embed_dataset, save_tensors
+from carrot.stages import Setting, Tokens, embed_tokens, trace_tokens
+from carrot.store import TokenCache, embed_dataset, save_tensors
 
 
 class Plain:
@@ -40,11 +44,14 @@ class Embed:
     def __init__(self, stop_after: int = 99) -> None:
         self.seen, self.stop_after = 0, stop_after
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         if self.seen >= self.stop_after:
             raise KeyboardInterrupt
         self.seen += len(x)
-        return x[:, 0, 0, :1]
+        return {"g": x[:, 0, 0, :1]}
+
+
+ROW = {"g": (1,)}
 
 
 def test_batches_keep_the_order_and_set_bad_pictures_aside() -> None:
@@ -57,7 +64,8 @@ def test_batches_keep_the_order_and_set_bad_pictures_aside() -> None:
 
 
 def test_rows_are_in_order_and_bad_pictures_are_nan(tmp_path: Path) -> None:
-    rows, errors = embed_dataset(Plain(bad=(0, 4, 5)), transform, Embed(), (1,), {"a": 1}, tmp_path, batch_size=2)
+    store, errors = embed_dataset(Plain(bad=(0, 4, 5)), transform, Embed(), ROW, {"a": 1}, tmp_path, batch_size=2)
+    rows = store.read()["g"]
     good = [i for i in range(10) if i not in (0, 4, 5)]
     assert rows[good, 0].tolist() == [10.0 * i for i in good]
     assert bool(torch.isnan(rows[[0, 4, 5]]).all())
@@ -65,17 +73,17 @@ def test_rows_are_in_order_and_bad_pictures_are_nan(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    whole, _ = embed_dataset(Plain(), transform, Embed(), (1,), {}, tmp_path / "whole", batch_size=3)
+    whole, _ = embed_dataset(Plain(), transform, Embed(), ROW, {}, tmp_path / "whole", batch_size=3)
     with pytest.raises(KeyboardInterrupt):
-        embed_dataset(Plain(), transform, Embed(stop_after=6), (1,), {}, tmp_path / "cut", batch_size=3)
+        embed_dataset(Plain(), transform, Embed(stop_after=6), ROW, {}, tmp_path / "cut", batch_size=3)
     rest = Embed()
-    rows, _ = embed_dataset(Plain(), transform, rest, (1,), {}, tmp_path / "cut", batch_size=3)
+    rows, _ = embed_dataset(Plain(), transform, rest, ROW, {}, tmp_path / "cut", batch_size=3)
     assert rest.seen == 4
-    assert torch.equal(rows, whole)
+    assert torch.equal(rows.read()["g"], whole.read()["g"])
     for file in sorted((tmp_path / "whole").glob("*.safetensors")):
         assert file.read_bytes() == (tmp_path / "cut" / file.name).read_bytes()
     again = Embed()
-    embed_dataset(Plain(), transform, again, (1,), {}, tmp_path / "cut", batch_size=3)
+    embed_dataset(Plain(), transform, again, ROW, {}, tmp_path / "cut", batch_size=3)
     assert again.seen == 0
 
 
@@ -85,7 +93,7 @@ def test_another_backbone_or_an_edited_data_set_is_refused(change: str, tmp_path
     picture = tmp_path / "9.png"
     picture.write_bytes(b"anything")
     data.records[9] = Record("9", 1, "train", picture)
-    embed_dataset(data, transform, Embed(), (1,), {"model": "x"}, tmp_path / "store", batch_size=5)
+    embed_dataset(data, transform, Embed(), ROW, {"model": "x"}, tmp_path / "store", batch_size=5)
     if change == "files":
         picture.write_bytes(b"anything else")
     other = Plain(shade=1 if change == "pictures" else 0)
@@ -95,7 +103,7 @@ def test_another_backbone_or_an_edited_data_set_is_refused(change: str, tmp_path
             other,
             transform,
             Embed(),
-            (1,),
+            ROW,
             {"model": "y" if change == "facts" else "x"},
             tmp_path / "store",
             batch_size=5,
@@ -108,13 +116,49 @@ def test_select_takes_the_smallest_leave_one_out_error() -> None:
     noisy = clear + torch.randn(60, 3, dtype=torch.float64)
     found = [candidate(noisy, labels, 0), candidate(clear, labels, 1), candidate(clear, labels, 2)]
     best = select(found)
-    assert best.index == 1
+    assert best.setting == 1
+    assert select(c for c in found).setting == 1
     error = (best.head.Y - best.head.loo_predict()).square().mean()
     assert best.loo_mse == pytest.approx(float(error), rel=1e-9)
     assert best.loo_accuracy == pytest.approx(float((best.head.loo_predict().argmax(1) == labels).double().mean()))
     assert best.loo_accuracy > found[0].loo_accuracy
     with pytest.raises(ValueError, match="at least one"):
         select([])
+    with pytest.raises(ValueError, match="NaN"):
+        select([best, replace(best, loo_mse=math.nan)])
+
+
+def test_a_cache_gives_the_backbones_own_tokens_whatever_order_is_asked(tmp_path: Path) -> None:
+    data = ToyBirds(n_train_per_class=3, n_test_per_class=1, n_species=4)
+    backbone = TimmViTPatchBackbone(EMBEDDED_MODEL, checkpoint=embedded_checkpoint(), crop="squash", attention=True)
+    cache = TokenCache.of(data, backbone, tmp_path)
+    assert bool(cache.readable.all())
+    assert cache.errors == {}
+    own = backbone(torch.stack([backbone.transform(data.image(i)) for i in range(16)]))
+    indices = [15, 3, 4, 0]
+    for places, tokens in cache.batches(indices):
+        rows = [indices[place] for place in places]
+        for name, x in (("H", own.H), ("class_token", own.prefix[:, 0]), ("attention", own.attention)):
+            torch.testing.assert_close(getattr(tokens, name), x[rows], rtol=1e-4, atol=1e-5)
+    s = Setting("quadratic", 0.5, 0.5, 1.0, 2.0, 0.3)
+    G = cache.embed(indices, s)
+    for place, index in enumerate(indices):
+        trace = trace_tokens(cache.picture(index), s)
+        torch.testing.assert_close(trace.g, G[place], rtol=1e-12, atol=1e-12)
+        assert trace.regions.num_global == 1
+
+
+@pytest.mark.usefixtures("as_user")
+def test_settings_that_the_tokens_cannot_serve() -> None:
+    tokens = Tokens(torch.randn(2, 6, 3), (2, 3))
+    assert embed_tokens(tokens, Setting()).shape == (2, 3)
+    torch.testing.assert_close(embed_tokens(tokens, Setting()), tokens.H.double().mean(1))
+    with pytest.raises(ValueError, match="attention"):
+        embed_tokens(tokens, Setting(tau=0.5))
+    with pytest.raises(ValueError, match="class token"):
+        embed_tokens(tokens, Setting(global_share=0.5))
+    with pytest.raises(ValueError, match="one picture"):
+        trace_tokens(tokens, Setting())
 
 
 def test_tensors_are_written_whole(tmp_path: Path) -> None:
@@ -122,3 +166,12 @@ def test_tensors_are_written_whole(tmp_path: Path) -> None:
     save_tensors(path, {"a": torch.arange(6).reshape(2, 3).T}, id="7")
     assert torch.equal(load_file(path)["a"], torch.arange(6).reshape(2, 3).T)
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
+
+
+def test_a_path_that_has_settled_at_its_low_end_is_not_warned_of() -> None:
+    """Wide and separable: the smaller lam, the better, down to interpolation, where it stops mattering."""
+    labels = torch.arange(12) % 3
+    G = torch.nn.functional.one_hot(labels, 40).double() + 1e-3 * torch.randn(12, 40, dtype=torch.float64)
+    head = candidate(G, labels, "wide").head
+    assert head.loo_path is not None
+    assert float(head.loo_path.mse[0]) == pytest.approx(float(head.loo_path.mse[1]), rel=0.01)

@@ -8,12 +8,20 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
 
 import carrot
+import carrot.attribution
 from carrot import IllConditionedError, NotFittedError, RidgeHead
 from tests import contract
 
 F64 = torch.float64
 SIZES = [(60, 7), (40, 39), (40, 40), (40, 41), (15, 60), (2, 5)]
 LAMS = [1e-4, 1.0, 100.0]
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks and strips at the sizes of these tests."""
+    monkeypatch.setattr(carrot.blocks, "ENTRIES", 40)
+    monkeypatch.setattr(carrot.blocks, "STRIP", 3)
 
 
 def problem(n: int, D: int, C: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,6 +137,70 @@ def test_add_and_remove_equal_refitting(n: int, D: int, intercept: bool) -> None
     for name in ("W_star", "bias", "alpha", "leverage", "G", "Y"):
         torch.testing.assert_close(getattr(head, name), getattr(refit, name), rtol=1e-9, atol=1e-10)
     assert head.statistics.n == n
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(("n", "D"), [(30, 6), (12, 30), (22, 20), (21, 20)])
+def test_pictures_come_and_go(n: int, D: int, intercept: bool, weighted: bool, tiny_blocks: None) -> None:
+    """Five steps, each against least squares; (22, 20) and (21, 20) change their form on the way."""
+    contract.check_updates(carrot, n, D, 0.3, intercept, weighted)
+    contract.check_updates(carrot, n, D, 0.3, intercept, weighted, giant=1e6)
+
+
+def test_taking_pictures_out_of_the_dual_form_takes_no_product_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why the inner products are kept: n^2 D is the cost of a fit."""
+    formed = []
+    original = carrot.gram.inner_products
+    monkeypatch.setattr(carrot.gram, "inner_products", lambda G, c: formed.append(len(G)) or original(G, c))
+    G, labels = problem(20, 40)
+    head = RidgeHead("loo", True).fit(G, labels)
+    assert formed == [20], "the path and the solve share them"
+    head.remove([3, 4]).add(G[:1], labels[:1]).remove([0])
+    assert formed == [20]
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("lam", LAMS)
+@pytest.mark.parametrize(("n", "D"), [(60, 7), (15, 60)])
+def test_blocks_change_no_answer(n: int, D: int, lam: float, intercept: bool, tiny_blocks: None) -> None:
+    contract.check_head(carrot, n, D, 3, lam, intercept)
+    contract.check_training_attribution(carrot, n, D, 3, lam, intercept)
+    contract.check_float32_rows(carrot, n, D, lam, intercept)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, F64])
+def test_rows_keep_their_precision_and_answers_are_float64(dtype: torch.dtype) -> None:
+    for n, D in ((30, 5), (12, 20)):
+        G, labels = problem(n, D)
+        G = G.to(dtype)
+        head = RidgeHead("loo", True, lams=[1.0]).fit(G, labels)
+        wide = RidgeHead(head.lam, True).fit(G.double(), labels)
+        assert head.G.dtype == (F64 if dtype == F64 else torch.float32)
+        assert torch.equal(head.G.double(), G.double())
+        for name in ("W_star", "bias", "g_mean", "y_mean", "alpha", "residual", "slack", "leverage", "Y"):
+            assert getattr(head, name).dtype == F64
+            assert torch.equal(getattr(head, name), getattr(wide, name)), name
+        for ours, theirs in (
+            (head.predict(G), wide.predict(G)),
+            (head.smoother(G), wide.smoother(G)),
+            (head.kernel(G, G[:2]), wide.kernel(G, G[:2])),
+            (head.loo_predict(), wide.loo_predict()),
+            (carrot.attribution.training_contribution(G, head.G, head.alpha), G.double() @ G.double().mT),
+            (carrot.attribution.group_removal_effect(head, G, [1, 2]), wide.predict(G)),
+            (carrot.attribution.replacement_effect(head, G, 1, G[0]), wide.predict(G)),
+            (carrot.attribution.top_training(head, G, 2, "removal")[0], wide.predict(G)),
+        ):
+            assert ours.dtype == theirs.dtype == F64
+        assert torch.equal(head.smoother(G), wide.smoother(G.double()))
+
+
+def test_rows_of_two_precisions_are_kept_in_the_wider() -> None:
+    G, labels = problem(20, 4)
+    head = RidgeHead(1.0).fit(G.float(), labels).add(G[:2], labels[:2])
+    assert head.G.dtype == F64
+    assert torch.equal(head.G[20:], G[:2])
+    assert RidgeHead(1.0).fit(G, labels).add(G[:2].float(), labels[:2]).G.dtype == F64
 
 
 def test_a_class_may_be_forgotten_whole() -> None:

@@ -62,6 +62,15 @@ def test_means_far_from_zero_keep_their_digits() -> None:
     assert (naive - near.S).abs().max() > 1e-4
 
 
+def test_float32_rows_have_the_statistics_of_their_values() -> None:
+    """Widened before the means are taken out: with a mean 1000 times the spread, float32 would keep four digits."""
+    G, Y, w = rows(40, shift=1000.0)
+    narrow, wide = RidgeStatistics.from_rows(G.float(), Y, w), RidgeStatistics.from_rows(G.float().double(), Y, w)
+    for name in ("g_mean", "y_mean", "S", "Q"):
+        assert torch.equal(getattr(narrow, name), getattr(wide, name))
+        assert getattr(narrow, name).dtype == F64
+
+
 def test_widths_and_emptiness_are_checked() -> None:
     G, Y, _ = rows(4)
     a = RidgeStatistics.from_rows(G, Y)
