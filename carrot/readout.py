@@ -131,7 +131,9 @@ class BoundReadout:
 
     def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
         """Return ``g = H'^T r``."""
-        return embed(H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).expand(H_prime.shape[:-1]))
+        return embed(
+            H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).to(H_prime.device).expand(H_prime.shape[:-1])
+        )
 
     def weights(self, N: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "*b N"]:
         """Return r.

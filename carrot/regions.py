@@ -112,7 +112,7 @@ class RegionSet:
     def coarsen(self, factor: int) -> "RegionSet":
         """Average ``factor`` x ``factor`` blocks of patches into one region each; global regions stay.
 
-        The mean of all regions stays what it was, so mean pooling (t = 0) of tokens as they are doesn't change.
+        The mean of all patches stays what it was, so mean pooling (t = 0) of tokens as they are doesn't change.
 
         Raises:
             ValueError: The grid is unknown, or ``factor`` doesn't divide both of its sides.

@@ -4,7 +4,9 @@ The tests run them on ``carrot`` over many sizes; ``test_mutants.py`` runs the s
 Tolerances: 10 x eps x the condition of what is computed, where the condition is stated in each check.
 """
 
+import itertools
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,6 +173,59 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
     close(path.mse[1:2], np.array([mse]), tolerance(np.array([mse])) * D, "leave-one-out error on the path")
 
 
+def check_updates(
+    c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool, giant: float = 1.0
+) -> None:
+    """Pictures go, come and go again, the first of them ``giant``: after each step the head is that of least squares."""
+    rng = np.random.default_rng(7)
+    G, Y = rng.normal(size=(n, D)) + 0.5, rng.normal(size=(n, 2)) + 0.3
+    G[0] *= giant
+    w = rng.uniform(0.5, 2.0, size=n) if weighted else np.ones(n)
+    head = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, Y, w)))
+    g = rng.normal(size=(3, D)) + 0.5
+    for step in ("remove", "add", "remove", "remove", "add"):
+        if step == "remove":
+            gone = [len(G) - 2, 0]
+            head.remove(gone)
+            G, Y, w = (ref.without(x, gone) for x in (G, Y, w))
+        else:
+            new = rng.normal(size=(3, D)) - 0.5, rng.normal(size=(3, 2)), rng.uniform(0.5, 2.0, size=3)
+            head.add(*map(torch.tensor, new))
+            G, Y, w = (np.concatenate(x) for x in zip((G, Y, w), new, strict=True))
+        W_star, b = ref.fit(G, Y, lam, intercept, w)
+        cond = ref.condition(G, lam, intercept, w)
+        tolerance = 10 * EPS[torch.float64] * cond * max(1.0, np.abs(Y).max(), np.abs(W_star).max()) * D
+        close(head.W_star, W_star, tolerance, f"W* after {step}")
+        close(head.bias, b, tolerance, f"bias after {step}")
+        close(head.smoother(torch.tensor(g)) @ head.Y, g @ W_star + b, tolerance, f"smoother after {step}")
+        loo = ref.loo(G, Y, lam, intercept, w)
+        close(head.loo_predict(), loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
+
+
+def check_float32_rows(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:
+    """Rows stored in float32, far from 0: every answer is that of their values in float64."""
+    rng = np.random.default_rng(8)
+    far = 1000.0 if intercept else 0.5
+    narrow = torch.tensor(rng.normal(size=(n, D)) + far, dtype=torch.float32)
+    Y, G = rng.normal(size=(n, 2)), narrow.double().numpy()
+    head = c.head.RidgeHead(lam, intercept).fit(narrow, torch.tensor(Y))
+    assert head.G.dtype == torch.float32, "float32 rows were copied to another precision"
+    # centred, so that least squares too sees numbers of the size of the spread
+    centre = G.mean(axis=0) if intercept else 0.0
+    W_star, b = ref.fit(G - centre, Y, lam, intercept)
+    tolerance = 10 * EPS[torch.float64] * ref.condition(G, lam, intercept) * D * max(1.0, np.abs(W_star).max()) * far
+    close(head.W_star, W_star, tolerance, "W* of float32 rows")
+    close(head.predict(narrow), (G - centre) @ W_star + b, tolerance * D, "logits of float32 rows")
+    loo = ref.loo(G - centre, Y, lam, intercept)
+    close(head.loo_predict(), loo, tolerance, "leave-one-out of float32 rows")
+    path = c.ridge.loo_path(c.rows.checked_rows(narrow, torch.tensor(Y), None), intercept, [lam])
+    close(path.mse, np.array([((Y - loo) ** 2).mean()]), tolerance, "path of float32 rows")
+    g, rest = G[:2] - centre, ref.without(G, [1, 2]) - centre
+    W_rest, b_rest = ref.fit(rest, ref.without(Y, [1, 2]), lam, intercept)
+    effect = c.attribution.group_removal_effect(head, narrow[:2], [1, 2])
+    close(effect, g @ W_star + b - g @ W_rest - b_rest, tolerance * D, "group removal of float32 rows")
+
+
 def check_training_attribution(
     c: ModuleType, n: int, D: int, C: int, lam: float, intercept: bool, weighted: bool = True
 ) -> None:
@@ -217,7 +272,7 @@ def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) 
     token = a.region_contribution(picture.H, ours, head.W_star)
     close(token, np.stack([pi[i] * (H[i] @ W_star) for i in range(N)]), tolerance, "token contributions")
     close(token.sum(0) + head.bias, logits, tolerance, "token sum")
-    node = a.region_contribution(picture.H, ours, head.W_star, by="node", H_prime=operator(picture.H, graph.L))
+    node = a.region_contribution(picture.H, ours, head.W_star, "node", operator=operator, graph=graph)
     close(node, np.stack([H_prime[i] @ W_star / N for i in range(N)]), tolerance, "node contributions")
     close(node.sum(0) + head.bias, logits, tolerance, "node sum")
     energy = a.node_energy(picture.H, ours)
@@ -249,6 +304,268 @@ def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) 
     close(pairs, expected, tolerance * D, "pairs")
     one = a.pair_contribution(picture.H, ours, *map(torch.tensor, (tokens, weights, alpha)), target=2)
     close(one, expected[..., 2], tolerance * D, "pairs of one class")
+
+
+LIFTS = ("identity", "quadratic", "relu:12", "fourier:12", "sketch:12")
+
+
+def lift(c: ModuleType, spec: str, seed: int = 0, gamma: float = 2.0) -> Any:
+    """The lift of ``spec``, with a seed and a bandwidth where it has them."""
+    name, _, width = spec.partition(":")
+    if name == "fourier":
+        return c.lift.FourierLift(int(width), gamma, seed)
+    if name in ("relu", "sketch"):
+        return {"relu": c.lift.ReluLift, "sketch": c.lift.SketchLift}[name](int(width), seed)
+    return c.lift.lift_from(spec)
+
+
+def explicit(spec: str, H: Array, seed: int = 0, gamma: float = 2.0) -> Array:
+    """phi of every token by the reference. Its random numbers are drawn here again: a seed names the same map for ever."""
+    name, _, width = spec.partition(":")
+    D, generator = H.shape[1], torch.Generator().manual_seed(seed)
+    if name == "identity":
+        return H
+    if name == "quadratic":
+        return ref.quadratic(H)
+    M = int(width)
+    if name == "sketch":
+        draws = [
+            (torch.randint(M, (D, 1), generator=generator), torch.randint(2, (D, 1), generator=generator)) for _ in "12"
+        ]
+        place, bit = (np.stack([x.squeeze(1).numpy() for x in both]) for both in zip(*draws, strict=True))
+        return ref.tensor_sketch(H, place, 2.0 * bit - 1.0, M)
+    columns = M if name == "relu" else M // 2
+    Omega = torch.randn(D, columns, dtype=torch.float64, generator=generator).numpy()
+    return ref.relu(H, Omega) if name == "relu" else ref.fourier(H, np.sqrt(2.0 * gamma) * Omega)
+
+
+def check_lift(
+    c: ModuleType, spec: str, N: int, D: int, dtype: torch.dtype = torch.float64, seed: int = 0, gamma: float = 2.0
+) -> None:
+    """phi, embeddings, kernel and scores against phi written out; weights of either sign; a token of zeros among them."""
+    rng = np.random.default_rng(11)
+    H = torch.tensor(rng.normal(size=(2, N, D)) + 0.3, dtype=dtype)
+    H[0, 0] = 0.0
+    pi, other = torch.tensor(rng.normal(size=(2, N))), torch.tensor(rng.normal(size=(2, 3, D)), dtype=dtype)
+    phi = np.stack([explicit(spec, h, seed, gamma) for h in H.double().numpy()])
+    phi_other = np.stack([explicit(spec, h, seed, gamma) for h in other.double().numpy()])
+    M = phi.shape[2]
+    W_star = torch.tensor(rng.normal(size=(M, 3)))
+    ours = lift(c, spec, seed, gamma)
+    assert ours.dim(D) == M, f"{spec}: dim {ours.dim(D)}, not {M}"
+    # sums of up to max(N, M, D^2) products of factors no larger than these
+    size = max(1.0, np.abs(phi).max(), np.abs(phi_other).max(), float(H.square().max()))
+    tolerance = 10 * EPS[torch.float64] * max(N, M, D * D) * size**2
+    for answer, expected, what in (
+        (ours.features(H), phi, "phi"),
+        (ours.embed(H, pi), np.stack([ref.mean_map(phi[b], pi[b].numpy()) for b in range(2)]), "g"),
+        (ours.embed(H[1], pi[1]), ref.mean_map(phi[1], pi[1].numpy()), "g of one picture"),
+        (ours.kernel(H, other), np.stack([p @ q.T for p, q in zip(phi, phi_other, strict=True)]), "kernel"),
+        (ours.scores(H, W_star), phi @ W_star.numpy(), "scores"),
+        (ours.region_scores(H, pi, W_star), pi[..., None].numpy() * (phi @ W_star.numpy()), "region scores"),
+    ):
+        close(answer, expected, tolerance, f"{spec}: {what}")
+        assert answer.dtype == torch.float64, f"{spec}: {what} in {answer.dtype}"
+
+
+def check_isolated(c: ModuleType, gh: int, gw: int, D: int, K: int) -> None:
+    """The graph with K global regions: that of the others, to the last bandwidth, and K nodes that nothing reaches."""
+    picture = Picture(c, gh, gw, D)
+    tokens = torch.tensor(np.random.default_rng(4).normal(size=(K, D)))
+    regions = picture.regions.with_global(tokens)
+    graph = c.graph.RegionGraphBuilder().build(regions)
+    W = ref.isolated(ref.graph(picture.H64, picture.P64, 0.5, 1.0)[0], K)
+    degree, L = ref.laplacian(W)
+    tolerance = 10 * picture.eps * picture.exponent(0.5, 1.0)
+    close(graph.W, W, tolerance, "W with global nodes")
+    close(graph.degree, degree, tolerance * picture.N, "degree with global nodes")
+    close(graph.L, L, tolerance, "L with global nodes")
+    assert not graph.L[picture.N :].any(), "heat reaches a global node"
+    assert torch.equal(c.operator.DiffusionOperator(2.0)(regions.features, graph.L)[picture.N :], tokens)
+
+
+def check_readout(c: ModuleType, N: int, K: int, tau: float, share: float) -> None:
+    """r by loops: the mean, a source, and both with global regions; one picture and two."""
+    u = np.random.default_rng(6).normal(size=(2, N))
+    tolerance = 10 * EPS[torch.float64] * (1.0 + tau * float(np.abs(u).max()))  # exp(tau u) magnifies rounding by tau u
+    for kind in ("mean", "source"):
+        for b in (0, 1, slice(None)):
+            r = c.readout.GraphReadout(kind, tau, share).at(N + K, torch.tensor(u[b]), K).weights(N + K)
+            rows = [
+                ref.source_weights(x, tau) if kind == "source" else np.full(N, 1.0 / N) for x in np.atleast_2d(u[b])
+            ]
+            rows = [ref.with_share(x, share, K) if K else x for x in rows]
+            close(r, np.stack(rows) if r.ndim == 2 else rows[0], tolerance, f"r, {kind}")
+
+
+class Lifted:
+    """n training pictures and one test picture under a lift, with the reference's phi, pi, embeddings and ridge beside the package's.
+
+    Args:
+        c: The package.
+        spec: Lift.
+        n: Training pictures.
+        t: Diffusion time.
+        tau: Of a source readout, by cosines to a token of the picture's own; None: the mean.
+        share: What K = 2 global regions weigh; None: there are none.
+    """
+
+    def __init__(
+        self, c: ModuleType, spec: str, n: int, t: float = 1.5, tau: float | None = None, share: float | None = None
+    ) -> None:
+        rng = np.random.default_rng(9)
+        D = 4 if spec == "quadratic" else 12 if spec == "identity" else 5
+        N, K, C = 4 if share is not None else 5, 0 if share is None else 2, 3
+        centres = rng.normal(size=(C, D))
+        tokens = centres[np.arange(n + 1) % C][:, None] + rng.normal(size=(n + 1, N + K, D))
+        source = rng.normal(size=(n + 1, D))
+        self.n, self.t, self.C, self.N, self.spec = n, t, C, N + K, spec
+        regions = c.regions.RegionSet(
+            torch.tensor(tokens[:, :N]), c.regions.grid_positions(1, N, torch.float64), (1, N)
+        )
+        W_local = c.graph.RegionGraphBuilder().build(regions).W.numpy()
+        if K:
+            regions = regions.with_global(torch.tensor(tokens[:, N:]))
+        self.regions, self.H, self.graphs = regions, regions.features, c.graph.RegionGraphBuilder().build(regions)
+        self.operator, self.lift = c.operator.DiffusionOperator(t), lift(c, spec)
+        unbound = c.readout.GraphReadout("mean" if tau is None else "source", tau or 1.0, share or 0.0)
+        u = c.readout.cosine_source(regions.local.features, torch.tensor(source))
+        self.readouts = [unbound.at(N + K, x, K) for x in u]
+        self.pi = torch.stack([
+            self.operator.pull_back(readout.weights(N + K), W)
+            for readout, W in zip(self.readouts, self.graphs.L, strict=True)
+        ])  # fmt: skip
+        self.G = self.lift.embed(self.H, self.pi)
+        labels = torch.arange(n) % C
+        self.lam = 0.5
+        self.head = c.head.RidgeHead(self.lam, True).fit(self.G[:-1], labels)
+        # the test picture is the last
+        self.x = (
+            self.H[-1],
+            c.graph.RegionGraph(self.graphs.W[-1], self.graphs.degree[-1]),
+            self.operator,
+            self.readouts[-1],
+            self.head,
+        )
+
+        self.W64 = np.stack([ref.isolated(W, K) for W in W_local])
+        rows = [
+            np.full(N, 1.0 / N) if tau is None else ref.source_weights(ref.cosines(h[:N], s), tau)
+            for h, s in zip(tokens, source, strict=True)
+        ]
+        self.r64 = np.stack([ref.with_share(r, share or 0.0, K) if K else r for r in rows])
+        self.phi = np.stack([explicit(spec, h) for h in tokens])
+        self.pi64 = np.stack([ref.pooling(W, t, r) for W, r in zip(self.W64, self.r64, strict=True)])
+        # the literal path: every feature of phi diffused, then read out
+        self.G64 = np.stack([ref.embed(phi, W, t, r) for phi, W, r in zip(self.phi, self.W64, self.r64, strict=True)])
+        self.Y = np.eye(C)[labels.numpy()]
+        self.W_star, self.b = ref.fit(self.G64[:-1], self.Y, self.lam, True)
+        self.alpha = (self.Y - self.G64[:-1] @ self.W_star - self.b) / self.lam
+        self.g_mean, self.y_mean = self.G64[:-1].mean(axis=0), self.Y.mean(axis=0)
+        self.unit = 10 * EPS[torch.float64] * (1.0 + t) * ref.condition(self.G64[:-1], self.lam, True)
+        assert self.unit <= 1e-10, f"ill-conditioned: {self.unit:.1e}"
+
+    def logits(self, g: Array) -> Array:
+        return g @ self.W_star + self.b
+
+    def value(self, keep: Array) -> Array:
+        """Logits of the test picture with only ``keep``: its sub-graph built and diffused again."""
+        return self.logits(ref.embed_subset(self.phi[-1], self.W64[-1], self.t, keep, self.r64[-1]))
+
+    def refit(self, gone: list[int]) -> Array:
+        return ref.predict(ref.without(self.G64[:-1], gone), ref.without(self.Y, gone), self.lam, True, self.G64[-1])
+
+
+def check_lifted_attribution(
+    c: ModuleType, spec: str, n: int, tau: float | None = None, share: float | None = None, t: float = 1.5
+) -> None:
+    """Every additive answer and every counterfactual under a lift and a readout, each against phi written out."""
+    a, w = c.attribution, Lifted(c, spec, n, t, tau, share)
+    H, graph, operator, readout, head = w.x
+    N, phi, pi, g, r, W_star, b = w.N, w.phi[-1], w.pi64[-1], w.G64[-1], w.r64[-1], w.W_star, w.b
+    # any convex combination of phi's rows has terms no larger than these
+    terms = max(1.0, float((np.abs(w.phi).max(axis=(0, 1)) @ np.abs(W_star)).max()) + float(np.abs(b).max()))
+
+    def same(actual: torch.Tensor, expected: Array, what: str, size: float = terms) -> None:
+        # and to 1e-10 of the answer, whatever its terms: 1e-12 was the worst seen
+        tolerance = min(w.unit * size, 1e-10 * float(np.abs(expected).max()))
+        close(actual, np.asarray(expected), tolerance, f"{spec}: {what}")
+
+    same(w.G, w.G64, "embeddings", max(1.0, float(np.abs(w.phi).max())))
+    logits = w.logits(g)
+    same(head.predict(w.G[-1]), logits, "logits")
+    # regions of the picture
+    total = pi.sum()
+    mean = w.g_mean @ W_star
+    nodes = ref.heat(ref.laplacian(w.W64[-1])[1], t) @ phi
+    node_options = {"operator": operator, "graph": graph, "r": readout.weights(N)}
+    for origin, offset, prior in ((None, 0.0 * mean, b), (torch.tensor(w.g_mean), mean, w.y_mean)):
+        token = a.region_contribution(H, w.pi[-1], head.W_star, lift=w.lift, origin=origin)
+        same(token, np.stack([pi[i] * (phi[i] @ W_star) - pi[i] / total * offset for i in range(N)]), "tokens")
+        same(token.sum(0) + torch.tensor(prior), logits, "token sum")
+        node = a.region_contribution(H, w.pi[-1], head.W_star, "node", **node_options, lift=w.lift, origin=origin)
+        same(node, np.stack([r[i] * (nodes[i] @ W_star) - r[i] / r.sum() * offset for i in range(N)]), "nodes")
+        same(node.sum(0) + torch.tensor(prior), logits, "node sum")
+    square = max(1.0, float(np.abs(w.phi @ w.phi[-1].T).max()))
+    energy = a.node_energy(H, w.pi[-1], w.lift)
+    same(energy, np.array([pi[i] * (phi[i] @ g) for i in range(N)]), "node energy", square)
+    same(energy.sum(), g @ g, "energy sum", square)
+    # regions removed
+    full = np.ones(N, dtype=bool)
+    memory: dict[bytes, Array] = {}
+
+    def value(keep: Array) -> Array:
+        if keep.tobytes() not in memory:
+            memory[keep.tobytes()] = w.value(keep)
+        return memory[keep.tobytes()]
+
+    singles = ~np.eye(N, dtype=bool)
+    same(a.remove_each_region(*w.x, w.lift), np.stack([logits - value(keep) for keep in singles]), "single removals")
+    keeps = np.array(list(itertools.product([False, True], repeat=N)))
+    same(a.remove_regions(*w.x, torch.tensor(keeps.T), w.lift), np.stack([value(keep) for keep in keeps]), "subsets")
+    order = np.random.default_rng(2).permutation(N)
+    rank = np.argsort(order)
+    for curve, kept in ((a.deletion_curve, lambda k: rank >= k), (a.insertion_curve, lambda k: rank < k)):
+        expected = np.stack([value(kept(k)) for k in range(N + 1)])
+        same(curve(*w.x, torch.tensor(order), w.lift), expected, curve.__name__)
+    shapley, errors = a.region_shapley(*w.x, lift=w.lift)
+    same(shapley, ref.shapley(value, N), "Shapley values", N * terms)
+    same(shapley.sum(0), logits - b, "sum of Shapley values", N * terms)
+    assert not errors.any()
+    sampled, _ = a.region_shapley(*w.x, n_samples=4, lift=w.lift)
+    same(sampled.sum(0), logits - b, "sum of sampled Shapley values", N * terms)
+    interactions = np.zeros((N, N))
+    for i, j in itertools.permutations(range(N), 2):
+        interactions[i, j] = (value(full) - value(singles[i]) - value(singles[j]) + value(singles[i] & singles[j]))[1]
+    same(a.region_interactions(*w.x, target=1, lift=w.lift), interactions, "interactions", 4.0 * terms)
+    # training pictures
+    large = square * max(1.0, float(np.abs(w.alpha).sum(axis=0).max()))
+    dual = a.training_contribution(w.G[-1], head.G, head.alpha)
+    same(dual, np.stack([(g @ w.G64[i]) * w.alpha[i] for i in range(n)]), "dual", large)
+    same(dual.sum(0) + head.bias, logits, "dual sum", large)
+    same(a.label_contribution(head, w.G[-1]).sum(0), logits, "label sum")
+    same(
+        a.removal_effect(head, w.G[-1]),
+        np.stack([logits - w.refit([i]) for i in range(n)]),
+        "removal effects",
+        4.0 * terms,
+    )
+    group = [0, n - 1]
+    same(a.group_removal_effect(head, w.G[-1], group), logits - w.refit(group), "group removal", 4.0 * terms)
+    # region to region
+    train = (w.H[:-1], w.pi[:-1], head.alpha)
+    for origin, o, prior in ((None, 0.0 * w.g_mean, b), (torch.tensor(w.g_mean), w.g_mean, w.y_mean)):
+        expected = np.zeros((N, n, N, w.C))
+        for j, i, k in np.ndindex(N, n, N):
+            left, right = phi[j] - o / total, w.phi[i, k] - o / w.pi64[i].sum()
+            expected[j, i, k] = pi[j] * w.pi64[i, k] * (left @ right) * w.alpha[i]
+        pairs = a.pair_contribution(H, w.pi[-1], *train, lift=w.lift, origin=origin)
+        same(pairs, expected, "pairs", large)
+        same(pairs.sum(dim=(0, 1, 2)) + torch.tensor(prior), logits, "sum of pairs", large)
+        contributions = [((g - o) @ (w.G64[i] - o)) * w.alpha[i] for i in range(n)]
+        same(pairs.sum(dim=(0, 2)), np.stack(contributions), "pairs of a picture", large)
+        one = a.pair_contribution(H, w.pi[-1], *train, target=2, lift=w.lift, origin=origin)
+        same(one, expected[..., 2], "pairs of one class", large)
 
 
 def check_statistics(c: ModuleType) -> None:

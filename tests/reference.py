@@ -45,6 +45,84 @@ def laplacian(W: Array) -> tuple[Array, Array]:
     return degree, L
 
 
+def isolated(W: Array, K: int) -> Array:
+    """W with K more nodes at the end, each tied to nothing but itself."""
+    N = len(W)
+    larger = np.zeros((N + K, N + K))
+    for i in range(N + K):
+        for j in range(N + K):
+            if i < N and j < N:
+                larger[i, j] = W[i, j]
+            elif i == j:
+                larger[i, j] = 1.0
+    return larger
+
+
+# ---- readout
+
+
+def cosines(H: Array, source: Array) -> Array:
+    return np.array([sum(h * source) / math.sqrt(sum(h * h) * sum(source * source)) for h in H])
+
+
+def source_weights(u: Array, tau: float) -> Array:
+    """exp(tau u_i) over the sum, told from the largest u so that nothing overflows."""
+    numbers = [math.exp(tau * (x - max(u))) for x in u]
+    return np.array([x / sum(numbers) for x in numbers])
+
+
+def with_share(r: Array, share: float, K: int) -> Array:
+    """Weights with K global regions at the end that hold ``share`` together."""
+    return np.array([(1.0 - share) * x for x in r] + [share / K] * K)
+
+
+# ---- lifts: phi of every token, written out; random numbers are handed in
+
+
+def quadratic(H: Array) -> Array:
+    """Products h_a h_b for a <= b, row by row; a < b stands for two entries of h h^T, hence sqrt 2."""
+    D = H.shape[1]
+    return np.array(
+        [[h[a] * h[b] * (1.0 if a == b else math.sqrt(2.0)) for a in range(D) for b in range(a, D)] for h in H]
+    )
+
+
+def relu(H: Array, Omega: Array) -> Array:
+    D, M = Omega.shape
+    phi = np.zeros((len(H), M))
+    for i, m in np.ndindex(len(H), M):
+        phi[i, m] = math.sqrt(2.0 / M) * max(0.0, sum(Omega[a, m] * H[i, a] for a in range(D)))
+    return phi
+
+
+def fourier(H: Array, Omega: Array) -> Array:
+    """A cosine and a sine for each frequency, of the token's direction; a token of zeros has the phase 0."""
+    D, F = Omega.shape
+    phi = np.zeros((len(H), 2 * F))
+    for i, m in np.ndindex(len(H), F):
+        length = math.sqrt(sum(x * x for x in H[i]))
+        phase = sum(Omega[a, m] * H[i, a] / length for a in range(D)) if length else 0.0
+        phi[i, m], phi[i, F + m] = math.sqrt(1.0 / F) * math.cos(phase), math.sqrt(1.0 / F) * math.sin(phase)
+    return phi
+
+
+def tensor_sketch(H: Array, place: Array, sign: Array, M: int) -> Array:
+    """Every product h_a h_b, signed, into the bucket where the two hashes add up to: h h^T sketched without any transform."""
+    D = H.shape[1]
+    phi = np.zeros((len(H), M))
+    for i, a, b in np.ndindex(len(H), D, D):
+        phi[i, (place[0, a] + place[1, b]) % M] += sign[0, a] * sign[1, b] * H[i, a] * H[i, b]
+    return phi
+
+
+def mean_map(phi: Array, pi: Array) -> Array:
+    """The kernel mean embedding, term by term."""
+    g = np.zeros(phi.shape[1])
+    for i in range(len(phi)):
+        g = g + pi[i] * phi[i]
+    return g
+
+
 # ---- operator
 
 
@@ -75,12 +153,16 @@ def pooling(W: Array, t: float, r: Array | None = None) -> Array:
     return heat(L, t).T @ r
 
 
-def embed_subset(H: Array, W: Array, t: float, keep: Array) -> Array:
-    """g of the picture with only the regions ``keep``: the sub-graph built again; 0 when nothing is left."""
+def embed_subset(H: Array, W: Array, t: float, keep: Array, r: Array | None = None) -> Array:
+    """g of the picture with only the regions ``keep``: the sub-graph built again, r divided by its sum.
+
+    0 when nothing is left, or nothing that r listens to.
+    """
     index = np.flatnonzero(keep)
-    if len(index) == 0:
+    if len(index) == 0 or (r is not None and sum(r[index]) == 0.0):
         return np.zeros(H.shape[1])
-    return embed(H[index], W[np.ix_(index, index)], t)
+    rest = None if r is None else r[index] / sum(r[index])
+    return embed(H[index], W[np.ix_(index, index)], t, rest)
 
 
 def shapley(value, N: int) -> Array:

@@ -17,7 +17,8 @@ ORDER = [
     ["graph"],
     ["operator"],
     ["readout"],
-    ["statistics", "rows", "ridge", "head"],
+    ["lift"],
+    ["blocks", "statistics", "rows", "gram", "ridge", "head"],
     ["removal", "influence", "attribution"],
 ]
 THEORY = [name for line in ORDER for name in line]
@@ -82,6 +83,15 @@ def test_only_the_backbone_imports_timm() -> None:
         p.relative_to(PACKAGE).as_posix() for p in modules() if any(m.split(".")[0] == "timm" for m in imports(p))
     }
     assert theirs == {"backbone.py"}
+
+
+def test_class_attention_stands_beside_the_backbone() -> None:
+    """It reads a model that it is given: no timm, and nothing of the theory."""
+    found = imports(PACKAGE / "class_attention.py")
+    assert {m.split(".")[1] for m in found if m.startswith("carrot.")} == {"errors", "token_map"}
+    assert not {m.split(".")[0] for m in found} & {"timm", "os", "pathlib", "io", "PIL"}
+    for name in THEORY:
+        assert "carrot.class_attention" not in imports(PACKAGE / f"{name}.py")
 
 
 def test_nothing_unpickles() -> None:

@@ -11,8 +11,8 @@ ASSUMPTION = "none"
 def measure() -> float:
     """Return the largest error relative to the largest value of the brute-force answer."""
     world = World()
-    H_prime = world.operator(world.H, world.graph.L)
-    parts = region_contribution(world.H, world.pi[-1], world.head.W_star, by="node", H_prime=H_prime)
+    diffusion = {"operator": world.operator, "graph": world.graph}
+    parts = region_contribution(world.H, world.pi[-1], world.head.W_star, "node", **diffusion)
     return relative(parts.sum(0) + world.head.bias, world.refit())
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import carrot
+import carrot.lift
 from carrot import attribution as a
 from carrot import influence
 from carrot.graph import RegionGraphBuilder
@@ -34,6 +35,67 @@ def test_regions(grid: tuple[int, int], t: float) -> None:
     contract.check_region_attribution(carrot, *grid, D=5, t=t)
 
 
+@pytest.mark.parametrize("n", [8, 30], ids=["wide", "tall"])
+@pytest.mark.parametrize("spec", contract.LIFTS)
+def test_everything_under_a_lift(spec: str, n: int) -> None:
+    for t in (0.0, 1.5):
+        contract.check_lifted_attribution(carrot, spec, n, t=t)
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.3, 1.0])
+@pytest.mark.parametrize("tau", [None, 3.0])
+@pytest.mark.parametrize("spec", ["identity", "quadratic", "relu:12"])
+def test_everything_under_a_source_and_global_regions(spec: str, tau: float | None, share: float | None) -> None:
+    contract.check_lifted_attribution(carrot, spec, 8, tau, share)
+
+
+def test_batches_under_a_lift_are_their_pictures() -> None:
+    s = Setting(batch=(2,))
+    lift, r = carrot.lift.ReluLift(7), torch.rand(2, 6, dtype=F64)
+    W_star, origin = torch.randn(7, 3, dtype=F64), torch.randn(7, dtype=F64)
+    train, weights, alpha = (torch.randn(*shape, dtype=F64) for shape in ((4, 3, 5), (4, 3), (4, 3)))
+    pi = s.operator.pull_back(r, s.graph)
+
+    def answers(H: torch.Tensor, pi: torch.Tensor, r: torch.Tensor, graph: carrot.RegionGraph) -> list[torch.Tensor]:
+        node = {"operator": s.operator, "graph": graph, "r": r}
+        return [
+            a.region_contribution(H, pi, W_star, lift=lift, origin=origin),
+            a.region_contribution(H, pi, W_star, "node", **node, lift=lift, origin=origin),
+            a.node_energy(H, pi, lift),
+            a.pair_contribution(H, pi, train, weights, alpha, lift=lift, origin=origin),
+        ]
+
+    whole = answers(s.H, pi, r, s.graph)
+    for b in range(2):
+        graph = carrot.RegionGraph(s.graph.W[b], s.graph.degree[b])
+        for ours, expected in zip(whole, answers(s.H[b], pi[b], r[b], graph), strict=True):
+            torch.testing.assert_close(ours[b], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_float32_tokens_and_weights_under_a_lift() -> None:
+    """Widened before the lift: the answer is that of their values in float64, but for diffusion, done on a float32 graph."""
+    s, lift = Setting(), carrot.lift.QuadraticLift()
+    H, pi, W_star = s.H.float(), s.readout.weights(6, torch.float32), torch.randn(15, 3, dtype=F64)
+    graph = carrot.RegionGraph(s.graph.W.float(), s.graph.degree.float())
+    node = {"operator": s.operator, "graph": graph, "r": pi}
+    narrow = [
+        a.region_contribution(H, pi, W_star, lift=lift),
+        a.region_contribution(H, pi, W_star, "node", **node, lift=lift),
+        a.node_energy(H, pi, lift),
+        a.pair_contribution(H, pi, H[None], pi[None], W_star[:1], lift=lift),
+    ]
+    H, pi = H.double(), pi.double()
+    wide = [
+        a.region_contribution(H, pi, W_star, lift=lift),
+        a.region_contribution(H, pi, W_star, "node", **node, lift=lift),
+        a.node_energy(H, pi, lift),
+        a.pair_contribution(H, pi, H[None], pi[None], W_star[:1], lift=lift),
+    ]
+    for ours, expected in zip(narrow, wide, strict=True):
+        assert ours.dtype == F64
+        torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-13)
+
+
 class Setting:
     """One small picture, its graph and a head."""
 
@@ -54,7 +116,7 @@ def test_batches_are_their_pictures() -> None:
     pi = s.operator.pull_back(s.readout.weights(6), s.graph)
     whole = {
         "token": a.region_contribution(s.H, pi, s.head.W_star),
-        "node": a.region_contribution(s.H, pi, s.head.W_star, by="node", H_prime=s.operator(s.H, s.graph.L)),
+        "node": a.region_contribution(s.H, pi, s.head.W_star, "node", operator=s.operator, graph=s.graph),
         "energy": a.node_energy(s.H, pi),
         "dirichlet": a.dirichlet_energy(s.H, s.graph),
         "drop": a.remove_each_region(*s.stages),
@@ -63,7 +125,7 @@ def test_batches_are_their_pictures() -> None:
         H, graph = s.H[b], carrot.RegionGraph(s.graph.W[b], s.graph.degree[b])
         one = {
             "token": a.region_contribution(H, pi[b], s.head.W_star),
-            "node": a.region_contribution(H, pi[b], s.head.W_star, by="node", H_prime=s.operator(H, graph.L)),
+            "node": a.region_contribution(H, pi[b], s.head.W_star, "node", operator=s.operator, graph=graph),
             "energy": a.node_energy(H, pi[b]),
             "dirichlet": a.dirichlet_energy(H, graph),
             "drop": a.remove_each_region(H, graph, *s.stages[2:]),
@@ -118,8 +180,11 @@ def test_bad_input() -> None:
     g = torch.zeros(1, 5, dtype=F64)
     with pytest.raises(ValueError, match="permutation"):
         a.deletion_curve(*s.stages, torch.tensor([0, 1, 2, 3, 4, 4]))
-    with pytest.raises(ValueError, match="H_prime"):
+    with pytest.raises(ValueError, match="`operator` and `graph`"):
         a.region_contribution(s.H, pi, s.head.W_star, by="node")
+    for half in ({"operator": s.operator}, {"graph": s.graph}):
+        with pytest.raises(ValueError, match="`operator` and `graph`"):
+            a.region_contribution(s.H, pi, s.head.W_star, "node", **half)
     with pytest.raises(ValueError, match=r"coarsen"):
         a.region_shapley(*Setting(5, 5).stages)
     with pytest.raises(ValueError, match="at least 4"):
@@ -155,7 +220,8 @@ def test_bad_words() -> None:
 def test_what_would_broadcast_into_wrong_numbers_is_refused() -> None:
     s = Setting()
     pi, W_star = s.readout.weights(6), s.head.W_star
-    H_prime = s.operator(s.H, s.graph.L)
+    lift = carrot.lift.QuadraticLift()
+    small, node = Setting(2, 2).graph, {"operator": s.operator, "graph": s.graph}
     g, G, alpha = torch.zeros(2, 5, dtype=F64), s.head.G, s.head.alpha
     other = RidgeHead(1.0).fit(torch.randn(20, 4, dtype=F64), torch.arange(20) % 3)
     train, weights = s.H.expand(2, 6, 5), pi.expand(2, 6)
@@ -163,9 +229,16 @@ def test_what_would_broadcast_into_wrong_numbers_is_refused() -> None:
         lambda: a.region_contribution(s.H, pi[:1], W_star),
         lambda: a.region_contribution(s.H, pi[:, None], W_star),
         lambda: a.region_contribution(s.H, pi, W_star[:, 0]),
-        lambda: a.region_contribution(s.H, pi, W_star, by="node", H_prime=H_prime[:4]),
-        lambda: a.region_contribution(s.H, pi, W_star, by="node", H_prime=H_prime, r=torch.ones(1)),
+        lambda: a.region_contribution(s.H, pi, W_star, "node", operator=s.operator, graph=small),
+        lambda: a.region_contribution(s.H, pi, W_star, "node", **node, r=torch.ones(1)),
         lambda: a.node_energy(s.H, pi[:1]),
+        lambda: a.region_contribution(s.H, pi, W_star, lift=lift),
+        lambda: a.region_contribution(s.H, pi, W_star, origin=torch.zeros(1, dtype=F64)),
+        lambda: a.region_contribution(s.H, pi, W_star, origin=torch.zeros(5, 1, dtype=F64)),
+        lambda: a.node_energy(s.H, pi[:1], lift),
+        lambda: a.pair_contribution(s.H, pi, train, weights, alpha[:2], lift=lift, origin=torch.zeros(5, dtype=F64)),
+        lambda: a.remove_each_region(*s.stages, lift),
+        lambda: a.region_shapley(*s.stages, lift=lift),
         lambda: a.dirichlet_energy(s.H[:1], s.graph),
         lambda: a.training_contribution(g, G, alpha[:, 0]),
         lambda: a.training_contribution(g, G, alpha[:1]),

@@ -4,17 +4,59 @@ import numpy as np
 import pytest
 import torch
 
+import carrot
 from carrot.explanation import Trace, explain, refit_without, region_to_region, strongest_pairs
 from carrot.graph import RegionGraph
 from carrot.regions import RegionSet
+from tests import contract
+from tests import reference as ref
 from tests.claims.world import World
 
 
 def trace(world: World, index: int) -> Trace:
     graph = RegionGraph(world.graphs.W[index], world.graphs.degree[index])
-    H_prime = world.operator(world.tokens[index], graph.L)
     regions = RegionSet(world.tokens[index], world.positions, world.grid)
-    return Trace(regions, graph, world.pi[index], H_prime, world.readout.forward(H_prime))
+    return Trace.of(regions, graph, world.operator, world.readout)
+
+
+def lifted_trace(world: contract.Lifted, index: int) -> Trace:
+    graph = RegionGraph(world.graphs.W[index], world.graphs.degree[index])
+    every = world.regions
+    regions = RegionSet(world.H[index], every.positions, every.grid_hw, every.num_global)
+    return Trace.of(regions, graph, world.operator, world.readouts[index], world.lift)
+
+
+@pytest.mark.parametrize(("tau", "share"), [(None, None), (3.0, 0.3)])
+@pytest.mark.parametrize("spec", contract.LIFTS)
+def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, share: float | None) -> None:
+    w = contract.Lifted(carrot, spec, 8, tau=tau, share=share)
+    test = lifted_trace(w, -1)
+    size = w.unit * max(1.0, float((np.abs(w.phi).max(axis=(0, 1)) @ np.abs(w.W_star)).max()))
+    contract.close(test.r, w.r64[-1], 1e-14, "r")
+    contract.close(test.pi, w.pi64[-1], size, "pi")
+    contract.close(test.g, w.G64[-1], size * np.abs(w.G64).max(), "g")
+    contract.close(test.H_prime, ref.heat(ref.laplacian(w.W64[-1])[1], w.t) @ w.H[-1].numpy(), size, "H'")
+    e = explain(test, w.operator, w.readouts[-1], w.head, lift=w.lift)
+    logits = w.logits(w.G64[-1])
+    c = int(logits.argmax())
+    assert e.target == c
+    for name, total in e.sums.items():
+        assert total == pytest.approx(logits[c], abs=1e-10), name
+    contract.close(e.logits, logits, size, "logits")
+    drops = [logits[c] - w.value(keep)[c] for keep in ~np.eye(w.N, dtype=bool)]
+    contract.close(e.drop, np.array(drops), size, "drops")
+    contract.close(e.removal, np.array([logits[c] - w.refit([i])[c] for i in range(8)]), 4 * size, "removal effects")
+    large = size * max(1.0, float(np.abs(w.phi @ w.phi[-1].T).max())) * float(np.abs(w.alpha).sum(axis=0).max())
+    for i in range(8):
+        pairs = region_to_region(test, lifted_trace(w, i), w.head, i, c, w.lift)
+        expected = (w.G64[-1] - w.g_mean) @ (w.G64[i] - w.g_mean) * w.alpha[i, c]
+        contract.close(pairs.sum(), np.asarray(expected), large, "sum of pairs")
+        contract.close(e.dual[i], np.asarray(expected), large, "dual")
+    if share:  # pi is r on global regions; of the mean picture each takes its share of the weights
+        own, mean = (w.phi[-1, -2:] @ w.W_star)[:, c], (w.g_mean @ w.W_star)[c]
+        brought = share / 2 * (own - mean / w.pi64[-1].sum())
+        contract.close(e.token[-2:], brought, size, "what the global regions bring")
+        contract.close(e.node[-2:], share / 2 * (own - mean), size, "what the global regions hold")
 
 
 @pytest.mark.parametrize("intercept", [True, False])
@@ -83,5 +125,27 @@ def test_a_trace_names_every_object() -> None:
     world = World()
     tensors = trace(world, 0).tensors()
     assert {k: tuple(v.shape) for k, v in tensors.items()} == {
-        "H": (48, 20), "P": (48, 2), "W": (48, 48), "L": (48, 48), "pi": (48,), "H_prime": (48, 20), "g": (20,),
+        "H": (48, 20), "P": (48, 2), "W": (48, 48), "L": (48, 48), "r": (48,), "pi": (48,), "H_prime": (48, 20), "g": (20,),
     }  # fmt: skip
+
+
+def test_a_float32_picture_is_told_in_float64() -> None:
+    """The graph and pi are float32; the lift and the head widen what they are given."""
+    world = World()
+    regions = RegionSet(world.H.float(), world.positions.float(), world.grid)
+    graph = carrot.RegionGraphBuilder().build(regions)
+    lift = carrot.lift_from("quadratic")
+    narrow = Trace.of(regions, graph, world.operator, world.readout, lift)
+    assert narrow.pi.dtype == narrow.r.dtype == torch.float32
+    assert narrow.g.dtype == torch.float64
+    head = carrot.RidgeHead(1.0, True).fit(lift.embed(world.tokens[:-1], world.pi[:-1]), torch.tensor(world.labels))
+    e = explain(narrow, world.operator, world.readout, head, lift=lift)
+    terms = float(e.token.abs().sum()) + abs(e.prior)
+    assert e.sums["regions by token"] == pytest.approx(e.logit, abs=1e-13 * terms)  # pi as it is: no float32 between
+    assert e.sums["regions by node"] == pytest.approx(e.logit, abs=1e-5 * terms)  # 48 roundings of float32 in pi
+
+
+def test_a_source_must_be_bound_to_its_picture() -> None:
+    world = World()
+    with pytest.raises(ValueError, match=r"readout\.at"):
+        Trace.of(RegionSet(world.H, world.positions), world.graph, world.operator, carrot.GraphReadout("source"))

@@ -173,3 +173,36 @@ def test_duplicates_keep_the_theory() -> None:
 def test_tokens_with_gradients_are_no_trouble() -> None:
     H = torch.randn(6, 3, requires_grad=True)
     assert RegionGraphBuilder().build(RegionSet(H, grid_positions(2, 3), (2, 3))).W.shape == (6, 6)
+
+
+@pytest.mark.parametrize("K", [1, 3])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (3, 5)])
+def test_global_regions_have_no_edges(grid: tuple[int, int], K: int) -> None:
+    contract.check_isolated(carrot, *grid, D=4, K=K)
+
+
+@pytest.mark.parametrize("scale", ["median", 2.0])
+def test_global_regions_change_nothing_among_the_others(scale: str | float) -> None:
+    """Not their bandwidth, however far away the global token lies; in a batch too."""
+    H, tokens = torch.randn(2, 12, 5, dtype=torch.float64), 1e3 * torch.randn(2, 2, 5, dtype=torch.float64)
+    plain = RegionSet(H, grid_positions(3, 4, torch.float64), (3, 4))
+    builder = RegionGraphBuilder(feature_scale=scale)
+    alone, graph = builder.build(plain), builder.build(plain.with_global(tokens))
+    assert torch.equal(graph.W[:, :12, :12], alone.W)
+    assert torch.equal(graph.degree[:, :12], alone.degree)
+    assert torch.equal(graph.L[:, :12, :12], alone.L)
+    assert torch.equal(graph.W[:, 12:], torch.eye(14, dtype=torch.float64)[12:].expand(2, 2, 14))
+    assert torch.equal(graph.degree[:, 12:], torch.ones(2, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("method", ["expm", "eigh", "chebyshev"])
+def test_heat_neither_reaches_nor_leaves_global_regions(method: str) -> None:
+    regions_ = regions(3, 3, 4).with_global(torch.randn(1, 4, dtype=torch.float64))
+    graph = RegionGraphBuilder().build(regions_)
+    operator = carrot.DiffusionOperator(3.0, method)
+    r = carrot.GraphReadout(global_share=0.3).at(10, num_global=1).weights(10)
+    pi = operator.pull_back(r, graph)
+    assert float(pi[9]) == pytest.approx(0.3, abs=1e-14)
+    torch.testing.assert_close(operator(regions_.features, graph.L)[9], regions_.features[9], rtol=1e-13, atol=1e-13)
+    alone = operator.pull_back(0.7 * carrot.GraphReadout().weights(9), RegionGraphBuilder().build(regions_.local))
+    torch.testing.assert_close(pi[:9], alone, rtol=1e-12, atol=1e-14)

@@ -16,11 +16,12 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 MODULES = [
-    *("utils", "errors", "regions", "graph", "operator", "readout"),
-    *("statistics", "rows", "ridge", "head", "removal", "influence", "attribution"),
+    *("utils", "errors", "regions", "graph", "operator", "readout", "lift"),
+    *("blocks", "statistics", "rows", "gram", "ridge", "head", "removal", "influence", "attribution"),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
+LIFTED = [("quadratic", 20, 3.0, 0.3), ("relu:12", 8, None, None)]
 
 # name: (module, text in it, what the mutant has there)
 MUTANTS = {
@@ -39,6 +40,9 @@ MUTANTS = {
     "median with the diagonal": ("graph", "rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)", "rank = N * N // 2"),
     "duplicates left to rounding": ("graph", "if bool(coarse.any()):", "if False:"),
     "stretched space": ("graph", "regions.isotropic_positions", "regions.positions"),
+    "a global node joined to the others": ("graph", "if regions.num_global:", "if False:"),
+    "a global node without its self-loop": ("graph", "(0, K), value=1.0)", "(0, K), value=2.0)"),
+    "global regions first": ("regions", "[self.features, tokens.to(self.features)]", "[tokens.to(self.features), self.features]"),
     "features only": ("graph", "W.sub_(squared_distances(P).div_(2.0 * self.sigma_spatial**2)).exp_()", "W.exp_()"),
     # the operator
     "t doubled": ("operator", "self.t = float(t)", "self.t = 2.0 * float(t)"),
@@ -61,36 +65,91 @@ MUTANTS = {
     "deleted nodes conduct": ("operator", "return torch.matmul(W, Rho * X).mul_(Rho)", "return torch.matmul(W, Rho * X).mul_(Rho.amax())"),
     # the readout
     "sum for mean": ("readout", "torch.full((N,), 1.0 / N, dtype=dtype)", "torch.ones((N,), dtype=dtype)"),
+    "tau ignored": ("readout", "torch.softmax(self.tau * u.to(dtype), dim=-1)", "torch.softmax(u.to(dtype), dim=-1)"),
+    "source not renormalised": ("readout", "torch.softmax(self.tau * u.to(dtype), dim=-1)", "torch.exp(self.tau * u.to(dtype))"),
+    "source weights of the whole batch": ("readout", "u.to(dtype), dim=-1)", "u.to(dtype).flatten(), dim=-1).reshape(u.shape)"),
+    "global share not taken off the patches": ("readout", "(1.0 - self.global_share) * r", "r"),
+    "global share to each": ("readout", "self.global_share / num_global", "self.global_share"),
+    "inner product for cosine": ("readout", "directions = torch.nn.functional.normalize(H, dim=-1)", "directions = H"),
+    "removal with another readout": ("operator", "start = M * r.unsqueeze(-1)", "start = M * torch.ones_like(r).unsqueeze(-1)"),
+    # the lift
+    "no sqrt 2": ("lift", "torch.where(i == j, 1.0, 2.0)", "torch.where(i == j, 1.0, 1.0)"),
+    "sqrt 2 in float32": ("lift", ".to(torch.float64).sqrt()", ".sqrt().to(torch.float64)"),
+    "vech without off-diagonals": ("lift", "torch.where(i == j, 1.0, 2.0)", "torch.where(i == j, 1.0, 0.0)"),
+    "pi ignored": ("lift", "embed(self.features(h), p)", "embed(self.features(h), torch.full_like(p, 1.0 / N))"),
+    "pi ignored (quadratic)": ("lift", "H.mT @ (pi.unsqueeze(-1) * H)", "H.mT @ H / H.shape[-2]"),
+    "pi rooted (quadratic)": ("lift", "H.mT @ (pi.unsqueeze(-1) * H)", "H.mT @ (pi.abs().sqrt().unsqueeze(-1) * H)"),
+    "W_c doubled off its diagonal": ("lift", "scores.append(((H", "W = W + W.triu(1).mT; scores.append(((H"),
+    "W_c without sqrt 2": ("lift", "(block * root.unsqueeze(-1)).mT", "block.mT"),
+    "linear kernel for quadratic": ("lift", "(A @ B.mT).square()", "(A @ B.mT)"),
+    "kernel of bare tokens": ("lift", "self.features(A) @ self.features(B).mT", "widen(A)[0] @ widen(B)[0].mT"),
+    "scores as they are pooled": ("lift", "return pi.unsqueeze(-1) * self.scores(H, W_star)", "return self.scores(H, W_star)"),
+    "relu without its scale": ("lift", ".relu_() * math.sqrt(2.0 / self.width)", ".relu_()"),
+    "no relu": ("lift", ".relu_() *", "*"),
+    "fourier without sines": ("lift", "torch.cat([phase.cos(), phase.sin()], dim=-1)", "torch.cat([phase.cos(), phase.cos()], dim=-1)"),
+    "fourier of lengths too": ("lift", "torch.nn.functional.normalize(H, dim=-1, eps=1e-300) @ Omega", "H @ Omega"),
+    "fourier of half the gamma": ("lift", "math.sqrt(2.0 * self.gamma)", "math.sqrt(self.gamma)"),
+    "sketch by correlation": ("lift", "spectra[0] * spectra[1]", "spectra[0] * spectra[1].conj()"),
+    "sketch with one hash": ("lift", "spectra[0] * spectra[1]", "spectra[0] * spectra[0]"),
+    "sketch without signs": ("lift", "sign = 2.0 * torch.randint(2,", "sign = 2.0 + 0.0 * torch.randint(2,"),
+    "seed ignored": ("lift", "generator=torch.Generator().manual_seed(seed))", "generator=torch.Generator().manual_seed(0))"),
+    "lifted in float32": ("lift", "return (H @ _normal(", "H = H.float().double(); return (H @ _normal("),
     # the head
-    "lambda times n (primal)": ("ridge", "_cholesky(S + lam * torch.eye(", "_cholesky(S + lam * statistics.n * torch.eye("),
-    "lambda times n (dual)": ("ridge", "M + lam * torch.eye(", "M + lam * len(A) * torch.eye("),
+    "lambda times n (primal)": ("ridge", "if fit_intercept else S, lam)", "if fit_intercept else S, lam * statistics.n)"),
+    "lambda times n (dual)": ("ridge", "_cholesky(M, lam)", "_cholesky(M, lam * len(M))"),
     "means not taken out": ("ridge", "statistics.moments(centred=fit_intercept)", "statistics.moments(centred=False)"),
-    "bias forgotten": ("head", "@ self.W_star + self.bias", "@ self.W_star"),
-    "weights ignored": ("statistics", "root = w.sqrt().unsqueeze(-1)", "root = torch.ones_like(w).unsqueeze(-1)"),
-    "weights not rooted (dual)": ("ridge", "root = w.sqrt().unsqueeze(-1)", "root = w.unsqueeze(-1)"),
-    "float32 solve": ("ridge", "torch.cholesky_solve(Q, self._factor)", "torch.cholesky_solve(Q.float(), self._factor.float()).double()"),
+    "bias forgotten": ("head", "W_star.shape[1]) + self.bias", "W_star.shape[1])"),
+    "weights ignored": ("blocks", "root = w.sqrt().unsqueeze(-1)", "root = torch.ones_like(w).unsqueeze(-1)"),
+    "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
+    "float32 solve": ("ridge", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
     "duals without 1 / lam": ("ridge", "* (w / self._lam).unsqueeze(-1)", "* w.unsqueeze(-1)"),
     "leave-one-out is the residual": ("head", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
     "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
     "leverage without the mean (primal)": (
         "ridge",
-        "self._whitened_rows.square().sum(dim=-1) + self._shift",
-        "self._whitened_rows.square().sum(dim=-1)",
+        "(torch.cat(squares) + self._shift)",
+        "torch.cat(squares)",
     ),
     "leverage without the mean (dual)": ("ridge", ".diagonal() - self._v_share)", ".diagonal())"),
-    "path without the mean (tall)": ("ridge", "1.0 - h0 - squares @ shrink", "1.0 - squares @ shrink"),
-    "path without the mean (wide)": ("ridge", "lam * (squares @ shrink - h0 / (c + lam))", "lam * (squares @ shrink)"),
+    "path without the mean (tall)": ("ridge", "1.0 - h0[block] - spread[:, j]", "1.0 - spread[:, j]"),
+    "path without the mean (wide)": ("ridge", "lam * (spread[:, j] - h0[block] / (c + lam))", "lam * spread[:, j]"),
+    "last block dropped": ("blocks", "range(0, length, step)", "range(0, length - step + 1, step)"),
+    "blocks overlap": ("blocks", "min(start + step, length)", "min(start + step + 1, length)"),
+    "strips overlap": ("blocks", "min(start + STRIP, length)", "min(start + STRIP + 1, length)"),
+    "lower triangle not mirrored": ("blocks", "total[strip.stop :, strip] = total[strip, strip.stop :].mT", "pass"),
+    "centred in float32": (
+        "blocks",
+        "G[rows, columns].to(torch.float64, copy=True).sub_(mean[columns])",
+        "(G[rows, columns] - mean[columns].to(G.dtype)).to(torch.float64)",
+    ),
+    "leave-one-out error of the last block": ("ridge", "errors[j] += (", "errors[j] = ("),
+    "inner products around the old mean": ("gram", "if self.fit_intercept:\n            p", "if False:\n            p"),
+    "inner products of others": ("gram", "self.N[stay.unsqueeze(-1), stay]", "self.N[: len(stay), : len(stay)]"),
+    "border around another point": ("gram", "new = rows.G[old:].to(torch.float64) - self.c", "new = rows.G[old:].to(torch.float64)"),
+    "border on one side": ("gram", "N[old:, :old] = N[:old, old:].mT", "N[old:, :old] = 0.0"),
+    "inner products never afresh": ("gram", "return self if around_c <= DIGIT * (around_c - step) else", "return self if True else"),
+    "moments never afresh": ("ridge", "return None if _outweighs(gone, rows) else", "return None if False else"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
-    "node map of undiffused tokens": ("attribution", "H_prime, W_star = widen(H_prime, W_star)", "H_prime, W_star = widen(H, W_star)"),
-    "token map with uniform weights": ("attribution", "return pi.unsqueeze(-1) * (H @ W_star)", "return pi.mean() * (H @ W_star)"),
+    "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph.L.to(scores))", "pass"),
+    "node map with uniform weights": ("attribution", "share = r.to(scores).expand(pi.shape)", "pass"),
+    "token map with uniform weights": ("attribution", "share = pi  #", "share = torch.ones_like(pi) / pi.shape[-1]  #"),
+    "origin ignored": ("attribution", "if origin is None:", "if True:"),
+    "origin in equal shares": ("attribution", "(share / share.sum(dim=-1, keepdim=True))", "torch.full_like(share, 1.0 / share.shape[-1])"),
+    "node energy of bare tokens": ("attribution", "lift.kernel(H, H)", "IDENTITY.kernel(H, H)"),
+    "pairs by the bare inner product": ("attribution", "lift.kernel(H_test, H_train", "IDENTITY.kernel(H_test, H_train"),
+    "pairs: origin ignored": ("attribution", "if origin is not None:", "if False:"),
+    "pairs: origin on one side": ("attribution", " - lift.scores(H_train, o).squeeze(-1) / total\n", "\n"),
+    "pairs: origin taken off twice": ("attribution", "k = k + o.square().sum() / (total * totals)", "pass"),
     "energy without the half": ("attribution", "return 0.5 * (degree * norms", "return 1.0 * (degree * norms"),
     "energy unnormalised": ("attribution", "F = H * degree.rsqrt().unsqueeze(-1)", "F = H"),
     "removal without leverage": ("influence", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
     "group as a sum": ("influence", "torch.linalg.solve(inside, head.residual[S])", "(head.residual[S] / head.slack[S].unsqueeze(-1))"),
     "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
-    "pairs without the training weights": ("attribution", "pi_train.unsqueeze(-1) * H_train", "H_train"),
+    "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),
+    "removal of bare tokens": ("removal", "lift.scores(H, head.W_star)", "IDENTITY.scores(H, head.W_star[: H.shape[-1]])"),
+    "removal as if the mean": ("removal", "readout.weights(keep.shape[-2]))", "torch.ones(keep.shape[-2], dtype=torch.float64))"),
     "drops with the wrong sign": ("removal", "logits[..., N:, :] - logits[..., :N, :]", "logits[..., :N, :] - logits[..., N:, :]"),
     "curve off by one": ("removal", "_rank(order, H.shape[-2]).unsqueeze(-1) >= torch", "_rank(order, H.shape[-2]).unsqueeze(-1) > torch"),
 }  # fmt: skip
@@ -117,24 +176,36 @@ def load(folder: Path, module: str = "", old: str = "", new: str = "") -> Module
         sys.path.remove(str(folder))
 
 
-def everything(c: ModuleType) -> None:
-    """All checks, each on a few small sizes."""
+def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
+    """All checks, each on a few small sizes, with blocks so small that there are several."""
+    c.blocks.ENTRIES, c.blocks.STRIP = entries, strip
     contract.check_graph(c, 3, 4, 5, F64, 0.4, 1.5)
     contract.check_graph(c, 2, 2, 3, F64)
     contract.check_duplicates(c, F32)
+    contract.check_isolated(c, 2, 3, 4, 2)
+    contract.check_readout(c, 5, 0, 3.0, 0.0)
+    contract.check_readout(c, 5, 2, 3.0, 0.3)
+    for spec in contract.LIFTS:
+        contract.check_lift(c, spec, 5, 4, seed=3, gamma=0.7)
     for t in (0.7, 3.0):
         contract.check_diffusion(c, 3, 4, 5, t, F64)
         contract.check_subsets(c, 3, 3, 4, t, F64)
         contract.check_region_attribution(c, 2, 3, 4, t)
+    for spec, n, tau, share in LIFTED:
+        contract.check_lifted_attribution(c, spec, n, tau, share)
     for n, D in ((15, 5), (8, 20)):
         contract.check_head(c, n, D, 2, 0.3, True)
         contract.check_training_attribution(c, n, D, 2, 0.3, True)
         contract.check_head(c, n, D, 2, 0.3, False)
+        contract.check_updates(c, n, D, 0.3, True, True)
+        contract.check_updates(c, n, D, 0.3, True, True, giant=1e6)
+        contract.check_float32_rows(c, n, D, 0.3, True)
     contract.check_statistics(c)
 
 
-def test_an_undamaged_copy_passes(tmp_path: Path) -> None:
-    everything(load(tmp_path))
+@pytest.mark.parametrize(("entries", "strip"), [(40, 3), (1, 1), (10**6, 10**3)])
+def test_an_undamaged_copy_passes(tmp_path: Path, entries: int, strip: int) -> None:
+    everything(load(tmp_path), entries, strip)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -77,3 +77,64 @@ def test_from_patches_takes_what_a_backbone_gives() -> None:
 def test_bad_regions_are_refused(H, P, grid, error, words) -> None:
     with pytest.raises(error, match=words):
         RegionSet(H, P, grid)
+
+
+def with_class_token(K: int = 2, batch: tuple[int, ...] = (3,)) -> tuple[RegionSet, torch.Tensor]:
+    tokens = torch.randn(*batch, K, 4)
+    return RegionSet(torch.randn(*batch, 6, 4), grid_positions(2, 3), (2, 3)).with_global(tokens), tokens
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_global_regions_stand_last_and_have_no_place(batch: tuple[int, ...]) -> None:
+    regions, tokens = with_class_token(2, batch)
+    assert (regions.num_regions, regions.num_global, regions.grid_hw) == (8, 2, (2, 3))
+    assert torch.equal(regions.features[..., 6:, :], tokens)
+    assert not regions.positions[6:].any()
+    local = regions.local
+    assert (local.num_regions, local.num_global, local.grid_hw) == (6, 0, (2, 3))
+    assert torch.equal(local.features, regions.features[..., :6, :])
+    assert torch.equal(local.positions, grid_positions(2, 3))
+    assert torch.equal(regions.isotropic_positions[:6], local.isotropic_positions)
+    more = regions.with_global(tokens[..., :1, :])
+    assert more.num_global == 3
+    assert torch.equal(more.features[..., 6:, :], torch.cat([tokens, tokens[..., :1, :]], dim=-2))
+    assert torch.equal(more.local.features, local.features)
+
+
+def test_global_regions_take_the_precision_of_the_others() -> None:
+    regions = RegionSet(torch.zeros(6, 4), grid_positions(2, 3)).with_global(torch.ones(1, 4, dtype=torch.float64))
+    assert regions.features.dtype == torch.float32
+    assert regions.grid_hw is None
+
+
+def test_coarsen_keeps_global_regions() -> None:
+    H, tokens = torch.randn(2, 24, 3, dtype=torch.float64), torch.randn(2, 1, 3, dtype=torch.float64)
+    plain = RegionSet(H, grid_positions(4, 6, torch.float64), (4, 6))
+    coarse = plain.with_global(tokens).coarsen(2)
+    assert (coarse.num_regions, coarse.num_global, coarse.grid_hw) == (7, 1, (2, 3))
+    assert torch.equal(coarse.features[:, 6:], tokens)
+    assert torch.equal(coarse.local.features, plain.coarsen(2).features)
+    assert torch.equal(coarse.local.positions, plain.coarsen(2).positions)
+    with pytest.raises(ValueError, match=r"\[1, 2\]"):
+        plain.with_global(tokens).coarsen(3)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_bad_global_regions_are_refused() -> None:
+    regions = RegionSet(torch.zeros(3, 6, 4), grid_positions(2, 3), (2, 3))
+    for tokens in (
+        torch.zeros(3, 1, 5),
+        torch.zeros(2, 1, 4),
+        torch.zeros(1, 4),
+        torch.zeros(4),
+        torch.zeros(3, 3, 1, 4),
+    ):
+        with pytest.raises(ValueError, match=r"prefix\[:, :1\]"):
+            regions.with_global(tokens)
+    with pytest.raises(ValueError, match="finite"):
+        regions.with_global(torch.full((3, 1, 4), float("nan")))
+    for num_global in (-1, 6, 7):
+        with pytest.raises(ValueError, match="leave at least one of 6"):
+            RegionSet(torch.zeros(6, 4), grid_positions(2, 3), num_global=num_global)
+    with pytest.raises(ValueError, match="hold N = 5"):
+        RegionSet(torch.zeros(6, 4), grid_positions(2, 3), (2, 3), num_global=1)
