@@ -98,7 +98,8 @@ def region_contribution(
         graph: Its graph, for "node" only.
         r: Readout weights, for "node"; default 1/N.
         lift: The map of tokens that the head was fitted with.
-        origin: Embedding from which contributions are told, ``head.g_mean`` say: they then sum to ``<g - origin, w_c>``. Default: 0.
+        origin: Embedding from which contributions are told, ``head.g_mean`` say: they then sum to ``<g - origin, w_c>``. Every region takes
+            its share of the origin off, as it weighs: pi_i / sum(pi) for "token", r_i / sum(r) for "node". Default: 0.
 
     Exactness: exact up to rounding; ``tests/claims/test_02_token_sum.py``, ``tests/claims/test_15_lifted_regions.py``.
 

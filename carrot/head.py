@@ -99,7 +99,7 @@ class RidgeHead:
             return self._solve(rows, known, float(self._asked_lam), None)
         path = loo_path(rows, self.fit_intercept, self._asked_lams, known)
         lam = float(path.lams[path.best])
-        settled = path.best == 0 and bool(path.mse[1:2] <= FLAT * path.mse[0])  # interpolation: any smaller lam is the same
+        settled = path.best == 0 and bool(path.mse[1:2] <= FLAT * path.mse[0])  # interpolation: smaller changes nothing
         if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1) and not settled:
             warnings.warn(
                 f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: widen `lams`.", stacklevel=2

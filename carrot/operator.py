@@ -181,7 +181,8 @@ class DiffusionOperator:
         Args:
             graph: The graph of all N regions.
             keep: True where subset r (a column) keeps region i. An empty column gives pi = 0: nothing is left, g = 0.
-            r: Readout weights >= 0 of all regions, restricted to what is left and renormalised; default uniform.
+            r: Readout weights >= 0 of all regions, restricted to what is left and renormalised; default uniform. Where all that is left has
+                weight 0 (a source readout may underflow: e^-88 in float32, e^-708 in float64), nothing is left, as with an empty column.
 
         Returns:
             pi, with exact zeros on deleted regions.

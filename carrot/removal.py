@@ -244,9 +244,7 @@ def _one_picture(H: Tensor) -> None:
         raise ValueError(f"`H` must be (N, D), one picture; got {tuple(H.shape)}. Call it for each picture of a batch.")
 
 
-def _values(
-    scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: Readout, keep: Tensor
-) -> Tensor:
+def _values(scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: Readout, keep: Tensor) -> Tensor:
     """Return v(S) - b of each column: (..., R, C)."""
     pi = operator.pull_back_subsets(graph, keep, readout.weights(keep.shape[-2]))  # (..., N, R)
     return pi.mT.to(scores.dtype) @ scores

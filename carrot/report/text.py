@@ -24,7 +24,9 @@ def explanation_lines(e: Explanation, classes: Sequence[str], training_ids: Sequ
     local = len(e.drop) - e.num_global
     if e.num_global:
         share = float(e.token[local:].sum())
-        lines.append(f"  of which the class token, a global region: {share:+.6f}; all others: {e.logit - e.prior - share:+.6f}")
+        lines.append(
+            f"  of which the class token, a global region: {share:+.6f}; all others: {e.logit - e.prior - share:+.6f}"
+        )
     region, drop = int(e.drop[:local].argmax()), float(e.drop[:local].max())
     lines.append(f"  region that matters most: {region}; without it the logit drops by {drop:.6f}")
     lines.append("  training pictures that the score is made of:")
