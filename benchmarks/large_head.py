@@ -4,11 +4,14 @@ Four cases, float32 embeddings of width M, answers exact in float64; answers are
 
 1. fit with lam fixed (peer: Ridge, solver "cholesky", which also takes the smaller of both forms).
 2. fit with lam by exact leave-one-out over the default 21 values (peer: RidgeCV over the same values, gcv_mode "eigen").
-3. every picture's leave-one-out prediction, after a fit with lam fixed.
+3. a fit with lam fixed, and then every picture's leave-one-out prediction.
 4. removal of 1, 10 and 100 pictures, against fitting again without them; both weights are compared.
 
-Usage: python -m benchmarks.large_head [--n 3000] [--M 18528] [--C 100] [--rounds 3] [--full] [--no-peers] [--quick]
---full adds n = 50,000 (primal form), one round, without peers: scikit-learn copies the rows in float64 (twice 7.4 GB).
+Usage: python -m benchmarks.large_head [--n 3000] [--M 18528] [--C 100] [--rounds 3] [--only CASE ...] [--no-peers] [--quick] [--name FILE]
+n = 50,000 is the primal form, a matter of most of 24 GiB and many minutes, and without peers: scikit-learn copies the rows in
+float64 (twice 7.4 GB). Choosing lam there is an eigendecomposition of M x M; at M = 18,528 it is better done on fewer pictures:
+    --n 50000 --rounds 1 --no-peers --only "all leave-one-out predictions" --name large_head_50k
+    --n 50000 --M 4096 --rounds 1 --no-peers --only "fit, lam by leave-one-out" --name large_head_50k_4096
 Each case runs in a process of its own, whose peak is the operating system's count (Linux): the libraries and the caller's G included.
 Embeddings are low rank plus noise, with a mean; seed fixed. The peers get the rows in float64, the precision in which they answer.
 """
@@ -34,7 +37,6 @@ LAM, RANK, SEED = 100.0, 64, 0
 REMOVED = (1, 10, 100)
 CASES = ("fit", "fit, lam by leave-one-out", "all leave-one-out predictions", "removal")
 PEERS = ("fit", "fit, lam by leave-one-out")
-FULL_N = 50_000
 
 
 def embeddings(n: int, M: int, C: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,8 +101,9 @@ def ours(case: str, G: torch.Tensor, labels: torch.Tensor, rounds: int) -> dict[
     if case == "removal":
         found = removal(G, labels)
     elif case == "all leave-one-out predictions":
-        fitted = RidgeHead(LAM, True).fit(G, labels)
-        found = {"seconds": seconds(fitted.loo_predict, 1)}  # computed once, then kept
+        fitted = RidgeHead(LAM, True)
+        fit = seconds(lambda: fitted.fit(G, labels), 1)
+        found = {"seconds": {"fit": fit, "leave-one-out": seconds(fitted.loo_predict, 1)}}  # computed once, then kept
     else:
         head = RidgeHead(LAM if case == "fit" else "loo", True)
         found = {"seconds": seconds(lambda: head.fit(G, labels), rounds), "lam": head.lam}
@@ -165,7 +168,7 @@ def main() -> None:
     parser.add_argument("--M", type=int, default=18_528)
     parser.add_argument("--C", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help=f"also n = {FULL_N:,}: minutes, and most of 24 GiB")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a small size, nothing written: checks that it runs")
     parser.add_argument("--name", default="large_head", help="of the file of results")
@@ -175,21 +178,19 @@ def main() -> None:
         print(json.dumps(measure(*json.loads(a.job))))
         return
     if a.quick:
-        a.n, a.M, a.C, a.rounds, a.full = 300, 1000, 5, 1, False
+        a.n, a.M, a.C, a.rounds = 300, 1000, 5, 1
     error = check()
     rows = []
-    for n in [a.n, FULL_N] if a.full else [a.n]:
-        rounds = 1 if n >= FULL_N else a.rounds
-        for case in CASES:
-            peers = [] if a.no_peers or n >= FULL_N or case not in PEERS else ["scikit-learn"]
-            chosen: set[float] = set()
-            for who in ["carrot", *peers]:
-                row = apart(case, who, n, a, rounds)
-                rows.append(row)
-                chosen.add(float(f"{row.get('lam', LAM):.6g}"))
-                if len(chosen) > 1:
-                    raise AssertionError(f"{case}: lam differs, {chosen}")
-                print(f"n {n:>6}  {case:<30} {who:<13} {row['peak_GiB']:>7.2f} GiB  {row['seconds']}", flush=True)
+    for case in a.only:
+        peers = ["scikit-learn"] if case in PEERS and not a.no_peers else []
+        chosen: set[float] = set()
+        for who in ["carrot", *peers]:
+            row = apart(case, who, a.n, a, a.rounds)
+            rows.append(row)
+            chosen.add(float(f"{row.get('lam', LAM):.6g}"))
+            if len(chosen) > 1:
+                raise AssertionError(f"{case}: lam differs, {chosen}")
+            print(f"n {a.n:>6}  {case:<30} {who:<13} {row['peak_GiB']:>7.2f} GiB  {row['seconds']}", flush=True)
     if not a.quick:
         more = {"seed": SEED, "dtype": "float32", "check_error": error, "rank": RANK, "fixed_lam": LAM}
         print("written:", write(a.name, rows, **more).name)

@@ -36,8 +36,6 @@ from carrot.rows import Rows, check_indices, checked_rows
 from carrot.statistics import RidgeStatistics
 from carrot.utils import require_finite, require_positive
 
-FLAT = 1.01  # the low end of a path of lam isn't warned of where the next error is larger by less than this
-
 
 class RidgeHead:
     """Closed-form ridge classifier on embeddings: no ``nn.Module``, no SGD. ``fit`` returns self, as in scikit-learn.
@@ -99,8 +97,7 @@ class RidgeHead:
             return self._solve(rows, known, float(self._asked_lam), None)
         path = loo_path(rows, self.fit_intercept, self._asked_lams, known)
         lam = float(path.lams[path.best])
-        settled = path.best == 0 and bool(path.mse[1:2] <= FLAT * path.mse[0])  # interpolation: smaller changes nothing
-        if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1) and not settled:
+        if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1) and not path.settled:
             warnings.warn(
                 f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: widen `lams`.", stacklevel=2
             )

@@ -48,6 +48,11 @@ class LooPath:
         """Index of the smallest error; of equal ones (to 12 digits) that with the largest lam."""
         return int(torch.nonzero(self.mse <= self.mse.min() * (1.0 + 1e-12)).max())
 
+    @property
+    def settled(self) -> bool:
+        """Whether the smallest lam is best by less than 1 %: the limit of interpolation, which smaller ones wouldn't change."""
+        return self.best == 0 and len(self.lams) > 1 and float(self.mse[1]) <= 1.01 * float(self.mse[0])
+
 
 class PrimalSystem:
     """K W* = A^T B by Cholesky of K (D x D). ``rows=None``: from statistics alone, without the per-picture answers."""

@@ -174,4 +174,5 @@ def test_a_path_that_has_settled_at_its_low_end_is_not_warned_of() -> None:
     G = torch.nn.functional.one_hot(labels, 40).double() + 1e-3 * torch.randn(12, 40, dtype=torch.float64)
     head = candidate(G, labels, "wide").head
     assert head.loo_path is not None
+    assert head.loo_path.settled
     assert float(head.loo_path.mse[0]) == pytest.approx(float(head.loo_path.mse[1]), rel=0.01)
