@@ -1,10 +1,14 @@
-"""Write the tables of README.md from benchmarks/results/*.json: no number there is typed.
+"""Write the tables of README.md, docs/accuracy.md and docs/decisions from benchmarks/results/*.json: no number there is typed.
 
 Usage: python -m docs.benchmark_tables     (from the repository's root)
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from docs import accuracy_tables, search_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -39,20 +43,6 @@ def forward() -> str:
     return "\n".join(lines) + f"\n\n{where}."
 
 
-def accuracy(name: str) -> str:
-    """Return the table of benchmarks/accuracy.py for one data set."""
-    _, rows = load(f"accuracy-{name}")
-    lines = [
-        "| readout | sigma_s, sigma_f, t | lam | top-1 | top-5 | mean per class |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        setting = f"{row['sigma_spatial']:g}, {row['sigma_feature']:g}, {row['t']:g}" if row["t"] else "t = 0"
-        numbers = " | ".join(f"{row[key]:.3f}" for key in ("top1", "top5", "mean_per_class"))
-        lines.append(f"| {row['row']} | {setting} | {row['lam']:.2g} | {numbers} |")
-    return "\n".join(lines)
-
-
 def replace(text: str, marker: str, table: str) -> str:
     """Return ``text`` with ``table`` between the marker's two comments."""
     begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
@@ -61,10 +51,20 @@ def replace(text: str, marker: str, table: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md."""
-    page = ROOT / "README.md"
-    text = replace(page.read_text(), "forward", forward())
-    page.write_text(replace(text, "cub", accuracy("cub100")))
+    """Rewrite the pages."""
+    pages: dict[str, dict[str, Callable[[], str]]] = {
+        "README.md": {"forward": forward, "cub": accuracy_tables.readme},
+        "docs/accuracy.md": {
+            "summary": accuracy_tables.summary,
+            **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
+        },
+        "docs/decisions/0001-lifted-regions-weighted-by-attention.md": {"search": search_table.table},
+    }
+    for name, tables in pages.items():
+        text = (ROOT / name).read_text()
+        for marker, table in tables.items():
+            text = replace(text, marker, table())
+        (ROOT / name).write_text(text)
 
 
 if __name__ == "__main__":
