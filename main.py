@@ -3,7 +3,8 @@
     python main.py                                                  toy birds and their embedded backbone, offline
     python main.py --data DIR --backbone NAME --checkpoint FILE     CUB-200-2011, Oxford-IIIT Pet, or a folder of class folders
 
-Writes to --out: tokens (N x D float32 a picture; a killed run goes on), head, metrics, every object of the theory for the explained pictures, a figure.
+Writes to --out: tokens (N x D float32 a picture; a killed run goes on), head, metrics, every object of the theory for the explained
+pictures, a figure.
 The guide's CARROT is --lift identity --tau 0; its numbers are printed beside those of the setting chosen by leave-one-out.
 """
 

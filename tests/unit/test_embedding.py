@@ -14,6 +14,7 @@ from carrot.data.loading import batches
 from carrot.data.records import Record
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import candidate, select
+from carrot.ridge import LooPath
 from carrot.stages import Setting, Tokens, embed_tokens, trace_tokens
 from carrot.store import TokenCache, embed_dataset, save_tensors
 
@@ -168,11 +169,15 @@ def test_tensors_are_written_whole(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
 
 
-def test_a_path_that_has_settled_at_its_low_end_is_not_warned_of() -> None:
+def test_a_path_settles_at_its_low_end_where_the_next_error_is_the_same() -> None:
     """Wide and separable: the smaller lam, the better, down to interpolation, where it stops mattering."""
-    labels = torch.arange(12) % 3
-    G = torch.nn.functional.one_hot(labels, 40).double() + 1e-3 * torch.randn(12, 40, dtype=torch.float64)
-    head = candidate(G, labels, "wide").head
-    assert head.loo_path is not None
-    assert head.loo_path.settled
-    assert float(head.loo_path.mse[0]) == pytest.approx(float(head.loo_path.mse[1]), rel=0.01)
+
+    def settled(*mse: float) -> bool:
+        lams = torch.logspace(0, len(mse) - 1, len(mse), dtype=torch.float64)
+        return LooPath(lams, torch.tensor(mse, dtype=torch.float64)).settled
+
+    assert settled(1.0, 1.005, 2.0)
+    assert not settled(1.0, 1.02, 2.0)
+    assert not settled(1.0, 0.999, 2.0)
+    assert not settled(3.0, 2.0, 2.0)
+    assert not settled(1.0)
