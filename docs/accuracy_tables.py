@@ -85,16 +85,15 @@ def full(name: str) -> str:
     """Return every row of one data set."""
     facts, rows = rows_of(name)
     lines = [
-        "| embedding | M | LOO mse x 1e4 | LOO | test | lam (C) | embed | fit |",
-        "| --- | ---: | ---: | --- | --- | --- | ---: | ---: |",
+        "| embedding | M | LOO mse x 1e4 | LOO | test | lam (C) |",
+        "| --- | ---: | ---: | --- | --- | --- |",
     ]
     for kind, words in KINDS.items():
-        lines.append(f"| *{words}* | | | | | | | |")
+        lines.append(f"| *{words}* | | | | | |")
         for row in (row for row in rows if row["kind"] == kind):
             text = f"**{title(row)}** (chosen)" if row.get("chosen") else title(row)
             penalty = f"{row['lam']:.2g}" if "lam" in row else f"C {row['C']:g}" if "C" in row else ""
-            seconds = f"{row['embed_s']:.1f} s | {row['fit_s']:.1f} s"
-            cells = [text, f"{row['M']:,}", mse(row), share(row, "loo"), share(row, "test"), penalty, seconds]
+            cells = [text, f"{row['M']:,}", mse(row), share(row, "loo"), share(row, "test"), penalty]
             lines.append("| " + " | ".join(cells) + " |")
     where = (
         f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, timm {facts['versions']['timm']}"
