@@ -25,7 +25,7 @@ from carrot import TimmViTPatchBackbone as Backbone
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import Candidate, candidate, select, summary
-from carrot.explanation import Trace, explain, refit_without, region_to_region, strongest_pairs
+from carrot.parts import Trace, refit_without, region_to_region, strongest_pairs, take_apart
 from carrot.readout import BoundReadout
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
 from carrot.stages import Setting, trace_tokens
@@ -51,7 +51,7 @@ def explain_picture(
         return Panel(image, backbone.pixel_boxes(image.size), backbone.grid_hw, f"{label}\n{title}")
 
     trace, ids = look(test), [records[i].id for i in train]
-    e = explain(trace, DiffusionOperator(s.t), BoundReadout(trace.r), head, lift=lift)
+    e = take_apart(trace, DiffusionOperator(s.t), BoundReadout(trace.r), head, lift=lift)
     heading = f"{records[test].id}, labelled {data.classes[records[test].label]}"
     print(f"\n{heading}:", *explanation_lines(e, data.classes, ids), sep="\n")
     top = e.top_training(4).tolist()

@@ -4,34 +4,57 @@ Image -> patch tokens H (frozen timm ViT) -> complete region graph W, L -> diffu
 Every logit splits exactly over regions and over training pictures, and "what if it had not been there" is answered as refitting would.
 
 The theory, one module per mathematical object: ``regions``, ``graph``, ``operator``, ``readout``, ``lift``, ``head``, ``attribution``;
-``backbone`` in front of it. Importing this package loads torch, but neither timm nor torchvision, matplotlib or scipy.
+``backbone`` in front of it. Importing this package loads nothing: each name brings its module when it is first used, so that `carrot --help` is quick.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from carrot.errors import (
-    BackboneError,
-    CarrotError,
-    CheckpointError,
-    DataError,
-    HubUnreachableError,
-    IllConditionedError,
-    NotFittedError,
-    StoreError,
-    UnreadableImageError,
-)
-from carrot.graph import RegionGraph, RegionGraphBuilder
-from carrot.head import RidgeHead
-from carrot.lift import Lift, lift_from
-from carrot.operator import DiffusionOperator
-from carrot.readout import GraphReadout
-from carrot.regions import RegionSet
-from carrot.statistics import RidgeStatistics
 
 if TYPE_CHECKING:
     from carrot.backbone import PatchOutput, TimmViTPatchBackbone
+    from carrot.errors import (
+        BackboneError,
+        CarrotError,
+        CheckpointError,
+        DataError,
+        HubUnreachableError,
+        IllConditionedError,
+        NotFittedError,
+        StoreError,
+        UnreadableImageError,
+    )
+    from carrot.graph import RegionGraph, RegionGraphBuilder
+    from carrot.head import RidgeHead
+    from carrot.lift import Lift, lift_from
+    from carrot.operator import DiffusionOperator
+    from carrot.readout import GraphReadout
+    from carrot.regions import RegionSet
+    from carrot.statistics import RidgeStatistics
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "backbone": ("PatchOutput", "TimmViTPatchBackbone"),
+    "errors": (
+        "BackboneError",
+        "CarrotError",
+        "CheckpointError",
+        "DataError",
+        "HubUnreachableError",
+        "IllConditionedError",
+        "NotFittedError",
+        "StoreError",
+        "UnreadableImageError",
+    ),
+    "graph": ("RegionGraph", "RegionGraphBuilder"),
+    "head": ("RidgeHead",),
+    "lift": ("Lift", "lift_from"),
+    "operator": ("DiffusionOperator",),
+    "readout": ("GraphReadout",),
+    "regions": ("RegionSet",),
+    "statistics": ("RidgeStatistics",),
+}
+_MODULE_OF = {name: f"carrot.{module}" for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "BackboneError",
@@ -59,8 +82,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("TimmViTPatchBackbone", "PatchOutput"):
-        from carrot import backbone
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'carrot' has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
 
-        return getattr(backbone, name)
-    raise AttributeError(f"module 'carrot' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

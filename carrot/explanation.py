@@ -1,199 +1,148 @@
-"""One prediction taken apart: every region, every training picture, and each sum beside the logit that it must give.
+"""One prediction taken apart, as a user meets it: the parts with their names, pictures and places.
 
-With an intercept everything additive is told relative to the mean training picture, whose logit is the mean target ym:
-
-::
-
-    logit_c = ym_c + sum_i pi_i <phi(h_i) - gm / sum(pi), w_c> = ym_c + sum_i <g - gm, g_i - gm> alpha_ic
-
-Told from the origin of the features instead, all terms would share the mean's part, which says nothing of this picture.
-Without an intercept gm and ym are 0, and these are the plain formulas of ``carrot.attribution``.
+``carrot.parts`` has the numbers; this adds what is needed to read them, and the ways to look at them: text, figure, JSON, page.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
-from carrot import attribution as attr
-from carrot.graph import RegionGraph
-from carrot.head import RidgeHead
-from carrot.lift import IDENTITY, Lift
-from carrot.operator import DiffusionOperator
-from carrot.readout import Readout
-from carrot.regions import RegionSet
-from carrot.rows import check_indices
+from carrot.parts import LogitParts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Trace:
-    """Every object of the theory for one picture.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture, and where its regions lie in it.
 
     Attributes:
-        regions: H and P; global regions last.
-        graph: W, L.
-        r: Readout weights.
-        pi: Pooling weights ``exp(-tL) r``.
-        H_prime: ``exp(-tL) H``, the diffused tokens, to look at.
-        g: ``sum_i pi_i phi(h_i)``; without a lift it is ``H'^T r``.
+        id: Its name.
+        image: Upright RGB.
+        boxes: Of its regions, (x0, y0, x1, y1) in pixels of ``image``, row-major; global regions have none.
+        grid_hw: Rows and columns of regions.
+        label: The class that it is labelled with, if that is known.
     """
 
-    regions: RegionSet
-    graph: RegionGraph
-    r: Float[Tensor, " N"]
-    pi: Float[Tensor, " N"]
-    H_prime: Float[Tensor, "N D"]
-    g: Float[Tensor, " M"]
-
-    @classmethod
-    def of(
-        cls,
-        regions: RegionSet,
-        graph: RegionGraph,
-        operator: DiffusionOperator,
-        readout: Readout,
-        lift: Lift = IDENTITY,
-    ) -> "Trace":
-        """Return the trace of one picture."""
-        H = regions.features
-        r = readout.weights(regions.num_regions, H.dtype)
-        pi = operator.pull_back(r, graph)
-        return cls(regions, graph, r, pi, operator.forward(H, graph.L), lift.embed(H, pi))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return H, P, W, L, r, pi, H_prime and g by name, as they are stored."""
-        W, L = self.graph
-        H, P = self.regions.features, self.regions.positions
-        return {"H": H, "P": P, "W": W, "L": L, "r": self.r, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
+    id: str
+    image: Image.Image
+    boxes: Float[Tensor, "n_local 4"]
+    grid_hw: tuple[int, int]
+    label: str | None = None
 
 
-@dataclass(frozen=True)
+class TrainingPart(NamedTuple):
+    """What one training picture did to the logit: three answers to three questions (``carrot.influence``)."""
+
+    id: str
+    label: str
+    dual: float
+    label_part: float
+    removal: float
+
+
+class RegionPair(NamedTuple):
+    """What one region of the picture brings because of one region of a training picture."""
+
+    region: int
+    training_id: str
+    training_region: int
+    contribution: float
+
+
+@dataclass(frozen=True, eq=False)
 class Explanation:
-    """What made one logit. Token level: exact for tokens -> logit; the backbone does not run again.
+    """What made one logit, or the difference of two. Token level: exact for tokens -> logit, no statement about pixels.
 
     Attributes:
-        target: Class index c.
-        logits: (C,).
-        prior: Logit of the mean training picture, the mean target of class c; 0 without an intercept.
-        token: What each region's own token brings (N regions, the global ones last); with the prior sums to the logit.
-        node: What each node holds after diffusion; with the prior sums to the logit.
-        drop: How much the logit falls when the region alone is removed; sums to nothing.
-        dual: Training pictures: what the score is made of; with the prior sums to the logit.
-        label: Training pictures: whose labels; sums to the logit.
-        removal: Training pictures: logit less the logit refitted without them; sums to nothing.
-        num_global: How many of the regions, the last ones, stand for the whole picture.
+        parts: All the numbers.
+        classes: Names, in the order of the logits.
+        picture: What was classified.
+        probabilities: (C,), softmax of the logits at the calibrated temperature.
+        training_ids, training_labels: Of all n training pictures, in the order of ``parts.dual``.
+        shown: Rows of the training pictures with the largest dual contributions, best first.
+        shown_pictures: Those of ``shown`` whose files could be read, by row.
+        pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown_pictures``, by row; sums to
+            that picture's dual contribution.
+        facts: What the model was made with, JSON-ready.
     """
 
-    target: int
-    logits: Float[Tensor, " C"]
-    prior: float
-    token: Float[Tensor, " N"]
-    node: Float[Tensor, " N"]
-    drop: Float[Tensor, " N"]
-    dual: Float[Tensor, " n"]
-    label: Float[Tensor, " n"]
-    removal: Float[Tensor, " n"]
-    num_global: int = 0
+    parts: LogitParts
+    classes: tuple[str, ...]
+    picture: Picture
+    probabilities: Float[Tensor, " C"]
+    training_ids: tuple[str, ...]
+    training_labels: tuple[str, ...]
+    shown: tuple[int, ...]
+    shown_pictures: Mapping[int, Picture] = field(default_factory=dict)
+    pair_maps: Mapping[int, Float[Tensor, "N K"]] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def logit(self) -> float:
-        """The logit that is explained."""
-        return float(self.logits[self.target])
+    def target(self) -> str:
+        """Class that is explained."""
+        return self.classes[self.parts.target]
 
     @property
-    def sums(self) -> dict[str, float]:
-        """Return for every additive answer what it sums to, prior included: each must be the logit."""
-        return {
-            "regions by token": float(self.token.sum()) + self.prior,
-            "regions by node": float(self.node.sum()) + self.prior,
-            "training pictures, dual": float(self.dual.sum()) + self.prior,
-            "training pictures, label": float(self.label.sum()),
-        }
+    def against(self) -> str | None:
+        """Class that it is held against, if any."""
+        return None if self.parts.against is None else self.classes[self.parts.against]
 
-    def top_training(self, k: int) -> Int[Tensor, " k"]:
-        """Return the k training pictures with the largest dual contribution (all, if there are fewer)."""
-        return self.dual.topk(min(k, len(self.dual))).indices
+    @property
+    def regions(self) -> Float[Tensor, " N"]:
+        """What each region's own token brings; with ``parts.prior`` sums to the logit."""
+        return self.parts.token
 
+    @property
+    def removals(self) -> Float[Tensor, " N"]:
+        """How much the logit falls when each region alone is removed."""
+        return self.parts.drop
 
-def explain(
-    trace: Trace,
-    operator: DiffusionOperator,
-    readout: Readout,
-    head: RidgeHead,
-    target: int | None = None,
-    lift: Lift = IDENTITY,
-) -> Explanation:
-    """Take one logit apart.
+    @property
+    def training(self) -> tuple[TrainingPart, ...]:
+        """What each of the ``shown`` training pictures did."""
+        p = self.parts
+        return tuple(
+            TrainingPart(
+                self.training_ids[i], self.training_labels[i], float(p.dual[i]), float(p.label[i]), float(p.removal[i])
+            )
+            for i in self.shown
+        )
 
-    Args:
-        trace: The picture.
-        operator: Diffusion, as in the trace.
-        readout: Readout, as in the trace.
-        head: Fitted head.
-        target: Class; default: the predicted one.
-        lift: Lift, as in the trace.
+    def pairs(self, k: int = 10) -> tuple[RegionPair, ...]:
+        """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``."""
+        raise NotImplementedError
 
-    Raises:
-        ValueError: ``target`` is out of range.
-    """
-    H, g = trace.regions.features, trace.g.double()
-    logits = head.predict(g)
-    c = int(logits.argmax()) if target is None else target
-    if not 0 <= c < len(logits):
-        raise ValueError(f"`target` must be a class 0 .. {len(logits) - 1}; got {target}.")
-    by_token = attr.region_contribution(H, trace.pi, head.W_star, lift=lift, origin=head.g_mean)
-    by_node = attr.region_contribution(
-        H, trace.pi, head.W_star, "node", operator=operator, graph=trace.graph, r=trace.r, lift=lift, origin=head.g_mean
-    )
-    return Explanation(
-        target=c,
-        logits=logits,
-        prior=float(head.y_mean[c]),
-        token=by_token[:, c],
-        node=by_node[:, c],
-        drop=attr.remove_each_region(H, trace.graph, operator, readout, head, lift)[:, c],
-        dual=attr.training_contribution(g - head.g_mean, head.G - head.g_mean, head.alpha)[:, c],
-        label=attr.label_contribution(head, g)[:, c],
-        removal=attr.removal_effect(head, g)[:, c],
-        num_global=trace.regions.num_global,
-    )
+    @property
+    def residual(self) -> dict[str, float]:
+        """Each sum less the logit that it must be: rounding."""
+        residual = {name: total - self.parts.logit for name, total in self.parts.sums.items()}
+        for i, pairs in self.pair_maps.items():
+            residual[f"pairs of regions with {self.training_ids[i]}"] = float(pairs.sum() - self.parts.dual[i])
+        return residual
 
+    def __str__(self) -> str:
+        """Return it as lines of text."""
+        raise NotImplementedError
 
-def region_to_region(
-    test: Trace, train: Trace, head: RidgeHead, i: int, target: int, lift: Lift = IDENTITY
-) -> Float[Tensor, "N K"]:
-    """Return what each pair of a test region and a region of training picture i brings; sums to the picture's dual contribution.
+    def plot(self) -> "Figure":
+        """Return it as a matplotlib figure."""
+        raise NotImplementedError
 
-    Args:
-        test: The test picture.
-        train: Training picture i, traced with the same settings.
-        head: Fitted head.
-        i: Its row in the training set.
-        target: Class.
-        lift: Lift, as in the traces.
-    """
-    check_indices([i], len(head.G))
-    return attr.pair_contribution(
-        test.regions.features,
-        test.pi,
-        train.regions.features.unsqueeze(0),
-        train.pi.unsqueeze(0),
-        head.alpha[i : i + 1],
-        target=target,
-        lift=lift,
-        origin=head.g_mean,
-    )[:, 0]
+    def to_dict(self) -> dict[str, object]:
+        """Return every number, JSON-ready."""
+        raise NotImplementedError
 
+    def to_json(self, path: Path | str | None = None) -> str:
+        """Return it as JSON, and write it where a path is given."""
+        raise NotImplementedError
 
-def strongest_pairs(pairs: Float[Tensor, "N K"], k: int) -> list[tuple[int, int, float]]:
-    """Return the k pairs that bring most: (test region, training region, contribution), best first."""
-    values, flat = pairs.flatten().topk(min(k, pairs.numel()))
-    return [(int(f) // pairs.shape[1], int(f) % pairs.shape[1], float(v)) for v, f in zip(values, flat, strict=True)]
-
-
-def refit_without(head: RidgeHead, i: int) -> RidgeHead:
-    """Return a head really fitted again without training picture i, at the same lam: what ``removal_effect`` claims to equal."""
-    check_indices([i], len(head.G))
-    stay = torch.arange(len(head.G)) != i
-    return RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
+    def to_html(self, path: Path | str | None = None) -> str:
+        """Return it as one self-contained page, and write it where a path is given."""
+        raise NotImplementedError

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from carrot.explanation import Trace
 from carrot.graph import RegionGraph, RegionGraphBuilder
 from carrot.lift import lift_from
 from carrot.operator import DiffusionOperator
+from carrot.parts import Trace
 from carrot.readout import BoundReadout, GraphReadout, attention_source
 from carrot.regions import RegionSet, grid_positions
 

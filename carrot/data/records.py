@@ -3,11 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 Split = Literal["train", "test"]
+
+
+class Box(NamedTuple):
+    """An axis-parallel box; (x, y) is its upper left corner, all in pixels of the picture that ``image`` returns."""
+
+    x: float
+    y: float
+    width: float
+    height: float
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,9 @@ class Record:
         label: Class index in ``0 .. C - 1``.
         split: Which side of the data set's own split it is on.
         path: Its file, or None where the picture is rendered.
-        parts: Part points by name, (x, y) in pixels of the original picture; only the visible ones.
+        parts: Part points by name, (x, y) in pixels of the picture; only the visible ones.
+        box: Where the object is, where the data set says.
+        mask: The file of its segmentation, where there is one; ``Segmented.mask`` reads it.
     """
 
     id: str
@@ -27,6 +40,8 @@ class Record:
     split: Split
     path: Path | None = None
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    box: Box | None = None
+    mask: Path | None = None
 
 
 @runtime_checkable
@@ -39,6 +54,15 @@ class ImageDataset(Protocol):
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as RGB, upright (EXIF orientation applied)."""
+        ...
+
+
+@runtime_checkable
+class Segmented(Protocol):
+    """What a data set with segmentations gives besides."""
+
+    def mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Return (img_h, img_w), True on the object of picture ``index``; None where that picture has no segmentation."""
         ...
 
 

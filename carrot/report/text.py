@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from carrot.evaluation import Accuracy
-from carrot.explanation import Explanation
+from carrot.parts import LogitParts
 
 
 def check_line(name: str, value: float, expected: float) -> str:
@@ -17,7 +17,7 @@ def accuracy_line(name: str, accuracy: Accuracy, note: str) -> str:
     return f"{name:<34} {numbers}  {note}"
 
 
-def explanation_lines(e: Explanation, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
+def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
     """Return what was predicted, every sum beside the logit, the region that matters most, and the top training pictures."""
     lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is the mean training picture's"]
     lines += [check_line(f"sum over {name}", total, e.logit) for name, total in e.sums.items()]

@@ -119,6 +119,12 @@ def test_importing_carrot_is_light() -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_importing_the_package_alone_loads_no_torch() -> None:
+    script = "import sys, carrot; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
+
+
 def test_every_public_name_is_there() -> None:
     script = "import carrot; print([n for n in carrot.__all__ if not hasattr(carrot, n)])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)

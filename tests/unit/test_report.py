@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from carrot.evaluation import Accuracy
-from carrot.explanation import explain
+from carrot.parts import take_apart
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
 from tests.claims.world import World
-from tests.unit.test_explanation import trace
+from tests.unit.test_parts import trace
 
 
 def panel(title: str) -> Panel:
@@ -43,7 +43,7 @@ def test_maps_of_zeros_and_no_training_pictures_are_drawn() -> None:
 
 def test_lines_carry_the_numbers() -> None:
     world = World()
-    e = explain(trace(world, -1), world.operator, world.readout, world.head)
+    e = take_apart(trace(world, -1), world.operator, world.readout, world.head)
     lines = explanation_lines(e, [f"class {c}" for c in range(5)], [f"picture {i}" for i in range(60)], k=2)
     assert lines[0].startswith(f"says class {e.target}, logit {e.logit:.6f}")
     assert sum("residual" in line for line in lines) == len(e.sums)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import carrot
-from carrot.explanation import Trace, explain, refit_without, region_to_region, strongest_pairs
 from carrot.graph import RegionGraph
+from carrot.parts import Trace, refit_without, region_to_region, strongest_pairs, take_apart
 from carrot.regions import RegionSet
 from tests import contract
 from tests import reference as ref
@@ -36,7 +36,7 @@ def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, 
     contract.close(test.pi, w.pi64[-1], size, "pi")
     contract.close(test.g, w.G64[-1], size * np.abs(w.G64).max(), "g")
     contract.close(test.H_prime, ref.heat(ref.laplacian(w.W64[-1])[1], w.t) @ w.H[-1].numpy(), size, "H'")
-    e = explain(test, w.operator, w.readouts[-1], w.head, lift=w.lift)
+    e = take_apart(test, w.operator, w.readouts[-1], w.head, lift=w.lift)
     logits = w.logits(w.G64[-1])
     c = int(logits.argmax())
     assert e.target == c
@@ -63,7 +63,7 @@ def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, 
 @pytest.mark.parametrize("target", [None, 3])
 def test_every_sum_is_the_logit_of_a_real_fit(intercept: bool, target: int | None) -> None:
     world = World(intercept=intercept)
-    e = explain(trace(world, -1), world.operator, world.readout, world.head, target)
+    e = take_apart(trace(world, -1), world.operator, world.readout, world.head, target)
     expected = world.refit()
     np.testing.assert_allclose(e.logits.numpy(), expected, rtol=1e-9)
     assert e.target == (int(expected.argmax()) if target is None else target)
@@ -79,7 +79,7 @@ def test_a_picture_like_the_mean_contributes_nothing() -> None:
     moved.tokens = moved.tokens + 7.0  # graphs don't change; at t = 0 embeddings move by the same 7
     for world in (plain, moved):
         world.operator = type(world.operator)(0.0)
-    a, b = (explain(trace(w, -1), w.operator, w.readout, w.head) for w in (plain, moved))
+    a, b = (take_apart(trace(w, -1), w.operator, w.readout, w.head) for w in (plain, moved))
     for name in ("token", "node", "dual", "label", "removal", "drop"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0, atol=1e-9)
     assert float((plain.head.bias - moved.head.bias).abs().max()) > 1e-3
@@ -88,7 +88,7 @@ def test_a_picture_like_the_mean_contributes_nothing() -> None:
 def test_pairs_sum_to_their_picture_and_pictures_to_the_logit() -> None:
     world = World()
     test = trace(world, -1)
-    e = explain(test, world.operator, world.readout, world.head)
+    e = take_apart(test, world.operator, world.readout, world.head)
     total = e.prior
     for i in range(world.n):
         pairs = region_to_region(test, trace(world, i), world.head, i, e.target)
@@ -106,7 +106,7 @@ def test_strongest_pairs_are_the_largest_entries() -> None:
 
 def test_refit_without_is_what_removal_claims() -> None:
     world = World()
-    e = explain(trace(world, -1), world.operator, world.readout, world.head)
+    e = take_apart(trace(world, -1), world.operator, world.readout, world.head)
     for i in (0, 31):
         refitted = float(refit_without(world.head, i).predict(world.g)[e.target])
         assert e.logit - float(e.removal[i]) == pytest.approx(refitted, abs=1e-11)
@@ -114,11 +114,11 @@ def test_refit_without_is_what_removal_claims() -> None:
 
 def test_top_training_and_a_class_out_of_range() -> None:
     world = World()
-    e = explain(trace(world, -1), world.operator, world.readout, world.head)
+    e = take_apart(trace(world, -1), world.operator, world.readout, world.head)
     assert e.top_training(3).tolist() == e.dual.argsort(descending=True)[:3].tolist()
     assert len(e.top_training(1000)) == world.n
     with pytest.raises(ValueError, match="class 0 .. 4"):
-        explain(trace(world, -1), world.operator, world.readout, world.head, target=5)
+        take_apart(trace(world, -1), world.operator, world.readout, world.head, target=5)
 
 
 def test_a_trace_names_every_object() -> None:
@@ -139,7 +139,7 @@ def test_a_float32_picture_is_told_in_float64() -> None:
     assert narrow.pi.dtype == narrow.r.dtype == torch.float32
     assert narrow.g.dtype == torch.float64
     head = carrot.RidgeHead(1.0, True).fit(lift.embed(world.tokens[:-1], world.pi[:-1]), torch.tensor(world.labels))
-    e = explain(narrow, world.operator, world.readout, head, lift=lift)
+    e = take_apart(narrow, world.operator, world.readout, head, lift=lift)
     terms = float(e.token.abs().sum()) + abs(e.prior)
     assert e.sums["regions by token"] == pytest.approx(e.logit, abs=1e-13 * terms)  # pi as it is: no float32 between
     assert e.sums["regions by node"] == pytest.approx(e.logit, abs=1e-5 * terms)  # 48 roundings of float32 in pi
