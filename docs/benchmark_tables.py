@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from docs import accuracy_tables, search_table
+from docs import accuracy_tables, large_head_table, search_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -53,7 +53,7 @@ def replace(text: str, marker: str, table: str) -> str:
 def main() -> None:
     """Rewrite the pages."""
     pages: dict[str, dict[str, Callable[[], str]]] = {
-        "README.md": {"forward": forward, "cub": accuracy_tables.readme},
+        "README.md": {"forward": forward, "large_head": large_head_table.table, "cub": accuracy_tables.readme},
         "docs/accuracy.md": {
             "summary": accuracy_tables.summary,
             **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
