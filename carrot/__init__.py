@@ -4,7 +4,7 @@ Image -> patch tokens H (frozen timm ViT) -> complete region graph W, L -> diffu
 Every logit splits exactly over regions and over training pictures, and "what if it had not been there" is answered as refitting would.
 
 The theory, one module per mathematical object: ``regions``, ``graph``, ``operator``, ``readout``, ``lift``, ``head``, ``attribution``;
-``backbone`` in front of it. Importing this package loads nothing: each name brings its module when it is first used, so that `carrot --help` is quick.
+``backbone`` in front of it. Importing this package loads nothing: each name brings its module when it is first used.
 """
 
 from importlib import import_module
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
         DataError,
         HubUnreachableError,
         IllConditionedError,
+        ModelError,
         NotFittedError,
         StoreError,
         UnreadableImageError,
     )
+    from carrot.explanation import Explanation
     from carrot.graph import RegionGraph, RegionGraphBuilder
     from carrot.head import RidgeHead
     from carrot.lift import Lift, lift_from
+    from carrot.model import Carrot
     from carrot.operator import DiffusionOperator
     from carrot.readout import GraphReadout
     from carrot.regions import RegionSet
@@ -42,13 +45,16 @@ _HOME = {
         "DataError",
         "HubUnreachableError",
         "IllConditionedError",
+        "ModelError",
         "NotFittedError",
         "StoreError",
         "UnreadableImageError",
     ),
     "graph": ("RegionGraph", "RegionGraphBuilder"),
+    "explanation": ("Explanation",),
     "head": ("RidgeHead",),
     "lift": ("Lift", "lift_from"),
+    "model": ("Carrot",),
     "operator": ("DiffusionOperator",),
     "readout": ("GraphReadout",),
     "regions": ("RegionSet",),
@@ -58,14 +64,17 @@ _MODULE_OF = {name: f"carrot.{module}" for module, names in _HOME.items() for na
 
 __all__ = [
     "BackboneError",
+    "Carrot",
     "CarrotError",
     "CheckpointError",
     "DataError",
     "DiffusionOperator",
+    "Explanation",
     "GraphReadout",
     "HubUnreachableError",
     "IllConditionedError",
     "Lift",
+    "ModelError",
     "NotFittedError",
     "PatchOutput",
     "RegionGraph",

@@ -9,6 +9,7 @@
     ├── DataError                a data set's folder, files or labels are not what its format says
     │   └── UnreadableImageError one picture can't be decoded
     ├── IllConditionedError      a linear system is singular in float64 (also a ``ValueError``)
+    ├── ModelError               a saved model is damaged, of a newer format, or needs what is not there
     ├── NotFittedError           the head was used before ``fit`` (also a ``ValueError``)
     └── StoreError               stored embeddings are damaged, or belong to other settings
 
@@ -46,6 +47,10 @@ class UnreadableImageError(DataError):
 
 class IllConditionedError(CarrotError, ValueError):
     """A linear system is singular in float64; the message carries its condition number."""
+
+
+class ModelError(CarrotError):
+    """A saved model is damaged, of a newer format, or needs something that is not there."""
 
 
 class NotFittedError(CarrotError, ValueError):

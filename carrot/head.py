@@ -22,7 +22,7 @@ MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from carrot.blocks import times
 from carrot.errors import NotFittedError
+from carrot.restored import RestoredSystem
 from carrot.ridge import LooPath, Moments, PrimalSystem, RidgeSystem, loo_path, moments, solve
 from carrot.rows import Rows, check_indices, checked_rows
 from carrot.statistics import RidgeStatistics
@@ -73,7 +74,7 @@ class RidgeHead:
         self.fit_intercept = fit_intercept
         self.loo_path: LooPath | None = None
         self._lam = None if isinstance(lam, str) else float(lam)
-        self._system: RidgeSystem | None = None
+        self._system: RidgeSystem | RestoredSystem | None = None
         self._rows: Rows | None = None
         self._statistics: RidgeStatistics | None = None
 
@@ -113,6 +114,35 @@ class RidgeHead:
         """
         head = cls(require_positive("lam", lam), fit_intercept)
         head._system, head._statistics = PrimalSystem(statistics, float(lam), fit_intercept), statistics
+        return head
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what ``from_state`` needs beside lam and the intercept's flag: rows and solution, by name."""
+        names = ("G", "Y", "sample_weight", "W_star", "bias", "g_mean", "y_mean", "alpha")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RidgeHead":
+        """Return the head that ``state`` was taken from: the same logits, bit for bit, without solving anything.
+
+        Raises:
+            ValueError: A tensor is missing, or shapes or kinds don't fit together.
+        """
+        head = cls(lam, fit_intercept)
+        try:
+            rows = checked_rows(state["G"], state["Y"], state["sample_weight"])
+            solution = {name: state[name] for name in ("W_star", "bias", "g_mean", "y_mean", "alpha")}
+        except KeyError as error:
+            raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
+        (n, D), C = rows.G.shape, rows.Y.shape[1]
+        shapes = {"W_star": (D, C), "bias": (C,), "g_mean": (D,), "y_mean": (C,), "alpha": (n, C)}
+        for name, x in solution.items():
+            if tuple(x.shape) != shapes[name] or x.dtype != torch.float64:
+                raise ValueError(
+                    f"`state` must hold {name} as {shapes[name]} of float64; got {tuple(x.shape)} of {x.dtype}."
+                )
+            require_finite(name, x)
+        head._system, head._rows = RestoredSystem(rows, float(lam), fit_intercept, **solution), rows
         return head
 
     def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
@@ -284,7 +314,7 @@ class RidgeHead:
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path
         return self
 
-    def _need_fit(self) -> RidgeSystem:
+    def _need_fit(self) -> RidgeSystem | RestoredSystem:
         if self._system is None:
             raise NotFittedError("This RidgeHead is not fitted yet: call `fit(G, Y)` first.")
         return self._system

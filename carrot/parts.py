@@ -38,6 +38,7 @@ class Trace:
         pi: Pooling weights ``exp(-tL) r``.
         H_prime: ``exp(-tL) H``, the diffused tokens, to look at.
         g: ``sum_i pi_i phi(h_i)``; without a lift it is ``H'^T r``.
+        logits: (C,), where a head was there to give them.
     """
 
     regions: RegionSet
@@ -46,6 +47,27 @@ class Trace:
     pi: Float[Tensor, " N"]
     H_prime: Float[Tensor, "N D"]
     g: Float[Tensor, " M"]
+    logits: Float[Tensor, " C"] | None = None
+
+    @property
+    def H(self) -> Float[Tensor, "N D"]:
+        """Tokens."""
+        return self.regions.features
+
+    @property
+    def P(self) -> Float[Tensor, "N 2"]:
+        """Centres (x, y) in [-1, 1]."""
+        return self.regions.positions
+
+    @property
+    def W(self) -> Float[Tensor, "N N"]:
+        """Adjacency."""
+        return self.graph.W
+
+    @property
+    def L(self) -> Float[Tensor, "N N"]:
+        """Normalised Laplacian."""
+        return self.graph.L
 
     @classmethod
     def of(

@@ -8,6 +8,7 @@
 In float64 from the tokens on, so that sums over regions and over pairs of regions are the logit to rounding of float64.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.backbone import TimmViTPatchBackbone
 from carrot.graph import RegionGraph, RegionGraphBuilder
 from carrot.lift import lift_from
 from carrot.operator import DiffusionOperator
@@ -32,6 +34,7 @@ class Setting(NamedTuple):
         sigma_spatial, sigma_feature: Bandwidths of the graph; without effect at t = 0.
         t: Diffusion time; 0 is no diffusion.
         global_share: Weight of the class token as a global region; 0: regions only.
+        coarsen: Blocks of ``coarsen`` x ``coarsen`` patches are averaged into one region each; 1: every patch is a region.
     """
 
     lift: str = "identity"
@@ -40,12 +43,14 @@ class Setting(NamedTuple):
     sigma_feature: float = 1.0
     t: float = 0.0
     global_share: float = 0.0
+    coarsen: int = 1
 
     def __str__(self) -> str:
         """Return it in a few words."""
         graph = f", sigma_s {self.sigma_spatial:g}, sigma_f {self.sigma_feature:g}, t {self.t:g}" if self.t else ", t 0"
         share = f", class token {self.global_share:g}" if self.global_share else ""
-        return f"{self.lift}, tau {self.tau:g}{graph}{share}"
+        blocks = f", blocks of {self.coarsen} x {self.coarsen}" if self.coarsen > 1 else ""
+        return f"{self.lift}, tau {self.tau:g}{graph}{share}{blocks}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,35 @@ class Tokens:
     class_token: Float[Tensor, "B D"] | None = None
     attention: Float[Tensor, "B N"] | None = None
 
+    @classmethod
+    def of(
+        cls, backbone: TimmViTPatchBackbone, x: Float[Tensor, "B 3 img_h img_w"], dtype: torch.dtype = torch.float32
+    ) -> "Tokens":
+        """Run the backbone; return its tokens on the processor, rounded to ``dtype``.
+
+        Rounding is a map of each token alone: what is exact for tokens -> logit stays so, as long as all pictures are rounded alike.
+
+        Raises:
+            ValueError: A token is too large for ``dtype``.
+        """
+        with torch.inference_mode():
+            patches = backbone(x.to(backbone.device))
+        token = None if patches.prefix is None or not backbone.has_class_token else patches.prefix[:, 0]
+        rows = {"H": patches.H, "class_token": token, "attention": patches.attention}
+        kept = {
+            name: v.to("cpu", torch.float32 if name == "attention" else dtype)
+            for name, v in rows.items()
+            if v is not None
+        }
+        if not all(bool(torch.isfinite(v).all()) for v in kept.values()):
+            raise ValueError(f"`dtype` = {dtype} can't hold the backbone's tokens; use torch.float32.")
+        return cls(grid_hw=patches.grid_hw, **kept)
+
+    def rows(self) -> dict[str, Tensor]:
+        """Return the tensors there are, by name: one row a picture."""
+        named = {"H": self.H, "class_token": self.class_token, "attention": self.attention}
+        return {name: values for name, values in named.items() if values is not None}
+
 
 def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
     """Return the regions of a batch of pictures, float64, and what each weighs in the readout, (B, N).
@@ -78,7 +112,9 @@ def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
             raise ValueError(
                 f"`tau` = {s.tau:g} needs the class token's attention, which this backbone doesn't give. Set it to 0."
             )
-        u = attention_source(tokens.attention.double())
+        u = attention_source(_block_sums(tokens.attention.double(), tokens.grid_hw, s.coarsen))
+    if s.coarsen > 1:
+        regions = regions.coarsen(s.coarsen)
     if s.global_share:
         if tokens.class_token is None:
             raise ValueError(
@@ -95,13 +131,33 @@ def build_graph(regions: RegionSet, s: Setting) -> RegionGraph:
     return RegionGraphBuilder(s.sigma_spatial, s.sigma_feature).build(regions)
 
 
-def embed_tokens(tokens: Tokens, s: Setting) -> Float[Tensor, "B M"]:
-    """Return g of each picture, float64, by the collapsed path; no graph is built at t = 0."""
-    regions, readout = stage(tokens, s)
-    pi = readout.r
-    if s.t:
-        pi = DiffusionOperator(s.t).pull_back(pi, build_graph(regions, s))
-    return lift_from(s.lift).embed(regions.features, pi)
+def pooling_weights(tokens: Tokens, settings: Sequence[Setting]) -> list[Float[Tensor, "B n"]]:
+    """Return pi of each picture for each setting: each graph is built once, and all its t come from one recurrence."""
+    pis: dict[Setting, Tensor] = {}
+    for s in settings:
+        if s in pis:
+            continue
+        regions, readout = stage(tokens, s)
+        if not s.t:
+            pis[s] = readout.r
+            continue
+        alike = sorted({other.t for other in settings if other._replace(t=s.t, lift=s.lift) == s and other.t})
+        path = DiffusionOperator(s.t).pull_back_path(readout.r, build_graph(regions, s), alike)
+        lifts = {other.lift for other in settings}
+        pis |= {s._replace(t=t, lift=lift): pi for t, pi in zip(alike, path, strict=True) for lift in lifts}
+    return [pis[s] for s in settings]
+
+
+def embed_tokens(tokens: Tokens, s: Setting, pi: Float[Tensor, "B n"] | None = None) -> Float[Tensor, "B M"]:
+    """Return g of each picture, float64, by the collapsed path; no graph is built at t = 0.
+
+    Args:
+        tokens: Of the pictures.
+        s: How they are embedded.
+        pi: Their ``pooling_weights``, where they are at hand.
+    """
+    regions, _ = stage(tokens, s)
+    return lift_from(s.lift).embed(regions.features, pooling_weights(tokens, [s])[0] if pi is None else pi)
 
 
 def trace_tokens(tokens: Tokens, s: Setting) -> Trace:
@@ -116,3 +172,10 @@ def trace_tokens(tokens: Tokens, s: Setting) -> Trace:
     regions = RegionSet(batch.features[0], batch.positions, batch.grid_hw, batch.num_global)
     one = BoundReadout(readout.r[0])
     return Trace.of(regions, build_graph(regions, s), DiffusionOperator(s.t), one, lift_from(s.lift))
+
+
+def _block_sums(values: Tensor, grid_hw: tuple[int, int], factor: int) -> Tensor:  # (B, N) -> (B, N / factor^2)
+    if factor == 1:
+        return values
+    gh, gw = grid_hw
+    return values.unflatten(-1, (gh // factor, factor, gw // factor, factor)).sum(dim=(-3, -1)).flatten(-2)

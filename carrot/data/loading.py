@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from carrot.data.inputs import content_sha256
 from carrot.data.records import ImageDataset
 from carrot.errors import UnreadableImageError
 
+Loaded: TypeAlias = tuple[Tensor, bytes]
 DECODERS = 4  # threads; PIL lets go of the interpreter while it decodes and resizes
 
 
@@ -23,11 +26,13 @@ class Batch:
         x: Model inputs; zeros where a picture can't be read.
         readable: False for those.
         errors: What was wrong with each of them.
+        sha256: Of each picture's content, see ``content_sha256``; zeros where it can't be read.
     """
 
     x: Float[Tensor, "B 3 img_h img_w"]
     readable: Bool[Tensor, " B"]
     errors: tuple[str, ...]
+    sha256: UInt8[Tensor, "B 32"]
 
 
 def batches(
@@ -43,15 +48,16 @@ def batches(
     if not all(index_lists):
         raise ValueError("`index_lists` must hold no empty list.")
 
-    def load(index: int) -> Tensor | str:
+    def load(index: int) -> Loaded | str:
         try:
-            return transform(dataset.image(index))
+            image = dataset.image(index)
+            return transform(image), bytes.fromhex(content_sha256(dataset.records[index], image))
         except UnreadableImageError as error:
             return str(error)
 
     with ThreadPoolExecutor(DECODERS) as pool:
 
-        def start(position: int) -> list[Future[Tensor | str]]:
+        def start(position: int) -> list[Future[Loaded | str]]:
             return [pool.submit(load, index) for index in index_lists[position]] if position < len(index_lists) else []
 
         ahead = start(0)
@@ -60,11 +66,13 @@ def batches(
             yield _collate([future.result() for future in now])
 
 
-def _collate(loaded: list[Tensor | str]) -> Batch:
-    pictures = [item for item in loaded if isinstance(item, Tensor)]
+def _collate(loaded: list[Loaded | str]) -> Batch:
+    pictures = [item[0] for item in loaded if not isinstance(item, str)]
     blank = torch.zeros_like(pictures[0]) if pictures else torch.zeros(3, 1, 1)
+    digests = [bytes(32) if isinstance(item, str) else item[1] for item in loaded]
     return Batch(
-        x=torch.stack([item if isinstance(item, Tensor) else blank for item in loaded]),
-        readable=torch.tensor([isinstance(item, Tensor) for item in loaded]),
+        x=torch.stack([blank if isinstance(item, str) else item[0] for item in loaded]),
+        readable=torch.tensor([not isinstance(item, str) for item in loaded]),
         errors=tuple(item for item in loaded if isinstance(item, str)),
+        sha256=torch.tensor([list(digest) for digest in digests], dtype=torch.uint8),
     )

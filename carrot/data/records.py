@@ -69,3 +69,25 @@ class Segmented(Protocol):
 def split_indices(dataset: ImageDataset, split: Split) -> list[int]:
     """Return the positions in ``dataset.records`` that belong to ``split``, in order."""
     return [index for index, record in enumerate(dataset.records) if record.split == split]
+
+
+class Subset:
+    """Some pictures of a data set, as a data set.
+
+    Args:
+        dataset: Where they are from.
+        indices: Their positions in ``dataset.records``, in the order that they are wanted in.
+    """
+
+    def __init__(self, dataset: ImageDataset, indices: Sequence[int]) -> None:
+        self.name, self.classes = dataset.name, dataset.classes
+        self.dataset, self.indices = dataset, tuple(indices)
+        self.records: Sequence[Record] = tuple(dataset.records[i] for i in self.indices)
+
+    def image(self, index: int) -> Image.Image:
+        """Return picture ``index`` as upright RGB."""
+        return self.dataset.image(self.indices[index])
+
+    def mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Return the segmentation of picture ``index``, if the data set has one."""
+        return self.dataset.mask(self.indices[index]) if isinstance(self.dataset, Segmented) else None

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from carrot.data.loading import batches
 from carrot.data.records import ImageDataset
 from carrot.errors import UnreadableImageError
+from carrot.progress import progress
 from carrot.store.shards import EmbeddingStore
 
 
@@ -23,22 +23,24 @@ def embed_dataset(
     facts: Mapping[str, object],
     folder: Path,
     batch_size: int = 32,
+    dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """Return a complete store of one row for each picture, computed or found in ``folder``.
 
     Args:
         dataset: The pictures.
         transform: Picture to model input (3, h, w).
-        embed: Model inputs (B, 3, h, w) to float32 rows (B, *shape) by name.
+        embed: Model inputs (B, 3, h, w) to rows (B, *shape) by name.
         row_shapes: Shape of a row of each of these names.
         facts: What the rows depend on, as JSON: another value later is refused, not mixed. Sizes and times of the picture
             files, and the first model input, are added here: edited files are refused too, and so is another renderer.
         folder: Where the shards lie; made if absent.
         batch_size: Pictures of one pass and of one shard: what a kill loses at most.
+        dtypes: Of the rows, by name; default float32.
 
     Returns:
-        The store, rows in the order of the records and NaN where a picture can't be read, and what was wrong with each of those of
-        this run, by record id.
+        The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32 bytes); and
+        what was wrong with each of those of this run, by record id.
 
     Raises:
         StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
@@ -53,14 +55,18 @@ def embed_dataset(
     missing = store.missing()
     work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing])
     errors: dict[str, str] = {}
-    for shard, batch in track(
-        zip(missing, work, strict=True), f"embedding {dataset.name}", len(missing), disable=not missing
-    ):
-        rows = {name: torch.full((len(batch.readable), *shape), torch.nan) for name, shape in row_shapes.items()}
+    most = sum(len(store.rows(shard)) for shard in missing)
+    pieces = zip(missing, work, strict=True)
+    for shard, batch in progress(pieces, f"embedding {dataset.name}", len(missing), "pictures", batch_size, most):
+        B = len(batch.readable)
+        rows = {
+            name: torch.full((B, *shape), torch.nan, dtype=(dtypes or {}).get(name, torch.float32))
+            for name, shape in row_shapes.items()
+        }
         if bool(batch.readable.any()):
             for name, values in embed(batch.x[batch.readable]).items():
                 rows[name][batch.readable] = values.to(rows[name])
-        store.write(shard, rows)
+        store.write(shard, {**rows, "sha256": batch.sha256})
         unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
         errors.update(zip(unreadable, batch.errors, strict=True))
     return store, errors

@@ -19,10 +19,9 @@ Several processes may fill different shards of one store at the same time.
 
 import hashlib
 import json
-import os
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -30,6 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from carrot.errors import StoreError
+from carrot.store.files import write_atomically
 from carrot.store.settings import JSON, canonical, check_json, differences
 
 FORMAT_VERSION = 1
@@ -77,7 +77,47 @@ class EmbeddingStore:
             "settings": check_json(dict(settings), "settings"),
             "shard_size": shard_size,
         }
+        self._verified: dict[int, tuple[int, int, int]] = {}
         self._manifest_sha256 = hashlib.sha256(canonical(self._agree(wanted))).hexdigest()
+
+    @classmethod
+    def existing(cls, folder: Path | str) -> "EmbeddingStore":
+        """Open the store that lies in ``folder``, whatever its settings.
+
+        Raises:
+            StoreError: There is none, its manifest is damaged, or of a newer format.
+        """
+        store = cls.__new__(cls)
+        store.folder = Path(folder)
+        path = store.folder / "manifest.json"
+        manifest = _read_manifest(path)
+        try:
+            store.n_rows, store.shard_size = int(manifest["ids"]["number"]), int(manifest["shard_size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path}: is damaged, or not that of embeddings ({error}).") from error
+        store.n_shards = -(-store.n_rows // store.shard_size)
+        store._verified = {}
+        store._manifest_sha256 = hashlib.sha256(canonical(manifest)).hexdigest()
+        return store
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the manifest: of settings, ids and shard size."""
+        return self._manifest_sha256
+
+    def erase(self, rows: Iterable[int]) -> list[int]:
+        """Delete the shards that hold ``rows``, other rows of theirs included; return which. They can be computed again.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        shards = sorted({row // self.shard_size for row in rows if 0 <= row < self.n_rows})
+        try:
+            for shard in shards:
+                self.path(shard).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: a shard can't be deleted: {error.strerror}.") from error
+        return shards
 
     def rows(self, shard: int) -> range:
         """Return the rows (positions in the ids) of one shard.
@@ -130,7 +170,7 @@ class EmbeddingStore:
         label = {"manifest": self._manifest_sha256, "shard": shard, "sha256": _checksum(own)}
         for left_over in self.folder.glob(f"{self.path(shard).name}.*.tmp"):  # of a killed run
             left_over.unlink(missing_ok=True)
-        _write_atomically(self.path(shard), safetensors.torch.save(own, {_METADATA_KEY: json.dumps(label)}))
+        write_atomically(self.path(shard), safetensors.torch.save(own, {_METADATA_KEY: json.dumps(label)}))
 
     def read(self, shard: int | None = None) -> dict[str, Tensor]:
         """Return the tensors of one shard, or of all shards, one below the other in the order of the ids.
@@ -165,19 +205,11 @@ class EmbeddingStore:
         path = self.folder / "manifest.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                _write_atomically(path, json.dumps(wanted, indent=2, sort_keys=True).encode())
-            stored: JSON = json.loads(path.read_bytes())
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}. Choose another folder.") from error
-        except ValueError as error:
-            raise StoreError(
-                f"{path}: is damaged ({error}). Delete this file: it is written anew, and shards that were made with other "
-                "settings stay refused."
-            ) from error
-        version = stored.get("format_version") if isinstance(stored, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise StoreError(f"{path}: format version {version}; this CARROT reads {FORMAT_VERSION}. Upgrade it.")
+        if not path.exists():
+            write_atomically(path, json.dumps(wanted, indent=2, sort_keys=True).encode())
+        stored = _read_manifest(path)
         changes = list(differences(stored, wanted, ""))
         if changes:
             raise StoreError(
@@ -187,10 +219,14 @@ class EmbeddingStore:
         return stored
 
     def _load(self, shard: int) -> dict[str, Tensor]:
-        """Read and verify one shard."""
+        """Read and verify one shard; one that was verified before, and is the same file, is mapped into memory instead."""
         path = self.path(shard)
         remedy = "Delete this file, and run the embedding again to recompute it."
         try:
+            state = path.stat()
+            same = (state.st_ino, state.st_size, state.st_mtime_ns)
+            if self._verified.get(shard) == same:
+                return safetensors.torch.load_file(path)
             data = path.read_bytes()
             tensors = safetensors.torch.load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -207,7 +243,25 @@ class EmbeddingStore:
                 f"is shard {number}" if manifest == self._manifest_sha256 else "was made with other settings or ids"
             )
             raise StoreError(f"{path}: {origin}, and shard {shard} of this store is expected here. {remedy}")
+        self._verified[shard] = same
         return tensors
+
+
+def _read_manifest(path: Path) -> Any:
+    """Return a manifest of a format that is known; its content is compared, not trusted."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}. Choose another folder.") from error
+    except ValueError as error:
+        raise StoreError(
+            f"{path}: is damaged ({error}). Delete this file: it is written anew, and shards that were made with other "
+            "settings stay refused."
+        ) from error
+    version = stored.get("format_version") if isinstance(stored, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise StoreError(f"{path}: format version {version}; this CARROT reads {FORMAT_VERSION}. Upgrade it.")
+    return stored
 
 
 def _check_ids(ids: Sequence[str]) -> None:
@@ -233,37 +287,3 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 def _row_types(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: f"{tensor.dtype} {tuple(tensor.shape[1:])}" for name, tensor in sorted(tensors.items())}
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Temporary file, flush, rename, flush of the folder."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _flush_folder(path.parent)
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{path}: another process writes this file too, or its folder was removed. Run only one."
-        ) from error
-    except OSError as error:
-        raise StoreError(
-            f"{path}: can't be written: {error.strerror}. Free the disk or choose another folder."
-        ) from error
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename in it last through a power cut; Windows has no such call."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

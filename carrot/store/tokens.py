@@ -10,7 +10,7 @@ from torch import Tensor
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.records import ImageDataset
 from carrot.lift import lift_from
-from carrot.stages import Setting, Tokens, embed_tokens
+from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights
 from carrot.store.embedding import embed_dataset
 from carrot.store.shards import EmbeddingStore
 
@@ -21,18 +21,36 @@ class TokenCache:
     Attributes:
         readable: False for the pictures that can't be read.
         errors: What was wrong with those that this run met, by record id.
+        sha256: Of every picture's content, in hex; zeros where it can't be read.
     """
 
     def __init__(self, store: EmbeddingStore, grid_hw: tuple[int, int], errors: dict[str, str]) -> None:
         self._store, self.grid_hw, self.errors = store, grid_hw, errors
-        self._width = store.read(0)["H"].shape[-1]
-        self.readable: Bool[Tensor, " n"] = torch.cat(
-            [torch.isfinite(store.read(shard)["H"][:, 0, 0]) for shard in range(store.n_shards)]
-        )
+        self._width, readable, self.sha256 = 0, [], list[str]()
+        for shard in range(store.n_shards):
+            rows = store.read(shard)
+            self._width = rows["H"].shape[-1]
+            readable.append(torch.isfinite(rows["H"][:, 0, 0]))
+            self.sha256 += [bytes(digest.tolist()).hex() for digest in rows["sha256"]]
+        self.readable: Bool[Tensor, " n"] = torch.cat(readable)
 
     @classmethod
-    def of(cls, dataset: ImageDataset, backbone: TimmViTPatchBackbone, folder: Path) -> "TokenCache":
+    def of(
+        cls,
+        dataset: ImageDataset,
+        backbone: TimmViTPatchBackbone,
+        folder: Path,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 32,
+    ) -> "TokenCache":
         """Return the tokens of ``dataset``, computed or found in ``folder``; a killed run goes on.
+
+        Args:
+            dataset: The pictures.
+            backbone: What makes tokens of them.
+            folder: Where the shards lie; made if absent.
+            dtype: float32, or float16: half the disk, tokens rounded to 3 digits (``Tokens.of``).
+            batch_size: Pictures of one pass and of one shard.
 
         Raises:
             StoreError: ``folder`` holds other tokens, or a damaged shard.
@@ -43,20 +61,19 @@ class TokenCache:
             shapes["class_token"] = (D,)
         if backbone.attention:
             shapes["attention"] = (N,)
+        kinds = {name: torch.float32 if name == "attention" else dtype for name in shapes}
 
-        @torch.inference_mode()
         def embed(x: Tensor) -> dict[str, Tensor]:
-            patches = backbone(x.to(backbone.device))
-            rows = {"H": patches.H}
-            if backbone.has_class_token and patches.prefix is not None:
-                rows["class_token"] = patches.prefix[:, 0]
-            if patches.attention is not None:
-                rows["attention"] = patches.attention
-            return rows
+            return Tokens.of(backbone, x, dtype).rows()
 
-        facts = {"backbone": backbone.fingerprint(), "rows": sorted(shapes)}
-        store, errors = embed_dataset(dataset, backbone.transform, embed, shapes, facts, folder)
+        facts = {"backbone": backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(dtype)}
+        store, errors = embed_dataset(dataset, backbone.transform, embed, shapes, facts, folder, batch_size, kinds)
         return cls(store, backbone.grid_hw, errors)
+
+    @property
+    def key(self) -> str:
+        """Which cache this is: ``EmbeddingStore.key``."""
+        return self._store.key
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], Tokens]]:
         """Yield the tokens of ``indices``, in no particular order: (places in ``indices``, their tokens)."""
@@ -69,15 +86,26 @@ class TokenCache:
                 own = torch.tensor(wanted) - rows.start
                 yield (
                     [place[row] for row in wanted],
-                    Tokens(grid_hw=self.grid_hw, **{name: x[own] for name, x in tensors.items()}),
+                    Tokens(grid_hw=self.grid_hw, **{name: x[own] for name, x in tensors.items() if name != "sha256"}),
                 )
 
-    def embed(self, indices: Sequence[int], s: Setting) -> Float[Tensor, "n M"]:
-        """Return g of each of ``indices``, float64."""
+    def embed(self, indices: Sequence[int], s: Setting, pi: Float[Tensor, "n N"] | None = None) -> Float[Tensor, "n M"]:
+        """Return g of each of ``indices``, float64; ``pi`` is theirs, where it is known."""
         G = torch.empty(len(indices), lift_from(s.lift).dim(self._width), dtype=torch.float64)
         for places, tokens in self.batches(indices):
-            G[places] = embed_tokens(tokens, s)
+            G[places] = embed_tokens(tokens, s, None if pi is None else pi[places])
         return G
+
+    def pool(self, indices: Sequence[int], settings: Sequence[Setting]) -> list[Float[Tensor, "n N"]]:
+        """Return pi of each of ``indices`` for each setting, in one pass over the tokens."""
+        pis: list[Tensor | None] = [None] * len(settings)
+        for places, tokens in self.batches(indices):
+            for k, pi in enumerate(pooling_weights(tokens, settings)):
+                whole = pis[k]
+                if whole is None:
+                    whole = pis[k] = pi.new_empty(len(indices), pi.shape[1])
+                whole[places] = pi
+        return [pi for pi in pis if pi is not None]
 
     def picture(self, index: int) -> Tokens:
         """Return the tokens of one picture, as a batch of one."""

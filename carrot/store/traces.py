@@ -1,11 +1,12 @@
 """One file of named tensors, written whole or not at all."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+import safetensors.torch
 from torch import Tensor
+
+from carrot.store.files import write_atomically
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **facts: str) -> None:
@@ -17,6 +18,5 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **facts: str) -> Non
         facts: Strings for the header.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, facts)
-    os.replace(temporary, path)
+    own = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    write_atomically(path, safetensors.torch.save(own, facts))

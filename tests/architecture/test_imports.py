@@ -18,7 +18,7 @@ ORDER = [
     ["operator"],
     ["readout"],
     ["lift"],
-    ["blocks", "statistics", "rows", "gram", "ridge", "head"],
+    ["blocks", "statistics", "rows", "gram", "ridge", "restored", "head"],
     ["removal", "influence", "attribution"],
 ]
 THEORY = [name for line in ORDER for name in line]

@@ -1,0 +1,171 @@
+"""Pictures as users have them: paths, PIL pictures, arrays and tensors, one or many, as upright RGB pictures with names."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from carrot.data.images import open_image
+from carrot.data.records import Record, Split
+
+PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+Pictures: TypeAlias = PictureLike | Iterable[PictureLike]
+
+Labels: TypeAlias = Sequence[object] | np.ndarray | Tensor
+
+_KINDS = "a path, a PIL picture, an array (height, width, 3) of uint8 or a tensor (3, height, width)"
+
+
+def as_list(pictures: Pictures) -> list[PictureLike]:
+    """Return one picture, or many, as a list. A batch is an array (B, height, width, 3) or a tensor (B, 3, height, width).
+
+    Raises:
+        TypeError: Something else.
+    """
+    if isinstance(pictures, np.ndarray | Tensor):
+        return list(pictures) if pictures.ndim == 4 else [pictures]
+    if isinstance(pictures, str | os.PathLike | Image.Image):
+        return [pictures]
+    if isinstance(pictures, Iterable):
+        return list(pictures)
+    raise TypeError(f"`pictures` must be {_KINDS}, or several of them; got {type(pictures).__name__}.")
+
+
+def as_picture(picture: PictureLike) -> Image.Image:
+    """Return one picture as upright RGB.
+
+    Arrays are (height, width) or (height, width, 3), uint8; tensors (3, height, width) or (1, height, width), uint8 or floating point in
+    [0, 1]. Values of another range are refused: a picture that was normalised already would be normalised twice.
+
+    Raises:
+        TypeError: Not a picture.
+        ValueError: An array or a tensor of another shape, dtype or range.
+        UnreadableImageError: A file that can't be decoded.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return open_image(Path(picture))
+    if isinstance(picture, Image.Image):
+        return _from_pil(picture)
+    if isinstance(picture, Tensor):
+        return Image.fromarray(_from_tensor(picture))
+    if isinstance(picture, np.ndarray):
+        return Image.fromarray(_from_array(picture))
+    raise TypeError(f"A picture must be {_KINDS}; got {type(picture).__name__}.")
+
+
+def name_of(picture: PictureLike, position: int) -> str:
+    """Return what to call a picture: its path, or its position among those that were given."""
+    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {position}"
+
+
+def content_sha256(record: Record, image: Image.Image | None = None) -> str:
+    """Return the SHA-256 of a record's file, or, where it has none, of its size and RGB values."""
+    if record.path is not None:
+        with open(record.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if image is None:
+        raise ValueError(f"`image` is needed: {record.id} has no file.")
+    digest = hashlib.sha256(f"{image.width} {image.height} {image.mode}\n".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+class PictureList:
+    """Pictures at hand, with labels: an ``ImageDataset``, all of them for training or all for testing.
+
+    Args:
+        pictures: One or many, as ``as_picture`` takes them.
+        labels: A class name or number for each; None: unlabelled, all of class 0.
+        classes: Names of the classes, in order; default: the labels that occur, sorted.
+        split: Which side they are on.
+
+    Raises:
+        ValueError: There is no picture, labels are of another number, or one is not among ``classes``.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        labels: Labels | None = None,
+        classes: Sequence[str] | None = None,
+        split: Split = "train",
+        name: str = "pictures",
+    ) -> None:
+        self.name = name
+        self._pictures = as_list(pictures)
+        if not self._pictures:
+            raise ValueError("`pictures` must hold at least one picture; got none.")
+        n = len(self._pictures)
+        given = [classes[0] if classes else "unlabelled"] * n if labels is None else _names(labels)
+        if len(given) != n:
+            raise ValueError(f"`labels` must be one for each of {n} pictures; got {len(given)}.")
+        self.classes: tuple[str, ...] = tuple(classes) if classes else tuple(_sorted(given))
+        index = {label: place for place, label in enumerate(self.classes)}
+        unknown = sorted(set(given) - index.keys())
+        if unknown:
+            raise ValueError(f"`labels` must be among the {len(index)} classes; {unknown[0]!r} is not.")
+        names = [name_of(picture, place) for place, picture in enumerate(self._pictures)]
+        if len(set(names)) != n:
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise ValueError(f"`pictures` must all be different files; {twice} comes twice.")
+        self.records: Sequence[Record] = tuple(
+            Record(name, index[label], split, Path(picture) if isinstance(picture, str | os.PathLike) else None)
+            for name, label, picture in zip(names, given, self._pictures, strict=True)
+        )
+
+    def image(self, index: int) -> Image.Image:
+        """Return picture ``index`` as upright RGB."""
+        return as_picture(self._pictures[index])
+
+
+def _names(labels: Labels) -> list[str]:
+    values = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
+    for value in values:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise TypeError(f"`labels` must be names or whole numbers; got {type(value).__name__} {value!r}.")
+    return [str(value) for value in values]
+
+
+def _sorted(names: list[str]) -> list[str]:
+    different = set(names)
+    return sorted(different, key=int) if all(name.isdecimal() for name in different) else sorted(different)
+
+
+def _from_pil(image: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"A PIL picture must have 8 bits a channel; got mode {upright.mode!r}. Save it, and give the path."
+        )
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _from_tensor(x: Tensor) -> np.ndarray:
+    if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
+        raise ValueError(f"A tensor must be (3, height, width) or (1, height, width); got {tuple(x.shape)}.")
+    values = x.detach().cpu().movedim(0, -1).expand(-1, -1, 3)
+    if not x.is_floating_point():
+        return _from_array(values.numpy())
+    if not (float(values.min()) >= 0.0 and float(values.max()) <= 1.0):  # also NaN
+        raise ValueError("A floating-point tensor must be in [0, 1], before any normalisation: the model does its own.")
+    return _from_array((values.double() * 255.0).round().byte().numpy())
+
+
+def _from_array(a: np.ndarray) -> np.ndarray:
+    if a.dtype != np.uint8:
+        raise ValueError(
+            f"An array must be uint8, 0 .. 255; got {a.dtype}. A floating-point picture can be given as a tensor."
+        )
+    if a.ndim == 2:
+        a = np.stack([a] * 3, axis=-1)
+    if a.ndim != 3 or a.shape[2] != 3 or 0 in a.shape:
+        raise ValueError(f"An array must be (height, width, 3); got {a.shape}. Tensors are (3, height, width).")
+    return np.ascontiguousarray(a)

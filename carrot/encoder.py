@@ -1,0 +1,157 @@
+"""Pictures to tokens, the same way every time: the frozen backbone, how to build it again, and the rounding of what it gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot.backbone import Crop, TimmViTPatchBackbone
+from carrot.data import ImageDataset
+from carrot.data.inputs import PictureLike, as_picture
+from carrot.errors import ModelError
+from carrot.stages import Tokens
+from carrot.store import TokenCache
+
+DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
+TOY = "toy"
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """The arguments of ``TimmViTPatchBackbone`` that tokens depend on, JSON-ready.
+
+    Attributes:
+        name: timm's name, or "toy": the small model with weights in this package, which knows toy birds only.
+        checkpoint: File of local weights, absolute; None: timm fetches them.
+        img_size: Side of the input in pixels, or (height, width); None: the model's own.
+        crop: As ``TimmViTPatchBackbone`` has it; "toy" is always "squash".
+    """
+
+    name: str = DEFAULT_MODEL
+    checkpoint: str | None = None
+    img_size: int | tuple[int, int] | None = None
+    crop: Crop = "model"
+
+    @classmethod
+    def of(cls, backbone: TimmViTPatchBackbone) -> "BackboneSpec":
+        """Return what is known of a backbone that was built elsewhere; where its weights lie is not."""
+        mode = backbone.transform.crop_mode
+        crop: Crop = "squash" if mode == "squash" else "border" if mode == "border" else "model"
+        return cls(str(backbone.describe()["model"]), None, backbone.input_hw, crop)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "BackboneSpec":
+        """Return the spec that ``to_json`` wrote."""
+        size = found["img_size"]
+        return cls(found["name"], found["checkpoint"], tuple(size) if isinstance(size, list) else size, found["crop"])
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain JSON."""
+        return {**asdict(self), "img_size": list(self.img_size) if isinstance(self.img_size, tuple) else self.img_size}
+
+    def build(self, device: str | torch.device) -> TimmViTPatchBackbone:
+        """Return the backbone, which reads its attention if it has one.
+
+        Raises:
+            BackboneError, CheckpointError, HubUnreachableError: As ``TimmViTPatchBackbone``.
+            ModelError: The checkpoint is not there any more.
+        """
+        if self.name == TOY:
+            from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
+
+            weights = embedded_checkpoint()
+            return TimmViTPatchBackbone(
+                EMBEDDED_MODEL, device=device, checkpoint=weights, crop="squash", attention=None
+            )
+        if self.checkpoint is not None and not Path(self.checkpoint).is_file():
+            raise ModelError(
+                f"{self.checkpoint}: there is no such file. Give the weights of {self.name} with `checkpoint=` (on the "
+                "command line: --checkpoint FILE)."
+            )
+        return TimmViTPatchBackbone(
+            self.name, img_size=self.img_size, device=device, checkpoint=self.checkpoint, crop=self.crop, attention=None
+        )
+
+
+class Encoder:
+    """Pictures to rounded tokens. The backbone is built when it is first needed.
+
+    Args:
+        backbone: timm's name, "toy", or a ``TimmViTPatchBackbone``.
+        checkpoint: Local weights, for a name.
+        img_size: As ``TimmViTPatchBackbone`` has it, for a name.
+        crop: As ``TimmViTPatchBackbone`` has it, for a name.
+        device: "auto": a GPU if there is one.
+        dtype: What tokens are rounded to.
+        fingerprint: What the backbone's must be; None: any.
+
+    Raises:
+        ValueError: An unknown ``dtype``.
+    """
+
+    def __init__(
+        self,
+        backbone: str | TimmViTPatchBackbone,
+        checkpoint: str | Path | None = None,
+        img_size: int | tuple[int, int] | None = None,
+        crop: Crop = "model",
+        device: str = "auto",
+        dtype: Literal["float16", "float32"] = "float16",
+        fingerprint: str | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f'`dtype` must be "float16" or "float32"; got {dtype!r}.')
+        path = None if checkpoint is None else str(Path(checkpoint).resolve())
+        if isinstance(backbone, TimmViTPatchBackbone):
+            self._backbone: TimmViTPatchBackbone | None = backbone
+            self.spec = BackboneSpec.of(backbone)
+        else:
+            self._backbone, self.spec = None, BackboneSpec(backbone, path, img_size, crop)
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.dtype = dtype
+        self._expected = fingerprint
+
+    @property
+    def backbone(self) -> TimmViTPatchBackbone:
+        """The frozen backbone.
+
+        Raises:
+            ModelError: Its weights or its preprocessing are not those that a model was fitted with.
+            BackboneError: As ``BackboneSpec.build``.
+        """
+        if self._backbone is None:
+            built = self.spec.build(self.device)
+            if self._expected is not None and built.fingerprint() != self._expected:
+                raise ModelError(
+                    f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these weights, "
+                    f"or this preprocessing, give {built.fingerprint()[:12]}. Give the checkpoint that it was fitted with."
+                )
+            self._backbone = built
+        return self._backbone
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that tokens depend on, but their rounding."""
+        return self._expected if self._backbone is None and self._expected else self.backbone.fingerprint()
+
+    def tokens(self, pictures: Sequence[PictureLike]) -> Tokens:
+        """Return the tokens of some pictures."""
+        backbone = self.backbone
+        return self.encode(torch.stack([backbone.transform(as_picture(picture)) for picture in pictures]))
+
+    def encode(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Tokens:
+        """Return the tokens of model inputs."""
+        return Tokens.of(self.backbone, x, DTYPES[self.dtype])
+
+    def cache(self, dataset: ImageDataset, folder: Path) -> TokenCache:
+        """Return the tokens of a data set, computed or found in ``folder``; a killed run goes on.
+
+        Raises:
+            StoreError: ``folder`` holds those of other pictures or of another backbone.
+        """
+        return TokenCache.of(dataset, self.backbone, folder, DTYPES[self.dtype])

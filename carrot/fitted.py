@@ -1,0 +1,126 @@
+"""What fitting leaves behind, never changed: forgetting or adding a picture makes another one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from carrot.data.inputs import Labels
+from carrot.data.records import Subset
+from carrot.evaluation.accuracy import summary
+from carrot.evaluation.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    probabilities,
+)
+from carrot.head import RidgeHead
+from carrot.stages import Setting
+from carrot.store import TokenCache
+from carrot.training import KeptTokens, TrainingRecord, training_records
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A head, and what its rows and columns mean.
+
+    Attributes:
+        head: The ridge head.
+        setting: What every embedding was made with.
+        classes: Names of the classes, in the order of the logits.
+        records: The training pictures, in the order of ``head.G``.
+        temperature: Of the probabilities, fitted on exact leave-one-out logits.
+        set_aside: What was wrong with pictures that could not be read, by id.
+        selection: A line for each setting that was tried, if some were.
+        kept: The token cache that it was fitted from, if it was kept.
+        data: The folder or spec that the pictures came from, if it was one.
+    """
+
+    head: RidgeHead
+    setting: Setting
+    classes: tuple[str, ...]
+    records: tuple[TrainingRecord, ...]
+    temperature: float
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    selection: tuple[Mapping[str, object], ...] = ()
+    kept: KeptTokens | None = None
+    data: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        head: RidgeHead,
+        setting: Setting,
+        train: Subset,
+        rows: list[int],
+        cache: TokenCache,
+        folder: Path | None,
+        data: str | None,
+        selection: tuple[Mapping[str, object], ...] = (),
+    ) -> "Fitted":
+        """Return what a fit on ``rows`` of a training set leaves; ``folder`` is where its tokens are kept, if they are."""
+        records = training_records(train, rows, cache.sha256)
+        kept = None if folder is None else KeptTokens(str(folder.resolve()), cache.key, cache.grid_hw)
+        return cls(
+            head,
+            setting,
+            tuple(train.classes),
+            records,
+            _temperature(head, records),
+            dict(cache.errors),
+            selection,
+            kept,
+            data,
+        )
+
+    def with_head(self, head: RidgeHead, records: tuple[TrainingRecord, ...]) -> "Fitted":
+        """Return the same with another head on other pictures; the temperature is fitted again."""
+        temperature = _temperature(head, records)
+        return Fitted(
+            head, self.setting, self.classes, records, temperature, self.set_aside, self.selection, self.kept, self.data
+        )
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Class of each training picture."""
+        return torch.tensor([record.label for record in self.records], dtype=torch.long)
+
+    def leave_one_out(self) -> dict[str, float]:
+        """Return exact leave-one-out figures: accuracy, mean over classes, squared error, negative log likelihood, calibration error."""
+        logits, labels = self.head.loo_predict(), self.labels
+        found, p = summary(logits, labels), probabilities(logits, self.temperature)
+        return {
+            "loo_accuracy": found.top1,
+            "loo_mean_per_class": found.mean_per_class,
+            "loo_squared_error": float((logits - self.head.Y).square().mean()),
+            "loo_negative_log_likelihood": negative_log_likelihood(p, labels),
+            "loo_calibration_error": expected_calibration_error(p, labels),
+        }
+
+    def class_index(self, name: str | int) -> int:
+        """Return the index of a class given by name or index.
+
+        Raises:
+            ValueError: There is no such class; the message names similar ones.
+        """
+        if isinstance(name, str) and name in self.classes:
+            return self.classes.index(name)
+        if isinstance(name, int) and not isinstance(name, bool) and 0 <= name < len(self.classes):
+            return name
+        close = ", ".join(get_close_matches(str(name), self.classes)) or ", ".join(self.classes[:5])
+        raise ValueError(f"{name!r} is no class of this model. Did you mean {close}?")
+
+    def class_names(self, labels: Labels) -> list[str]:
+        """Return the names of labels given by name or index."""
+        values: list[Any] = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
+        return [self.classes[self.class_index(value)] for value in values]
+
+
+def _temperature(head: RidgeHead, records: tuple[TrainingRecord, ...]) -> float:
+    return fit_temperature(head.loo_predict(), torch.tensor([record.label for record in records], dtype=torch.long))

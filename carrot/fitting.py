@@ -1,0 +1,67 @@
+"""From what a user calls data to the rows that a head is fitted on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from carrot.data import ImageDataset, open_dataset, split_indices
+from carrot.data.inputs import Labels, PictureList
+from carrot.data.records import Subset
+from carrot.errors import DataError
+from carrot.lift import lift_from
+from carrot.stages import Setting
+from carrot.store import TokenCache
+
+
+def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
+    """Return the training pictures of what a user calls data, and the folder or spec, if it was one.
+
+    Raises:
+        DataError: The data set is not what its format says, or has no training picture.
+        TypeError: ``data`` is something else.
+    """
+    spec = None
+    if y is not None:
+        data = PictureList(data, y)
+    elif isinstance(data, str | Path):
+        spec, data = str(data), open_dataset(data)
+    if not isinstance(data, ImageDataset):
+        raise TypeError("`data` must be a folder, a data set, or pictures with `y`, their classes.")
+    train = split_indices(data, "train")
+    if not train:
+        raise DataError(f"{data.name}: has no training pictures.")
+    return Subset(data, train), spec
+
+
+def readable(train: Subset, cache: TokenCache) -> tuple[list[int], Int[Tensor, " n"]]:
+    """Return the rows of the pictures that could be read, and their labels; every class must have one.
+
+    Raises:
+        DataError: A class has none.
+    """
+    rows = torch.nonzero(cache.readable).flatten().tolist()
+    labels = torch.tensor([train.records[i].label for i in rows], dtype=torch.long)
+    missing = sorted(set(range(len(train.classes))) - set(labels.tolist()))
+    if missing:
+        raise DataError(
+            f"{train.name}: class {train.classes[missing[0]]!r} has no training picture that can be read "
+            f"({len(missing)} such classes). Add some, or leave the class out."
+        )
+    return rows, labels
+
+
+def refuse_too_large(s: Setting, n: int, D: int, most: int) -> None:
+    """Refuse a lift whose n embeddings would take more than ``most`` bytes.
+
+    Raises:
+        ValueError: They would.
+    """
+    M = lift_from(s.lift).dim(D)
+    if 8 * n * M > most:
+        raise ValueError(
+            f"`lift` = {s.lift} makes {M:,} numbers of each of {n:,} pictures, {8 * n * M / 2**30:.0f} GiB. Use "
+            'lift="sketch:8192", which approximates it, or "identity".'
+        )

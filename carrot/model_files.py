@@ -1,0 +1,77 @@
+"""A fitted model to and from a folder: which parts of it are kept, and what is checked when they come back."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from carrot.encoder import BackboneSpec, Encoder
+from carrot.errors import ModelError
+from carrot.fitted import Fitted
+from carrot.head import RidgeHead
+from carrot.stages import Setting
+from carrot.store.bundle import load_bundle, save_bundle
+from carrot.training import KeptTokens, TrainingRecord
+
+
+def save(folder: Path, encoder: Encoder, fitted: Fitted) -> None:
+    """Write a model; see ``Carrot.save``."""
+    import carrot
+
+    head, kept = fitted.head, fitted.kept
+    tokens = None
+    if kept is not None:
+        tokens = {**asdict(kept), "folder": _relative(kept.folder, folder), "grid_hw": list(kept.grid_hw)}
+    config = {
+        "carrot": carrot.__version__,
+        "encoder": {**encoder.spec.to_json(), "fingerprint": encoder.fingerprint, "dtype": encoder.dtype},
+        "embedding": fitted.setting._asdict(),
+        "ridge": {"lam": head.lam, "fit_intercept": head.fit_intercept},
+        "calibration": {"temperature": fitted.temperature},
+        "names": list(fitted.classes),
+        "trained_on": {"data": fitted.data, "pictures": len(fitted.records), "set_aside": dict(fitted.set_aside)},
+        "leave_one_out": fitted.leave_one_out(),
+        "selection": [dict(line) for line in fitted.selection],
+        "tokens": tokens,
+    }
+    save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
+
+
+def load(folder: Path, checkpoint: str | Path | None = None, device: str = "auto") -> tuple[Encoder, Fitted]:
+    """Read a model; see ``Carrot.load``."""
+    bundle = load_bundle(folder)
+    config: dict[str, Any] = bundle.config
+    try:
+        found, ridge, tokens = config["encoder"], config["ridge"], config["tokens"]
+        spec = BackboneSpec.from_json(found)
+        weights = checkpoint or spec.checkpoint
+        encoder = Encoder(spec.name, weights, spec.img_size, spec.crop, device, found["dtype"], found["fingerprint"])
+        kept = None
+        if tokens is not None:
+            kept = KeptTokens(str(folder.resolve() / tokens["folder"]), tokens["key"], tuple(tokens["grid_hw"]))
+        fitted = Fitted(
+            head=RidgeHead.from_state(bundle.tensors, ridge["lam"], ridge["fit_intercept"]),
+            setting=Setting(**config["embedding"]),
+            classes=tuple(config["names"]),
+            records=tuple(TrainingRecord.from_json(record) for record in bundle.records),
+            temperature=float(config["calibration"]["temperature"]),
+            set_aside=dict(config["trained_on"]["set_aside"]),
+            selection=tuple(config["selection"]),
+            kept=kept,
+            data=config["trained_on"]["data"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: its files are whole, but are not those of a model that this CARROT reads: {error}."
+        ) from error
+    n, C = fitted.head.Y.shape
+    if (n, C) != (len(fitted.records), len(fitted.classes)):
+        raise ModelError(
+            f"{folder}: tensors of {n} pictures and {C} classes, records of {len(fitted.records)} and {len(fitted.classes)}."
+        )
+    return encoder, fitted
+
+
+def _relative(path: str, folder: Path) -> str:
+    """Return ``path`` from ``folder`` where it lies in it, so that a model can be moved with its tokens; else as it is."""
+    whole = folder.resolve()
+    return str(Path(path).relative_to(whole)) if Path(path).is_relative_to(whole) else path

@@ -1,0 +1,66 @@
+"""How far long work is: a bar with the rate and the time left, on standard error, so that standard output stays what was asked for."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+T = TypeVar("T")
+
+
+class _Rate(ProgressColumn):
+    """Pieces a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return it, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(
+            "" if not speed else f"{speed:,.1f} {self._unit}/s" if speed >= 1 else f"{1 / speed:,.1f} s/{self._unit}"
+        )
+
+
+def progress(
+    pieces: Iterable[T], description: str, total: int, unit: str = "it", size: int = 1, most: int | None = None
+) -> Iterator[T]:
+    """Yield ``pieces``, showing how far they are; nothing is shown where there is none.
+
+    Args:
+        pieces: What is worked on.
+        description: What is being done.
+        total: How many pieces there are.
+        unit: What is counted.
+        size: How many units a piece holds.
+        most: How many units there are altogether, if the last piece holds fewer.
+    """
+    if not total:
+        return
+    whole = total * size if most is None else most
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=whole)
+        for number, piece in enumerate(pieces, start=1):
+            yield piece
+            bar.update(task, completed=min(number * size, whole))

@@ -1,0 +1,54 @@
+"""A ridge system that was solved before: its answers come from where they were kept, bit for bit; the rest is solved again when asked.
+
+Predictions need W* and b alone, so a model that was read from a file predicts at once. Smoother, kernel, leverage and updates need a
+factor of the system; it is computed from the rows the first time one of them is used, and equals the old one to rounding.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot.ridge import Moments, RidgeSystem, solve
+from carrot.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredSystem:
+    """Answers the questions of ``carrot.ridge``'s systems; letters are the same."""
+
+    rows: Rows
+    lam: float
+    fit_intercept: bool
+    W_star: Float[Tensor, "D C"]
+    bias: Float[Tensor, " C"]
+    g_mean: Float[Tensor, " D"]
+    y_mean: Float[Tensor, " C"]
+    alpha: Float[Tensor, "n C"]
+
+    @cached_property
+    def solved(self) -> RidgeSystem:
+        """The system, solved again."""
+        return solve(self.rows, self.lam, self.fit_intercept)
+
+    @property
+    def slack(self) -> Float[Tensor, " n"]:
+        """1 - leverage."""
+        return self.solved.slack
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z)."""
+        return self.solved.kernel(a, z)
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g)."""
+        return self.solved.smoother(g, rows)
+
+    def grown(self, new: Rows, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, which are those of this system and ``new`` ones."""
+        return self.solved.grown(new, rows)
+
+    def shrunk(self, stay: Tensor, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, those numbered ``stay``."""
+        return self.solved.shrunk(stay, rows)

@@ -1,0 +1,130 @@
+"""What a fitted model knows of its training pictures besides their embeddings, and how their tokens are found again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from carrot.data import ImageDataset
+from carrot.data.inputs import content_sha256
+from carrot.data.records import Record
+from carrot.errors import CarrotError, StoreError
+from carrot.stages import Tokens
+from carrot.store import EmbeddingStore
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One training picture, as a fitted model remembers it.
+
+    Attributes:
+        id: Its name in the data set.
+        label: Index of its class.
+        sha256: Of its file, or of its pixels where it has none.
+        path: Where its file was.
+        row: Its row in the token cache that the model was fitted from; None: it was added later.
+    """
+
+    id: str
+    label: int
+    sha256: str
+    path: str | None = None
+    row: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "TrainingRecord":
+        """Return the record that ``to_json`` wrote."""
+        return cls(found["id"], int(found["label"]), found["sha256"], found.get("path"), found.get("row"))
+
+
+@dataclass(frozen=True)
+class KeptTokens:
+    """The token cache that a model was fitted from: where it lies, and which it is.
+
+    Attributes:
+        folder: Where.
+        key: ``EmbeddingStore.key``: another cache in the same place is not taken for it.
+        grid_hw: Grid of the tokens.
+    """
+
+    folder: str
+    key: str
+    grid_hw: tuple[int, int]
+
+    def store(self) -> EmbeddingStore | None:
+        """Return the cache, if it is still there."""
+        try:
+            store = EmbeddingStore.existing(self.folder)
+        except StoreError:
+            return None
+        return store if store.key == self.key else None
+
+    def tokens(self, row: int) -> Tokens | None:
+        """Return the tokens of one picture as a batch of one, if they are still there."""
+        store = self.store()
+        if store is None or not store.path(row // store.shard_size).exists():
+            return None
+        found = store.read(row // store.shard_size)
+        place = row % store.shard_size
+        named = {name: x[place : place + 1] for name, x in found.items() if name != "sha256"}
+        return Tokens(grid_hw=self.grid_hw, **named) if bool(torch.isfinite(named["H"]).all()) else None
+
+
+class PictureFinder:
+    """Finds the picture of a training record: in the data set at hand, in its file, or in the data set opened anew.
+
+    Args:
+        dataset: The data set at hand, if there is one.
+        reopen: Opens it again; None: it can't be.
+    """
+
+    def __init__(self, dataset: ImageDataset | None, reopen: Callable[[], ImageDataset] | None = None) -> None:
+        self._dataset, self._reopen = dataset, reopen
+        self._index: dict[str, int] = {}
+
+    def __call__(self, record: TrainingRecord) -> Image.Image | None:
+        """Return the picture as upright RGB; None where it is gone, or is not the one that the model was fitted on."""
+        try:
+            return self._find(record)
+        except (CarrotError, OSError):
+            return None
+
+    def _find(self, record: TrainingRecord) -> Image.Image | None:
+        if self._dataset is None and record.path is not None:
+            from carrot.data.images import open_image
+
+            probe = Record(record.id, record.label, "train", Path(record.path))
+            return open_image(record.path) if content_sha256(probe) == record.sha256 else None
+        if self._dataset is None and self._reopen is not None:
+            self._dataset = self._reopen()
+        if self._dataset is None:
+            return None
+        if not self._index:
+            self._index = {r.id: place for place, r in enumerate(self._dataset.records)}
+        if record.id not in self._index:
+            return None
+        place = self._index[record.id]
+        image = self._dataset.image(place)
+        return image if content_sha256(self._dataset.records[place], image) == record.sha256 else None
+
+
+def training_records(dataset: ImageDataset, rows: Sequence[int], sha256: Sequence[str]) -> tuple[TrainingRecord, ...]:
+    """Return the records of the pictures at ``rows`` of a data set, ``sha256`` being those of all its pictures."""
+    records = dataset.records
+    return tuple(
+        TrainingRecord(
+            records[i].id,
+            records[i].label,
+            sha256[i],
+            None if (path := records[i].path) is None else str(path.resolve()),
+            i,
+        )
+        for i in rows
+    )
