@@ -10,34 +10,31 @@ The files are the official ones; every line is checked, and an error says which 
     bounding_boxes.txt      image_id x y width height          in pixels
     parts/parts.txt         part_id name                       the folder parts/ may be absent
     parts/part_locs.txt     image_id part_id x y visible       in pixels; visible is 0 or 1
+    segmentations/<class>/<name>.png   8-bit grey; the folder may be absent, or lie beside CUB_200_2011 (an archive of its own)
 
 Reference: Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset, CNS-TR-2011-001.
 """
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.images import open_image
-from carrot.data.records import Record, Split
-from carrot.data.tables import finite, flag, locate, repair, rows, whole_number
-from carrot.errors import DataError
+from carrot.data.images import image_size, open_grey, open_image
+from carrot.data.records import Box, Record, Split
+from carrot.data.tables import finite, flag, locate, repair, rows, same_size, whole_number
+from carrot.errors import DataError, UnreadableImageError
+
+BIRD = 128
+"""A segmentation's grey value is the share of annotators, 0 to 255, who took the pixel for the bird: from half of them on it is."""
 
 T = TypeVar("T")
 _ARCHIVE = "CUB_200_2011"
 _REPAIR = repair(_ARCHIVE)
-
-
-class Box(NamedTuple):
-    """An axis-parallel box; (x, y) is its upper left corner, all in pixels of the original picture."""
-
-    x: float
-    y: float
-    width: float
-    height: float
 
 
 class Cub:
@@ -52,7 +49,8 @@ class Cub:
         name: ``"cub"``.
         classes: The names in ``classes.txt``, in the order of their official ids. Labels are 0 .. C-1 (official: 1 .. C).
         records: In the order of the official image ids; ``id`` is ``images/<class>/<name>.jpg``. ``parts`` is empty where
-            the folder ``parts`` is absent.
+            the folder ``parts`` is absent; ``box`` is the bounding box in pixels of what ``image`` returns (with
+            ``crop_to_box`` all of it, or None where there is nothing to crop); ``mask`` is the segmentation, where there is one.
         part_names: The names in ``parts.txt``, in order, or none.
 
     Raises:
@@ -83,8 +81,10 @@ class Cub:
             file = locate(self.root / "images", paths[image_id], where, _ARCHIVE)
             split: Split = "train" if is_train[image_id] else "test"
             label = label_of_class[class_of[image_id]]
-            points = self._in_crop(parts.get(image_id, {}), self._boxes[image_id])
-            records.append(Record(f"images/{paths[image_id]}", label, split, file, points))
+            box = self._boxes[image_id]
+            points, mask = self._in_crop(parts.get(image_id, {}), box), self._segmentation(paths[image_id])
+            shown = _whole_crop(file, box) if crop_to_box else box
+            records.append(Record(f"images/{paths[image_id]}", label, split, file, points, shown, mask))
         self.records: Sequence[Record] = tuple(records)
 
     def image(self, index: int) -> Image.Image:
@@ -95,20 +95,46 @@ class Cub:
             DataError: The box lies outside of the picture (``crop_to_box`` only).
         """
         image = open_image(self.root / self.records[index].id)
-        if not self.crop_to_box:
-            return image
-        left, top, right, bottom = _whole_pixels(self.bounding_box(index))
-        right, bottom = min(right, image.width), min(bottom, image.height)
-        if left >= right or top >= bottom:
-            raise DataError(
-                f"{self.root / 'bounding_boxes.txt'}: the box {tuple(self.bounding_box(index))} of image id "
-                f"{self._image_ids[index]} lies outside of its picture of {image.width} x {image.height} pixels. {_REPAIR}"
-            )
-        return image.crop((left, top, right, bottom))
+        return image.crop(self._window(index, image.size)) if self.crop_to_box else image
+
+    def mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Return (img_h, img_w), True on the bird of picture ``index``, cropped as ``image`` is; None without a segmentation.
+
+        The bird is where the official grey value is at least ``BIRD``: a majority of the annotators, or half of them.
+        Others set the limit elsewhere (above 0, above 200): figures are comparable at one limit only.
+
+        Raises:
+            UnreadableImageError: The segmentation or the picture can't be read.
+            DataError: The segmentation isn't as large as its picture, or, with ``crop_to_box``, the box lies outside of it.
+        """
+        record = self.records[index]
+        if record.mask is None:
+            return None
+        grey, size = open_grey(record.mask), image_size(self.root / record.id)
+        same_size(record.mask, (grey.shape[1], grey.shape[0]), size, _ARCHIVE)
+        left, top, right, bottom = self._window(index, size) if self.crop_to_box else (0, 0, *size)
+        return grey[top:bottom, left:right] >= BIRD
 
     def bounding_box(self, index: int) -> Box:
         """Return the official box of picture ``index``, in pixels of the original picture (also with ``crop_to_box``)."""
         return self._boxes[self._image_ids[index]]
+
+    def _window(self, index: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the crop of picture ``index``."""
+        window = _inside(self.bounding_box(index), size)
+        if window is None:
+            raise DataError(
+                f"{self.root / 'bounding_boxes.txt'}: the box {tuple(self.bounding_box(index))} of image id "
+                f"{self._image_ids[index]} lies outside of its picture of {size[0]} x {size[1]} pixels. {_REPAIR}"
+            )
+        return window
+
+    def _segmentation(self, path: str) -> Path | None:
+        for folder in (self.root / "segmentations", self.root.parent / "segmentations"):
+            name = str(PurePosixPath(path).with_suffix(".png"))
+            if (folder / name).is_file():
+                return locate(folder, name, f"{folder}: {name}", _ARCHIVE)
+        return None
 
     def _in_crop(self, points: dict[str, tuple[float, float]], box: Box) -> dict[str, tuple[float, float]]:
         if not self.crop_to_box:
@@ -210,6 +236,22 @@ def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
     """(left, top, right, bottom), rounded outwards, not left of or above the picture."""
     left, top = max(math.floor(box.x), 0), max(math.floor(box.y), 0)
     return left, top, math.ceil(box.x + box.width), math.ceil(box.y + box.height)
+
+
+def _inside(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """``_whole_pixels`` kept inside of a picture of ``size``; None if nothing is left."""
+    left, top, right, bottom = _whole_pixels(box)
+    right, bottom = min(right, size[0]), min(bottom, size[1])
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _whole_crop(file: Path, box: Box) -> Box | None:
+    """Return the box of the whole crop; None where ``image`` will raise."""
+    try:
+        window = _inside(box, image_size(file))
+    except UnreadableImageError:
+        return None
+    return None if window is None else Box(0, 0, window[2] - window[0], window[3] - window[1])
 
 
 def _box(text: str) -> Box:

@@ -15,7 +15,6 @@ listed in ``skipped``, and reported by one warning.
 """
 
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image
 
 from carrot.data.images import image_extensions, open_image
 from carrot.data.records import Record, Split
+from carrot.data.tables import natural
 from carrot.errors import DataError
 
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
@@ -173,12 +173,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
             shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     except OSError as error:
         raise DataError(f"{folder}: can't be listed: {error.strerror}. Make it readable, or remove it.") from error
-    return sorted(shown, key=lambda entry: _natural(entry.name))
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key: numbers by value, letters without case, and the name itself where these tie."""
-    return [int(piece) if piece.isdecimal() else piece.casefold() for piece in re.split("([0-9]+)", name)], name
+    return sorted(shown, key=lambda entry: natural(entry.name))
 
 
 def _is_picture(name: str) -> bool:

@@ -16,12 +16,15 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from carrot.errors import UnreadableImageError
+
+T = TypeVar("T")
 
 MAX_PIXELS = 150_000_000
 """Larger pictures are refused before they are decoded (450 MB as RGB). Pillow itself refuses from 179 million."""
@@ -39,6 +42,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 _open_lock = threading.Lock()
 
@@ -65,7 +69,38 @@ def open_codes(path: Path | str) -> Image.Image:
     return _read(Path(path), _to_codes)
 
 
-def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def open_grey(path: Path | str) -> NDArray[np.uint8]:
+    """Return (img_h, img_w), the grey values stored in ``path``; of grey with alpha the grey alone. No orientation is applied.
+
+    Raises:
+        UnreadableImageError: As ``open_image``, or the picture isn't 8-bit grey.
+    """
+    return np.asarray(_read(Path(path), _to_grey))
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Return (width, height) of ``open_image(path)``, from the file's header: pixels are not decoded, nor checked.
+
+    Raises:
+        UnreadableImageError: As ``open_image``, where the header shows it.
+    """
+    path = Path(path)
+    return _read(path, lambda image: _upright_size(image, path), decode=False)
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Return a picture that another library opened as ``open_image`` gives it; ``name`` is what an error calls it.
+
+    Raises:
+        UnreadableImageError: The picture is damaged, or of a kind that has no defined conversion.
+    """
+    try:
+        return _to_rgb(_upright(image, Path(name)), image.format)
+    except Exception as error:
+        raise UnreadableImageError(f"{name}: can't be read as a picture: {error or type(error).__name__}.") from error
+
+
+def _read(path: Path, convert: Callable[[Image.Image], T], decode: bool = True) -> T:
     try:
         if not path.is_file():  # also keeps a named pipe from blocking
             raise OSError("there is no such file" if not path.exists() else "not a regular file")
@@ -75,7 +110,8 @@ def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Im
             pixels = image.width * image.height
             if pixels > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} = {pixels:,} pixels, and the limit is {MAX_PIXELS:,}")
-            image.load()
+            if decode:
+                image.load()
             return convert(image)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise UnreadableImageError(
@@ -114,6 +150,14 @@ def _upright(image: Image.Image, path: Path) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
+def _upright_size(image: Image.Image, path: Path) -> tuple[int, int]:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # `open_image` warns of it
+        orientation = 1
+    return (image.height, image.width) if orientation in _SIDEWAYS else image.size
+
+
 def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
     if image.mode in _GREY_16 or (image.mode == "I" and file_format in ("PNG", "PPM")):  # both formats mean 16 bits
         return _from_grey_16(np.asarray(image).astype(np.uint32), image.info.get("transparency"))
@@ -129,6 +173,12 @@ def _to_codes(image: Image.Image) -> Image.Image:
     if image.mode not in ("L", "P"):
         raise ValueError(f"a label picture has one byte per pixel (mode 'L' or 'P'); got mode {image.mode!r}")
     return Image.fromarray(np.asarray(image))
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode not in ("L", "LA"):
+        raise ValueError(f"must be 8-bit grey (mode 'L' or 'LA'); got mode {image.mode!r}")
+    return image.getchannel(0)
 
 
 def _from_grey_16(grey: NDArray[np.uint32], transparent: object) -> Image.Image:

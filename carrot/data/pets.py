@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.images import open_codes, open_image
+from carrot.data.images import image_size, open_codes, open_image
 from carrot.data.records import Record, Split
-from carrot.data.tables import Row, locate, repair, rows, whole_number
+from carrot.data.tables import Row, locate, repair, rows, same_size, whole_number
 from carrot.errors import DataError
 
 PET, BACKGROUND, BORDER = 1, 2, 3
@@ -46,7 +47,7 @@ class Pets:
         name: ``"pets"``.
         classes: The breeds as in the file names, in the order of their official ids. Labels are 0 .. C-1 (official: 1 .. C).
         records: Those of ``trainval.txt``, then those of ``test.txt``, in the order of the lines; ``id`` is
-            ``images/<name>.jpg``.
+            ``images/<name>.jpg``; ``mask`` is the file of the trimap.
 
     Raises:
         DataError: A file is missing or malformed, files contradict each other, a listed picture doesn't exist or lies
@@ -72,7 +73,8 @@ class Pets:
         for split, entries in sides:
             for entry in entries:
                 file = locate(self.root / "images", f"{entry.name}.jpg", entry.row.where, _ARCHIVE)
-                records.append(Record(f"images/{entry.name}.jpg", label_of_class[entry.breed], split, file))
+                label, mask = label_of_class[entry.breed], self._trimap_file(entry.name)
+                records.append(Record(f"images/{entry.name}.jpg", label, split, file, mask=mask))
         self.records: Sequence[Record] = tuple(records)
 
     def image(self, index: int) -> Image.Image:
@@ -83,7 +85,18 @@ class Pets:
         """
         return open_image(self.root / self.records[index].id)
 
-    def mask(self, index: int) -> Image.Image | None:
+    def mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Return (img_h, img_w), True on the pet of picture ``index``; None where there is no trimap.
+
+        The border, which those who drew it left undecided, is False here: ``trimap`` tells it from the background.
+
+        Raises:
+            UnreadableImageError, DataError: As ``trimap``.
+        """
+        trimap = self.trimap(index)
+        return None if trimap is None else np.asarray(trimap) == PET
+
+    def trimap(self, index: int) -> Image.Image | None:
         """Return the trimap of picture ``index``, as large as ``image(index)``, mode "L"; None where there is no file.
 
         Its values are ``PET``, ``BACKGROUND`` and ``BORDER`` (the pet's outline, left open by those who drew it).
@@ -92,17 +105,19 @@ class Pets:
             UnreadableImageError: The trimap or the picture can't be decoded.
             DataError: The trimap has another value, or another size than the picture, or lies outside of its folder.
         """
-        folder, name = self.root / "annotations" / "trimaps", f"{Path(self.records[index].id).stem}.png"
-        if not (folder / name).is_file():
+        file = self._trimap_file(Path(self.records[index].id).stem)
+        if file is None:
             return None
-        file = locate(folder, name, f"{folder}: {name}", _ARCHIVE)
-        mask, size = open_codes(file), self.image(index).size
-        if mask.size != size:
-            raise DataError(f"{file}: must be {_by(size)} pixels, as its picture is; got {_by(mask.size)}. {_REPAIR}")
-        other = sorted(set(np.unique(np.asarray(mask)).tolist()) - {PET, BACKGROUND, BORDER})
+        trimap = open_codes(file)
+        same_size(file, trimap.size, image_size(self.root / self.records[index].id), _ARCHIVE)
+        other = sorted(set(np.unique(np.asarray(trimap)).tolist()) - {PET, BACKGROUND, BORDER})
         if other:
             raise DataError(f"{file}: must have 1 (pet), 2 (background), 3 (border) only; got {other[0]}. {_REPAIR}")
-        return mask
+        return trimap
+
+    def _trimap_file(self, name: str) -> Path | None:
+        folder, file = self.root / "annotations" / "trimaps", f"{name}.png"
+        return locate(folder, file, f"{folder}: {file}", _ARCHIVE) if (folder / file).is_file() else None
 
 
 class _Entry(NamedTuple):
@@ -189,7 +204,3 @@ def _species(text: str) -> str:
     if text not in ("1", "2"):
         raise ValueError(f"{text!r} is neither 1 (cat) nor 2 (dog)")
     return text
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"

@@ -1,7 +1,8 @@
 """The text files of an official data set: rows of columns, numbers and paths, each checked where it is read."""
 
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -77,9 +78,54 @@ def locate(folder: Path, path: str, where: str, archive: str) -> Path:
     return file
 
 
+def unpacked(root: Path | str, folder: str, signs: Sequence[str], archive: str) -> Path:
+    """Return the first of ``root`` and ``root / folder`` that has one of ``signs`` (paths of files or folders).
+
+    Raises:
+        DataError: Neither has.
+    """
+    for place in (Path(root), Path(root) / folder):
+        if any((place / sign).exists() for sign in signs):
+            return place
+    missing = f"has no {' or '.join(signs)}, and neither has {folder} in it"
+    reason = missing if Path(root).is_dir() else "is not a folder"
+    raise DataError(f"{root}: {reason}. Give the folder of the unpacked {archive}, or the folder that contains it.")
+
+
+def has_sign(root: Path | str, folder: str, signs: Sequence[str]) -> bool:
+    """Return whether ``root`` or ``root / folder`` has one of ``signs``: whether ``unpacked`` would find it."""
+    return any((place / sign).exists() for place in (Path(root), Path(root) / folder) for sign in signs)
+
+
+def same_size(file: Path, size: tuple[int, int], picture: tuple[int, int], archive: str) -> None:
+    """Check that a segmentation is as large as its picture, both (width, height).
+
+    Raises:
+        DataError: It isn't.
+    """
+    if size != picture:
+        raise DataError(f"{file}: must be {_by(picture)} pixels, as its picture is; got {_by(size)}. {repair(archive)}")
+
+
+def each_is_trained(classes: Sequence[str], trained: Container[int], where: object, archive: str) -> None:
+    """Check that every class index of ``classes`` is in ``trained``.
+
+    Raises:
+        DataError: One isn't.
+    """
+    for label, name in enumerate(classes):
+        if label not in trained:
+            raise DataError(f"{where}: class {name!r} has no training picture. {repair(archive)}")
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key: numbers by value, letters without case, and the name itself where these tie."""
+    return [int(piece) if piece.isdecimal() else piece.casefold() for piece in re.split("([0-9]+)", name)], name
+
+
 def repair(archive: str) -> str:
-    """Return what to do about a wrong file."""
-    return f"Correct it, or unpack the official {archive} archive again."
+    """Return what to do about a wrong file; ``archive`` is empty where none is official."""
+    return "Correct it." if not archive else f"Correct it, or unpack the official {archive} archive again."
 
 
 def whole_number(text: str) -> int:
@@ -105,3 +151,7 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not a finite number")
     return value
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

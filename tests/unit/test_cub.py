@@ -1,12 +1,14 @@
 """The CUB reader on a folder written here, on every way in which such a folder can be wrong, and on the real files."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from carrot.data import Cub, ImageFolder, open_dataset, split_indices
+from carrot.data import Box, Cub, ImageFolder, Segmented, open_dataset, split_indices
+from carrot.data.cub import Box as CubBox
 from carrot.errors import DataError, UnreadableImageError
 from tests.conftest import RealFiles
 
@@ -87,6 +89,78 @@ def test_cropping_to_the_box_moves_the_parts(mini: Path) -> None:
     assert cub.bounding_box(2) == (-2.0, 3.0, 12.0, 50.0)  # as in the file
     with pytest.raises(DataError, match=r"bounding_boxes\.txt: the box .* of image id 7 lies outside of .* 40 x 30"):
         cub.image(3)
+
+
+def test_boxes_are_in_pixels_of_what_image_returns(mini: Path) -> None:
+    assert CubBox is Box
+    assert [record.box for record in Cub(mini).records] == [
+        (0, 0, 40, 30),
+        (10.5, 5, 20, 10),
+        (-2, 3, 12, 50),  # as in the file
+        (100, 100, 5, 5),
+    ]
+    cropped = Cub(mini, crop_to_box=True)
+    for index in range(3):
+        assert cropped.records[index].box == (0, 0, *cropped.image(index).size)
+    assert cropped.records[3].box is None  # there is nothing to crop
+    (mini / "CUB_200_2011" / "images" / PATHS[1]).write_bytes(b"no picture")
+    assert Cub(mini, crop_to_box=True).records[0].box is None
+
+
+def grey(i: int) -> np.ndarray:
+    """Shares of five annotators, as in the official files."""
+    return (np.random.default_rng(i).integers(0, 6, size=(30, 40)) * 51).astype(np.uint8)
+
+
+def segment(folder: Path, ids: tuple[int, ...]) -> None:
+    for i in ids:
+        file = (folder / "segmentations" / PATHS[i]).with_suffix(".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(grey(i))
+        if i == 2:  # some official ones have an alpha channel
+            picture = Image.merge("LA", [picture, Image.new("L", (40, 30), 255)])
+        picture.save(file)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_segmentations_beside_or_inside(mini: Path, beside: bool) -> None:
+    assert Cub(mini).mask(0) is None
+    segment(mini if beside else mini / "CUB_200_2011", (1, 2, 3))
+    cub, cropped = Cub(mini), Cub(mini / "CUB_200_2011", crop_to_box=True)
+    assert isinstance(cub, Segmented)
+    assert cub.records[3].mask is None
+    assert cub.mask(3) is None
+    for index, i in enumerate((1, 2, 3)):
+        mask = cub.mask(index)
+        assert mask is not None
+        assert mask.dtype == np.bool_
+        assert [[bool(v) for v in row] for row in mask] == [[v in (153, 204, 255) for v in row] for row in grey(i)]
+    np.testing.assert_array_equal(cropped.mask(1), (grey(2) > 127)[5:15, 10:31])
+    np.testing.assert_array_equal(cropped.mask(2), (grey(3) > 127)[3:, :10])
+
+
+def test_wrong_segmentations_are_refused(mini: Path) -> None:
+    segment(mini, (1, 2))
+    cub, file = Cub(mini), (mini / "segmentations" / PATHS[1]).with_suffix(".png")
+    Image.new("L", (30, 40)).save(file)
+    with pytest.raises(DataError, match=r"a_1\.png: must be 40 x 30 pixels, as its picture is; got 30 x 40"):
+        cub.mask(0)
+    Image.new("RGB", (40, 30)).save(file)
+    with pytest.raises(UnreadableImageError, match=r"a_1\.png: .*must be 8-bit grey .*got mode 'RGB'"):
+        cub.mask(0)
+    file.rename(mini / "outside.png")
+    file.symlink_to(mini / "outside.png")
+    with pytest.raises(DataError, match=r"a_1\.png lies outside of"):
+        Cub(mini)
+
+
+def test_it_travels_to_another_process(mini: Path) -> None:
+    segment(mini, (1,))
+    cub = Cub(mini, crop_to_box=True)
+    again = pickle.loads(pickle.dumps(cub))  # noqa: S301 (our own bytes)
+    assert again.records == cub.records
+    np.testing.assert_array_equal(np.asarray(again.image(1)), np.asarray(cub.image(1)))
+    np.testing.assert_array_equal(again.mask(0), cub.mask(0))
 
 
 def test_a_part_stays_on_its_pixel_when_cropped(mini: Path) -> None:
@@ -205,7 +279,8 @@ def test_the_real_files(real: RealFiles) -> None:
     assert sum(len(record.parts) for record in cub.records) == 70267  # lines of part_locs.txt that end in 1
     assert cub.records[0].parts["beak"] == (176.0, 115.7)
     assert cub.image(0).size == (227, 227)
-    assert cub.bounding_box(0) == (0.0, 0.0, 227.0, 227.0)
+    assert cub.bounding_box(0) == cub.records[0].box == (0.0, 0.0, 227.0, 227.0)
+    assert cub.mask(0) is None
 
 
 def test_other_folders_are_not_cub(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from carrot.data import ImageFolder, open_dataset, split_indices
-from carrot.data.folder import _natural
+from carrot.data.tables import natural
 from carrot.errors import DataError, UnreadableImageError
 from tests.conftest import RealFiles
 
@@ -184,9 +184,9 @@ def test_a_damaged_picture_is_found_when_it_is_read(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(st.sampled_from("aB10-é"), max_size=6), unique=True, min_size=2))
 def test_the_natural_order_is_total_and_knows_numbers(names: list[str]) -> None:
-    ordered = sorted(names, key=_natural)
-    assert sorted(reversed(names), key=_natural) == ordered
-    assert sorted(["p12", "p2", "P3", "p02"], key=_natural) == ["p02", "p2", "P3", "p12"]
+    ordered = sorted(names, key=natural)
+    assert sorted(reversed(names), key=natural) == ordered
+    assert sorted(["p12", "p2", "P3", "p02"], key=natural) == ["p02", "p2", "P3", "p12"]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

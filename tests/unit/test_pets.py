@@ -1,12 +1,13 @@
 """The Oxford-IIIT Pet reader on folders written here, on every way in which they can be wrong, and on real files."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from carrot.data import ImageFolder, Pets, open_dataset, split_indices
+from carrot.data import ImageFolder, Pets, Segmented, open_dataset, split_indices
 from carrot.errors import DataError, UnreadableImageError
 from tests.conftest import RealFiles
 
@@ -215,23 +216,42 @@ def test_a_damaged_picture_is_found_when_it_is_read(mini: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
-def test_the_mask_is_the_file(mini: Path, mode: str) -> None:
+def test_the_trimap_is_the_file_and_the_mask_is_the_pet(mini: Path, mode: str) -> None:
     picture = Image.fromarray(trimap("Abyssinian_5"))
     if mode == "P":
         picture.putpalette([255, 0, 0] * 256)  # colours for the eye, that must not become the codes
-    picture.save(mini / "oxford-iiit-pet" / "annotations" / "trimaps" / "Abyssinian_5.png")
-    mask = Pets(mini).mask(1)
+    file = mini / "oxford-iiit-pet" / "annotations" / "trimaps" / "Abyssinian_5.png"
+    picture.save(file)
+    pets = Pets(mini)
+    assert isinstance(pets, Segmented)
+    assert pets.records[1].mask == file
+    found, mask = pets.trimap(1), pets.mask(1)
+    assert found is not None
+    assert found.mode == "L"
+    np.testing.assert_array_equal(np.asarray(found), trimap("Abyssinian_5"))
     assert mask is not None
-    assert mask.mode == "L"
-    np.testing.assert_array_equal(np.asarray(mask), trimap("Abyssinian_5"))
+    assert mask.dtype == np.bool_
+    for row in range(30):
+        for column in range(40):
+            assert mask[row, column] == (trimap("Abyssinian_5")[row, column] == 1)  # neither background nor border
+
+
+def test_it_travels_to_another_process(mini: Path) -> None:
+    pets = Pets(mini)
+    again = pickle.loads(pickle.dumps(pets))  # noqa: S301 (our own bytes)
+    assert again.records == pets.records
+    np.testing.assert_array_equal(np.asarray(again.image(2)), pixels("american_bulldog_2"))
+    np.testing.assert_array_equal(again.mask(2), pets.mask(2))
 
 
 def test_masks_may_be_absent(mini: Path) -> None:
     trimaps = mini / "oxford-iiit-pet" / "annotations" / "trimaps"
     (trimaps / "Abyssinian_5.png").unlink()
     assert Pets(mini).mask(1) is None
+    assert Pets(mini).records[1].mask is None
     trimaps.rename(mini / "elsewhere")
     assert [Pets(mini).mask(index) for index in range(4)] == [None] * 4
+    assert [Pets(mini).trimap(index) for index in range(4)] == [None] * 4
 
 
 def test_a_wrong_mask_is_refused(mini: Path) -> None:
@@ -271,4 +291,5 @@ def test_the_real_files(real: RealFiles) -> None:
     for index in range(0, 370, 37):
         mask = pets.mask(index)
         assert mask is not None
-        assert mask.size == pets.image(index).size
+        assert mask.shape == pets.image(index).size[::-1]
+        assert 0.02 < mask.mean() < 0.98

@@ -113,6 +113,15 @@ class ToyBirds:
         """Return picture ``index``, RGB, 160 x 160."""
         return self.rendered(index).image
 
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """Return (160, 160), True where the part map of picture ``index`` shows the bird: its body or any of its parts.
+
+        What lies over the bird hides it. No picture is rendered for it.
+        """
+        scene = self.scene(index)
+        bird = [scene.names.index(name) for name in ("body", *PARTS)]
+        return np.isin(part_map(scene), bird)
+
 
 def _require(holds: bool, name: str, rule: str, value: object) -> None:
     if not holds:

@@ -1,0 +1,147 @@
+"""The CSV reader: columns, splits, order, and every way in which a line can be wrong."""
+
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from carrot.data import CsvFolder, ImageFolder, open_dataset
+from carrot.errors import DataError
+
+
+def pixels(name: str) -> np.ndarray:
+    return np.random.default_rng(sum(name.encode())).integers(0, 256, size=(6, 8, 3), dtype=np.uint8)
+
+
+def write(root: Path, text: str, *names: str, file: str = "labels.csv") -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(name)).save(root / name, format="PNG")
+    (root / file).write_text(text, encoding="utf-8")
+    return root / file
+
+
+def test_a_file_with_a_split(tmp_path: Path) -> None:
+    text = 'image,label,split\na.png,class 10,train\nsub/b.png,"class 2",train\n\n"c, d.png",class 10,test\n'
+    file = write(tmp_path, text, "a.png", "sub/b.png", "c, d.png")
+    for spec in (file, tmp_path, f"csv:{tmp_path}", f"csv:{file}"):
+        data = open_dataset(spec)
+        assert isinstance(data, CsvFolder)
+        assert data.name == tmp_path.name
+        assert data.classes == ("class 2", "class 10")  # as a person would sort them
+        assert [r.id for r in data.records] == ["a.png", "sub/b.png", "c, d.png"]
+        assert [r.label for r in data.records] == [1, 0, 1]
+        assert [r.split for r in data.records] == ["train", "train", "test"]
+        np.testing.assert_array_equal(np.asarray(data.image(1)), pixels("sub/b.png"))
+
+
+@pytest.mark.parametrize("header", ["filename,class", "class,file_name", "Path, Label", "\ufeffimage,label,width"])
+def test_the_names_of_the_columns(tmp_path: Path, header: str) -> None:
+    columns = [column.strip().lower() for column in header.split(",")]
+    lines = [header]
+    for name, label in (("1.png", "x"), ("2.png", "y")):
+        lines.append(",".join(label if c in ("class", "label") else "7" if c == "width" else name for c in columns))
+    write(tmp_path, "\r\n".join(lines) + "\r\n", "1.png", "2.png")
+    data = open_dataset(tmp_path)
+    assert data.classes == ("x", "y")
+    assert [(r.id, r.label) for r in data.records] == [("1.png", 0), ("2.png", 1)]
+
+
+def test_without_a_split_every_fifth_of_a_class_is_for_testing(tmp_path: Path) -> None:
+    names = [f"{k}.png" for k in range(12)]
+    write(tmp_path, "image,label\n" + "".join(f"{n},{'ab'[k % 2]}\n" for k, n in enumerate(names)), *names)
+    data = CsvFolder(tmp_path)
+    assert [k for k, r in enumerate(data.records) if r.split == "test"] == [8, 9]  # the fifth a, the fifth b
+    assert [k for k, r in enumerate(CsvFolder(tmp_path, test_every=3).records) if r.split == "test"] == [4, 5, 10, 11]
+    assert all(r.split == "train" for r in CsvFolder(tmp_path, test_every=None).records)
+    with pytest.raises(ValueError, match="test_every must be at least 2"):
+        CsvFolder(tmp_path, test_every=1)
+
+
+def test_validation_pictures(tmp_path: Path) -> None:
+    text = "image,label,split\n1.png,a,train\n2.png,b,TRAIN\n3.png,a,val\n4.png,b,{}\n"
+    names = [f"{k}.png" for k in range(1, 5)]
+    write(tmp_path, text.format("validation"), *names)
+    assert [r.split for r in CsvFolder(tmp_path).records] == ["train", "train", "test", "test"]
+    write(tmp_path, text.format("test"))
+    with pytest.warns(UserWarning, match="1 pictures of a validation split set aside"):
+        data = CsvFolder(tmp_path)
+    assert [r.id for r in data.records] == ["1.png", "2.png", "4.png"]
+    assert data.skipped == {"3.png": "split 'val', beside a test split"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"labels\.csv: the first line must name one column image or filename .*; got none in \[\]"),
+        ("image,title\n1.png,a\n", r"must name one column label or class; got none in \['image', 'title'\]"),
+        ("image,path,label\n1.png,1.png,a\n", r"must name one column image or .*; got more than one in"),
+        ("image,label\n", r"labels\.csv: lists no pictures"),
+        ("image,label\n1.png,a\n2.png\n", r"labels\.csv, line 3: must have 2 columns, as the first line; got 1"),
+        ("image,label\n1.png,a\n,b\n", r"labels\.csv, line 3: the image is empty"),
+        ("image,label\n1.png,a\n2.png, \n", r"labels\.csv, line 3: the label is empty"),
+        ("image,label,split\n1.png,a,train\n2.png,b,\n", r"labels\.csv, line 3: the split is empty"),
+        ("image,label,split\n1.png,a,train\n2.png,b,dev\n", r"line 3: the split must be train, test or val; got 'dev'"),
+        ("image,label\n1.png,a\n./1.png,b\n", r"line 3: 1\.png is listed a second time; the first: .*line 2"),
+        (
+            "image,label\n1.png,a\n8.png,b\n9.png,b\n",
+            r"line 3: 2 of the listed pictures are not below .*: 8\.png, 9\.png",
+        ),
+        ("image,label\n1.png,a\n../out.png,b\n", r"line 3 lies outside of .*: \.\./out\.png"),
+        ("image,label\n1.png,a\nlink.png,b\n", r"line 3 lies outside of"),
+        ("image,label\n1.png,a\nsub,b\n", r"line 3: there is no file .*sub\. Correct it\."),
+        ("image,label\n1.png,a\n2.png,a\n", r"needs training pictures of at least two classes; got \['a'\]"),
+        (
+            "image,label,split\n1.png,a,train\n2.png,b,train\n3.png,c,test\n",
+            r"labels\.csv, line 4: class 'c' has no training picture",
+        ),
+        ('image,label\n1.png,"a\n', r"labels\.csv, line 2: unexpected end of data"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    write(root, text, "1.png", "2.png", "3.png", "../out.png")
+    (root / "sub").mkdir()
+    (root / "link.png").symlink_to(tmp_path / "out.png")
+    with pytest.raises(DataError, match=message):
+        CsvFolder(root)
+
+
+def test_an_absolute_path_is_outside(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data", f"image,label\n1.png,a\n{tmp_path / 'out.png'},b\n", "1.png", "../out.png")
+    with pytest.raises(DataError, match="line 3 lies outside of"):
+        CsvFolder(tmp_path / "data")
+
+
+def test_which_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no \.csv file\. Give the path of the file"):
+        CsvFolder(tmp_path)
+    write(tmp_path, "image,label\n", file="a.csv")
+    write(tmp_path, "image,label\n", file="b.csv")
+    with pytest.raises(DataError, match=r"has 2 \.csv files \(a\.csv, b\.csv\)"):
+        CsvFolder(tmp_path)
+    (tmp_path / "c.csv").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(DataError, match=r"c\.csv: can't be read as text"):
+        CsvFolder(tmp_path / "c.csv")
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        CsvFolder(tmp_path / "nowhere.csv")
+
+
+def test_a_table_beside_class_folders_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "image,label\na/1.png,x\nb/1.png,y\n", "a/1.png", "b/1.png")
+    assert isinstance(open_dataset(tmp_path), ImageFolder)
+    assert open_dataset(f"csv:{tmp_path}").classes == ("x", "y")
+
+
+def test_it_travels_to_another_process(tmp_path: Path) -> None:
+    write(tmp_path, "image,label\n1.png,a\n2.png,b\n", "1.png", "2.png")
+    with warnings.catch_warnings():
+        data = CsvFolder(tmp_path)
+    again = pickle.loads(pickle.dumps(data))  # noqa: S301 (our own bytes)
+    assert again.records == data.records
+    np.testing.assert_array_equal(np.asarray(again.image(1)), pixels("2.png"))
