@@ -3,6 +3,7 @@
 ``carrot.parts`` has the numbers; this adds what is needed to read them, and the ways to look at them: text, figure, JSON, page.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from carrot.parts import LogitParts
+from carrot.parts import LogitParts, strongest_pairs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,8 +117,19 @@ class Explanation:
         )
 
     def pairs(self, k: int = 10) -> tuple[RegionPair, ...]:
-        """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``."""
-        raise NotImplementedError
+        """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.
+
+        Raises:
+            ValueError: k is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"`k` must be at least 1; got {k}.")
+        found = [
+            RegionPair(region, self.training_ids[i], there, brings)
+            for i, pairs in self.pair_maps.items()
+            for region, there, brings in strongest_pairs(pairs, k)
+        ]
+        return tuple(sorted(found, key=lambda pair: -pair.contribution)[:k])
 
     @property
     def residual(self) -> dict[str, float]:
@@ -128,21 +140,54 @@ class Explanation:
         return residual
 
     def __str__(self) -> str:
-        """Return it as lines of text."""
-        raise NotImplementedError
+        """Return it as lines of text: what is said, every sum beside what it must be, the regions and pictures that matter most."""
+        from carrot.report.text import story_lines
+
+        return "\n".join(story_lines(self))
 
     def plot(self) -> "Figure":
-        """Return it as a matplotlib figure."""
-        raise NotImplementedError
+        """Return it as a matplotlib figure; save it with ``figure.savefig(path)``."""
+        from carrot.report.figure import plot_explanation
+
+        return plot_explanation(self)
 
     def to_dict(self) -> dict[str, object]:
-        """Return every number, JSON-ready."""
-        raise NotImplementedError
+        """Return every number, JSON-ready; ``carrot.report.data`` lists the keys.
+
+        Raises:
+            TypeError: ``facts`` holds what JSON has no word for.
+            ValueError: A number is NaN or infinite.
+        """
+        from carrot.report.data import explanation_data
+
+        return explanation_data(self)
 
     def to_json(self, path: Path | str | None = None) -> str:
-        """Return it as JSON, and write it where a path is given."""
-        raise NotImplementedError
+        """Return it as JSON, and write it where a path is given; numbers are kept to the last bit.
+
+        Raises:
+            TypeError, ValueError: As ``to_dict``.
+            StoreError: The disk refuses.
+        """
+        return _kept(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
 
     def to_html(self, path: Path | str | None = None) -> str:
-        """Return it as one self-contained page, and write it where a path is given."""
-        raise NotImplementedError
+        """Return it as one self-contained page, and write it where a path is given: no scripts, nothing from outside.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        from carrot.report.page import explanation_page
+
+        return _kept(explanation_page(self), path)
+
+
+def _kept(text: str, path: Path | str | None) -> str:
+    """Return the text, written to a path if there is one: whole or not at all, in a folder that is made."""
+    if path is not None:
+        from carrot.store.files import write_atomically
+
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, text.encode())
+    return text

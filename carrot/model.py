@@ -182,7 +182,7 @@ class Carrot(HubMixin):
 
     # ---- predicting
 
-    def predict(self, pictures: Pictures) -> NDArray[np.str_]:
+    def predict(self, pictures: Pictures) -> NDArray[Any]:
         """Return the name of the class with the highest logit, (m,), one for each picture.
 
         Args:
@@ -259,14 +259,19 @@ class Carrot(HubMixin):
         self._fitted, certificate = forget(self.fitted, [ids] if isinstance(ids, str) else list(ids), verify)
         return certificate
 
-    def add(self, pictures: Pictures, y: Labels) -> "Carrot":
+    def add(self, pictures: Pictures, y: Labels, ids: Sequence[str] | None = None) -> "Carrot":
         """Add training pictures of known classes: what comes out is what fitting with them, at the same settings and lam, would give.
+
+        Args:
+            pictures: One or many.
+            y: Their classes.
+            ids: Their names; default: their paths.
 
         Raises:
             ValueError: A class is unknown (fit again to add one), or a picture of that name is there already.
         """
         fitted = self.fitted
-        self._fitted = add(self.encoder, fitted, PictureList(pictures, fitted.class_names(y), fitted.classes))
+        self._fitted = add(self.encoder, fitted, PictureList(pictures, fitted.class_names(y), fitted.classes, ids=ids))
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -342,6 +347,10 @@ class Carrot(HubMixin):
             "classes": len(fitted.classes),
             "data": fitted.data,
         }
+
+    def remember_data(self, spec: str) -> None:
+        """Note which folder, or ``kind:PATH``, the pictures came from, where ``fit`` was given an open data set."""
+        self._fitted = replace(self.fitted, data=spec)
 
     @contextmanager
     def _cache(self, train: Subset, folder: str | Path | None) -> Iterator[tuple[TokenCache, Path | None]]:

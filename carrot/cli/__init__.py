@@ -1,0 +1,109 @@
+"""The command ``carrot``. Help appears before torch is loaded: what a command needs is imported when it runs.
+
+Exit status: 0 done; 1 it could not be done, and the message says why; 2 the command line is wrong; 3 pictures were set aside, and
+``--strict`` was given; 130 interrupted. What a command was asked for goes to standard output, everything else to standard error.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+
+import carrot
+from carrot.cli.ask import audit, explain, info, predict
+from carrot.cli.change import add, forget
+from carrot.cli.demonstrate import demo
+from carrot.cli.give import export
+from carrot.cli.measure import bench, evaluate
+from carrot.cli.train import fit, select
+from carrot.errors import CarrotError
+
+HELP = """An image classifier that can be held to account: every prediction comes apart exactly, into regions and training pictures.
+
+A first look, without data or network:
+
+    carrot demo
+
+With pictures of your own, in one folder per class:
+
+    carrot select my_pictures --out my_model
+    carrot predict my_model new.jpg
+    carrot explain my_model new.jpg
+    carrot evaluate my_model
+    carrot audit my_model
+"""
+EPILOGUE = "Flags may come from a YAML file, by command: --config FILE. Variables CARROT_FIT_LIFT and the like stand between the two."
+
+app = cyclopts.App(
+    name="carrot",
+    help=HELP,
+    help_epilogue=EPILOGUE,
+    help_format="markdown",
+    version=carrot.__version__,
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+COMMANDS = (demo, select, fit, predict, explain, evaluate, audit, forget, add, export, info, bench)
+for _place, _command in enumerate(COMMANDS):
+    app.command(_command, sort_key=_place)
+app.register_install_completion_command(help="Install completion for your shell.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        words, file = _configuration(words)
+        sources: list[Any] = [cyclopts.config.Env("CARROT_", show=False)]
+        if file is not None:
+            sources.append(cyclopts.config.Yaml(file, must_exist=True))
+        app.config = tuple(sources)
+        status = app(words)
+        return status if isinstance(status, int) else 0
+    except cyclopts.CycloptsError as error:
+        return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
+    except KeyboardInterrupt:
+        return _say("interrupted; what was finished is on the disk, and the same command goes on from there.", 130)
+    except (CarrotError, ValueError, TypeError, OSError) as error:
+        if os.environ.get("CARROT_DEBUG"):
+            raise
+        return _say(str(error), 1)
+
+
+def run() -> None:
+    """Run the command line of this process, and exit."""
+    sys.exit(main())
+
+
+def _say(message: str, status: int) -> int:
+    print(f"carrot: {message}", file=sys.stderr)
+    return status
+
+
+def _named(words: Sequence[str]) -> str:
+    return f"{words[0]} " if words and words[0] in {command.__name__ for command in COMMANDS} else ""
+
+
+def _configuration(words: list[str]) -> tuple[list[str], Path | None]:
+    """Take ``--config FILE`` out of the command line."""
+    for place, word in enumerate(words):
+        if word == "--":
+            break
+        if word.startswith("--config="):
+            return words[:place] + words[place + 1 :], _file(word.partition("=")[2])
+        if word == "--config":
+            if place + 1 == len(words):
+                raise ValueError("`--config` needs a file. Give one.")
+            return words[:place] + words[place + 2 :], _file(words[place + 1])
+    return words, None
+
+
+def _file(name: str) -> Path:
+    if not Path(name).is_file():
+        raise ValueError(f"`--config` {name}: there is no such file.")
+    return Path(name)

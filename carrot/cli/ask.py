@@ -1,0 +1,223 @@
+"""``carrot predict``, ``explain``, ``audit`` and ``info``: questions that change nothing."""
+
+import json as json_module
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrot.cli.options import STRICT, Checkpoint, Device, Json, Strict, note, show, versions
+
+if TYPE_CHECKING:
+    from carrot.model import Carrot
+
+
+def predict(
+    model: Path,
+    pictures: list[Path],
+    /,
+    *,
+    top: int = 1,
+    csv: Path | None = None,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: Json = False,
+) -> int:
+    """Say what is in pictures, with calibrated probabilities. Pictures that can't be read are set aside.
+
+    ```
+    carrot predict my_model new.jpg
+    carrot predict my_model holiday/ --top 3 --csv predictions.csv
+    ```
+
+    Args:
+        model: Folder of the model.
+        pictures: Files, or folders, which are searched.
+        top: How many classes to give for each picture.
+        csv: Write the table to this file too.
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
+        strict: End with status 3 if a picture had to be set aside.
+        json: Print the result as JSON.
+    """
+    from carrot.data.images import open_image
+    from carrot.errors import UnreadableImageError
+    from carrot.model import BATCH, Carrot
+    from carrot.progress import progress
+
+    if top < 1:
+        raise ValueError(f"`--top` must be at least 1; got {top}.")
+    carrot, files = Carrot.load(model, checkpoint=checkpoint, device=device), list(_files(pictures))
+    rows: list[dict[str, Any]] = []
+    aside: list[dict[str, str]] = []
+    batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
+    for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
+        images, names = [], []
+        for file in batch:
+            try:
+                images.append(open_image(file))
+                names.append(str(file))
+            except UnreadableImageError as error:
+                aside.append({"picture": str(file), "problem": str(error)})
+        if images:
+            rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
+    for item in aside:
+        note(f"set aside: {item['problem']}")
+    if csv is not None:
+        _write_table(csv, rows)
+    lines = [
+        f"{row['picture']}   " + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"])
+        for row in rows
+    ]
+    show({"model": str(model), "predictions": rows, "set_aside": aside}, lines, json)
+    return STRICT if strict and aside else 0
+
+
+def explain(
+    model: Path,
+    picture: Path,
+    /,
+    *,
+    target: str | None = None,
+    against: str | None = None,
+    training: int = 4,
+    out: Path | None = None,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Take one prediction apart, exactly, into regions, training pictures, and pairs of their regions; write a page.
+
+    The page is one file that needs no network. Beside it lie the same numbers as JSON, and a figure.
+
+    ```
+    carrot explain my_model new.jpg
+    carrot explain my_model new.jpg --target robin --against wren --out robin_or_wren.html
+    ```
+
+    Args:
+        model: Folder of the model.
+        picture: The picture.
+        target: Class to explain. [default: the predicted one]
+        against: Explain the difference to this class: why the one and not the other.
+        training: How many training pictures to show.
+        out: The page. [default: MODEL/explanations/NAME.html]
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
+        json: Print all numbers as JSON.
+    """
+    from carrot.model import Carrot
+
+    found = Carrot.load(model, checkpoint=checkpoint, device=device)
+    explanation = found.explain(picture, target, against, training)
+    page = out or model / "explanations" / f"{picture.stem}.html"
+    explanation.to_html(page)
+    explanation.to_json(page.with_suffix(".json"))
+    explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
+    if json:
+        print(explanation.to_json())
+    else:
+        print(explanation, f"page: {page}", sep="\n")
+    return 0
+
+
+def audit(
+    model: Path, /, *, top: int = 20, duplicates: float = 0.95, csv: Path | None = None, json: Json = False
+) -> int:
+    """List training labels that the other pictures contradict, near duplicates, and pictures of high leverage.
+
+    By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it.
+
+    ```
+    carrot audit my_model
+    carrot audit my_model --top 100 --csv suspects.csv
+    ```
+
+    Args:
+        model: Folder of the model.
+        top: How many of each kind to print.
+        duplicates: Cosine from which two pictures count as nearly the same.
+        csv: Write a line for each training picture, most suspicious first.
+        json: Print all of it as JSON.
+    """
+    from carrot.audit import Audit
+    from carrot.model_files import load
+    from carrot.store.files import write_atomically
+
+    found = Audit.of(load(model)[1], duplicates)
+    if csv is not None:
+        write_atomically(csv, found.to_csv().encode())
+    show({"model": str(model), **found.to_dict()}, found.lines(top), json)
+    return 0
+
+
+def info(model: Path | None = None, /, *, json: Json = False) -> int:
+    """Say what a model was made with; without one, which versions and data sets there are.
+
+    ```
+    carrot info
+    carrot info my_model
+    ```
+
+    Args:
+        model: Folder of the model.
+        json: Print the result as JSON.
+    """
+    if model is None:
+        from carrot.data.opening import KINDS
+
+        result: dict[str, object] = {"versions": versions(), "data": sorted(KINDS)}
+        lines = [f"{name} {text}" for name, text in versions().items()]
+        lines.append(f"data sets by name: {', '.join(sorted(KINDS))}; a folder is looked into")
+    else:
+        from carrot.store.bundle import load_config
+
+        result = dict(load_config(model))
+        shown = {name: result[name] for name in ("encoder", "embedding", "ridge", "calibration", "leave_one_out")}
+        lines = [f"{group}: {json_module.dumps(values, ensure_ascii=False)}" for group, values in shown.items()]
+        trained: Any = result["trained_on"]
+        names: Any = result["names"]
+        lines.append(
+            f"{trained['pictures']} training pictures of {len(names)} classes, from {trained['data'] or 'Python'}"
+        )
+    show(result, lines, json)
+    return 0
+
+
+def _files(pictures: Iterable[Path]) -> Iterator[Path]:
+    from carrot.data.images import image_extensions
+
+    extensions = image_extensions()
+    any_found = False
+    for path in pictures:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in extensions) if path.is_dir() else [path]
+        any_found = any_found or bool(inside)
+        yield from inside
+    if not any_found:
+        raise ValueError("no pictures: the folders hold none. Give files, or folders that hold some.")
+
+
+def _answers(carrot: "Carrot", names: list[str], images: list[Any], top: int) -> list[dict[str, Any]]:
+    p = carrot.predict_proba(images)
+    rows = []
+    for name, row in zip(names, p, strict=True):
+        best = (-row).argsort(kind="stable")[:top]
+        rows.append(
+            {"picture": name, "classes": [{"class": carrot.classes_[c], "probability": float(row[c])} for c in best]}
+        )
+    return rows
+
+
+def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
+    import csv
+    import io
+
+    from carrot.store.files import write_atomically
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", "rank", "class", "probability"])
+    for row in rows:
+        for rank, c in enumerate(row["classes"], start=1):
+            writer.writerow([row["picture"], rank, c["class"], repr(c["probability"])])
+    write_atomically(file, text.getvalue().encode())

@@ -1,0 +1,92 @@
+"""``carrot demo``: the toy birds from end to end."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from carrot.cli.options import Json, note, show, write_config
+
+
+def demo(
+    *,
+    out: Path = Path("runs/toy"),
+    pictures: Annotated[int, Parameter(help="Training pictures of each species.")] = 20,
+    json: Json = False,
+) -> int:
+    """Show what CARROT does on toy birds, offline: fit, measure, take one prediction apart, find planted wrong labels, forget a picture.
+
+    ```
+    carrot demo
+    carrot demo --out somewhere --pictures 8
+    ```
+
+    Args:
+        out: Folder for the model and the page.
+        pictures: Training pictures of each species.
+        json: Print the numbers as JSON.
+    """
+    from carrot.data import split_indices
+    from carrot.data.records import Subset
+    from carrot.data.toy import ToyBirds
+    from carrot.evaluation import summary
+    from carrot.model import Carrot
+    from carrot.selecting import table_lines
+    from carrot.tokens_folder import tokens_folder
+
+    birds = ToyBirds(n_train_per_class=pictures, wrong_labels=0.05)
+    train, test = (Subset(birds, split_indices(birds, split)) for split in ("train", "test"))
+    sizes = f"{len(train.records)} training and {len(test.records)} test pictures of {len(birds.classes)} species"
+    note(f"{sizes}; 1 in 20 training labels is wrong, on purpose")
+    model = Carrot("toy")
+    model.select(birds, tokens=tokens_folder(out, model.encoder, train), show=False)
+    lines = ["", *table_lines(model.selection_, model.setting_)]
+
+    import torch
+
+    images = [test.image(i) for i in range(len(test.records))]
+    labels = torch.tensor([record.label for record in test.records])
+    accuracy = summary(model.decision_function(images), labels)
+    loo = model.fitted.leave_one_out()
+    lines += [
+        "",
+        f"accuracy on {accuracy.n} test pictures {accuracy.top1:.3f}; exact leave-one-out {loo['loo_accuracy']:.3f}",
+    ]
+
+    audit = model.audit()
+    wrong = {birds.records[i].id for i in birds.wrong}
+    first = [suspect.id for suspect in audit.suspects[: len(wrong)]]
+    found = len(wrong & set(first))
+    lines.append(f"of {len(wrong)} planted wrong labels, {found} are among the {len(first)} most suspicious")
+
+    explanation = model.explain(images[0], label=birds.classes[test.records[0].label])
+    page = out / "explanation.html"
+    explanation.to_html(page)
+    explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
+    lines += ["", str(explanation)]
+
+    parts, c = explanation.parts, explanation.parts.target
+    key = int(parts.removal.abs().argmax())
+    promised = parts.logit - float(parts.removal[key])
+    model.save(out)
+    write_config(out, "demo", {"out": out, "pictures": pictures})
+    certificate = model.forget(explanation.training_ids[key])  # in memory only: the saved model keeps the picture
+    measured = float(model.decision_function(images[0])[0, c])
+    lines += [
+        "",
+        str(certificate),
+        f"  logit with it {parts.logit:+.6f}; promised without it {promised:+.6f}, measured {measured:+.6f}",
+    ]
+    lines += ["", f"model: {out}", f"picture: {page.with_suffix('.png')}", f"page: {page}"]
+    numbers = {
+        "accuracy": accuracy.top1,
+        **loo,
+        "planted": len(wrong),
+        "found": found,
+        "residual": explanation.residual,
+        "promised": promised,
+        "measured": measured,
+        "page": str(page),
+    }
+    show(numbers, lines, json)
+    return 0

@@ -1,0 +1,98 @@
+"""Options that several commands share, and what they write beside their results."""
+
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+BACKBONE = Group("Backbone", sort_key=10)
+SETTING = Group("Embedding", sort_key=20)
+STRICT = 3
+
+
+@Parameter(name="*", group=BACKBONE)
+@dataclass(frozen=True)
+class BackboneOptions:
+    """Which frozen vision transformer, and how pictures get into it."""
+
+    backbone: str | None = None
+    """timm's name of a vision transformer; "toy": the one in this package. [default: vit_small_patch14_reg4_dinov2.lvd142m]"""
+    checkpoint: Path | None = None
+    """Local weights of it, .safetensors or .pth, instead of a download."""
+    img_size: int | None = None
+    """Side of its input in pixels; default: its own."""
+    crop: Literal["model", "squash", "border"] = "model"
+    """"model": its own crop, which may cut the long side; "squash" or "border": the whole picture."""
+    device: str = "auto"
+    """Where it runs: "auto", "cpu", "cuda"."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """What tokens are rounded to, in the cache and everywhere."""
+
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on standard output.")]
+Strict = Annotated[bool, Parameter(negative="", help="End with status 3 if a picture had to be set aside.")]
+Checkpoint = Annotated[Path | None, Parameter(help="The backbone's weights, if they are no longer where they were.")]
+Device = Annotated[str, Parameter(help='Where the backbone runs: "auto", "cpu", "cuda".')]
+
+
+def show(result: Mapping[str, object], lines: Iterable[str], as_json: bool) -> None:
+    """Print a result: as JSON, or as lines for people."""
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print(*lines, sep="\n")
+
+
+def note(message: str) -> None:
+    """Say something that is not the result."""
+    print(message, file=sys.stderr)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what results depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("carrot-attribution", "torch", "timm", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_config(folder: Path, command: str, arguments: Mapping[str, Any]) -> None:
+    """Write what a command was run with, as YAML that ``--config`` reads, with versions and time as comments."""
+    import yaml
+
+    from carrot.store.files import write_atomically
+
+    folder.mkdir(parents=True, exist_ok=True)
+    head = [
+        f"# {datetime.now(UTC).isoformat(timespec='seconds')}",
+        *(f"# {name} {text}" for name, text in versions().items()),
+    ]
+    plain = {name.replace("_", "-"): _plain(value) for name, value in arguments.items() if value is not None}
+    text = yaml.safe_dump({command: plain}, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / f"{command}.yaml", ("\n".join(head) + "\n" + text).encode())
+
+
+def report_set_aside(errors: Mapping[str, str]) -> None:
+    """Say which pictures could not be read."""
+    for message in list(errors.values())[:10]:
+        note(f"set aside: {message}")
+    if len(errors) > 10:
+        note(f"set aside: {len(errors) - 10} more")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,207 @@
+"""``carrot select`` and ``carrot fit``: from pictures to a model in a folder."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from carrot.cli.options import (
+    SETTING,
+    STRICT,
+    BackboneOptions,
+    Json,
+    Strict,
+    note,
+    report_set_aside,
+    show,
+    write_config,
+)
+
+Many = Parameter(group=SETTING, consume_multiple=True, negative="")
+Out = Annotated[Path | None, Parameter(help="Folder of the model. [default: runs/NAME]")]
+Overwrite = Annotated[bool, Parameter(negative="", help="Replace a model that was made otherwise.")]
+
+
+def select(
+    data: str,
+    /,
+    *,
+    out: Out = None,
+    backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
+    lift: Annotated[tuple[str, ...] | None, Many] = None,
+    tau: Annotated[tuple[float, ...] | None, Many] = None,
+    t: Annotated[tuple[float, ...] | None, Many] = None,
+    sigma_spatial: Annotated[tuple[float, ...] | None, Many] = None,
+    sigma_feature: Annotated[tuple[float, ...] | None, Many] = None,
+    global_share: Annotated[tuple[float, ...] | None, Many] = None,
+    overwrite: Overwrite = False,
+    strict: Strict = False,
+    json: Json = False,
+) -> int:
+    """Choose how pictures are embedded by exact leave-one-out on the training pictures, and fit.
+
+    The table of all that was tried is printed. Tokens are computed once and kept in the model's folder; a killed run goes on.
+
+    ```
+    carrot select my_pictures --out my_model
+    carrot select cub:CUB_200_2011 --backbone vit_base_patch14_reg4_dinov2.lvd142m --out birds
+    carrot select my_pictures --out my_model --lift identity quadratic --t 0 1 4 --global-share 0 0.3
+    ```
+
+    Args:
+        data: Folder of class folders, or kind:PATH (toy, cub:DIR, pets:DIR, aircraft:DIR, cars:DIR, flowers102:DIR, csv:FILE, ...).
+        out: Folder of the model.
+        backbone: The frozen vision transformer.
+        lift: To choose from: identity, quadratic, relu:M, fourier:M, sketch:M.
+        tau: To choose from: powers of the class token's attention.
+        t: To choose from, beside 0: diffusion times.
+        sigma_spatial: To choose from: bandwidths in space.
+        sigma_feature: To choose from: bandwidths among features.
+        global_share: To choose from: weights of the class token as one more, global region.
+        overwrite: Replace a model that was made otherwise.
+        strict: End with status 3 if a picture had to be set aside.
+        json: Print the result as JSON.
+    """
+    names = {"lift": lift, "tau": tau, "t": t, "sigma_spatial": sigma_spatial, "sigma_feature": sigma_feature}
+    grid = {name: values for name, values in {**names, "global_share": global_share}.items() if values}
+    arguments = {"data": data, **asdict(backbone), **grid}
+    return _train("select", data, out, backbone, arguments, overwrite, strict, json, grid=grid)
+
+
+def fit(
+    data: str,
+    /,
+    *,
+    out: Out = None,
+    backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
+    lift: Annotated[str, Parameter(group=SETTING)] = "quadratic",
+    tau: Annotated[float | None, Parameter(group=SETTING)] = None,
+    t: Annotated[float, Parameter(group=SETTING)] = 0.0,
+    sigma_spatial: Annotated[float, Parameter(group=SETTING)] = 0.5,
+    sigma_feature: Annotated[float, Parameter(group=SETTING)] = 1.0,
+    global_share: Annotated[float, Parameter(group=SETTING)] = 0.0,
+    coarsen: Annotated[int, Parameter(group=SETTING)] = 1,
+    lam: Annotated[float | Literal["loo"], Parameter(group=SETTING)] = "loo",
+    overwrite: Overwrite = False,
+    strict: Strict = False,
+    json: Json = False,
+) -> int:
+    """Fit the closed-form head with settings of your own. To have them chosen, use select.
+
+    ```
+    carrot fit my_pictures --out my_model
+    carrot fit my_pictures --out guide --lift identity --tau 0 --t 2
+    ```
+
+    Args:
+        data: Folder of class folders, or kind:PATH, as in select.
+        out: Folder of the model.
+        backbone: The frozen vision transformer.
+        lift: identity, quadratic, relu:M, fourier:M or sketch:M.
+        tau: Power of the class token's attention; default: 0.5 where the backbone gives it, else 0.
+        t: Diffusion time; 0 is none.
+        sigma_spatial: Bandwidth in space.
+        sigma_feature: Bandwidth among features.
+        global_share: Weight of the class token as one more, global region.
+        coarsen: Blocks of this many patches a side become one region.
+        lam: Ridge penalty, or loo: by exact leave-one-out.
+        overwrite: Replace a model that was made otherwise.
+        strict: End with status 3 if a picture had to be set aside.
+        json: Print the result as JSON.
+    """
+    graph = {"t": t, "sigma_spatial": sigma_spatial, "sigma_feature": sigma_feature}
+    settings = {"lift": lift, "tau": tau, **graph, "global_share": global_share, "coarsen": coarsen, "lam": lam}
+    arguments = {"data": data, **asdict(backbone), **settings}
+    return _train("fit", data, out, backbone, arguments, overwrite, strict, json, settings=settings)
+
+
+def _train(
+    command: str,
+    data: str,
+    out: Path | None,
+    options: BackboneOptions,
+    arguments: dict[str, object],
+    overwrite: bool,
+    strict: bool,
+    as_json: bool,
+    settings: dict[str, Any] | None = None,
+    grid: Mapping[str, tuple[Any, ...]] | None = None,
+) -> int:
+    from carrot.data import open_dataset, split_indices
+    from carrot.data.records import Subset
+    from carrot.model import Carrot
+    from carrot.selecting import table_lines
+    from carrot.tokens_folder import tokens_folder
+
+    folder = out or Path("runs") / _name(data)
+    dataset = open_dataset(data)
+    named = options.backbone or ("toy" if data == "toy" else None)
+    chosen: dict[str, Any] = {} if named is None else {"backbone": named}
+    same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
+    model = Carrot(**chosen, **same, **(settings or {}))
+    if _is_there(folder, command, arguments, overwrite):
+        model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
+        note(f"{folder}: fitted with these settings already. --overwrite fits again.")
+    else:
+        train = Subset(dataset, split_indices(dataset, "train"))
+        tokens = tokens_folder(folder, model.encoder, train)
+        if grid is None:
+            model.fit(dataset, tokens=tokens)
+        else:
+            model.select(dataset, grid=grid, tokens=tokens, show=False)
+        model.remember_data(data)
+        model.save(folder)
+        write_config(folder, command, arguments)
+    report_set_aside(model.set_aside_)
+    loo = model.fitted.leave_one_out()
+    table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
+    show(
+        {
+            "model": str(folder),
+            **model.facts(),
+            **loo,
+            "set_aside": dict(model.set_aside_),
+            "tried": list(model.selection_),
+        },
+        [
+            *table,
+            f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam {model.head_.lam:.3g}",
+            f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f}",
+            f"model: {folder}",
+        ],
+        as_json,
+    )
+    return STRICT if strict and model.set_aside_ else 0
+
+
+def _name(data: str) -> str:
+    kind, colon, path = data.partition(":")
+    return (
+        (Path(path).resolve().name or kind)
+        if colon and path
+        else (data if data == "toy" else Path(data).resolve().name)
+    )
+
+
+def _is_there(folder: Path, command: str, arguments: dict[str, object], overwrite: bool) -> bool:
+    """Return whether the folder holds a model that the same command made; refuse one that another made, but with ``overwrite``."""
+    import yaml
+
+    from carrot.cli.options import _plain
+    from carrot.errors import ModelError
+    from carrot.store.bundle import CONFIG
+
+    if overwrite or not (folder / CONFIG).exists():
+        return False
+    file = folder / f"{command}.yaml"
+    found = yaml.safe_load(file.read_text(encoding="utf-8")).get(command, {}) if file.exists() else None
+    wanted = {name.replace("_", "-"): _plain(value) for name, value in arguments.items() if value is not None}
+    if found == wanted:
+        return True
+    changes = "made by another command"
+    if found is not None:
+        names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        changes = ", ".join(f"{name} {found.get(name)} there, {wanted.get(name)} here" for name in names)
+    raise ModelError(f"{folder}: holds a model already ({changes}). Give another --out, or --overwrite.")

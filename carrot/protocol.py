@@ -1,0 +1,164 @@
+"""The evaluation protocol: a model on the test pictures of a data set, everything in one JSON-ready answer.
+
+Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth reading, time, and
+what a user would pick instead. Faithfulness at token level (regions removed: exact) and at pixel level (patches of the picture
+occluded, backbone run again) are two families of numbers under two names.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot.data import open_dataset, split_indices
+from carrot.data.records import Subset
+from carrot.errors import DataError
+from carrot.evaluation.accuracy import summary
+from carrot.evaluation.baselines import knn, logistic_regression
+from carrot.evaluation.calibration import brier, expected_calibration_error, negative_log_likelihood, probabilities
+from carrot.evaluation.checks import leave_one_out_check
+from carrot.evaluation.confusion import confusion_pairs, per_class
+from carrot.evaluation.selection import candidate
+from carrot.model import Carrot
+from carrot.progress import progress
+from carrot.protocol_explanations import measure_explanations
+from carrot.protocol_timing import time_stages
+from carrot.stages import Setting
+from carrot.store import TokenCache
+from carrot.tokens_folder import tokens_folder
+
+MEAN, CLASS_TOKEN = Setting(), Setting(global_share=1.0)
+Answer = dict[str, Any]
+
+
+def evaluate(
+    model: Carrot,
+    data: str,
+    folder: Path,
+    explained: int = 50,
+    occluded: int = 10,
+    refits: int = 5,
+    baselines: bool = True,
+) -> Answer:
+    """Return every number of the protocol.
+
+    Args:
+        model: Fitted.
+        data: Data set, as ``open_dataset`` takes it; its test pictures are measured.
+        folder: The model's, where tokens are kept.
+        explained: How many test pictures to explain, evenly spaced.
+        occluded: How many of those to occlude at pixel level.
+        refits: How many leave-one-outs to hold against real fits.
+        baselines: Also measure what a user would pick instead.
+
+    Raises:
+        DataError: No test pictures, or a class that the model doesn't know.
+        ValueError: A number is negative.
+    """
+    for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
+        if number < 0:
+            raise ValueError(f"`{name}` must be 0 or more; got {number}.")
+    dataset, fitted, encoder = open_dataset(data), model.fitted, model.encoder
+    test = Subset(dataset, split_indices(dataset, "test"))
+    if not test.records:
+        raise DataError(f"{dataset.name}: has no test pictures. Give a data set that has some.")
+    labels = _labels(model, test)
+    cache = encoder.cache(test, tokens_folder(folder, encoder, test))
+    places = torch.nonzero(cache.readable).flatten().tolist()
+    if not places:
+        raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
+    y = labels[places]
+    logits = fitted.head.predict(cache.embed(places, fitted.setting))
+    answer: Answer = {
+        "data": {"name": dataset.name, "given": data, "test_pictures": len(places), "crop": encoder.spec.crop},
+        "model": model.facts(),
+        "set_aside": dict(cache.errors),
+        "accuracy": _accuracy(logits, y),
+        "calibration": _calibration(logits, y, fitted.temperature),
+        "leave_one_out": fitted.leave_one_out(),
+        "classes": per_class(logits.argmax(dim=1), y, fitted.classes),
+        "confusions": confusion_pairs(logits.argmax(dim=1), y, fitted.classes),
+        "checks": {"leave_one_out": leave_one_out_check(fitted.head, refits)} if refits else {},
+        "explanations": measure_explanations(model, test, cache, _spread(places, explained), occluded),
+        "milliseconds_a_picture": time_stages(encoder, fitted),
+    }
+    if baselines:
+        answer["baselines"] = _baselines(model, dataset, folder, cache, places, y)
+    return _plain(answer)
+
+
+def _labels(model: Carrot, test: Subset) -> Int[Tensor, " m"]:
+    unknown = [name for name in test.classes if name not in model.classes_]
+    if unknown:
+        raise DataError(
+            f"{test.name}: class {unknown[0]!r} is none of the model's ({len(unknown)} such). Give the data set that it was fitted on."
+        )
+    return torch.tensor([model.fitted.class_index(test.classes[record.label]) for record in test.records])
+
+
+def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
+    found = summary(logits, y)
+    return {
+        "top1": found.top1,
+        "top1_se": math.sqrt(found.top1 * (1.0 - found.top1) / found.n),
+        "top5": found.top5,
+        "mean_per_class": found.mean_per_class,
+        "n": found.n,
+    }
+
+
+def _calibration(logits: Tensor, y: Tensor, temperature: float) -> Answer:
+    p = probabilities(logits, temperature)
+    return {
+        "temperature": temperature,
+        "negative_log_likelihood": negative_log_likelihood(p, y),
+        "brier": brier(p, y),
+        "expected_calibration_error": expected_calibration_error(p, y),
+        "bins": 15,
+    }
+
+
+def _spread(places: list[int], k: int) -> list[int]:
+    """Return k of the places, evenly spaced."""
+    k = min(k, len(places))
+    return [places[i * len(places) // k] for i in range(k)]
+
+
+def _baselines(
+    model: Carrot, dataset: Any, folder: Path, test_cache: TokenCache, places: list[int], y: Tensor
+) -> Answer:
+    """Return accuracies of other embeddings and heads on the same tokens, fitted on the data set's own training pictures."""
+    encoder = model.encoder
+    train = Subset(dataset, split_indices(dataset, "train"))
+    if not train.records:
+        return {}
+    cache = encoder.cache(train, tokens_folder(folder, encoder, train))
+    rows = torch.nonzero(cache.readable).flatten().tolist()
+    labels = _labels(model, train)[rows]
+    C, found = len(model.classes_), {}
+    embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if encoder.backbone.has_class_token else {})
+    for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
+        G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
+        found[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
+        found[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
+        try:
+            found[f"{name}, logistic regression"] = _accuracy(logistic_regression(G, labels, g), y)
+        except ImportError as error:
+            found[f"{name}, logistic regression"] = {"not_measured": str(error)}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses, tuples and tensors as plain JSON."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

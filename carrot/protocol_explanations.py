@@ -1,0 +1,137 @@
+"""Explanations of test pictures, measured: do they add up, do they point at the object, does the logit fall when they say so."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrot.data.records import ImageDataset, Segmented, Subset
+from carrot.evaluation.faithfulness import area, order_of, pixel_curve, random_areas
+from carrot.evaluation.localisation import (
+    Localisation,
+    box_mask,
+    chance,
+    energy_inside,
+    pointing_hit,
+    points_chance,
+    points_hit,
+)
+from carrot.lift import lift_from
+from carrot.model import Carrot
+from carrot.operator import DiffusionOperator
+from carrot.parts import LogitParts, Trace, take_apart
+from carrot.progress import progress
+from carrot.readout import BoundReadout
+from carrot.removal import deletion_curve, insertion_curve
+from carrot.stages import embed_tokens, trace_tokens
+from carrot.store import TokenCache
+
+MAPS = ("token", "node", "drop")
+RANDOM_ORDERS = 10
+STEPS = 14  # at pixel level
+
+
+def measure_explanations(
+    model: Carrot, test: Subset, cache: TokenCache, places: list[int], occluded: int
+) -> dict[str, Any]:
+    """Return sums, localisation and faithfulness of the predicted class's explanations of some test pictures.
+
+    Args:
+        model: Fitted.
+        test: Test pictures.
+        cache: Their tokens.
+        places: Which of them.
+        occluded: How many of those, from the first, to occlude at pixel level.
+    """
+    found: dict[str, Any] = defaultdict(list)
+    s, head = model.setting_, model.head_
+    operator, lift = DiffusionOperator(s.t), lift_from(s.lift)
+    residuals: dict[str, float] = defaultdict(float)
+    for number, place in enumerate(progress(places, "explaining", len(places), "pictures")):
+        trace = trace_tokens(cache.picture(place), s)
+        parts = take_apart(trace, operator, BoundReadout(trace.r), head, None, lift)
+        for name, total in parts.sums.items():
+            residuals[name] = max(residuals[name], abs(total - parts.logit))
+        _token_level(found, trace, parts, operator, head, lift, seed=place)
+        if number < occluded:
+            _pixel_level(found, model, test, place, parts)
+        _localise(found, model, test, place, parts)
+    return {
+        "pictures": len(places),
+        "largest_residual": dict(residuals),
+        "token_level": {name: _mean(values) for name, values in found.items() if name.startswith("token level")},
+        "pixel_level": {name: _mean(values) for name, values in found.items() if name.startswith("pixel level")},
+        "localisation": {name: Localisation.of(values) for name, values in found.items() if name.startswith("where")},
+    }
+
+
+def _token_level(
+    found: dict[str, Any], trace: Trace, parts: LogitParts, operator: DiffusionOperator, head: Any, lift: Any, seed: int
+) -> None:
+    H, graph, readout, c = trace.H, trace.graph, BoundReadout(trace.r), parts.target
+
+    def deletion(order: Tensor) -> Tensor:
+        return deletion_curve(H, graph, operator, readout, head, order, lift)[:, c]
+
+    def insertion(order: Tensor) -> Tensor:
+        return insertion_curve(H, graph, operator, readout, head, order, lift)[:, c]
+
+    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
+        for name in MAPS:
+            found[f"token level, {kind} by {name}"].append(area(curve(order_of(getattr(parts, name)))))
+        found[f"token level, {kind} at random"].append(random_areas(curve, len(H), RANDOM_ORDERS, seed)[0])
+
+
+def _pixel_level(found: dict[str, Any], model: Carrot, test: ImageDataset, place: int, parts: LogitParts) -> None:
+    encoder, factor = model.encoder, model.setting_.coarsen
+    gh, gw = encoder.backbone.grid_hw
+    grid_hw = (gh // factor, gw // factor)
+    x = encoder.backbone.transform(test.image(place))
+    local = len(parts.token) - parts.num_global
+
+    def predict(batch: Tensor) -> Tensor:
+        return model.head_.predict(embed_tokens(encoder.encode(batch), model.setting_))
+
+    generator = torch.Generator().manual_seed(place)
+    orders = {name: order_of(getattr(parts, name)[:local]) for name in MAPS}
+    orders["random"] = torch.randperm(local, generator=generator)
+    for kind in ("deletion", "insertion"):
+        for name, order in orders.items():
+            curve = pixel_curve(predict, x, grid_hw, order, parts.target, STEPS, insertion=kind == "insertion")
+            label = "at random" if name == "random" else f"by {name}"
+            found[f"pixel level, {kind} {label}"].append(area(curve))
+
+
+def _localise(found: dict[str, Any], model: Carrot, test: Subset, place: int, parts: LogitParts) -> None:
+    record = test.records[place]
+    if record.box is None and not record.parts and not isinstance(test.dataset, Segmented):
+        return
+    image = test.image(place)
+    encoder, factor = model.encoder, model.setting_.coarsen
+    gh, gw = encoder.backbone.grid_hw
+    boxes = encoder.backbone.geometry(image.size).patch_boxes((gh // factor, gw // factor))
+    mask = test.mask(place)
+    targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
+    if record.box is not None:
+        targets["box"] = box_mask(record.box, (image.height, image.width))
+    for name in MAPS:
+        values = getattr(parts, name)[: len(boxes)]
+        for target, inside in targets.items():
+            pointing, energy = chance(boxes, inside)
+            found[f"where: pointing in the {target} by {name}"].append(
+                (float(pointing_hit(values, boxes, inside)), pointing)
+            )
+            share = energy_inside(values, boxes, inside)
+            if share is not None:
+                found[f"where: energy in the {target} by {name}"].append((share, energy))
+        if record.parts:
+            points = torch.tensor(list(record.parts.values()))
+            hit = float(points_hit(values, boxes, points))
+            found[f"where: pointing at a part by {name}"].append((hit, points_chance(boxes, points)))
+
+
+def _mean(values: list[float]) -> dict[str, float]:
+    x = torch.tensor(values, dtype=torch.float64)
+    se = float(x.std() / len(x) ** 0.5) if len(x) > 1 else 0.0
+    return {"mean": float(x.mean()), "se": se, "n": len(x)}

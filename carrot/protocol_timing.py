@@ -1,0 +1,60 @@
+"""How long each stage takes on this machine, from model input to explanation."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from carrot.encoder import Encoder
+from carrot.fitted import Fitted
+from carrot.lift import lift_from
+from carrot.operator import DiffusionOperator
+from carrot.parts import take_apart
+from carrot.readout import BoundReadout
+from carrot.stages import build_graph, embed_tokens, stage, trace_tokens
+
+
+def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int = 5) -> dict[str, float]:
+    """Return the median milliseconds a picture of each stage, on noise of the model's input size.
+
+    Args:
+        encoder: Pictures to tokens.
+        fitted: The model.
+        pictures: Pictures in a batch.
+        rounds: How often each stage is timed, after one round that is not.
+    """
+    s, head = fitted.setting, fitted.head
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(pictures, 3, *encoder.backbone.input_hw, generator=generator)
+    tokens = encoder.encode(x)
+    regions, readout = stage(tokens, s)
+    graph = build_graph(regions, s)
+    g = embed_tokens(tokens, s)
+    one = type(tokens)(grid_hw=tokens.grid_hw, **{name: v[:1] for name, v in tokens.rows().items()})
+    trace = trace_tokens(one, s)
+    operator, lift = DiffusionOperator(s.t), lift_from(s.lift)
+    stages: dict[str, tuple[Callable[[], object], int]] = {
+        "backbone": (lambda: encoder.encode(x), pictures),
+        "tokens to embedding, all of it": (lambda: embed_tokens(tokens, s), pictures),
+        "  of which graph (W)": (lambda: build_graph(regions, s) if s.t else None, pictures),
+        "  of which diffusion (pi)": (lambda: operator.pull_back(readout.r, graph) if s.t else None, pictures),
+        "head": (lambda: head.predict(g), pictures),
+        "explanation: regions, removals, training pictures": (
+            lambda: take_apart(trace, operator, BoundReadout(trace.r), head, None, lift),
+            1,
+        ),
+    }
+    return {name: _milliseconds(run, rounds, encoder.device) / n for name, (run, n) in stages.items()}
+
+
+def _milliseconds(run: Callable[[], object], rounds: int, device: str) -> float:
+    times = []
+    for number in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        if number:
+            times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)

@@ -1,0 +1,277 @@
+"""``Carrot`` as a user has it: every verb, every kind of picture, and each promise held against the modules or a real fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import carrot
+from carrot import Carrot, RidgeHead, TimmViTPatchBackbone
+from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.lift import lift_from
+from carrot.stages import Setting
+
+SPECIES, N_TRAIN, N_TEST = 4, 6, 2
+
+
+@pytest.fixture(scope="module")
+def birds() -> ToyBirds:
+    return ToyBirds(n_train_per_class=N_TRAIN, n_test_per_class=N_TEST, n_species=SPECIES)
+
+
+@pytest.fixture(scope="module")
+def fitted(birds: ToyBirds, tmp_path_factory: pytest.TempPathFactory) -> Carrot:
+    return Carrot("toy", t=1.0, tau=0.5).fit(birds, tokens=tmp_path_factory.mktemp("tokens"))
+
+
+def fresh(model: Carrot, folder: Path) -> Carrot:
+    model.save(folder)
+    return Carrot.load(folder)
+
+
+def test_pictures(birds: ToyBirds) -> list[Image.Image]:
+    n = SPECIES * N_TRAIN
+    return [birds.image(i) for i in range(n, n + SPECIES * N_TEST)]
+
+
+test_pictures.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_logits_are_those_of_the_modules_one_by_one(birds: ToyBirds, fitted: Carrot) -> None:
+    """Written out with the public modules: tokens rounded to float16, r from the attention, W, L, matrix exponential, phi, ridge."""
+    backbone = TimmViTPatchBackbone(EMBEDDED_MODEL, checkpoint=embedded_checkpoint(), crop="squash", attention=True)
+
+    def embed(image: Image.Image) -> torch.Tensor:
+        with torch.inference_mode():
+            out = backbone(backbone.transform(image)[None])
+        assert out.attention is not None
+        H = out.H[0].half().double()
+        r = out.attention[0].double().sqrt()
+        graph = carrot.RegionGraphBuilder(0.5, 1.0).build(carrot.RegionSet(H, out.P.double(), out.grid_hw))
+        pi = torch.linalg.matrix_exp(-graph.L) @ (r / r.sum())
+        return torch.stack([(H.mT * pi) @ H])[0].flatten()  # without the sqrt 2: the same kernel, written twice
+
+    n = SPECIES * N_TRAIN
+    G = torch.stack([embed(birds.image(i)) for i in range(n)])
+    y = torch.tensor([record.label for record in birds.records[:n]])
+    head = RidgeHead(fitted.head_.lam, True).fit(G, y)
+    pictures = test_pictures(birds)
+    expected = head.predict(torch.stack([embed(image) for image in pictures])).numpy()
+    np.testing.assert_allclose(
+        fitted.decision_function(pictures), expected, rtol=0, atol=2e-5
+    )  # float32 batches, float16 steps
+
+
+def test_scikit_learns_verbs(birds: ToyBirds, fitted: Carrot) -> None:
+    pictures, n = test_pictures(birds), SPECIES * N_TRAIN
+    logits = fitted.decision_function(pictures)
+    assert logits.shape == (SPECIES * N_TEST, SPECIES)
+    assert logits.dtype == np.float64
+    names = fitted.predict(pictures)
+    assert list(names) == [birds.classes[c] for c in logits.argmax(axis=1)]
+    p = fitted.predict_proba(pictures)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0)
+    np.testing.assert_allclose(
+        np.log(p[:, 0] / p[:, 1]), (logits[:, 0] - logits[:, 1]) / fitted.temperature_, atol=1e-9
+    )
+    labels = [record.label for record in birds.records[n:]]
+    right = float(np.mean(logits.argmax(axis=1) == labels))
+    assert fitted.score(pictures, labels) == right
+    assert fitted.score(pictures, [birds.classes[c] for c in labels]) == right
+    assert fitted.classes_ == birds.classes
+
+
+def test_every_kind_of_picture_is_the_same_picture(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> None:
+    image = test_pictures(birds)[0]
+    path = tmp_path / "bird.png"
+    image.save(path)
+    array = np.asarray(image)
+    tensor = torch.from_numpy(array.copy()).movedim(-1, 0)
+    expected = fitted.decision_function(image)
+    kinds = [path, str(path), array, tensor, tensor.double() / 255.0, [path], np.stack([array]), tensor[None]]
+    for kind in kinds:
+        np.testing.assert_array_equal(fitted.decision_function(kind), expected)
+    assert fitted.decision_function([]).shape == (0, SPECIES)
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("picture", "error", "message"),
+    [
+        (3, TypeError, "path"),
+        (np.zeros((4, 4, 3)), ValueError, "uint8"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), ValueError, "height, width, 3"),
+        (torch.zeros(4, 4, 3), ValueError, "3, height, width"),
+        (torch.full((3, 4, 4), 2.0), ValueError, "before any normalisation"),
+        (torch.full((3, 4, 4), float("nan")), ValueError, "before any normalisation"),
+        (Image.new("I", (4, 4)), ValueError, "8 bits"),
+        ("nowhere.png", carrot.UnreadableImageError, "nowhere.png"),
+    ],
+)
+def test_what_is_no_picture_is_refused(fitted: Carrot, picture: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fitted.predict(picture)  # type: ignore[arg-type]
+
+
+def test_a_trace_holds_every_object(birds: ToyBirds, fitted: Carrot) -> None:
+    trace = fitted.trace(test_pictures(birds)[0])
+    torch.testing.assert_close(torch.linalg.matrix_exp(-trace.L) @ trace.H, trace.H_prime, rtol=0, atol=1e-10)
+    torch.testing.assert_close(torch.linalg.matrix_exp(-trace.L) @ trace.r, trace.pi, rtol=0, atol=1e-12)
+    torch.testing.assert_close(lift_from("quadratic").embed(trace.H, trace.pi), trace.g, rtol=0, atol=1e-9)
+    assert trace.logits is not None
+    np.testing.assert_array_equal(trace.logits.numpy(), fitted.decision_function(test_pictures(birds)[0])[0])
+    assert trace.P.shape == (100, 2)
+
+
+def test_an_explanation_adds_up_and_is_the_modules_own(birds: ToyBirds, fitted: Carrot) -> None:
+    image = test_pictures(birds)[3]
+    e = fitted.explain(image, target=birds.classes[1], k=3)
+    logit = float(fitted.decision_function(image)[0, 1])
+    assert e.parts.logit == pytest.approx(logit, abs=1e-12)
+    assert len(e.residual) == 4 + 3, "four sums, and the pairs with three training pictures"
+    assert max(map(abs, e.residual.values())) < 1e-10
+    for row, pairs in e.pair_maps.items():
+        assert float(pairs.sum()) == pytest.approx(float(e.parts.dual[row]), abs=1e-11)
+    assert e.shown == tuple(e.parts.dual.topk(3).indices.tolist())
+    assert set(e.shown_pictures) == set(e.shown)
+    contrast = fitted.explain(image, target=1, against=2)
+    assert contrast.parts.logit == pytest.approx(logit - float(fitted.decision_function(image)[0, 2]), abs=1e-12)
+
+
+def test_removing_a_training_picture_does_what_the_explanation_promised(
+    birds: ToyBirds, fitted: Carrot, tmp_path: Path
+) -> None:
+    model, image = fresh(fitted, tmp_path / "m"), test_pictures(birds)[2]
+    e = model.explain(image)
+    row = int(e.parts.removal.abs().argmax())
+    certificate = model.forget(model.records_[row].id)
+    after = float(model.decision_function(image)[0, e.parts.target])
+    assert after == pytest.approx(e.parts.logit - float(e.parts.removal[row]), abs=1e-10)
+    assert certificate.largest_difference is not None
+    assert certificate.largest_difference < 1e-12 * certificate.largest_weight
+    assert len(model.records_) == len(model.head_.G) == SPECIES * N_TRAIN - 1
+
+
+def test_forget_then_add_is_the_same_model(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> None:
+    model, pictures = fresh(fitted, tmp_path / "m"), test_pictures(birds)
+    rows = [1, N_TRAIN + 2]
+    names = [model.records_[row].id for row in rows]
+    before, temperature = model.decision_function(pictures), model.temperature_
+    model.forget(names)
+    assert not {record.id for record in model.records_} & set(names)
+    assert np.abs(model.decision_function(pictures) - before).max() > 1e-6
+    # each alone, so that its tokens come out of a batch of one; half a float16 step of a token is the most they may differ by
+    for row, name in zip(rows, names, strict=True):
+        model.add(birds.image(row), [birds.records[row].label], [name])
+    np.testing.assert_allclose(model.decision_function(pictures), before, atol=1e-6)
+    assert model.temperature_ == pytest.approx(temperature, rel=1e-4)
+    with pytest.raises(ValueError, match="already"):
+        model.add(birds.image(1), [birds.records[1].label], [names[0]])
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_can_not_be_forgotten(fitted: Carrot) -> None:
+    n = len(fitted.records_)
+    with pytest.raises(ValueError, match="no training picture"):
+        fitted.forget("nobody.png")
+    with pytest.raises(ValueError, match="at least one"):
+        fitted.forget([])
+    with pytest.raises(ValueError, match="left without"):
+        fitted.forget([record.id for record in fitted.records_ if record.label == 2])
+    assert len(fitted.records_) == n, "a refusal changes nothing"
+
+
+def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
+    birds: ToyBirds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = {
+        "lift": ["identity", "relu:32"],
+        "tau": [0.0, 0.5],
+        "t": [1.0, 3.0],
+        "sigma_spatial": [0.5],
+        "sigma_feature": [1.0],
+    }
+    model = Carrot("toy").select(birds, grid=grid)
+    assert len(model.selection_) == 4 + 2, "four at t = 0, two graphs for the best"
+    assert {"identity", "relu:32"} == {line["lift"] for line in model.selection_}
+    assert any(line["t"] == 0.0 and line["tau"] == 0.0 and line["lift"] == "identity" for line in model.selection_)
+    least = min(model.selection_, key=lambda line: line["loo_mse"])  # type: ignore[arg-type, return-value]
+    assert model.setting_ == Setting(**{name: least[name] for name in Setting._fields})  # type: ignore[arg-type]
+    again = Carrot("toy", **{**model.setting_._asdict()}).fit(birds)
+    np.testing.assert_allclose(again.head_.W_star, model.head_.W_star, rtol=1e-9, atol=1e-9)
+    printed = capsys.readouterr().out
+    assert "chosen" in printed
+    assert printed.count("\n") == 6 + 2
+
+
+@pytest.mark.usefixtures("as_user")
+def test_bad_grids_and_settings(birds: ToyBirds) -> None:
+    with pytest.raises(ValueError, match="colour"):
+        Carrot("toy").select(birds, grid={"colour": [1]})
+    with pytest.raises(ValueError, match="at least one value"):
+        Carrot("toy").select(birds, grid={"lift": []})
+    for arguments, message in (
+        ({"dtype": "float64"}, "float16"),
+        ({"lam": -1.0}, "lam"),
+        ({"lift": "cubic"}, "cubic"),
+        ({"t": -1.0}, "t"),
+        ({"coarsen": 0}, "coarsen"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Carrot("toy", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(carrot.NotFittedError, match="fit"):
+        Carrot("toy").predict("a.png")
+    with pytest.raises(TypeError, match="data"):
+        Carrot("toy").fit(3)
+
+
+def test_labels_by_name_and_pictures_at_hand(birds: ToyBirds) -> None:
+    n = SPECIES * N_TRAIN
+    images = [birds.image(i) for i in range(n)]
+    names = [birds.classes[record.label] for record in birds.records[:n]]
+    model = Carrot("toy", lift="identity").fit(images, names)
+    assert set(model.classes_) == set(birds.classes)
+    assert list(model.predict(images)) == names or model.score(images, names) > 0.8
+    with pytest.raises(ValueError, match="Did you mean"):
+        model.explain(images[0], target=names[0][:-1])
+
+
+def test_an_unreadable_picture_is_set_aside_and_a_class_without_any_is_named(birds: ToyBirds, tmp_path: Path) -> None:
+    root = tmp_path / "birds"
+    for i in range(SPECIES * N_TRAIN):
+        folder = root / f"c{birds.records[i].label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        birds.image(i).save(folder / f"{i:02d}.png")
+    (root / "c1" / "00.png").write_bytes(b"not a picture")
+    model = Carrot("toy", lift="identity").fit(root)
+    assert list(model.set_aside_) == ["c1/00.png"]
+    assert len(model.records_) == SPECIES * (N_TRAIN - 1), (
+        "every fifth of 6 or 7 is for testing; the broken one is aside"
+    )
+    again = fresh(model, tmp_path / "m")
+    assert again.set_aside_ == model.set_aside_
+    e = again.explain(root / "c2" / "13.png")
+    assert len(e.shown_pictures) == 4, "found by their paths"
+    assert max(map(abs, e.residual.values())) < 1e-5, "tokens computed again, in batches of one: float16 steps"
+    for path in (root / "c3").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(carrot.DataError, match="'c3'"):
+        Carrot("toy").fit(root)
+
+
+def test_facts_are_json_and_the_card_states_them(fitted: Carrot) -> None:
+    facts = json.loads(json.dumps(fitted.facts(), allow_nan=False))
+    assert facts["training_pictures"] == SPECIES * N_TRAIN
+    card = str(fitted.generate_model_card())
+    assert f"{fitted.fitted.leave_one_out()['loo_accuracy']:.4g}" in card
+
+
+def test_a_hub_folder_comes_back(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path / "hub")
+    assert (tmp_path / "hub" / "README.md").is_file()
+    again = Carrot.from_pretrained(tmp_path / "hub")
+    image = test_pictures(birds)[0]
+    np.testing.assert_array_equal(again.decision_function(image), fitted.decision_function(image))
