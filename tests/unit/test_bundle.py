@@ -1,0 +1,152 @@
+"""A model's folder: what is damaged is named and refused, what is not comes back bit for bit, what is not ours is not touched."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from carrot import Carrot, ModelError
+from carrot.data.toy import ToyBirds
+from carrot.store.bundle import load_bundle, load_config, save_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+TENSORS = {"G": torch.arange(12, dtype=torch.float64).reshape(3, 4) / 7, "b": torch.tensor([1.5])}
+RECORDS = [{"id": "a/é.png", "label": 0}, {"id": "b", "label": 1}]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_bundle(tmp_path / "m", {"names": ["x", "ÿ"], "lam": 0.1}, TENSORS, RECORDS)
+    return tmp_path / "m"
+
+
+def test_it_comes_back(folder: Path) -> None:
+    found = load_bundle(folder)
+    assert found.config["names"] == ["x", "ÿ"]
+    assert found.config["lam"] == 0.1
+    assert found.records == tuple(RECORDS)
+    assert set(found.tensors) == set(TENSORS)
+    assert all(torch.equal(found.tensors[name], x) for name, x in TENSORS.items())
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".jsonl", ".safetensors"]
+
+
+def test_every_flipped_byte_is_named_and_refused(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        step = max(1, len(whole) // 150)
+        for place in range(0, len(whole), step):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << (place % 8)
+            path.write_bytes(damaged)
+            try:
+                found = load_bundle(folder)
+            except ModelError as error:
+                assert path.name in str(error) or "config.json" in str(error)
+            else:  # blanks of JSON mean nothing: what was read is what was written
+                assert path.name == "config.json"
+                assert json.loads(bytes(damaged)) == json.loads(whole)
+                assert found.records == tuple(RECORDS)
+        path.write_bytes(whole)
+    assert load_bundle(folder).records == tuple(RECORDS)
+
+
+def test_every_truncation_is_refused(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        for length in {0, 1, len(whole) // 2, len(whole) - 2}:
+            path.write_bytes(whole[:length])
+            with pytest.raises(ModelError, match=r"config\.json|" + path.name):
+                load_bundle(folder)
+        path.unlink()
+        with pytest.raises(ModelError):
+            load_bundle(folder)
+        path.write_bytes(whole)
+
+
+def test_newer_formats_and_other_folders(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(ModelError, match="Upgrade"):
+        load_bundle(folder)
+    other = tmp_path / "transformers"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ModelError, match="not that of a CARROT model"):
+        save_bundle(other, {}, TENSORS, RECORDS)
+    assert (other / "config.json").read_text() == '{"model_type": "vit"}'
+    with pytest.raises(ModelError, match="holds no model"):
+        load_config(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelError, match="is a file"):
+        save_bundle(tmp_path / "file", {}, TENSORS, RECORDS)
+
+
+def test_a_path_in_the_configuration_never_leaves_the_folder(folder: Path) -> None:
+    import hashlib
+
+    from carrot.store.settings import canonical
+
+    config = json.loads((folder / "config.json").read_text())
+    secret = folder.parent / "model-secret.safetensors"
+    secret.write_bytes(b"x")
+    config.pop("checksum")
+    config["files"]["model"]["name"] = "../model-secret.safetensors"
+    sealed = {**config, "checksum": hashlib.sha256(canonical(config)).hexdigest()}
+    (folder / "config.json").write_text(json.dumps(sealed))
+    with pytest.raises(ModelError, match="no file of a model"):
+        load_bundle(folder)
+
+
+def test_a_new_model_replaces_the_old_one_and_leaves_nothing_of_it(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    (folder / "tokens").mkdir()
+    before = {p.name for p in folder.iterdir()}
+    save_bundle(folder, {"names": ["x"]}, {"G": torch.ones(2, 2)}, RECORDS[:1])
+    after = {p.name for p in folder.iterdir()}
+    assert len(after) == len(before) == 5
+    assert {"notes.txt", "tokens", "config.json"} <= after
+    assert load_bundle(folder).records == tuple(RECORDS[:1])
+
+
+def test_a_model_gives_the_same_bits_in_a_fresh_process(tmp_path: Path) -> None:
+    birds = ToyBirds(n_train_per_class=5, n_test_per_class=2, n_species=3)
+    model = Carrot("toy", t=1.0, global_share=0.25, coarsen=2).fit(birds)
+    model.save(tmp_path / "m")
+    script = (
+        "import sys, numpy as np, torch; torch.set_num_threads(int(sys.argv[2])); from carrot import Carrot;"
+        "from carrot.data.toy import ToyBirds; b = ToyBirds(n_train_per_class=5, n_test_per_class=2, n_species=3);"
+        "m = Carrot.load(sys.argv[1] + '/m');"
+        "np.savez(sys.argv[1] + '/out.npz', logits=m.decision_function([b.image(i) for i in range(15, 21)]),"
+        " g=m.head_.predict(m.head_.G).numpy(), loo=m.head_.loo_predict().numpy())"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(torch.get_num_threads())]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    there = np.load(tmp_path / "out.npz")
+    np.testing.assert_array_equal(there["logits"], model.decision_function([birds.image(i) for i in range(15, 21)]))
+    np.testing.assert_array_equal(there["g"], model.head_.predict(model.head_.G).numpy())
+    np.testing.assert_allclose(there["loo"], model.head_.loo_predict().numpy(), rtol=0, atol=1e-11)
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
+
+    birds = ToyBirds(n_train_per_class=4, n_test_per_class=1, n_species=2)
+    model = Carrot(EMBEDDED_MODEL, checkpoint=embedded_checkpoint(), lift="identity").fit(birds)
+    model.save(tmp_path / "m")
+    weights = load_file(embedded_checkpoint())
+    name = next(key for key in weights if key.endswith("weight"))
+    weights[name] = weights[name] * 1.001
+    save_file(weights, tmp_path / "other.safetensors")
+    changed = Carrot.load(tmp_path / "m", checkpoint=tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="fingerprint"):
+        changed.predict(birds.image(0))
+    gone = Carrot.load(tmp_path / "m", checkpoint=tmp_path / "nowhere.safetensors")
+    assert gone.audit().suspects, "what needs no backbone works without it"
+    with pytest.raises(ModelError, match="--checkpoint"):
+        gone.predict(birds.image(0))
