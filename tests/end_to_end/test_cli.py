@@ -1,0 +1,252 @@
+"""The command ``carrot`` as a user has it: every example of every ``--help``, exit statuses, JSON, mistakes, an interruption."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from carrot import Carrot, cli
+from carrot.data.toy import ToyBirds
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("robin", "wren", "jay")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples name: my_pictures, other_pictures, new.jpg, holiday/, new/ and my_model."""
+    root = tmp_path_factory.mktemp("home")
+    birds = ToyBirds(n_train_per_class=20, n_test_per_class=2, n_species=3)
+    for index, record in enumerate(birds.records):
+        name = CLASSES[record.label]
+        if record.split == "train":
+            path = root / "my_pictures" / name / f"{index % 20}.jpg"
+        else:
+            path = root / "holiday" / f"{name}{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        birds.image(index).save(path)
+    for name in CLASSES:
+        folder = root / "other_pictures" / name
+        folder.mkdir(parents=True)
+        for k in range(5):
+            with Image.open(root / "my_pictures" / name / f"{k}.jpg") as image:
+                image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / f"{k}.png")
+    (root / "new").mkdir()
+    for k, source in ((1, "robin60.png"), (2, "robin61.png")):
+        with Image.open(root / "holiday" / source) as image:
+            image.save(root / "new" / f"{k}.jpg")
+            image.save(root / "new.jpg")
+    return root
+
+
+@pytest.fixture
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in that folder; the backbone is the toy one unless a flag says otherwise."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("CARROT_FIT_BACKBONE", "toy")
+    monkeypatch.setenv("CARROT_SELECT_BACKBONE", "toy")
+    yield home
+
+
+def run(*words: str) -> int:
+    return cli.main(list(words))
+
+
+def examples() -> list[str]:
+    """Return every line in a fenced block of a command's help."""
+    found = []
+    for command in cli.COMMANDS:
+        for block in re.findall(r"```\n(.*?)```", command.__doc__ or "", flags=re.S):
+            found += [line.strip() for line in block.strip().splitlines()]
+    return found
+
+
+# in an order in which what is named is there; those that fetch from the hub or need large data are left to other tests
+ELSEWHERE = ("carrot select cub:CUB_200_2011", "carrot export my_model model.onnx", "carrot export my_model table.parquet")
+
+
+def test_every_command_has_an_example() -> None:
+    for command in cli.COMMANDS:
+        assert any(line.startswith(f"carrot {command.__name__}") for line in examples()), command.__name__
+
+
+def test_every_example_of_the_help_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in examples() if not line.startswith(ELSEWHERE)]
+    first = "carrot select my_pictures --out my_model"
+    assert first in lines
+    order = [first, *(line for line in lines if line != first and not line.startswith("carrot forget")), "FORGET"]
+    forgets = [line for line in lines if line.startswith("carrot forget")]
+    done = 0
+    for line in [*order[:-1], *forgets]:
+        words = line.split()[1:]
+        if words[0] in ("fit", "select") and line != first:
+            words.append("--overwrite")
+        if line.startswith("carrot forget my_model robin/17.jpg wren"):
+            run("fit", "my_pictures", "--out", "my_model", "--overwrite")
+        status = run(*words)
+        captured = capsys.readouterr()
+        assert status == 0, f"{line}: {captured.err}"
+        assert captured.out.strip(), f"{line}: printed nothing"
+        done += 1
+    assert done == len(lines)
+
+
+@pytest.fixture
+def model(here: Path) -> Path:
+    """A model of my_pictures, for the tests that ask it."""
+    folder = here / "asked"
+    if not (folder / "config.json").exists():
+        assert run("fit", "my_pictures", "--out", "asked", "--lift", "identity", "--t", "1") == 0
+    return folder
+
+
+def test_json_is_all_that_standard_output_holds(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    for words in (
+        ("info", "asked"),
+        ("info",),
+        ("predict", "asked", "holiday", "--top", "2"),
+        ("explain", "asked", "new.jpg"),
+        ("audit", "asked"),
+        ("evaluate", "asked", "--explained", "2", "--occluded", "1", "--refits", "1"),
+        ("bench", "asked", "--pictures", "1", "--rounds", "1"),
+        ("export", "asked", "t.csv"),
+    ):
+        assert run(*words, "--json") == 0
+        assert json.loads(capsys.readouterr().out), words
+
+
+def test_predictions_are_the_models(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run("predict", "asked", "holiday", "new.jpg", "--top", "3", "--json", "--csv", "p.csv") == 0
+    rows = json.loads(capsys.readouterr().out)["predictions"]
+    found = Carrot.load(model)
+    for row in rows:
+        p = found.predict_proba(row["picture"])[0]
+        assert [c["class"] for c in row["classes"]] == [found.classes_[c] for c in (-p).argsort(kind="stable")]
+        assert sum(c["probability"] for c in row["classes"]) == pytest.approx(1.0)
+    assert len(rows) == 7
+    assert len(Path("p.csv").read_text().splitlines()) == 1 + 7 * 3
+
+
+def test_a_broken_picture_is_set_aside_and_strict_says_so(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = Path("holiday") / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    try:
+        assert run("predict", "asked", "holiday") == 0
+        assert "set aside" in capsys.readouterr().err
+        assert run("predict", "asked", "holiday", "--strict") == 3
+    finally:
+        broken.unlink()
+
+
+def test_forget_certifies_and_add_brings_it_back(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Carrot.load(model)
+    name = before.records_[7].id
+    expected = before.decision_function("new.jpg")
+    capsys.readouterr()
+    assert run("forget", "asked", name, "--json") == 0
+    certificate = json.loads(capsys.readouterr().out)
+    assert certificate["forgotten"] == [{"id": name, "sha256": before.records_[7].sha256}]
+    assert certificate["largest_difference"] < 1e-12 * certificate["largest_weight"]
+    assert len(list((model / "certificates").iterdir())) >= 1
+    assert all(record.id != name for record in Carrot.load(model).records_)
+    for path in model.rglob("*"):
+        if path.is_file() and path.parent.name != "certificates":
+            assert name.encode() not in path.read_bytes(), path
+    assert run("add", "asked", f"my_pictures/{name}", "--label", name.split("/")[0]) == 0
+    after = Carrot.load(model)
+    assert any(record.id == name and record.sha256 == before.records_[7].sha256 for record in after.records_)
+    assert abs(after.decision_function("new.jpg") - expected).max() < 1e-6
+
+
+def test_the_same_fit_again_is_skipped_and_another_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("fit", "my_pictures", "--out", "twice", "--lift", "identity")
+    assert run(*words) == 0
+    state = (Path("twice") / "config.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run(*words) == 0
+    assert "already" in capsys.readouterr().err
+    assert run("fit", "my_pictures", "--out", "twice", "--lift", "quadratic") == 1
+    assert "lift identity there, quadratic here" in capsys.readouterr().err
+    assert (Path("twice") / "config.json").stat().st_mtime_ns == state
+    assert run("fit", "my_pictures", "--out", "twice", "--lift", "quadratic", "--overwrite") == 0
+    assert Carrot.load("twice").setting_.lift == "quadratic"
+
+
+def test_the_configuration_that_was_written_can_be_used_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "my_pictures", "--out", "first", "--lift", "relu:64", "--t", "2", "--lam", "10") == 0
+    written = yaml.safe_load((Path("first") / "fit.yaml").read_text())["fit"]
+    assert written["lift"] == "relu:64"
+    text = yaml.safe_dump({"fit": {name: value for name, value in written.items() if name != "data"}})
+    Path("again.yaml").write_text(text)
+    assert run("fit", "my_pictures", "--out", "second", "--config", "again.yaml", "--t", "1") == 0
+    second = Carrot.load("second")
+    assert (second.setting_.lift, second.setting_.t, second.head_.lam) == ("relu:64", 1.0, 10.0), "flags stand above the file"
+    capsys.readouterr()
+    Path("bad.yaml").write_text("fit: {lft: identity}")
+    assert run("fit", "my_pictures", "--out", "third", "--config", "bad.yaml") == 2
+    assert "lft" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("fti",), 2, "fit"),
+        (("fit",), 2, "carrot fit --help"),
+        (("fit", "nowhere"), 1, "nowhere"),
+        (("fit", "my_pictures", "--lift", "cubic", "--out", "x"), 1, "cubic"),
+        (("fit", "my_pictures", "--t", "much"), 2, "much"),
+        (("predict", "nowhere", "new.jpg"), 1, "no model"),
+        (("predict", "asked", "nothing.jpg", "--strict"), 3, "nothing.jpg"),
+        (("predict", "asked", "new.jpg", "--top", "0"), 1, "--top"),
+        (("explain", "asked", "new.jpg", "--target", "robbin"), 1, "Did you mean robin"),
+        (("explain", "asked", "new.jpg", "--target", "robin", "--against", "robin"), 1, "against"),
+        (("forget", "asked", "robin/1000.jpg"), 1, "no training picture"),
+        (("add", "asked", "new.jpg", "--label", "eagle"), 1, "eagle"),
+        (("export", "asked", "table.xls"), 1, ".csv"),
+        (("evaluate", "asked", "nowhere"), 1, "nowhere"),
+        (("fit", "my_pictures", "--config", "nowhere.yaml"), 1, "nowhere.yaml"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(
+    model: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, says: str
+) -> None:
+    capsys.readouterr()
+    assert run(*words) == status
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    script = "import sys; from carrot import cli; cli.main(['--help']); print([m for m in ('torch', 'timm') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip().endswith("[]")
+    for command in cli.COMMANDS:
+        assert command.__name__ in out.stdout
+
+
+def test_an_interruption_leaves_everything_whole(here: Path) -> None:
+    command = [sys.executable, "-m", "carrot", "fit", "toy", "--out", "cut"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while not list(Path("cut").rglob("embeddings-*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert "interrupted" in text
+    assert "Traceback" not in text
+    assert not (Path("cut") / "config.json").exists()
+    assert run("fit", "toy", "--out", "cut") == 0

@@ -1,0 +1,89 @@
+"""The stages wired: weights of many settings from shared graphs, blocks of patches, rounding, against formulas written out."""
+
+import numpy as np
+import pytest
+import torch
+
+from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights, stage, trace_tokens
+from tests import reference as ref
+
+GH, GW, D, B = 4, 6, 5, 3
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    attention = torch.rand(B, GH * GW) / (2 * GH * GW)
+    return Tokens(torch.randn(B, GH * GW, D).half(), (GH, GW), torch.randn(B, D).half(), attention)
+
+
+def weights(tokens: Tokens, s: Setting, b: int) -> np.ndarray:
+    """pi by the matrix exponential of a Laplacian built by double loops."""
+    H, a = tokens.H[b].double().numpy(), tokens.attention[b].double().numpy()  # type: ignore[index]
+    f = s.coarsen
+    gh, gw = GH // f, GW // f
+    blocks = [
+        [(y * f + dy) * GW + (x * f + dx) for dy in range(f) for dx in range(f)] for y in range(gh) for x in range(gw)
+    ]
+    H = np.stack([H[block].mean(axis=0) for block in blocks])
+    a = np.array([a[block].sum() for block in blocks])
+    r = a**s.tau / (a**s.tau).sum()
+    P = np.array([[(x + 0.5) * 2 / gw - 1, (y + 0.5) * 2 / gh - 1] for y in range(gh) for x in range(gw)])
+    P = P * np.array([gw, gh]) / max(gh, gw)
+    n = len(H)
+    distances = np.array([[np.linalg.norm(H[i] - H[j]) for j in range(n)] for i in range(n)])
+    m = np.sort(distances[np.triu_indices(n, 1)])[(n * (n - 1) // 2 - 1) // 2]
+    space = ((P[:, None] - P[None]) ** 2).sum(-1) / (2 * s.sigma_spatial**2)
+    W = np.exp(-space - distances**2 / (2 * (s.sigma_feature * m) ** 2))
+    pi = ref.heat(ref.laplacian(W)[1], s.t) @ r
+    return pi if not s.global_share else np.append((1 - s.global_share) * pi, s.global_share)
+
+
+SETTINGS = [
+    Setting(tau=tau, sigma_spatial=0.4, sigma_feature=0.8, t=t, global_share=share, coarsen=coarsen, lift=lift)
+    for tau, t, share, coarsen, lift in [
+        (0.0, 0.0, 0.0, 1, "identity"),
+        (0.5, 0.5, 0.0, 1, "identity"),
+        (0.5, 8.0, 0.0, 1, "identity"),
+        (0.5, 8.0, 0.0, 1, "quadratic"),
+        (0.5, 2.0, 0.3, 1, "quadratic"),
+        (1.0, 2.0, 0.0, 2, "quadratic"),
+        (0.5, 2.0, 0.3, 2, "identity"),
+    ]
+]
+
+
+def test_weights_of_many_settings_are_those_of_each_by_brute_force(tokens: Tokens) -> None:
+    together = pooling_weights(tokens, SETTINGS)
+    for s, pi in zip(SETTINGS, together, strict=True):
+        alone = pooling_weights(tokens, [s])[0]
+        torch.testing.assert_close(pi, alone, rtol=0, atol=1e-14)
+        for b in range(B):
+            np.testing.assert_allclose(pi[b].numpy(), weights(tokens, s, b), rtol=0, atol=1e-12, err_msg=str(s))
+
+
+def test_embeddings_with_and_without_known_weights(tokens: Tokens) -> None:
+    for s, pi in zip(SETTINGS, pooling_weights(tokens, SETTINGS), strict=True):
+        g = embed_tokens(tokens, s)
+        torch.testing.assert_close(embed_tokens(tokens, s, pi), g, rtol=0, atol=1e-12)
+        H = stage(tokens, s)[0].features
+        for b in range(B):
+            second = (H[b].mT * pi[b]) @ H[b]
+            upper = torch.triu_indices(D, D)
+            scale = 1.0 + (2.0**0.5 - 1.0) * (upper[0] != upper[1]).double()
+            expected = H[b].mT @ pi[b] if s.lift == "identity" else second[upper[0], upper[1]] * scale
+            torch.testing.assert_close(g[b].abs().sort().values, expected.abs().sort().values, rtol=0, atol=1e-12)  # in any order
+        one = Tokens(tokens.H[:1], (GH, GW), tokens.class_token[:1], tokens.attention[:1])  # type: ignore[index]
+        torch.testing.assert_close(trace_tokens(one, s).g, g[0], rtol=0, atol=1e-12)
+
+
+def test_tokens_that_float16_can_not_hold_are_refused() -> None:
+    from carrot.encoder import Encoder
+
+    encoder = Encoder("toy", dtype="float16")
+    x = torch.zeros(1, 3, *encoder.backbone.input_hw)
+    assert encoder.encode(x).H.dtype == torch.float16
+    with torch.no_grad():
+        encoder.backbone.model.norm.weight.mul_(1e6)
+    with pytest.raises(ValueError, match="float32"):
+        encoder.encode(x)
+    assert Tokens.of(encoder.backbone, x).H.dtype == torch.float32
