@@ -1,5 +1,8 @@
 """Pictures to tokens, the same way every time: the frozen backbone, how to build it again, and the rounding of what it gives."""
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from carrot.store import TokenCache
 
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 TOY = "toy"
+MAX_WORKERS = 8  # processes that decode for a GPU; on the processor threads keep the backbone busy
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -111,7 +115,10 @@ class Encoder:
             self._backbone: TimmViTPatchBackbone | None = backbone
             self.spec = BackboneSpec.of(backbone)
         else:
-            self._backbone, self.spec = None, BackboneSpec(backbone, path, img_size, crop)
+            self._backbone, self.spec = (
+                None,
+                BackboneSpec(backbone, path, img_size, "squash" if backbone == TOY else crop),
+            )
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self.dtype = dtype
         self._expected = fingerprint
@@ -148,10 +155,15 @@ class Encoder:
         """Return the tokens of model inputs."""
         return Tokens.of(self.backbone, x, DTYPES[self.dtype])
 
-    def cache(self, dataset: ImageDataset, folder: Path) -> TokenCache:
-        """Return the tokens of a data set, computed or found in ``folder``; a killed run goes on.
+    def cache(self, dataset: ImageDataset, root: Path) -> TokenCache:
+        """Return the tokens of a data set, computed or found below ``root``; a killed run goes on.
+
+        They lie in a folder of their own for each backbone, preprocessing, precision and list of pictures.
 
         Raises:
-            StoreError: ``folder`` holds those of other pictures or of another backbone.
+            StoreError: The pictures were changed since under the same names, or a shard is damaged.
         """
-        return TokenCache.of(dataset, self.backbone, folder, DTYPES[self.dtype])
+        ids = [record.id for record in dataset.records]
+        key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids]).encode()).hexdigest()[:16]
+        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
+        return TokenCache.of(dataset, self.backbone, root / key, DTYPES[self.dtype], workers=workers)

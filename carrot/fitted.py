@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,13 +59,13 @@ class Fitted:
         train: Subset,
         rows: list[int],
         cache: TokenCache,
-        folder: Path | None,
+        is_kept: bool,
         data: str | None,
         selection: tuple[Mapping[str, object], ...] = (),
     ) -> "Fitted":
-        """Return what a fit on ``rows`` of a training set leaves; ``folder`` is where its tokens are kept, if they are."""
+        """Return what a fit on ``rows`` of a training set leaves; ``is_kept``: its tokens stay where they are."""
         records = training_records(train, rows, cache.sha256)
-        kept = None if folder is None else KeptTokens(str(folder.resolve()), cache.key, cache.grid_hw)
+        kept = KeptTokens(str(cache.folder.resolve()), cache.key, cache.grid_hw) if is_kept else None
         return cls(
             head,
             setting,

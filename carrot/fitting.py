@@ -1,6 +1,9 @@
 """From what a user calls data to the rows that a head is fitted on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.inputs import Labels, PictureList
 from carrot.data.records import Subset
+from carrot.encoder import Encoder
 from carrot.errors import DataError
 from carrot.lift import lift_from
 from carrot.stages import Setting
@@ -34,6 +38,16 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     if not train:
         raise DataError(f"{data.name}: has no training pictures.")
     return Subset(data, train), spec
+
+
+@contextmanager
+def tokens_of(encoder: Encoder, train: Subset, root: str | Path | None) -> Iterator[TokenCache]:
+    """Give the tokens of a training set, below ``root``, or in a temporary folder that is deleted afterwards."""
+    if root is not None:
+        yield encoder.cache(train, Path(root))
+        return
+    with TemporaryDirectory(prefix="carrot-") as temporary:
+        yield encoder.cache(train, Path(temporary))
 
 
 def readable(train: Subset, cache: TokenCache) -> tuple[list[int], Int[Tensor, " n"]]:

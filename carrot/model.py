@@ -10,11 +10,9 @@
     model.save("birds"); Carrot.load("birds")
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +23,6 @@ from carrot.audit import Audit
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
 from carrot.data.inputs import Labels, PictureLike, PictureList, Pictures, as_list
-from carrot.data.records import Subset
 from carrot.encoder import DEFAULT_MODEL, Encoder
 from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
@@ -33,7 +30,7 @@ from carrot.evaluation.selection import candidate
 from carrot.explaining import explain
 from carrot.explanation import Explanation
 from carrot.fitted import Fitted
-from carrot.fitting import readable, refuse_too_large, training_set
+from carrot.fitting import readable, refuse_too_large, tokens_of, training_set
 from carrot.head import RidgeHead
 from carrot.hub import HubMixin
 from carrot.lift import lift_from
@@ -41,7 +38,6 @@ from carrot.model_files import load, save
 from carrot.operator import DiffusionOperator
 from carrot.parts import Trace
 from carrot.stages import Setting, embed_tokens, trace_tokens
-from carrot.store import TokenCache
 from carrot.training import PictureFinder
 from carrot.updates import Certificate, add, forget
 
@@ -122,7 +118,7 @@ class Carrot(HubMixin):
             data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with ``y``.
             y: Class names or numbers, one for each picture; for pictures only.
             tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of regions are
-                explained. None: a temporary one.
+                explained. Those of several data sets and backbones may share it. None: a temporary one.
 
         Raises:
             DataError: The data set is not what its format says, or a class has no readable training picture.
@@ -130,7 +126,7 @@ class Carrot(HubMixin):
             ValueError: Settings don't go with the backbone, or embeddings would not fit into memory.
         """
         (train, spec), s = training_set(data, y), self.setting_
-        with self._cache(train, tokens) as (cache, folder):
+        with tokens_of(self.encoder, train, tokens) as cache:
             rows, labels = readable(train, cache)
             refuse_too_large(s, len(rows), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
             G = cache.embed(rows, s)
@@ -138,7 +134,7 @@ class Carrot(HubMixin):
                 head = candidate(G, labels, s, self.fit_intercept).head
             else:
                 head = RidgeHead(self.lam, self.fit_intercept).fit(G, labels)
-            self._fitted = Fitted.of(head, s, train, rows, cache, folder, spec)
+            self._fitted = Fitted.of(head, s, train, rows, cache, tokens is not None, spec)
         self._find = PictureFinder(train)
         return self
 
@@ -169,12 +165,14 @@ class Carrot(HubMixin):
         from carrot.selecting import choose, table_lines
 
         train, spec = training_set(data, y)
-        with self._cache(train, tokens) as (cache, folder):
+        with tokens_of(self.encoder, train, tokens) as cache:
             rows, labels = readable(train, cache)
             best, tried = choose(
                 cache, rows, labels, self.encoder.backbone, grid or {}, self.fit_intercept, MAX_EMBEDDINGS
             )
-            self._fitted = Fitted.of(best.head, best.setting, train, rows, cache, folder, spec, tuple(tried))
+            self._fitted = Fitted.of(
+                best.head, best.setting, train, rows, cache, tokens is not None, spec, tuple(tried)
+            )
         self._find = PictureFinder(train)
         if show:
             print(*table_lines(tried, best.setting), sep="\n")
@@ -347,15 +345,3 @@ class Carrot(HubMixin):
             "classes": len(fitted.classes),
             "data": fitted.data,
         }
-
-    def remember_data(self, spec: str) -> None:
-        """Note which folder, or ``kind:PATH``, the pictures came from, where ``fit`` was given an open data set."""
-        self._fitted = replace(self.fitted, data=spec)
-
-    @contextmanager
-    def _cache(self, train: Subset, folder: str | Path | None) -> Iterator[tuple[TokenCache, Path | None]]:
-        if folder is not None:
-            yield self.encoder.cache(train, Path(folder)), Path(folder)
-            return
-        with TemporaryDirectory(prefix="carrot-") as temporary:
-            yield self.encoder.cache(train, Path(temporary)), None

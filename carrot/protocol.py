@@ -28,7 +28,6 @@ from carrot.protocol_explanations import measure_explanations
 from carrot.protocol_timing import time_stages
 from carrot.stages import Setting
 from carrot.store import TokenCache
-from carrot.tokens_folder import tokens_folder
 
 MEAN, CLASS_TOKEN = Setting(), Setting(global_share=1.0)
 Answer = dict[str, Any]
@@ -66,7 +65,7 @@ def evaluate(
     if not test.records:
         raise DataError(f"{dataset.name}: has no test pictures. Give a data set that has some.")
     labels = _labels(model, test)
-    cache = encoder.cache(test, tokens_folder(folder, encoder, test))
+    cache = encoder.cache(test, folder / "tokens")
     places = torch.nonzero(cache.readable).flatten().tolist()
     if not places:
         raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
@@ -135,7 +134,7 @@ def _baselines(
     train = Subset(dataset, split_indices(dataset, "train"))
     if not train.records:
         return {}
-    cache = encoder.cache(train, tokens_folder(folder, encoder, train))
+    cache = encoder.cache(train, folder / "tokens")
     rows = torch.nonzero(cache.readable).flatten().tolist()
     labels = _labels(model, train)[rows]
     C, found = len(model.classes_), {}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from carrot.data.records import ImageDataset, Segmented, Subset
+from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.faithfulness import area, order_of, pixel_curve, random_areas
 from carrot.evaluation.localisation import (
     Localisation,
@@ -60,8 +61,8 @@ def measure_explanations(
     return {
         "pictures": len(places),
         "largest_residual": dict(residuals),
-        "token_level": {name: _mean(values) for name, values in found.items() if name.startswith("token level")},
-        "pixel_level": {name: _mean(values) for name, values in found.items() if name.startswith("pixel level")},
+        "token_level": {name: Estimate.of(values) for name, values in found.items() if name.startswith("token level")},
+        "pixel_level": {name: Estimate.of(values) for name, values in found.items() if name.startswith("pixel level")},
         "localisation": {name: Localisation.of(values) for name, values in found.items() if name.startswith("where")},
     }
 
@@ -127,11 +128,5 @@ def _localise(found: dict[str, Any], model: Carrot, test: Subset, place: int, pa
                 found[f"where: energy in the {target} by {name}"].append((share, energy))
         if record.parts:
             points = torch.tensor(list(record.parts.values()))
-            hit = float(points_hit(values, boxes, points))
+            hit = points_hit(values, boxes, points)
             found[f"where: pointing at a part by {name}"].append((hit, points_chance(boxes, points)))
-
-
-def _mean(values: list[float]) -> dict[str, float]:
-    x = torch.tensor(values, dtype=torch.float64)
-    se = float(x.std() / len(x) ** 0.5) if len(x) > 1 else 0.0
-    return {"mean": float(x.mean()), "se": se, "n": len(x)}

@@ -15,7 +15,6 @@ from carrot.encoder import Encoder
 from carrot.evaluation.calibration import probabilities
 from carrot.fitted import Fitted
 from carrot.store.files import write_atomically
-from carrot.tokens_folder import tokens_folder
 
 Rows = list[dict[str, Any]]
 
@@ -85,7 +84,7 @@ def _test_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str, k: int)
     dataset = open_dataset(data)
     test = Subset(dataset, split_indices(dataset, "test"))
     labels = torch.tensor([fitted.class_index(test.classes[record.label]) for record in test.records], dtype=torch.long)
-    cache = encoder.cache(test, tokens_folder(model, encoder, test))
+    cache = encoder.cache(test, model / "tokens")
     places = torch.nonzero(cache.readable).flatten().tolist()
     G = cache.embed(places, fitted.setting)
     logits = fitted.head.predict(G)

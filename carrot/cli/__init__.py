@@ -48,7 +48,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-COMMANDS = (demo, select, fit, predict, explain, evaluate, audit, forget, add, export, info, bench)
+COMMANDS: tuple[Any, ...] = (demo, select, fit, predict, explain, evaluate, audit, forget, add, export, info, bench)
 for _place, _command in enumerate(COMMANDS):
     app.command(_command, sort_key=_place)
 app.register_install_completion_command(help="Install completion for your shell.")

@@ -32,14 +32,13 @@ def demo(
     from carrot.evaluation import summary
     from carrot.model import Carrot
     from carrot.selecting import table_lines
-    from carrot.tokens_folder import tokens_folder
 
     birds = ToyBirds(n_train_per_class=pictures, wrong_labels=0.05)
     train, test = (Subset(birds, split_indices(birds, split)) for split in ("train", "test"))
     sizes = f"{len(train.records)} training and {len(test.records)} test pictures of {len(birds.classes)} species"
     note(f"{sizes}; 1 in 20 training labels is wrong, on purpose")
     model = Carrot("toy")
-    model.select(birds, tokens=tokens_folder(out, model.encoder, train), show=False)
+    model.select(birds, tokens=out / "tokens", show=False)
     lines = ["", *table_lines(model.selection_, model.setting_)]
 
     import torch

@@ -129,14 +129,10 @@ def _train(
     settings: dict[str, Any] | None = None,
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> int:
-    from carrot.data import open_dataset, split_indices
-    from carrot.data.records import Subset
     from carrot.model import Carrot
     from carrot.selecting import table_lines
-    from carrot.tokens_folder import tokens_folder
 
     folder = out or Path("runs") / _name(data)
-    dataset = open_dataset(data)
     named = options.backbone or ("toy" if data == "toy" else None)
     chosen: dict[str, Any] = {} if named is None else {"backbone": named}
     same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
@@ -145,13 +141,10 @@ def _train(
         model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
         note(f"{folder}: fitted with these settings already. --overwrite fits again.")
     else:
-        train = Subset(dataset, split_indices(dataset, "train"))
-        tokens = tokens_folder(folder, model.encoder, train)
         if grid is None:
-            model.fit(dataset, tokens=tokens)
+            model.fit(data, tokens=folder / "tokens")
         else:
-            model.select(dataset, grid=grid, tokens=tokens, show=False)
-        model.remember_data(data)
+            model.select(data, grid=grid, tokens=folder / "tokens", show=False)
         model.save(folder)
         write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -83,6 +84,7 @@ class PictureList:
         labels: A class name or number for each; None: unlabelled, all of class 0.
         classes: Names of the classes, in order; default: the labels that occur, sorted.
         split: Which side they are on.
+        ids: Their names; default: their paths, or numbers.
 
     Raises:
         ValueError: There is no picture, labels are of another number, or one is not among ``classes``.
@@ -94,9 +96,9 @@ class PictureList:
         labels: Labels | None = None,
         classes: Sequence[str] | None = None,
         split: Split = "train",
-        name: str = "pictures",
+        ids: Sequence[str] | None = None,
     ) -> None:
-        self.name = name
+        self.name = "pictures"
         self._pictures = as_list(pictures)
         if not self._pictures:
             raise ValueError("`pictures` must hold at least one picture; got none.")
@@ -109,10 +111,12 @@ class PictureList:
         unknown = sorted(set(given) - index.keys())
         if unknown:
             raise ValueError(f"`labels` must be among the {len(index)} classes; {unknown[0]!r} is not.")
-        names = [name_of(picture, place) for place, picture in enumerate(self._pictures)]
+        names = [name_of(picture, place) for place, picture in enumerate(self._pictures)] if ids is None else list(ids)
+        if len(names) != n:
+            raise ValueError(f"`ids` must be one for each of {n} pictures; got {len(names)}.")
         if len(set(names)) != n:
-            twice = next(name for place, name in enumerate(names) if name in names[:place])
-            raise ValueError(f"`pictures` must all be different files; {twice} comes twice.")
+            twice = Counter(names).most_common(1)[0][0]
+            raise ValueError(f"`pictures` must all have different names; {twice} comes twice.")
         self.records: Sequence[Record] = tuple(
             Record(name, index[label], split, Path(picture) if isinstance(picture, str | os.PathLike) else None)
             for name, label, picture in zip(names, given, self._pictures, strict=True)

@@ -1,4 +1,4 @@
-"""From records to the backbone's input: a batch at a time, decoded ahead in threads, bad pictures set aside."""
+"""From records to the backbone's input: a batch at a time, decoded ahead, bad pictures set aside."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from carrot.data.inputs import content_sha256
 from carrot.data.records import ImageDataset
@@ -36,34 +37,69 @@ class Batch:
 
 
 def batches(
-    dataset: ImageDataset, transform: Callable[[Image.Image], Tensor], index_lists: Sequence[Sequence[int]]
+    dataset: ImageDataset,
+    transform: Callable[[Image.Image], Tensor],
+    index_lists: Sequence[Sequence[int]],
+    workers: int = 0,
 ) -> Iterator[Batch]:
-    """Yield a ``Batch`` for each list of record indices; the next one is decoded while the caller works on this one.
+    """Yield a ``Batch`` for each list of record indices; the next ones are decoded while the caller works on this one.
 
     Pictures that can't be decoded are set aside, not fatal: see ``Batch.errors``.
 
+    Args:
+        dataset: The pictures.
+        transform: Picture to model input.
+        index_lists: Records of each batch.
+        workers: Processes that decode, for a backbone that is faster than one interpreter; data set and transform are then pickled, by this
+            program and for it alone. 0: threads, which a backbone on the processor needs no more than.
+
     Raises:
-        ValueError: A list is empty.
+        ValueError: A list is empty, or ``workers`` is negative.
     """
     if not all(index_lists):
         raise ValueError("`index_lists` must hold no empty list.")
-
-    def load(index: int) -> Loaded | str:
-        try:
-            image = dataset.image(index)
-            return transform(image), bytes.fromhex(content_sha256(dataset.records[index], image))
-        except UnreadableImageError as error:
-            return str(error)
-
+    if workers < 0:
+        raise ValueError(f"`workers` must be 0 or more; got {workers}.")
+    load = Loader(dataset, transform)
+    if workers:
+        loader: DataLoader[Batch] = DataLoader(
+            load,  # type: ignore[arg-type]
+            batch_sampler=[list(indices) for indices in index_lists],
+            num_workers=workers,
+            collate_fn=_collate,
+            multiprocessing_context="spawn",
+        )
+        yield from loader
+        return
     with ThreadPoolExecutor(DECODERS) as pool:
 
         def start(position: int) -> list[Future[Loaded | str]]:
-            return [pool.submit(load, index) for index in index_lists[position]] if position < len(index_lists) else []
+            return (
+                [pool.submit(load.__getitem__, i) for i in index_lists[position]] if position < len(index_lists) else []
+            )
 
         ahead = start(0)
         for position in range(len(index_lists)):
             now, ahead = ahead, start(position + 1)
             yield _collate([future.result() for future in now])
+
+
+@dataclass(frozen=True, eq=False)
+class Loader:
+    """Decodes one picture of a data set at a time: its model input and its SHA-256, or what is wrong with it."""
+
+    dataset: ImageDataset
+    transform: Callable[[Image.Image], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.dataset.records)
+
+    def __getitem__(self, index: int) -> Loaded | str:
+        try:
+            image = self.dataset.image(index)
+            return self.transform(image), bytes.fromhex(content_sha256(self.dataset.records[index], image))
+        except UnreadableImageError as error:
+            return str(error)
 
 
 def _collate(loaded: list[Loaded | str]) -> Batch:

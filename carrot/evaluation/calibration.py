@@ -1,30 +1,179 @@
-"""Probabilities from logits, by one temperature, and how far they can be trusted: arrays in, numbers out. (Being replaced.)"""
+"""Probabilities from logits by one temperature, and how far they can be trusted: arrays in, numbers out.
+
+Ridge logits are in units of the targets, not log-odds. One number makes them probabilities, p = softmax(logits / T), and changes
+no ranking. With b = 1/T and d_ic = logit_ic - logit_i,y(i), the mean negative log likelihood is
+
+::
+
+    f(b)  = 1/n sum_i log sum_c exp(b d_ic)        convex in b
+    f'(b) = 1/n sum_i sum_c p_ic d_ic              rises with b: at most one zero
+
+so the best T is the zero of f', found in log b. Where f' keeps its sign T is a bound:
+
+::
+
+    f' < 0 for every b: every picture is right                      T = LOWEST spread
+    f' > 0 for every b: on average the true class is no             T = HIGHEST spread
+        higher than the mean of its picture's logits
+
+``spread`` is the root mean square of the logits around the mean of their picture, so scaling the logits scales T.
+"""
+
+import math
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot.blocks import blocks
+from carrot.utils import require_finite, require_positive
+
+EPS = torch.finfo(torch.float64).eps
+LOWEST, HIGHEST = 1e-3, 1e3  # bounds of T, in units of the logits' spread
+FLOOR = torch.finfo(torch.float64).tiny  # 2.2e-308: the least probability whose logarithm is taken, -708.4
+ROW_SUM = 1e-4  # how far from 1 the sum of a row of probabilities may be: float32 over many classes
+
 
 def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
-    from scipy.optimize import minimize_scalar
+    """Return the T that minimises the mean negative log likelihood of ``softmax(logits / T)``, to rounding.
 
-    def nll(log_t: float) -> float:
-        p = torch.log_softmax(logits / float(torch.tensor(log_t).exp()), dim=-1)
-        return float(-p.gather(1, labels[:, None]).mean())
+    T lies in [1e-3, 1e3] times the spread of the logits; every picture right gives the lower bound, no better than chance the
+    upper one (see above). Logits that are equal within every picture say nothing: T = 1.
 
-    return float(torch.tensor(minimize_scalar(nll, bounds=(-12, 6), method="bounded").x).exp())
+    Exactness: exact given the bounds; ``test_temperature_is_the_best_of_a_dense_grid``.
+
+    Args:
+        logits: Of pictures that the model was not fitted on, such as leave-one-out logits.
+        labels: Class indices in 0 .. C-1.
+
+    Raises:
+        ValueError: Shapes don't match, there is no picture, a logit is NaN or infinite, or a label is out of range.
+        TypeError: Logits are not floating point, or labels not integers.
+    """
+    from scipy.optimize import brentq
+
+    y = _checked("logits", logits, labels)
+    pieces = blocks(*logits.shape)
+    size = max(float(logits.max()), -float(logits.min()))  # squares are taken of numbers in [-1, 1]
+    if size == 0:
+        return 1.0
+    squares = sum(float(_around_mean(logits[rows], size).square().sum()) for rows in pieces)
+    spread = size * math.sqrt(squares / logits.numel())
+    if spread <= 8 * EPS * size:  # the rounding of the means
+        return 1.0
+
+    def slope(log_b: float) -> float:
+        """Return f' where b is in units of 1 / spread."""
+        total = 0.0
+        for rows in pieces:
+            z = logits[rows].double()
+            d = (z - z.gather(1, y[rows, None])) / spread  # (b, C)
+            total += float(torch.softmax(math.exp(log_b) * d, dim=1).mul_(d).sum())
+        return total
+
+    low, high = -math.log(HIGHEST), -math.log(LOWEST)
+    if slope(low) >= 0:
+        return HIGHEST * spread
+    if slope(high) <= 0:
+        return LOWEST * spread
+    return spread * math.exp(-float(brentq(slope, low, high, xtol=1e-15, rtol=4 * EPS)))
 
 
 def probabilities(logits: Float[Tensor, "m C"], T: float) -> Float[Tensor, "m C"]:
-    return torch.softmax(logits / T, dim=-1)
+    """Return ``softmax(logits / T)``, float64.
+
+    Raises:
+        ValueError: ``logits`` is not (m, C) with C >= 1, holds NaN or infinity, or T is not a finite number > 0.
+        TypeError: Logits are not floating point.
+    """
+    _require_matrix("logits", logits)
+    z = logits.double()
+    return torch.softmax((z - z.amax(dim=1, keepdim=True)) / require_positive("T", T), dim=1)
 
 
 def negative_log_likelihood(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"]) -> float:
-    return float(-p.gather(1, labels[:, None]).log().mean())
+    """Return the mean of ``-log p`` of the true class, in nats.
+
+    A probability below 2.2e-308 counts as that: a picture whose true class got 0 costs 708.4 nats, not infinity.
+
+    Raises:
+        ValueError: Shapes don't match, there is no picture, p are not probabilities, or a label is out of range.
+        TypeError: p is not floating point, or labels are not integers.
+    """
+    y = _checked_probabilities(p, labels)
+    return float(-p.double().gather(1, y[:, None]).clamp(min=FLOOR).log().mean())
+
+
+def brier(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"]) -> float:
+    """Return the mean over pictures of ``sum_c (p_c - [c = y])^2``: 0 for certain and right, 2 for certain and wrong.
+
+    Raises:
+        ValueError, TypeError: As ``negative_log_likelihood``.
+    """
+    y = _checked_probabilities(p, labels)
+    error = p.double().clone()
+    error[torch.arange(len(y), device=y.device), y] -= 1
+    return float(error.square().sum(dim=1).mean())
 
 
 def expected_calibration_error(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"], bins: int = 15) -> float:
-    best, said = p.max(dim=1)
-    right = (said == labels).double()
+    """Return ``sum_b (m_b / m) |accuracy_b - confidence_b|`` over bins of equal width of the highest probability.
+
+    Bin b holds the pictures whose highest probability is in [b / bins, (b + 1) / bins), the last bin 1 as well; confidence is
+    the mean of these probabilities, and of equal ones the class of the lowest index counts as predicted. The value depends
+    on ``bins``, and is biased upwards where bins hold few pictures: compare it at equal m and ``bins`` only.
+
+    Raises:
+        ValueError: ``bins`` is not an integer >= 1; and as ``negative_log_likelihood``.
+        TypeError: As ``negative_log_likelihood``.
+    """
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"`bins` must be an integer >= 1; got {bins!r}.")
+    y = _checked_probabilities(p, labels)
+    best = p.double().amax(dim=1)
+    gap = (p.argmax(dim=1) == y).double() - best  # (m,)
     place = (best * bins).long().clamp(max=bins - 1)
-    return float(sum(abs(float((right - best)[place == b].sum())) for b in range(bins)) / len(p))
+    return float(torch.zeros(bins, dtype=torch.float64, device=p.device).index_add_(0, place, gap).abs().sum() / len(y))
+
+
+def _around_mean(logits: Tensor, size: float) -> Tensor:
+    z = logits.double() / size
+    return z - z.mean(dim=1, keepdim=True)  # (b, C)
+
+
+def _require_matrix(name: str, values: Tensor) -> None:
+    if not values.is_floating_point():
+        raise TypeError(f"`{name}` must be floating point; got {values.dtype}. Convert it with `.double()`.")
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ValueError(f"`{name}` must be (pictures, classes), with a class at least; got {tuple(values.shape)}.")
+    require_finite(name, values)
+
+
+def _checked(name: str, values: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels, int64, on the device of ``values``."""
+    _require_matrix(name, values)
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"`labels` must be integers, class indices; got {labels.dtype}.")
+    if labels.ndim != 1 or len(labels) != len(values) or len(labels) == 0:
+        raise ValueError(
+            f"`labels` must hold one class index for each row of `{name}`, and one at least; got {tuple(labels.shape)} for "
+            f"{tuple(values.shape)}. Give one row and one label per picture."
+        )
+    y, n_classes = labels.to(values.device, torch.long), values.shape[1]
+    if int(y.min()) < 0 or int(y.max()) >= n_classes:
+        raise ValueError(
+            f"`labels` must be from 0 to C - 1 = {n_classes - 1}; got {int(y.min())} to {int(y.max())}. "
+            f"Number the classes from 0, in the order of the columns of `{name}`."
+        )
+    return y
+
+
+def _checked_probabilities(p: Tensor, labels: Tensor) -> Tensor:
+    y = _checked("p", p, labels)
+    worst = float((p.double().sum(dim=1) - 1).abs().max())
+    if float(p.min()) < 0 or worst > ROW_SUM:
+        raise ValueError(
+            f"`p` must be probabilities: no entry below 0, each row adding up to 1 within {ROW_SUM:g}; the lowest entry is "
+            f"{float(p.min()):g}, the worst sum is off by {worst:g}. Use `probabilities(logits, T)`."
+        )
+    return y

@@ -1,6 +1,19 @@
-"""Explanations for people: figures, drawn with matplotlib, and lines of text."""
+"""Explanations for people: text, figures drawn with matplotlib, JSON, and a page of HTML."""
 
-from carrot.report.figure import Pair, Panel, explanation_figure
-from carrot.report.text import accuracy_line, check_line, explanation_lines
+from carrot.report.data import explanation_data
+from carrot.report.figure import Pair, Panel, explanation_figure, plot_explanation
+from carrot.report.page import explanation_page
+from carrot.report.text import accuracy_line, check_line, explanation_lines, story_lines
 
-__all__ = ["Pair", "Panel", "accuracy_line", "check_line", "explanation_figure", "explanation_lines"]
+__all__ = [
+    "Pair",
+    "Panel",
+    "accuracy_line",
+    "check_line",
+    "explanation_data",
+    "explanation_figure",
+    "explanation_lines",
+    "explanation_page",
+    "plot_explanation",
+    "story_lines",
+]

@@ -6,17 +6,23 @@ All maps are at the level of tokens: exact for the map tokens -> logit, not a st
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import ConnectionPatch, Rectangle
 from PIL import Image
 from torch import Tensor
 
+from carrot.parts import strongest_pairs
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+    from carrot.explanation import Explanation
+
 PAIR_COLOURS = ("#00c8ff", "#ff2fd0", "#ffe000")
+MAX_PICTURES = 6  # training pictures in one figure
+WRAP = 34  # letters of a title beside each other
 
 
 @dataclass(frozen=True)
@@ -40,73 +46,98 @@ class Pair:
 
 def explanation_figure(
     test: Panel, maps: dict[str, Float[Tensor, " N"]], training: Sequence[Panel], pairs: Sequence[Pair], heading: str
-) -> Figure:
+) -> "matplotlib.figure.Figure":
     """Draw the test picture with its region maps above, the training pictures below, and pairs of regions joined by lines.
 
     Args:
         test: The picture that is explained.
         maps: Contributions of its regions by name; red supports the class, blue speaks against it; each map has its own scale.
-        training: The training pictures that matter most, most important first.
+        training: The training pictures that matter most, most important first; without any there is no second row.
         pairs: Region pairs between the test picture and ``training[0]``; at most three are drawn.
         heading: What is explained.
 
     Returns:
         A figure; save it with ``figure.savefig(path)``.
     """
-    columns = max(len(maps) + 1, len(training) + 1)
-    figure = Figure(figsize=(2.9 * columns, 6.6), layout="constrained")
-    figure.suptitle(textwrap.fill(heading, 34 * columns), fontsize=10)
-    axes = figure.subplots(2, columns, squeeze=False)
+    from matplotlib.figure import Figure
+
+    joined = bool(training and pairs)
+    columns, rows = max(len(maps) + 1, len(training) + joined), 2 if training else 1
+    figure = Figure(figsize=(2.9 * columns, 3.3 * rows), layout="constrained")
+    figure.suptitle(textwrap.fill(heading, 34 * columns), fontsize=10, parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     _show(axes[0, 0], test)
     for axis, (name, values) in zip(axes[0, 1:], maps.items(), strict=False):
         _overlay(axis, test, values, name)
-    _show(axes[1, 0], Panel(test.image, test.boxes, test.grid_hw, "region to region"))
-    for axis, panel in zip(axes[1, 1:], training, strict=False):
+    for axis, panel in zip(axes[-1, joined:], training, strict=False):
         _show(axis, panel)
-    if training:
+    if joined:
+        _show(axes[1, 0], Panel(test.image, test.boxes, test.grid_hw, "region to region"))
         for pair, colour in zip(pairs, PAIR_COLOURS, strict=False):
-            _join(
-                figure,
-                axes[1, 0],
-                axes[1, 1],
-                test.boxes[pair.test_region],
-                training[0].boxes[pair.train_region],
-                colour,
-            )
+            here, there = test.boxes[pair.test_region], training[0].boxes[pair.train_region]
+            _join(figure, axes[1, 0], axes[1, 1], here, there, colour)
+            x0, y0 = here[:2].tolist()
             label = f"{pair.contribution:+.1e}"
-            x0, y0 = test.boxes[pair.test_region][:2].tolist()
             axes[1, 0].text(x0, y0, label, color=colour, fontsize=8, va="bottom", fontweight="bold")
     return figure
 
 
-def _show(axis: Axes, panel: Panel) -> None:
+def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
+    """Draw an explanation; training pictures whose files are gone are left out, and pairs are those of the first that has both.
+
+    Args:
+        e: The explanation.
+    """
+    p, local = e.parts, len(e.picture.boxes)
+    what = f"logit of {e.target}" if e.against is None else f"{e.target} less {e.against}"
+    test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}")
+    names = {"regions by token": p.token, "regions by node": p.node, "drop when removed": p.drop}
+    maps = {name: values[:local] for name, values in names.items()}
+    there = [i for i in e.shown if i in e.shown_pictures]
+    there.sort(key=lambda i: i not in e.pair_maps)  # stable: those with pairs first
+    panels = []
+    for i in there[:MAX_PICTURES]:
+        q = e.shown_pictures[i]
+        panels.append(Panel(q.image, q.boxes, q.grid_hw, f"{e.training_ids[i]}\ndual {float(p.dual[i]):+.3f}"))
+    pairs = []
+    if there and there[0] in e.pair_maps:
+        joint = e.pair_maps[there[0]][:local, : len(panels[0].boxes)]
+        pairs = [Pair(*pair) for pair in strongest_pairs(joint, len(PAIR_COLOURS))]
+    question = f"what makes it {e.target}" if e.against is None else f"why {e.target} and not {e.against}"
+    heading = f"{e.picture.id}: {question}. Token level: exact for tokens -> logit"
+    return explanation_figure(test, maps, panels, pairs, heading)
+
+
+def _show(axis: Any, panel: Panel) -> None:
     axis.imshow(np.asarray(panel.image))
-    axis.set_title(panel.title, fontsize=8)
+    title = "\n".join(textwrap.fill(line, WRAP) for line in panel.title.splitlines())
+    axis.set_title(title, fontsize=8, parse_math=False)
 
 
-def _overlay(axis: Axes, panel: Panel, values: Tensor, name: str) -> None:
+def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
     limit = float(values.abs().max()) or 1.0
     _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, name))
-    x0, y0 = panel.boxes[:, :2].min(dim=0).values.tolist()
-    x1, y1 = panel.boxes[:, 2:].max(dim=0).values.tolist()
-    drawn = axis.imshow(
-        values.reshape(panel.grid_hw).double().cpu().numpy(),
-        cmap=matplotlib.colormaps["RdBu_r"],
-        vmin=-limit,
-        vmax=limit,
-        alpha=0.6,
-        extent=(x0, x1, y1, y0),
-        interpolation="nearest",
-    )
+    x, y = _edges(panel.boxes, panel.grid_hw)
+    cells = values.reshape(panel.grid_hw).double().cpu().numpy()
+    drawn = axis.pcolormesh(x, y, cells, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6)
     axis.set_xlim(0, panel.image.width)
     axis.set_ylim(panel.image.height, 0)
     bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.6)
     bar.ax.tick_params(labelsize=6)
 
 
-def _join(figure: Figure, left: Axes, right: Axes, test_box: Tensor, train_box: Tensor, colour: str) -> None:
+def _edges(boxes: Tensor, grid_hw: tuple[int, int]) -> tuple[Any, Any]:
+    """Return where columns and rows of regions begin, and where the last ends; a region of padding has no width or no height."""
+    grid = boxes.double().cpu().reshape(*grid_hw, 4).numpy()
+    x = np.append(grid[0, :, 0], grid[0, -1, 2])
+    return x, np.append(grid[:, 0, 1], grid[-1, 0, 3])
+
+
+def _join(figure: Any, left: Any, right: Any, test_box: Tensor, train_box: Tensor, colour: str) -> None:
+    from matplotlib.patches import ConnectionPatch, Rectangle
+
     centres = []
     for axis, box in ((left, test_box), (right, train_box)):
         x0, y0, x1, y1 = box.tolist()

@@ -24,6 +24,7 @@ def embed_dataset(
     folder: Path,
     batch_size: int = 32,
     dtypes: Mapping[str, torch.dtype] | None = None,
+    workers: int = 0,
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """Return a complete store of one row for each picture, computed or found in ``folder``.
 
@@ -37,6 +38,7 @@ def embed_dataset(
         folder: Where the shards lie; made if absent.
         batch_size: Pictures of one pass and of one shard: what a kill loses at most.
         dtypes: Of the rows, by name; default float32.
+        workers: Processes that decode; 0: threads.
 
     Returns:
         The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32 bytes); and
@@ -53,7 +55,7 @@ def embed_dataset(
         shard_size=batch_size,
     )
     missing = store.missing()
-    work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing])
+    work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing], workers if missing else 0)
     errors: dict[str, str] = {}
     most = sum(len(store.rows(shard)) for shard in missing)
     pieces = zip(missing, work, strict=True)

@@ -42,6 +42,7 @@ class TokenCache:
         folder: Path,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 32,
+        workers: int = 0,
     ) -> "TokenCache":
         """Return the tokens of ``dataset``, computed or found in ``folder``; a killed run goes on.
 
@@ -51,6 +52,7 @@ class TokenCache:
             folder: Where the shards lie; made if absent.
             dtype: float32, or float16: half the disk, tokens rounded to 3 digits (``Tokens.of``).
             batch_size: Pictures of one pass and of one shard.
+            workers: Processes that decode; 0: threads.
 
         Raises:
             StoreError: ``folder`` holds other tokens, or a damaged shard.
@@ -67,8 +69,15 @@ class TokenCache:
             return Tokens.of(backbone, x, dtype).rows()
 
         facts = {"backbone": backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(dtype)}
-        store, errors = embed_dataset(dataset, backbone.transform, embed, shapes, facts, folder, batch_size, kinds)
+        store, errors = embed_dataset(
+            dataset, backbone.transform, embed, shapes, facts, folder, batch_size, kinds, workers
+        )
         return cls(store, backbone.grid_hw, errors)
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._store.folder
 
     @property
     def key(self) -> str:

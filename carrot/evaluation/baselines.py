@@ -1,0 +1,170 @@
+"""What a user would take instead, on the same embeddings: nearest neighbours, logistic regression, scikit-learn's ridge.
+
+Each takes training embeddings, labels and test embeddings, and returns scores (m, C) for ``carrot.evaluation.summary``.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot.utils import require_finite, require_positive
+
+BLOCK = 1024  # test pictures at once: 1024 n cosines
+PENALTIES = (0.01, 0.1, 1.0)  # of logistic regression, C
+LAMS = tuple(10.0**k for k in range(-4, 5))  # of ridge, in units of G
+
+
+def knn(
+    G_train: Float[Tensor, "n D"],
+    y_train: Int[Tensor, " n"],
+    G_test: Float[Tensor, "m D"],
+    C: int | None = None,
+    k: int = 20,
+    T: float = 0.07,
+) -> Float[Tensor, "m C"]:
+    """Return probabilities: the k nearest training pictures by cosine vote, each with softmax(cosine / T) over the k.
+
+    Args:
+        G_train: Training embeddings.
+        y_train: Their labels.
+        G_test: Test embeddings.
+        C: Number of classes; default: the largest label + 1.
+        k: How many neighbours; all n, if there are fewer.
+        T: Temperature of the votes.
+
+    A row of zeros has no direction: its cosine with everything is 0.
+
+    Reference: Wu et al., CVPR 2018; Caron et al., ICCV 2021.
+
+    Raises:
+        ValueError: Shapes disagree, values are not finite, a label is out of range, k < 1 or T <= 0.
+    """
+    C = _check(G_train, y_train, G_test, C)
+    require_positive("T", T)
+    if isinstance(k, bool) or k < 1:
+        raise ValueError(f"`k` must be at least 1; got {k!r}.")
+    train, y = torch.nn.functional.normalize(G_train.double(), dim=1), y_train.long()
+    votes = torch.zeros(len(G_test), C, dtype=torch.float64)
+    for start in range(0, len(G_test), BLOCK):
+        test = torch.nn.functional.normalize(G_test[start : start + BLOCK].double(), dim=1)
+        near = (test @ train.mT).topk(min(k, len(train)), dim=1)
+        votes[start : start + BLOCK].scatter_add_(1, y[near.indices], torch.softmax(near.values / T, dim=1))
+    return votes
+
+
+def logistic_regression(
+    G_train: Float[Tensor, "n D"],
+    y_train: Int[Tensor, " n"],
+    G_test: Float[Tensor, "m D"],
+    C: int | None = None,
+    penalties: Sequence[float] = PENALTIES,
+    folds: int = 3,
+) -> Float[Tensor, "m C"]:
+    """Return probabilities of scikit-learn's logistic regression on standardised embeddings, its penalty by cross-validation.
+
+    A class of fewer pictures than ``folds`` lowers the number of folds; below two, the middle penalty is taken without any.
+
+    Args:
+        G_train: As for ``knn``.
+        y_train: As for ``knn``; a class without pictures gets probability 0.
+        G_test: As for ``knn``.
+        C: As for ``knn``.
+        penalties: scikit-learn's ``C`` to choose from: inverse strengths.
+        folds: Of the cross-validation.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+        ValueError: As ``knn``; there is only one class, or no penalty.
+    """
+    C = _check(G_train, y_train, G_test, C)
+    linear_model, pipeline = _sklearn("linear_model"), _sklearn("pipeline")
+    counts = torch.bincount(y_train.long())
+    present = torch.nonzero(counts).flatten()
+    if len(present) < 2:
+        raise ValueError(f"`y_train` must hold at least two classes; got only class {int(present[0])}.")
+    if not penalties:
+        raise ValueError("`penalties` must hold at least one number > 0; got none.")
+    G, y = G_train.double().numpy(), y_train.numpy()
+    chosen = [require_positive("penalties", c) for c in penalties]
+    model = pipeline.make_pipeline(
+        _sklearn("preprocessing").StandardScaler(),
+        linear_model.LogisticRegression(C=sorted(chosen)[len(chosen) // 2], max_iter=5000),
+    )
+    splits = min(folds, int(counts[present].min()))
+    if len(chosen) > 1 and splits > 1:
+        model = _sklearn("model_selection").GridSearchCV(model, {"logisticregression__C": chosen}, cv=splits)
+    model.fit(G, y)
+    p = torch.zeros(len(G_test), C, dtype=torch.float64)
+    p[:, present] = torch.from_numpy(np.asarray(model.predict_proba(G_test.double().numpy()), dtype=np.float64))
+    return p
+
+
+def sklearn_ridge(
+    G_train: Float[Tensor, "n D"],
+    y_train: Int[Tensor, " n"],
+    G_test: Float[Tensor, "m D"],
+    C: int | None = None,
+    lams: Sequence[float] = LAMS,
+) -> Float[Tensor, "m C"]:
+    """Return the scores of scikit-learn's ridge on one-hot labels, with intercept, its penalty by its leave-one-out error.
+
+    It should say what ``RidgeHead("loo", True, lams=lams)`` says.
+
+    Args:
+        G_train: As for ``knn``.
+        y_train: As for ``knn``.
+        G_test: As for ``knn``.
+        C: As for ``knn``.
+        lams: Penalties to choose from.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+        ValueError: As ``knn``; or there is no penalty.
+    """
+    C = _check(G_train, y_train, G_test, C)
+    RidgeCV = _sklearn("linear_model").RidgeCV
+    if not lams:
+        raise ValueError("`lams` must hold at least one number > 0; got none.")
+    Y = torch.nn.functional.one_hot(y_train.long(), C).double().numpy()
+    model = RidgeCV(alphas=[require_positive("lams", lam) for lam in lams]).fit(G_train.double().numpy(), Y)
+    found = np.asarray(model.predict(G_test.double().numpy()), dtype=np.float64)
+    return torch.from_numpy(found).reshape(len(G_test), C)
+
+
+def _check(G_train: Tensor, y_train: Tensor, G_test: Tensor, C: int | None) -> int:
+    """Return the number of classes, once everything fits together."""
+    for name, G in (("G_train", G_train), ("G_test", G_test)):
+        if G.ndim != 2 or 0 in G.shape:
+            raise ValueError(f"`{name}` must be (n, D), a row for each picture; got {tuple(G.shape)}.")
+        require_finite(name, G)
+    if G_train.shape[1] != G_test.shape[1]:
+        raise ValueError(f"`G_test` must be (m, {G_train.shape[1]}), as wide as `G_train`; got {tuple(G_test.shape)}.")
+    if y_train.shape != (len(G_train),) or y_train.is_floating_point() or y_train.dtype == torch.bool:
+        raise ValueError(
+            f"`y_train` must be ({len(G_train)},) integer labels; got {tuple(y_train.shape)} of {y_train.dtype}."
+        )
+    found = int(y_train.max()) + 1
+    if int(y_train.min()) < 0 or (C is not None and found > C):
+        raise ValueError(
+            f"`y_train` must be from 0 to C - 1{'' if C is None else f' = {C - 1}'}; got {int(y_train.min())} to {found - 1}."
+        )
+    return found if C is None else C
+
+
+def _sklearn(module: str) -> Any:
+    """Return a module of scikit-learn, or say how to get it."""
+    try:
+        return import_module(f"sklearn.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "sklearn":
+            raise
+        raise ModuleNotFoundError(
+            "This baseline needs scikit-learn, which is not part of the core: `pip install 'carrot-attribution[test]'`, "
+            "or `pip install scikit-learn`.",
+            name="sklearn",
+        ) from None

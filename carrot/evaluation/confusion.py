@@ -1,0 +1,127 @@
+"""Which classes are taken for which: arrays in, counts out.
+
+Rows are true classes and columns predicted ones, as in scikit-learn. The dataclasses hold plain numbers and names only, so
+``dataclasses.asdict`` gives what JSON can hold.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How one class fared.
+
+    Attributes:
+        name: The class.
+        n: Pictures of it.
+        right: Those predicted as it.
+        accuracy: ``right / n``; None where there is no picture.
+        mistaken_for: The wrong class predicted most often for it, of equal ones the first; None where nothing was mistaken.
+        mistaken: How often that was.
+    """
+
+    name: str
+    n: int
+    right: int
+    accuracy: float | None
+    mistaken_for: str | None
+    mistaken: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One class taken for another.
+
+    Attributes:
+        true: What the pictures show.
+        predicted: What was said.
+        count: How often.
+        share: Of the pictures of the true class.
+    """
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+
+
+def confusion_matrix(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], C: int) -> Int[Tensor, "C C"]:
+    """Return how often class ``row`` was predicted as class ``column``, (C, C), int64; the entries add up to n.
+
+    Raises:
+        ValueError: C is not an integer >= 1, shapes don't match, or a class index is not in 0 .. C-1.
+        TypeError: Class indices are not integers.
+    """
+    if isinstance(C, bool) or not isinstance(C, int) or C < 1:
+        raise ValueError(f"`C` must be an integer >= 1, the number of classes; got {C!r}.")
+    if predicted.ndim != 1 or predicted.shape != labels.shape:
+        raise ValueError(
+            f"`predicted` and `labels` must be (n,), one class index a picture; got {tuple(predicted.shape)} and "
+            f"{tuple(labels.shape)}."
+        )
+    said, y = _indices("predicted", predicted, C), _indices("labels", labels, C).to(predicted.device)
+    return torch.bincount(y * C + said, minlength=C * C).reshape(C, C)
+
+
+def per_class(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], names: Sequence[str]) -> list[ClassResult]:
+    """Return every class's result, in the order of ``names``, which name the C classes.
+
+    Raises:
+        ValueError: ``names`` are none; and as ``confusion_matrix``.
+        TypeError: As ``confusion_matrix``, or ``names`` is one string.
+    """
+    results = []
+    for c, row in enumerate(_rows(predicted, labels, names)):
+        wrong = [0 if k == c else count for k, count in enumerate(row)]
+        n, mistaken = sum(row), max(wrong)
+        results.append(
+            ClassResult(
+                name=names[c],
+                n=n,
+                right=row[c],
+                accuracy=row[c] / n if n else None,
+                mistaken_for=names[wrong.index(mistaken)] if mistaken else None,
+                mistaken=mistaken,
+            )
+        )
+    return results
+
+
+def confusion_pairs(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], names: Sequence[str]) -> list[Confusion]:
+    """Return every confusion that happened: most frequent first, then the larger share, then the order of ``names``.
+
+    Raises:
+        ValueError, TypeError: As ``per_class``.
+    """
+    pairs = [
+        Confusion(names[c], names[k], count, count / sum(row))
+        for c, row in enumerate(_rows(predicted, labels, names))
+        for k, count in enumerate(row)
+        if k != c and count
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.count, -pair.share))  # a stable sort: equal ones stay in order
+
+
+def _rows(predicted: Tensor, labels: Tensor, names: Sequence[str]) -> list[list[int]]:
+    if isinstance(names, str):
+        raise TypeError(f"`names` must be a sequence of names, one a class; got the string {names!r}.")
+    if not names:
+        raise ValueError("`names` must name at least one class; got none.")
+    rows: list[list[int]] = confusion_matrix(predicted, labels, len(names)).tolist()
+    return rows
+
+
+def _indices(name: str, values: Tensor, C: int) -> Tensor:
+    if values.dtype == torch.bool or values.is_floating_point() or values.is_complex():
+        raise TypeError(f"`{name}` must be integers, class indices; got {values.dtype}.")
+    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < C:
+        raise ValueError(
+            f"`{name}` must be from 0 to C - 1 = {C - 1}; got {int(values.min())} to {int(values.max())}. "
+            "Number the classes from 0, and name every class."
+        )
+    return values.long()

@@ -1,0 +1,84 @@
+"""The protocol's answer for people: lines for the terminal, and Markdown tables that a paper can paste."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from carrot.evaluation.tables import Measured, markdown_table
+
+Answer = Mapping[str, Any]
+
+
+def lines_of(answer: Answer) -> Iterator[str]:
+    """Yield the answer in short."""
+    data, calibration = answer["data"], answer["calibration"]
+    yield f"{data['test_pictures']} test pictures of {data['given']}, crop {data['crop']!r}; {len(answer['set_aside'])} set aside"
+    for row in _accuracies(answer):
+        top1: Measured = row["top-1"]
+        yield f"  {row['what']:<40} top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
+    yield (
+        f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), negative log "
+        f"likelihood {calibration['negative_log_likelihood']:.3f}, temperature {calibration['temperature']:.3g}"
+    )
+    for pair in answer["confusions"][:3]:
+        yield f"  {pair['true']} taken for {pair['predicted']}: {pair['count']} times"
+    e = answer["explanations"]
+    if e["pictures"]:
+        largest = max(e["largest_residual"].values())
+        yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
+    for level in ("token_level", "pixel_level", "localisation"):
+        for row in _rows(e[level]):
+            yield f"  {row['what']:<52} {row['mean'].value:8.3f} ± {row['mean'].standard_error:.3f}" + (
+                f"   chance {row['chance']:.3f}" if "chance" in row else ""
+            )
+    for name, check in answer["checks"].items():
+        yield f"check, {name}: {check['n']} against real fits, largest difference {check['largest']:.1e}"
+    times = "   ".join(f"{name.strip()} {ms:.2f} ms" for name, ms in answer["milliseconds_a_picture"].items())
+    yield f"a picture: {times}"
+
+
+def markdown_of(answer: Answer) -> str:
+    """Return every table, with what each is about."""
+    data, model, e = answer["data"], answer["model"], answer["explanations"]
+    parts = [
+        f"# {data['name']}: {data['test_pictures']} test pictures, crop {data['crop']!r}",
+        f"Backbone {model['backbone']}; {model['lift']}, tau {model['tau']:g}, t {model['t']:g}, lam {model['lam']:.3g}; "
+        f"{model['training_pictures']} training pictures of {model['classes']} classes. ± is one standard error.",
+        "## Accuracy",
+        markdown_table(list(_accuracies(answer))),
+        "## Calibration",
+        markdown_table([answer["calibration"]]),
+        "## Classes",
+        markdown_table(list(answer["classes"])),
+    ]
+    if answer["confusions"]:
+        parts += ["## Most frequent confusions", markdown_table(list(answer["confusions"][:20]))]
+    if e["pictures"]:
+        parts += [
+            f"## Explanations of the predicted class, {e['pictures']} pictures",
+            "Area under the curve of the logit while regions are removed (deletion: lower is better) or added (insertion: higher is "
+            "better). Token level: exact for tokens -> logit. Pixel level: patches occluded, backbone run again; not comparable.",
+            markdown_table(list(_rows(e["token_level"]))),
+        ]
+        if e["pixel_level"]:
+            parts.append(markdown_table(list(_rows(e["pixel_level"]))))
+        if e["localisation"]:
+            parts += [
+                "Where the maps point, beside what a map that knows nothing would give:",
+                markdown_table(list(_rows(e["localisation"]))),
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _accuracies(answer: Answer) -> Iterator[dict[str, Any]]:
+    for name, row in [("CARROT", answer["accuracy"]), *answer.get("baselines", {}).items()]:
+        if "top1" in row:
+            top1 = Measured(row["top1"], row["top1_se"])
+            yield {"what": name, "top-1": top1, "top-5": row["top5"], "mean per class": row["mean_per_class"]}
+
+
+def _rows(group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, values in group.items():
+        score = values.get("score", values)
+        row = {"what": name, "mean": Measured(score["mean"] or 0.0, score["standard_error"] or 0.0)}
+        chance = {"chance": values["chance"]["mean"]} if "chance" in values else {}
+        yield {**row, **chance, "n": score["n"]}

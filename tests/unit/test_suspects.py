@@ -1,0 +1,88 @@
+"""Suspicious labels by their definitions, picture by picture, and on planted wrong labels."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from carrot.evaluation.audit import auroc
+from carrot.evaluation.calibration import fit_temperature
+from carrot.evaluation.suspects import high_leverage, label_suspects
+from carrot.head import RidgeHead
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 3.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+LABELS = torch.tensor([0, 0, 1])
+
+
+def test_by_hand() -> None:
+    found = label_suspects(LOGITS, LABELS, 0.5)
+    assert found.margin.tolist() == [1.0, -3.0, 0.0]
+    assert found.suggested.tolist() == [1, 1, 0]  # of equal ones the lowest
+    for i, (row, y) in enumerate(zip(LOGITS.tolist(), LABELS.tolist(), strict=True)):
+        e = [math.exp(s / 0.5) for s in row]
+        p = [x / sum(e) for x in e]
+        assert float(found.self_confidence[i]) == pytest.approx(p[y])
+        assert float(found.normalised_margin[i]) == pytest.approx(p[y] - max(q for c, q in enumerate(p) if c != y))
+    assert found.order().tolist() == [1, 2, 0]
+    assert found.order("self_confidence").tolist() == [1, 2, 0]
+    assert label_suspects(LOGITS[[2, 2]], LABELS[[2, 2]], 1.0).order("normalised_margin").tolist() == [0, 1]
+
+
+def planted(seed: int, n: int = 300, D: int = 20, C: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    true = torch.arange(n) % C
+    G = 1.2 * torch.randn(C, D, generator=rng, dtype=torch.float64)[true]
+    G += torch.randn(n, D, generator=rng, dtype=torch.float64)
+    wrong = torch.rand(n, generator=rng) < 0.05
+    labels = torch.where(wrong, (true + 1 + torch.randint(C - 1, (n,), generator=rng)) % C, true)
+    return G, labels, wrong
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_wrong_labels_come_first(seed: int) -> None:
+    G, labels, wrong = planted(seed)
+    loo = RidgeHead("loo", True).fit(G, labels).loo_predict()
+    found = label_suspects(loo, labels, fit_temperature(loo, labels))
+    for score in (found.margin, found.self_confidence, found.normalised_margin):
+        assert auroc(-score, wrong) > 0.95
+    first = found.order()[: int(wrong.sum())]
+    assert float(wrong[first].double().mean()) > 0.7
+
+
+def test_leverage_is_the_hat_matrix_diagonal() -> None:
+    G, labels, _ = planted(0, n=24, D=5)
+    G[7] *= 9
+    head = RidgeHead(0.3).fit(G, labels)
+    hat = torch.diag(G @ torch.linalg.inv(G.mT @ G + 0.3 * torch.eye(5, dtype=torch.float64)) @ G.mT)
+    values, indices = high_leverage(head, 4)
+    expected = sorted(range(24), key=lambda i: -float(hat[i]))[:4]
+    assert indices.tolist() == expected
+    assert expected[0] == 7
+    torch.testing.assert_close(values, hat[expected])
+
+
+@pytest.mark.usefixtures("as_user")
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"`loo_logits` must be \(m, C\)"):
+        label_suspects(LOGITS[0], LABELS, 1.0)
+    with pytest.raises(ValueError, match="`loo_logits` must be finite"):
+        label_suspects(LOGITS * math.nan, LABELS, 1.0)
+    with pytest.raises(TypeError, match="`loo_logits` must be real"):
+        label_suspects(LOGITS > 1, LABELS, 1.0)
+    with pytest.raises(ValueError, match="at least two classes"):
+        label_suspects(LOGITS[:, :1], 0 * LABELS, 1.0)
+    with pytest.raises(ValueError, match=r"`labels` must be \(3,\)"):
+        label_suspects(LOGITS, LABELS[:2], 1.0)
+    with pytest.raises(ValueError, match="from 0 to C - 1 = 2; got 0 to 3"):
+        label_suspects(LOGITS, torch.tensor([0, 1, 3]), 1.0)
+    with pytest.raises(TypeError, match="`labels` must be integers"):
+        label_suspects(LOGITS, LABELS.double(), 1.0)
+    with pytest.raises(ValueError, match="`T` must be"):
+        label_suspects(LOGITS, LABELS, 0.0)
+    with pytest.raises(ValueError, match="`by` must be"):
+        label_suspects(LOGITS, LABELS, 1.0).order("leverage")  # type: ignore[arg-type]
+    head = RidgeHead(1.0).fit(torch.randn(3, 2), torch.tensor([0, 1, 0]))
+    for k in (0, 4):
+        with pytest.raises(ValueError, match="`k` must be in 1 .. 3"):
+            high_leverage(head, k)
