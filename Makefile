@@ -22,8 +22,8 @@ $(DEV_READY): $(PY) pyproject.toml
 	$(PY) -m pip install --quiet -e '.[dev]'
 	@touch $@ $(RUN_READY)
 
-demo: $(RUN_READY)        ## toy birds, offline: fit, evaluate, take one prediction apart; writes runs/toy
-	$(PY) main.py
+demo: $(RUN_READY)        ## toy birds, offline: fit, measure, explain, audit, forget; writes runs/toy
+	$(VENV)/bin/carrot demo
 
 test: $(DEV_READY)        ## the default test suite, minutes on two cores
 	$(PY) -m pytest -q

@@ -1,5 +1,7 @@
 """How far long work is: a bar with the rate and the time left, on standard error, so that standard output stays what was asked for."""
 
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -17,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class _Rate(ProgressColumn):
@@ -50,6 +53,10 @@ def progress(
     if not total:
         return
     whole = total * size if most is None else most
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from _in_lines(pieces, description, unit, size, whole)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,8 +66,24 @@ def progress(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=whole)
         for number, piece in enumerate(pieces, start=1):
             yield piece
             bar.update(task, completed=min(number * size, whole))
+
+
+def _in_lines(pieces: Iterable[T], description: str, unit: str, size: int, whole: int) -> Iterator[T]:
+    """Say every half a minute how far it is: for log files."""
+    began = said = time.monotonic()
+    for number, piece in enumerate(pieces, start=1):
+        yield piece
+        now = time.monotonic()
+        if now - said >= SECONDS_BETWEEN_LINES:
+            said, done = now, min(number * size, whole)
+            left = (now - began) * (whole - done) / done
+            print(
+                f"{description}: {done} of {whole}, {done / (now - began):.1f} {unit}/s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )

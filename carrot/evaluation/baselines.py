@@ -159,7 +159,7 @@ def _check(G_train: Tensor, y_train: Tensor, G_test: Tensor, C: int | None) -> i
 def _sklearn(module: str) -> Any:
     """Return a module of scikit-learn, or say how to get it."""
     try:
-        return import_module(f"sklearn.{module}")
+        import_module("sklearn")
     except ModuleNotFoundError as error:
         if error.name != "sklearn":
             raise
@@ -168,3 +168,4 @@ def _sklearn(module: str) -> Any:
             "or `pip install scikit-learn`.",
             name="sklearn",
         ) from None
+    return import_module(f"sklearn.{module}")

@@ -11,18 +11,18 @@
     classes                     [{class, logit, probability}], in the order of the logits
     regions                     [{region, row, column, box, global, token, node, drop}]: box (x0, y0, x1, y1) in pixels of the picture;
                                 row, column and box are null for global regions
-    sums                        {name: {sum, must_be, residual}}: regions by token and by node, training pictures dual and label,
-                                and the pairs of regions with each training picture, which must be its dual part
+    sums                        {name: {sum, must_be, residual}}: regions by token and by node, training pictures dual and label, and
+                                the pairs of regions with each training picture, which must be its dual part
     training.shown              [{rank, index, id, label, dual, label_part, removal}], largest dual first; index: row of the training set
     training.totals             {shown, others, all}: each {pictures, dual, label_part}; removals are what-ifs and have no sum
     pairs.strongest             [{region, training_index, training_id, training_region, contribution}], the ten largest
-    pairs.pictures              [{training_index, training_id, width, height, rows, columns, boxes, by_region, by_training_region}]:
-                                all pairs summed over the training picture's regions and over the test picture's; both sum to its
+    pairs.pictures              [{training_index, training_id, width, height, rows, columns, boxes, by_region, by_training_region}]: all
+                                pairs, summed over the training picture's regions and over the test picture's; both sum to its
                                 dual part; sizes and boxes are null where the picture is gone
     facts                       what the model was made with
 
-``token``, ``node``, ``dual`` and ``label_part`` add up to the logit (the first three with ``prior``); ``drop`` and ``removal`` are what-ifs,
-and add up to nothing. Numbers are float64: JSON keeps them to the last bit.
+``token``, ``node``, ``dual`` and ``label_part`` add up to the logit (the first three with ``prior``); ``drop`` and ``removal`` are
+what-ifs, and add up to nothing. Numbers are float64: JSON keeps them to the last bit.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ def _shown(e: "Explanation") -> list[dict[str, object]]:
     return [{"rank": rank, "index": i, **part._asdict()} for rank, (i, part) in enumerate(rows, start=1)]
 
 
-def _totals(e: "Explanation") -> dict[str, dict[str, float]]:
+def _totals(e: "Explanation") -> dict[str, dict[str, int | float]]:
     """Return sums over the shown, over all others, and over all training pictures."""
     p, n, shown = e.parts, len(e.parts.dual), list(e.shown)
     others = sorted(set(range(n)) - set(shown))

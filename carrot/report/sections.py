@@ -41,7 +41,8 @@ def _maps(v: View) -> str:
     mixed = "The same, after regions that are near and alike have shared what they hold."
     if v.unmixed:
         mixed = "After regions have shared what they hold. In this model they share nothing: it is the same as the first map."
-    missing = f"How far the {v.short} would fall (red) or rise (blue) if this region alone were taken away. A what-if for each: they don't add up."
+    missing = f"How far the {v.short} would fall (red) or rise (blue) if this region alone were taken away."
+    missing += " A what-if for each: they don't add up."
     return "".join(
         [
             _map(v, "What each region brings", brings, p.token, ends),

@@ -47,13 +47,13 @@ def test_neighbours_of_a_row_of_zeros_and_of_classes_unseen() -> None:
 
 def test_ridge_is_ours() -> None:
     G, y, g, _ = problem()
-    lams = [0.1, 1.0, 10.0]
+    lams = [0.1, 1.0, 10.0, 100.0, 1000.0]
     head = RidgeHead("loo", True, lams=lams).fit(G, y)
     torch.testing.assert_close(sklearn_ridge(G, y, g, lams=lams), head.predict(g), rtol=1e-9, atol=1e-9)
 
 
 def test_logistic_regression_is_at_its_optimum() -> None:
-    """One penalty: the gradient of C * (sum of losses) + |w|^2 / 2 at scikit-learn's solution, found from its probabilities, is nearly 0."""
+    """Its probabilities are those of stationary weights of C * (sum of losses) + |w|^2 / 2, standardised rows, intercept free."""
     G, y, _, _ = problem()
     Z = (G - G.mean(dim=0)) / G.std(dim=0, correction=0)
     p = logistic_regression(G, y, G, penalties=(0.1,))

@@ -15,9 +15,9 @@ from carrot.evaluation.localisation import (
     centre_map,
     chance,
     energy_inside,
+    pointing_hit,
     points_chance,
     points_hit,
-    pointing_hit,
 )
 from carrot.geometry import Geometry
 
@@ -29,10 +29,7 @@ MASK[0:2, 2:5] = True  # all of region 1, the left half of region 2
 
 
 def test_by_hand() -> None:
-    assert chance(BOXES, MASK) == (
-        pytest.approx(2 / 6),
-        pytest.approx(6 / 24),
-    )  # the centre of region 2, (5, 1), is outside
+    assert chance(BOXES, MASK) == (pytest.approx(1 / 6), pytest.approx(6 / 24))  # region 2's centre, (5, 1), is outside
     values = torch.tensor([[1.0, 2.0, 5.0], [-7.0, 0.0, 0.0]])
     assert energy_inside(values, BOXES, MASK) == pytest.approx((2 + 2.5) / 8)
     assert pointing_hit(values, BOXES, MASK) == 0.0

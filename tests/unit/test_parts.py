@@ -149,3 +149,42 @@ def test_a_source_must_be_bound_to_its_picture() -> None:
     world = World()
     with pytest.raises(ValueError, match=r"readout\.at"):
         Trace.of(RegionSet(world.H, world.positions), world.graph, world.operator, carrot.GraphReadout("source"))
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_class_held_against_another_is_the_difference_of_both(intercept: bool) -> None:
+    world, c, a = World(intercept=intercept), 3, 1
+    test = trace(world, -1)
+    whole = {k: take_apart(test, world.operator, world.readout, world.head, k) for k in (c, a)}
+    e = take_apart(test, world.operator, world.readout, world.head, target=c, against=a)
+    refitted = world.refit()
+    for name in ("token", "node", "drop", "dual", "label", "removal"):
+        expected = getattr(whole[c], name) - getattr(whole[a], name)
+        torch.testing.assert_close(getattr(e, name), expected, rtol=0, atol=1e-13)
+    assert e.prior == pytest.approx(whole[c].prior - whole[a].prior, abs=1e-15)
+    assert e.logit == pytest.approx(refitted[c] - refitted[a], abs=1e-11)
+    assert len(e.sums) == 4
+    for name, total in e.sums.items():
+        assert total == pytest.approx(refitted[c] - refitted[a], abs=1e-11), name
+    without = world.refit(gone=[31])
+    assert float(e.removal[31]) == pytest.approx((refitted - without)[c] - (refitted - without)[a], abs=1e-11)
+
+
+def test_pairs_of_a_class_held_against_another() -> None:
+    world, c, a = World(), 3, 1
+    test = trace(world, -1)
+    e = take_apart(test, world.operator, world.readout, world.head, target=c, against=a)
+    for i in (0, 17, 59):
+        train = trace(world, i)
+        pairs = region_to_region(test, train, world.head, i, c, against=a)
+        both = [region_to_region(test, train, world.head, i, k) for k in (c, a)]
+        torch.testing.assert_close(pairs, both[0] - both[1], rtol=0, atol=1e-14)
+        assert float(pairs.sum()) == pytest.approx(float(e.dual[i]), abs=1e-12)
+        assert float(pairs.abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("against", [3, 5, -1])
+def test_a_class_is_not_held_against_itself_or_none(against: int, as_user: None) -> None:
+    world = World()
+    with pytest.raises(ValueError, match=rf"`against` must be a class 0 \.\. 4 other than `target` = 3; got {against}"):
+        take_apart(trace(world, -1), world.operator, world.readout, world.head, target=3, against=against)

@@ -25,7 +25,7 @@ def test_by_hand() -> None:
         assert float(found.self_confidence[i]) == pytest.approx(p[y])
         assert float(found.normalised_margin[i]) == pytest.approx(p[y] - max(q for c, q in enumerate(p) if c != y))
     assert found.order().tolist() == [1, 2, 0]
-    assert found.order("self_confidence").tolist() == [1, 2, 0]
+    assert found.order("margin").tolist() == [1, 2, 0]
     assert label_suspects(LOGITS[[2, 2]], LABELS[[2, 2]], 1.0).order("normalised_margin").tolist() == [0, 1]
 
 

@@ -1,0 +1,270 @@
+"""The page: well-formed, self-contained, nothing of the data taken for markup, all numbers there and adding up, readable by ear."""
+
+import base64
+import io
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+import torch
+from PIL import Image
+
+from carrot.explanation import Explanation
+from carrot.report.drawing import Sheet, marks, short
+from carrot.report.page import percent
+from carrot.report.sections import separate_pairs
+from tests.unit.test_explanation import HOSTILE, VARIANTS, bare, explanation
+
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Reads a page and keeps what tests ask for; refuses tags that don't match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.rows: dict[str, list[list[float]]] = defaultdict(list)  # numbers of each row, by table id
+        self.table = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        a = {key: value or "" for key, value in attrs}
+        assert len(a) == len(attrs), "an attribute comes twice"
+        self.tags.append((tag, a))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.table = a.get("id", "")
+        if tag == "tr":
+            self.rows[self.table].append([])
+        if tag == "data" and "tr" in self.open:
+            self.rows[self.table][-1].append(float(a["value"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [a for t, a in self.tags if t == tag]
+
+
+@pytest.fixture(params=list(VARIANTS))
+def case(request: pytest.FixtureRequest) -> tuple[Explanation, str, Page]:
+    e = VARIANTS[request.param]
+    text = e.to_html()
+    return e, text, Page(text)
+
+
+def test_it_asks_for_nothing_from_outside(case: tuple[Explanation, str, Page]) -> None:
+    _, text, page = case
+    for tag, a in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form", "a", "audio", "video"}
+        assert not [key for key in a if key.startswith("on")]
+        for key in ("href", "src", "srcset", "xlink:href", "action", "poster"):
+            if key in a:
+                assert a[key].startswith(("#", "data:image/jpeg;base64,"))
+        assert "url(" not in a.get("style", "")
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert not re.search(r"url\(|@import|//", style)
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_ids_are_unique_and_every_use_has_one(case: tuple[Explanation, str, Page]) -> None:
+    _, _, page = case
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"] for a in page.all("use")} <= {f"#{i}" for i in ids}
+
+
+def test_it_can_be_read_by_ear(case: tuple[Explanation, str, Page]) -> None:
+    _, _, page = case
+    assert page.all("html") == [{"lang": "en"}]
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    for a in page.all("svg"):
+        assert a.get("aria-label", "").strip() if a.get("role") == "img" else a["aria-hidden"] == "true"
+    assert len(page.all("title")) >= 1
+    assert all(a.get("scope") in {"row", "col"} for a in page.all("th"))
+
+
+def test_numbers_of_regions_are_all_there_and_add_up(case: tuple[Explanation, str, Page]) -> None:
+    e, _, page = case
+    p = e.parts
+    table = torch.tensor(page.rows["region-numbers"][1:], dtype=torch.float64)
+    assert torch.equal(table, torch.stack([p.token, p.node, p.drop], dim=1))
+    *terms, (total,) = page.rows["region-sum"]
+    assert sum(x for (x,) in terms) == pytest.approx(total, abs=1e-12)
+    assert total == p.logit
+    assert len(terms) == 1 + (p.prior != 0) + (p.num_global > 0)
+
+
+def test_training_pictures_add_up(case: tuple[Explanation, str, Page]) -> None:
+    e, _, page = case
+    p = e.parts
+    rows = page.rows["training-sum"][1:]
+    start = rows.pop(0) if p.prior else [0.0]
+    shown, others, total = rows
+    assert start == [p.prior]
+    assert total == [p.logit] * 2
+    assert shown[0] + others[0] + p.prior == pytest.approx(p.logit, abs=1e-12)
+    assert shown[1] + others[1] == pytest.approx(p.logit, abs=1e-12)
+    values = {float(a["value"]) for a in page.all("data")}
+    for part in e.training:
+        assert {part.dual, part.label_part, part.removal} <= values
+        assert part.label.split() == [w for w in part.label.split() if w in page.text]
+
+
+def test_residuals_are_those_of_the_explanation(case: tuple[Explanation, str, Page]) -> None:
+    e, _, page = case
+    rows = page.rows["residuals"][1:]
+    assert [row[2] for row in rows] == list(e.residual.values())
+    assert all(total - must_be == residual for total, must_be, residual in rows)
+
+
+def test_every_region_is_drawn_on_three_maps_with_its_number(case: tuple[Explanation, str, Page]) -> None:
+    e, text, page = case
+    tips = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"><title>region (\d+): [^:]*: ([-+.e\d]+)</title>', text)
+    local = len(e.picture.boxes)
+    assert len(tips) == 3 * local
+    values = torch.cat([x[:local] for x in (e.parts.token, e.parts.node, e.parts.drop)])
+    limits = torch.cat([x[:local].abs().max().expand(local) for x in (e.parts.token, e.parts.node, e.parts.drop)])
+    for k, (colour, opacity, region, told) in enumerate(tips):
+        assert int(region) == k % local
+        assert float(told) == pytest.approx(float(values[k]), rel=1e-5)
+        assert colour == ("#b2182b" if values[k] > 0 else "#2166ac")
+        assert float(opacity) == pytest.approx(0.85 * abs(float(values[k])) / float(limits[k]), abs=6e-4)
+    scale = {float(a["value"]) for a in page.all("data")}
+    assert {float(x) for x in limits} | {-float(x) for x in limits} <= scale
+
+
+def test_pictures_are_embedded_once_and_small(case: tuple[Explanation, str, Page]) -> None:
+    e, _, page = case
+    found = [Image.open(io.BytesIO(base64.b64decode(a["href"].split(",")[1]))) for a in page.all("image")]
+    assert len(found) == 2 + len(e.shown_pictures)
+    assert found[0].size == e.picture.image.size
+    assert {image.format for image in found} == {"JPEG"}
+
+
+def test_nothing_of_the_data_is_markup() -> None:
+    text = explanation(hostile=HOSTILE, against=4).to_html()
+    page = Page(text)
+    assert HOSTILE in page.text
+    assert "<script" not in text
+    plain = Page(explanation(against=4).to_html())
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    assert [set(a) - {"title"} for _, a in page.tags] == [set(a) - {"title"} for _, a in plain.tags]
+    odd = replace(explanation(), facts={"<b>": "</dd>", "x": {"<i>": "$title \x00"}}).to_html()
+    assert "<b>" not in odd
+    assert "<i>" not in odd
+    assert "\x00" not in odd
+    assert "$title" in odd
+
+
+def test_large_and_long_pictures_are_made_smaller() -> None:
+    e = explanation()
+    for size, expected in (((1600, 800), (400, 200)), ((30, 3000), (6, 600)), ((3000, 2), (400, 1))):
+        text = replace(e, picture=replace(e.picture, image=Image.new("RGB", size))).to_html()
+        uri = Page(text).all("image")[0]["href"]
+        assert Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).size == expected
+        assert f'viewBox="0 0 {size[0]} {size[1]}"' in text
+
+
+def test_the_question_is_told_in_words() -> None:
+    assert "Why class 1?" in Page(VARIANTS["plain"].to_html()).text
+    assert "What speaks for class 2?" in Page(VARIANTS["not predicted"].to_html()).text
+    assert "not the class that the model chose" in Page(VARIANTS["not predicted"].to_html()).text
+    contrast, behind = (Page(VARIANTS[name].to_html()).text for name in ("contrast", "behind"))
+    assert "Why class 1 and not class 4?" in contrast
+    assert "class 1 lies ahead of class 4 by" in " ".join(contrast.split())
+    assert "class 4 lies behind class 1 by" in " ".join(behind.split())
+    assert "blue for class 4" in contrast
+    assert "blue against it" in Page(VARIANTS["plain"].to_html()).text
+
+
+def test_a_label_is_held_against_what_is_said() -> None:
+    e = explanation()
+    for label, word in (("class 1", "they agree"), ("class 3", "they differ")):
+        assert word in Page(replace(e, picture=replace(e.picture, label=label)).to_html()).text
+    assert "labelled class" in Page(e.to_html()).text  # the training pictures
+    assert "they agree" not in Page(e.to_html()).text
+
+
+def test_what_is_gone_is_said() -> None:
+    assert "could not be found" in Page(bare(explanation()).to_html()).text
+    assert "Not shown:" in Page(bare(explanation()).to_html()).text
+    assert "Not shown:" not in Page(explanation().to_html()).text
+
+
+def test_regions_in_the_padding_are_counted_and_not_drawn() -> None:
+    e = explanation()
+    boxes = e.picture.boxes.clone()
+    boxes[:4, 3] = boxes[:4, 1]  # the first row has no height
+    text = replace(e, picture=replace(e.picture, boxes=boxes)).to_html()
+    assert "4 regions lie in the padding" in Page(text).text
+    assert len(re.findall("<title>region", text)) == 3 * 8
+
+
+def test_maps_that_are_one_are_called_so() -> None:
+    e = explanation()
+    assert "share nothing" not in e.to_html()
+    assert "share nothing" in replace(e, parts=replace(e.parts, node=e.parts.token.clone())).to_html()
+
+
+def test_maps_of_zeros_are_drawn() -> None:
+    e = explanation(prior=0.0)
+    zeros = {name: torch.zeros_like(getattr(e.parts, name)) for name in ("token", "node", "drop")}
+    text = replace(e, parts=replace(e.parts, **zeros)).to_html()
+    assert "No single region" in Page(text).text
+    assert set(re.findall(r'fill-opacity="([^"]*)"><title>', text)) == {"0.000"}
+
+
+def test_pairs_use_each_region_once() -> None:
+    found = torch.tensor([[9.0, 8.0, 1.0], [7.0, 6.0, 5.0], [2.0, 3.0, -1.0]], dtype=torch.float64)
+    assert separate_pairs(found, 4) == [(0, 0, 9.0), (1, 1, 6.0)]  # (2, 2) would take away
+    assert separate_pairs(-found, 2) == [(2, 2, 1.0)]
+    assert float(found.sum()) == 40.0  # it is left as it was
+
+
+def test_marks_keep_clear_of_each_other() -> None:
+    boxes = torch.tensor([[10.0 * c, 40.0, 10.0 * c + 10, 50.0] for c in range(10)])
+    drawn = marks(Sheet("x", (100, 100), boxes), [3, 4, 5, 99])
+    assert drawn.count("<text") == 3  # 99 stands for the whole picture
+    found = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', drawn)
+    centres = [tuple(map(float, c)) for c in found]
+    for k, (x, y, r) in enumerate(centres):
+        assert min(x, y) - r >= 0
+        assert max(x, y) + r <= 100
+        for u, v, s in centres[:k]:
+            assert max(abs(x - u), abs(y - v)) >= r + s - 1e-6
+
+
+def test_no_probability_is_rounded_to_certainty() -> None:
+    shown = [re.sub("<[^>]*>", "", percent(p)) for p in (0.0, 1e-5, 0.1234, 0.9996, 1.0)]
+    assert shown == ["0.0 %", "&lt; 0.1 %", "12.3 %", "&gt; 99.9 %", "100.0 %"]
+
+
+def test_long_paths_are_cut_at_the_front() -> None:
+    whole = "/a/very/long/folder/of/somebody/with/many/birds/robin/17.jpg"
+    cut = re.sub("<[^>]*>", "", short(whole))
+    assert cut.startswith("&hellip;/")
+    assert cut.endswith("/robin/17.jpg")
+    assert len(cut) <= 48 + len("&hellip;/")
+    assert f'title="{whole}"' in short(whole)
+    assert short("x" * 99) == f"<bdi>{'x' * 99}</bdi>"
+    assert "title" not in short("a/b.jpg")

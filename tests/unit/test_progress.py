@@ -1,0 +1,27 @@
+"""Progress goes to standard error, and loses no piece."""
+
+import pytest
+
+from carrot import progress as module
+from carrot.progress import progress
+
+
+def test_every_piece_comes_through_and_standard_output_stays_clean(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    assert list(progress("abc", "spelling", 3, "letters", size=4, most=10)) == ["a", "b", "c"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "spelling: 4 of 10" in captured.err
+    assert "spelling: 10 of 10" in captured.err
+    assert list(progress([], "nothing", 0)) == []
+
+
+def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert list(progress(range(5), "counting", 5, "numbers")) == list(range(5))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "counting" in captured.err
+    assert "5/5" in captured.err
