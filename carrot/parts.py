@@ -179,6 +179,7 @@ def take_apart(
     by_node = attr.region_contribution(
         H, trace.pi, head.W_star, "node", operator=operator, graph=trace.graph, r=trace.r, lift=lift, origin=head.g_mean
     )
+    smoother = head.smoother(g)
     return LogitParts(
         target=c,
         logits=logits,
@@ -187,8 +188,8 @@ def take_apart(
         node=one(by_node),
         drop=one(attr.remove_each_region(H, trace.graph, operator, readout, head, lift)),
         dual=times(head.G, head.g_mean, (g - head.g_mean).unsqueeze(-1))[:, 0] * one(head.alpha),
-        label=head.smoother(g) * one(head.Y),
-        removal=head.smoother(g) * one(head.residual) / head.slack,
+        label=smoother * one(head.Y),
+        removal=smoother * one(head.residual) / head.slack,
         num_global=trace.regions.num_global,
         against=against,
     )
@@ -218,8 +219,14 @@ def region_to_region(
         target: Class.
         lift: Lift, as in the traces.
         against: Another class, whose part is taken off.
+
+    Raises:
+        ValueError: ``i``, ``target`` or ``against`` is out of range, or the two classes are the same.
     """
     check_indices([i], len(head.G))
+    for name, c in (("target", target), ("against", against)):
+        if c is not None and (not 0 <= c < head.Y.shape[1] or (name == "against" and c == target)):
+            raise ValueError(f"`{name}` must be a class 0 .. {head.Y.shape[1] - 1}, and the two different; got {c}.")
     return attr.pair_contribution(
         test.regions.features,
         test.pi,
