@@ -4,9 +4,8 @@ import csv
 import io
 from dataclasses import asdict, dataclass
 
-import torch
-
-from carrot.evaluation.calibration import probabilities
+from carrot.evaluation.audit import near_duplicates
+from carrot.evaluation.suspects import label_suspects
 from carrot.fitted import Fitted
 
 
@@ -55,7 +54,7 @@ class Audit:
     """Every training picture, most suspicious label first; and pairs that are nearly the same.
 
     Attributes:
-        suspects: All training pictures by margin, lowest first.
+        suspects: All training pictures, least probable own label first: the order that finds most planted wrong labels.
         duplicates: Pairs of a cosine of at least ``threshold``, highest first.
         threshold: That cosine.
     """
@@ -71,28 +70,21 @@ class Audit:
         Raises:
             ValueError: ``threshold`` is not in (0, 1].
         """
-        from carrot.evaluation.audit import near_duplicates
-
-        head, labels, names = fitted.head, fitted.labels, fitted.classes
-        logits = head.loo_predict()
-        own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-        others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-        margin, said = own - others.max(dim=1).values, others.argmax(dim=1)
-        p = probabilities(logits, fitted.temperature).gather(1, labels.unsqueeze(1)).squeeze(1)
+        head, names, records = fitted.head, fitted.classes, fitted.records
+        found = label_suspects(head.loo_predict(), fitted.labels, fitted.temperature)
         leverage = head.leverage
         suspects = tuple(
             Suspect(
-                fitted.records[i].id,
-                names[int(labels[i])],
-                names[int(said[i])],
-                float(margin[i]),
-                float(p[i]),
+                records[i].id,
+                names[records[i].label],
+                names[int(found.suggested[i])],
+                float(found.margin[i]),
+                float(found.self_confidence[i]),
                 float(leverage[i]),
             )
-            for i in margin.argsort(stable=True).tolist()
+            for i in found.order("self_confidence").tolist()
         )
         pairs = near_duplicates(head.G, threshold)
-        records = fitted.records
         duplicates = tuple(
             Duplicates(
                 records[i].id,
