@@ -17,6 +17,7 @@ from carrot.data import open_dataset, split_indices
 from carrot.data.records import Subset
 from carrot.errors import DataError
 from carrot.evaluation.accuracy import summary
+from carrot.evaluation.audit import nearest
 from carrot.evaluation.baselines import knn, logistic_regression
 from carrot.evaluation.calibration import brier, expected_calibration_error, negative_log_likelihood, probabilities
 from carrot.evaluation.checks import leave_one_out_check
@@ -29,6 +30,7 @@ from carrot.protocol_timing import time_stages
 from carrot.stages import Setting
 from carrot.store import TokenCache
 
+LEAK = 0.999  # cosine around the mean from which a test picture counts as a training picture over again
 MEAN, CLASS_TOKEN = Setting(), Setting(global_share=1.0)
 Answer = dict[str, Any]
 
@@ -70,12 +72,14 @@ def evaluate(
     if not places:
         raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
     y = labels[places]
-    logits = fitted.head.predict(cache.embed(places, fitted.setting))
+    g = cache.embed(places, fitted.setting)
+    logits = fitted.head.predict(g)
     answer: Answer = {
         "data": {"name": dataset.name, "given": data, "test_pictures": len(places), "crop": encoder.spec.crop},
         "model": model.facts(),
         "set_aside": dict(cache.errors),
         "accuracy": _accuracy(logits, y),
+        "leaks": _leaks(model, test, cache, places, g, logits, y),
         "calibration": _calibration(logits, y, fitted.temperature),
         "leave_one_out": fitted.leave_one_out(),
         "classes": per_class(logits.argmax(dim=1), y, fitted.classes),
@@ -107,6 +111,28 @@ def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
         "mean_per_class": found.mean_per_class,
         "n": found.n,
     }
+
+
+def _leaks(
+    model: Carrot, test: Subset, cache: TokenCache, places: list[int], g: Tensor, logits: Tensor, y: Tensor
+) -> Answer:
+    """Return the test pictures that are nearly, or exactly, a training picture: an accuracy that counts them flatters."""
+    records = model.records_
+    cosines, rows = nearest(model.head_.G, g)
+    known = {record.sha256 for record in records}
+    same = torch.tensor([cache.sha256[place] in known for place in places])
+    near = (cosines >= LEAK) | same
+    pairs = [
+        {
+            "test": test.records[places[i]].id,
+            "training": records[int(rows[i])].id,
+            "cosine": float(cosines[i]),
+            "same_file": bool(same[i]),
+        }
+        for i in near.nonzero().flatten().tolist()
+    ]
+    clean = _accuracy(logits[~near], y[~near]) if not bool(near.all()) else None
+    return {"threshold": LEAK, "test_pictures": len(pairs), "accuracy_without": clean, "pairs": pairs}
 
 
 def _calibration(logits: Tensor, y: Tensor, temperature: float) -> Answer:

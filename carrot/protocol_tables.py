@@ -15,6 +15,11 @@ def lines_of(answer: Answer) -> Iterator[str]:
     for row in _accuracies(answer):
         top1: Measured = row["top-1"]
         yield f"  {row['what']:<40} top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
+    leaks = answer["leaks"]
+    if leaks["test_pictures"]:
+        without = leaks["accuracy_without"]
+        rest = "" if without is None else f"; top-1 without them {without['top1']:.3f} ± {without['top1_se']:.3f}"
+        yield f"{leaks['test_pictures']} test pictures are training pictures over again (cosine >= {leaks['threshold']:g}){rest}"
     yield (
         f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), negative log "
         f"likelihood {calibration['negative_log_likelihood']:.3f}, temperature {calibration['temperature']:.3g}"

@@ -1,10 +1,10 @@
 """Near duplicates among embeddings, and how well a score finds planted wrong labels: arrays in, numbers out."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from carrot.blocks import blocks, centred, square_sum, weighted_mean
+from carrot.blocks import blocks, centred, square_sum, times, weighted_mean
 from carrot.utils import require_finite, require_float
 
 EPS = torch.finfo(torch.float64).eps
@@ -66,6 +66,33 @@ def near_duplicates(G: Float[Tensor, "n M"], threshold: float) -> list[tuple[int
             upper = i < j
             pairs += zip(i[upper].tolist(), j[upper].tolist(), value[upper].tolist(), strict=True)
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def nearest(G: Float[Tensor, "n M"], g: Float[Tensor, "m M"]) -> tuple[Float[Tensor, " m"], Int[Tensor, " m"]]:
+    """Return for each row of g the highest ``cos(g - gm, g_i - gm)`` with a row of G, and that row; gm: the mean of G.
+
+    Rows equal to the mean have no direction: a cosine of 0.
+
+    Args:
+        G: Embeddings, of training pictures say; widened block by block.
+        g: Others.
+
+    Raises:
+        ValueError: Widths differ, or one has no row.
+    """
+    if G.ndim != 2 or g.ndim != 2 or G.shape[1] != g.shape[1] or 0 in G.shape:
+        raise ValueError(f"`G` and `g` must be (n, M) and (m, M); got {tuple(G.shape)} and {tuple(g.shape)}.")
+    mean = weighted_mean(G, torch.ones(len(G), dtype=torch.float64, device=G.device))
+    lengths = torch.cat([centred(G, mean, rows).norm(dim=1) for rows in blocks(*G.shape)])
+    cosines, indices = [g.new_empty(0, dtype=torch.float64)], [torch.empty(0, dtype=torch.long)]
+    for part in g.split(256):
+        x = part.to(torch.float64) - mean
+        products = times(G, mean, x.mT)  # (n, b)
+        scale = lengths.unsqueeze(1) * x.norm(dim=1)
+        best = torch.where(scale > 0, products / scale, 0.0).max(dim=0)
+        cosines.append(best.values)
+        indices.append(best.indices)
+    return torch.cat(cosines), torch.cat(indices)
 
 
 def precision_at(scores: Float[Tensor, " n"], wrong: Bool[Tensor, " n"], k: int) -> float:

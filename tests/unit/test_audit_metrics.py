@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from carrot.evaluation import audit
-from carrot.evaluation.audit import auroc, near_duplicates, precision_at
+from carrot.evaluation.audit import auroc, near_duplicates, nearest, precision_at
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -191,3 +191,24 @@ def test_bad_scores() -> None:
     for same in (wrong | True, wrong & False):
         with pytest.raises(ValueError, match="must hold wrong and right labels"):
             auroc(scores, same)
+
+
+def test_nearest_is_the_largest_cosine_around_the_mean() -> None:
+    G, g = torch.randn(300, 7, dtype=torch.float64) + 5.0, torch.randn(290, 7, dtype=torch.float64) + 5.0
+    g[3] = G[17]
+    cosines, rows = nearest(G, g)
+    a, b = (g - G.mean(dim=0)).numpy(), (G - G.mean(dim=0)).numpy()
+    for i in (0, 3, 100, 289):
+        every = [float(a[i] @ row / (a[i] @ a[i]) ** 0.5 / (row @ row) ** 0.5) for row in b]
+        assert int(rows[i]) == max(range(300), key=every.__getitem__)
+        assert float(cosines[i]) == pytest.approx(max(every), abs=1e-12)
+    assert int(rows[3]) == 17
+    assert float(cosines[3]) == pytest.approx(1.0)
+    equal = torch.ones(4, 2, dtype=torch.float64)
+    assert nearest(equal, equal)[0].tolist() == [0.0] * 4
+
+
+@pytest.mark.usefixtures("as_user")
+def test_nearest_refuses_other_widths() -> None:
+    with pytest.raises(ValueError, match="`G` and `g`"):
+        nearest(torch.ones(3, 2), torch.ones(3, 4))
