@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carrot import attribution as attr
+from carrot.attribution import pair_contribution, region_contribution, remove_each_region
 from carrot.blocks import times
 from carrot.graph import RegionGraph
 from carrot.head import RidgeHead
@@ -175,8 +175,8 @@ def take_apart(
     def one(per_class: Tensor) -> Tensor:  # (..., C) -> (...)
         return _contrast(per_class, c, against)
 
-    by_token = attr.region_contribution(H, trace.pi, head.W_star, lift=lift, origin=head.g_mean)
-    by_node = attr.region_contribution(
+    by_token = region_contribution(H, trace.pi, head.W_star, lift=lift, origin=head.g_mean)
+    by_node = region_contribution(
         H, trace.pi, head.W_star, "node", operator=operator, graph=trace.graph, r=trace.r, lift=lift, origin=head.g_mean
     )
     smoother = head.smoother(g)
@@ -186,7 +186,7 @@ def take_apart(
         prior=float(one(head.y_mean)),
         token=one(by_token),
         node=one(by_node),
-        drop=one(attr.remove_each_region(H, trace.graph, operator, readout, head, lift)),
+        drop=one(remove_each_region(H, trace.graph, operator, readout, head, lift)),
         dual=times(head.G, head.g_mean, (g - head.g_mean).unsqueeze(-1))[:, 0] * one(head.alpha),
         label=smoother * one(head.Y),
         removal=smoother * one(head.residual) / head.slack,
@@ -227,7 +227,7 @@ def region_to_region(
     for name, c in (("target", target), ("against", against)):
         if c is not None and (not 0 <= c < head.Y.shape[1] or (name == "against" and c == target)):
             raise ValueError(f"`{name}` must be a class 0 .. {head.Y.shape[1] - 1}, and the two different; got {c}.")
-    return attr.pair_contribution(
+    return pair_contribution(
         test.regions.features,
         test.pi,
         train.regions.features.unsqueeze(0),

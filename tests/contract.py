@@ -202,6 +202,68 @@ def check_updates(
         close(head.loo_predict(), loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
 
 
+def check_restored(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:
+    """A head from its kept state: the same logits bit for bit; the rest, and what it becomes, as real least squares has it."""
+    rng = np.random.default_rng(11)
+    G, Y, w, g = (
+        rng.normal(size=(n, D)) + 0.5,
+        rng.normal(size=(n, 2)),
+        rng.uniform(0.5, 2.0, n),
+        rng.normal(size=(3, D)),
+    )
+    old = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, Y, w)))
+    head = c.head.RidgeHead.from_state(old.state(), lam, intercept)
+    x = torch.tensor(g)
+    assert torch.equal(head.predict(x), old.predict(x)), "logits of a restored head are not bit-equal"
+    assert torch.equal(head.alpha, old.alpha), "dual weights of a restored head are not bit-equal"
+    for step in ("as it is", "remove", "add"):
+        if step == "remove":
+            head.remove([1])
+            G, Y, w = (ref.without(values, [1]) for values in (G, Y, w))
+        elif step == "add":
+            new = rng.normal(size=(2, D)), rng.normal(size=(2, 2)), np.array([0.7, 1.9])
+            head.add(*map(torch.tensor, new))
+            G, Y, w = (np.concatenate(values) for values in zip((G, Y, w), new, strict=True))
+        W_star, b = ref.fit(G, Y, lam, intercept, w)
+        unit = 10 * EPS[torch.float64] * ref.condition(G, lam, intercept, w) * D * max(1.0, np.abs(W_star).max())
+        close(head.predict(x), g @ W_star + b, unit, f"logits, {step}")
+        close(head.smoother(x) @ head.Y, g @ W_star + b, unit, f"smoother, {step}")
+        loo = ref.loo(G, Y, lam, intercept, w)
+        close(head.loo_predict(), loo, unit * max(1.0, np.abs(loo).max()), f"leave-one-out, {step}")
+    assert torch.equal(old.predict(x), c.head.RidgeHead.from_state(old.state(), lam, intercept).predict(x))
+
+
+def check_contrast(c: ModuleType, spec: str, tau: float | None, share: float | None) -> None:
+    """Why class 0 and not class 2: every part is that of the difference of the two logits, by refits and removals."""
+    w = Lifted(c, spec, 8, tau=tau, share=share)
+
+    def trace(index: int) -> object:
+        graph = c.graph.RegionGraph(w.graphs.W[index], w.graphs.degree[index])
+        every = w.regions
+        regions = c.regions.RegionSet(w.H[index], every.positions, every.grid_hw, every.num_global)
+        return c.parts.Trace.of(regions, graph, w.operator, w.readouts[index], w.lift)
+
+    def difference(logits: Array) -> float:
+        return float(logits[0] - logits[2])
+
+    e = c.parts.take_apart(trace(-1), w.operator, w.readouts[-1], w.head, 0, w.lift, 2)
+    logits = w.logits(w.G64[-1])
+    size = w.unit * max(1.0, float((np.abs(w.phi).max(axis=(0, 1)) @ np.abs(w.W_star)).max()))
+    close(torch.tensor(e.logit, dtype=torch.float64), np.asarray(difference(logits)), size, "difference of logits")
+    for name, total in e.sums.items():
+        close(torch.tensor(total, dtype=torch.float64), np.asarray(difference(logits)), 4 * size, f"sum over {name}")
+    drops = [difference(logits) - difference(w.value(keep)) for keep in ~np.eye(w.N, dtype=bool)]
+    close(e.drop, np.array(drops), 2 * size, "drops")
+    refits = [difference(logits) - difference(w.refit([i])) for i in range(8)]
+    close(e.removal, np.array(refits), 8 * size, "removal effects")
+    large = size * max(1.0, float(np.abs(w.phi @ w.phi[-1].T).max())) * float(np.abs(w.alpha).sum(axis=0).max())
+    for i in (0, 5):
+        pairs = c.parts.region_to_region(trace(-1), trace(i), w.head, i, 0, w.lift, 2)
+        expected = (w.G64[-1] - w.g_mean) @ (w.G64[i] - w.g_mean) * difference(w.alpha[i])
+        close(pairs.sum(), np.asarray(expected), 2 * large, "sum of pairs")
+        close(e.dual[i], np.asarray(expected), 2 * large, "dual")
+
+
 def check_float32_rows(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:
     """Rows stored in float32, far from 0: every answer is that of their values in float64."""
     rng = np.random.default_rng(8)

@@ -17,7 +17,19 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 MODULES = [
     *("utils", "errors", "regions", "graph", "operator", "readout", "lift"),
-    *("blocks", "statistics", "rows", "gram", "ridge", "head", "removal", "influence", "attribution"),
+    *(
+        "blocks",
+        "statistics",
+        "rows",
+        "gram",
+        "ridge",
+        "restored",
+        "head",
+        "removal",
+        "influence",
+        "attribution",
+        "parts",
+    ),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
@@ -152,6 +164,40 @@ MUTANTS = {
     "removal as if the mean": ("removal", "readout.weights(keep.shape[-2]))", "torch.ones(keep.shape[-2], dtype=torch.float64))"),
     "drops with the wrong sign": ("removal", "logits[..., N:, :] - logits[..., :N, :]", "logits[..., :N, :] - logits[..., N:, :]"),
     "curve off by one": ("removal", "_rank(order, H.shape[-2]).unsqueeze(-1) >= torch", "_rank(order, H.shape[-2]).unsqueeze(-1) > torch"),
+    # kept heads, and one class against another
+    "a restored head that drops the weights": (
+        "restored",
+        "solve(self.rows, self.lam, self.fit_intercept)",
+        "solve(Rows(*self.rows[:2], self.rows.w.clamp(max=1.0)), self.lam, self.fit_intercept)",
+    ),
+    "a restored head without its intercept": (
+        "restored",
+        "solve(self.rows, self.lam, self.fit_intercept)",
+        "solve(self.rows, self.lam, False)",
+    ),
+    "a restored head at another lam": (
+        "restored",
+        "solve(self.rows, self.lam, self.fit_intercept)",
+        "solve(self.rows, 1.001 * self.lam, self.fit_intercept)",
+    ),
+    "a state that was rounded": ("head", "{name: state[name] for name in", "{name: state[name].float().double() for name in"),
+    "a contrast that adds": (
+        "parts",
+        "per_class[..., target] - per_class[..., against]",
+        "per_class[..., target] + per_class[..., against]",
+    ),
+    "a contrast without the other class's labels": ("parts", "label=smoother * one(head.Y)", "label=smoother * head.Y[:, c]"),
+    "removal without leave-one-out": (
+        "parts",
+        "removal=smoother * one(head.residual) / head.slack",
+        "removal=smoother * one(head.residual)",
+    ),
+    "dual from the origin": ("parts", "dual=times(head.G, head.g_mean,", "dual=times(head.G, 0.0 * head.g_mean,"),
+    "pairs of the first class only": (
+        "parts",
+        "_contrast(head.alpha[i : i + 1], target, against)",
+        "_contrast(head.alpha[i : i + 1], target, None)",
+    ),
 }  # fmt: skip
 
 
@@ -200,6 +246,9 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_updates(c, n, D, 0.3, True, True)
         contract.check_updates(c, n, D, 0.3, True, True, giant=1e6)
         contract.check_float32_rows(c, n, D, 0.3, True)
+        for intercept in (True, False):
+            contract.check_restored(c, n, D, 0.3, intercept)
+    contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 
 
