@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +27,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     birds = ToyBirds(n_train_per_class=20, n_test_per_class=2, n_species=3)
     for index, record in enumerate(birds.records):
         name = CLASSES[record.label]
-        if record.split == "train":
-            path = root / "my_pictures" / name / f"{index % 20}.jpg"
-        else:
-            path = root / "holiday" / f"{name}{index}.png"
+        is_train = record.split == "train"
+        path = root / (f"my_pictures/{name}/{index % 20}.jpg" if is_train else f"holiday/{name}{index}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         birds.image(index).save(path)
     for name in CLASSES:
@@ -49,12 +46,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in that folder; the backbone is the toy one unless a flag says otherwise."""
     monkeypatch.chdir(home)
     monkeypatch.setenv("CARROT_FIT_BACKBONE", "toy")
     monkeypatch.setenv("CARROT_SELECT_BACKBONE", "toy")
-    yield home
+    return home
 
 
 def run(*words: str) -> int:

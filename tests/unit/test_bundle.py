@@ -34,6 +34,13 @@ def test_it_comes_back(folder: Path) -> None:
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".jsonl", ".safetensors"]
 
 
+def same_json(a: bytes | bytearray, b: bytes) -> bool:
+    try:
+        return bool(json.loads(bytes(a)) == json.loads(b))
+    except ValueError:
+        return False
+
+
 def test_every_flipped_byte_is_named_and_refused(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
@@ -42,14 +49,11 @@ def test_every_flipped_byte_is_named_and_refused(folder: Path) -> None:
             damaged = bytearray(whole)
             damaged[place] ^= 1 << (place % 8)
             path.write_bytes(damaged)
-            try:
-                found = load_bundle(folder)
-            except ModelError as error:
-                assert path.name in str(error) or "config.json" in str(error)
-            else:  # blanks of JSON mean nothing: what was read is what was written
-                assert path.name == "config.json"
-                assert json.loads(bytes(damaged)) == json.loads(whole)
-                assert found.records == tuple(RECORDS)
+            if path.name == "config.json" and same_json(damaged, whole):  # a blank for another: nothing was damaged
+                assert load_bundle(folder).records == tuple(RECORDS)
+                continue
+            with pytest.raises(ModelError, match=r"config\.json|" + path.name):
+                load_bundle(folder)
         path.write_bytes(whole)
     assert load_bundle(folder).records == tuple(RECORDS)
 
@@ -150,3 +154,18 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     assert gone.audit().suspects, "what needs no backbone works without it"
     with pytest.raises(ModelError, match="--checkpoint"):
         gone.predict(birds.image(0))
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "tests" / "fixtures").glob("model_v*")), ids=lambda path: path.name)
+def test_a_model_that_an_older_version_saved_is_the_same_model(folder: Path, tmp_path: Path) -> None:
+    model = Carrot.load(folder)
+    expected = np.array(json.loads((folder / "logits.json").read_text()))
+    np.testing.assert_allclose(model.head_.predict(model.head_.G).numpy(), expected, rtol=0, atol=1e-12)  # another machine
+    assert len(model.records_) == len(expected) == 11
+    assert len(model.audit().suspects) == 11
+    bird = ToyBirds(n_train_per_class=4, n_test_per_class=1, n_species=3).image(12)
+    e = model.explain(bird)
+    assert max(map(abs, e.residual.values())) < 1e-10
+    model.forget(model.records_[0].id)
+    model.save(tmp_path / "now")
+    assert len(Carrot.load(tmp_path / "now").records_) == 10
