@@ -161,7 +161,7 @@ def _train(
         [
             *table,
             f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam {model.head_.lam:.3g}",
-            f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f}",
+            f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
             f"model: {folder}",
         ],
         as_json,
