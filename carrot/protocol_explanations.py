@@ -1,6 +1,7 @@
 """Explanations of test pictures, measured: do they add up, do they point at the object, does the logit fall when they say so."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from carrot.removal import deletion_curve, insertion_curve
 from carrot.stages import embed_tokens, trace_tokens
 from carrot.store import TokenCache
 
-MAPS = ("token", "node", "drop")
+MAPS = ("token", "node", "drop")  # without diffusion "node" is "token"
 RANDOM_ORDERS = 10
 STEPS = 14  # at pixel level
 
@@ -46,6 +47,7 @@ def measure_explanations(
         occluded: How many of those, from the first, to occlude at pixel level.
     """
     found: dict[str, Any] = defaultdict(list)
+    maps = MAPS if model.setting_.t else ("token", "drop")
     s, head = model.setting_, model.head_
     operator, lift = DiffusionOperator(s.t), lift_from(s.lift)
     residuals: dict[str, float] = defaultdict(float)
@@ -54,10 +56,10 @@ def measure_explanations(
         parts = take_apart(trace, operator, BoundReadout(trace.r), head, None, lift)
         for name, total in parts.sums.items():
             residuals[name] = max(residuals[name], abs(total - parts.logit))
-        _token_level(found, trace, parts, operator, head, lift, seed=place)
+        _token_level(found, maps, trace, parts, operator, head, lift, seed=place)
         if number < occluded:
-            _pixel_level(found, model, test, place, parts)
-        _localise(found, model, test, place, parts)
+            _pixel_level(found, maps, model, test, place, parts)
+        _localise(found, maps, model, test, place, parts)
     return {
         "pictures": len(places),
         "largest_residual": dict(residuals),
@@ -68,7 +70,14 @@ def measure_explanations(
 
 
 def _token_level(
-    found: dict[str, Any], trace: Trace, parts: LogitParts, operator: DiffusionOperator, head: Any, lift: Any, seed: int
+    found: dict[str, Any],
+    maps: Sequence[str],
+    trace: Trace,
+    parts: LogitParts,
+    operator: DiffusionOperator,
+    head: Any,
+    lift: Any,
+    seed: int,
 ) -> None:
     H, graph, readout, c = trace.H, trace.graph, BoundReadout(trace.r), parts.target
 
@@ -79,12 +88,14 @@ def _token_level(
         return insertion_curve(H, graph, operator, readout, head, order, lift)[:, c]
 
     for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-        for name in MAPS:
+        for name in maps:
             found[f"token level, {kind} by {name}"].append(area(curve(order_of(getattr(parts, name)))))
         found[f"token level, {kind} at random"].append(random_areas(curve, len(H), RANDOM_ORDERS, seed)[0])
 
 
-def _pixel_level(found: dict[str, Any], model: Carrot, test: ImageDataset, place: int, parts: LogitParts) -> None:
+def _pixel_level(
+    found: dict[str, Any], maps: Sequence[str], model: Carrot, test: ImageDataset, place: int, parts: LogitParts
+) -> None:
     encoder, factor = model.encoder, model.setting_.coarsen
     gh, gw = encoder.backbone.grid_hw
     grid_hw = (gh // factor, gw // factor)
@@ -95,7 +106,7 @@ def _pixel_level(found: dict[str, Any], model: Carrot, test: ImageDataset, place
         return model.head_.predict(embed_tokens(encoder.encode(batch), model.setting_))
 
     generator = torch.Generator().manual_seed(place)
-    orders = {name: order_of(getattr(parts, name)[:local]) for name in MAPS}
+    orders = {name: order_of(getattr(parts, name)[:local]) for name in maps}
     orders["random"] = torch.randperm(local, generator=generator)
     for kind in ("deletion", "insertion"):
         for name, order in orders.items():
@@ -104,7 +115,9 @@ def _pixel_level(found: dict[str, Any], model: Carrot, test: ImageDataset, place
             found[f"pixel level, {kind} {label}"].append(area(curve))
 
 
-def _localise(found: dict[str, Any], model: Carrot, test: Subset, place: int, parts: LogitParts) -> None:
+def _localise(
+    found: dict[str, Any], maps: Sequence[str], model: Carrot, test: Subset, place: int, parts: LogitParts
+) -> None:
     record = test.records[place]
     if record.box is None and not record.parts and not isinstance(test.dataset, Segmented):
         return
@@ -116,7 +129,7 @@ def _localise(found: dict[str, Any], model: Carrot, test: Subset, place: int, pa
     targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
     if record.box is not None:
         targets["box"] = box_mask(record.box, (image.height, image.width))
-    for name in MAPS:
+    for name in maps:
         values = getattr(parts, name)[: len(boxes)]
         for target, inside in targets.items():
             pointing, energy = chance(boxes, inside)

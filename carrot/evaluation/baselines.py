@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot.utils import require_finite, require_positive
@@ -46,14 +47,15 @@ def knn(
     """
     C = _check(G_train, y_train, G_test, C)
     require_positive("T", T)
-    if isinstance(k, bool) or k < 1:
-        raise ValueError(f"`k` must be at least 1; got {k!r}.")
-    train, y = torch.nn.functional.normalize(G_train.double(), dim=1), y_train.long()
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"`k` must be an integer of at least 1; got {k!r}.")
+    train, y = torch.nn.functional.normalize(G_train.detach().double(), dim=1), y_train.to(G_train.device).long()
     votes = torch.zeros(len(G_test), C, dtype=torch.float64)
     for start in range(0, len(G_test), BLOCK):
-        test = torch.nn.functional.normalize(G_test[start : start + BLOCK].double(), dim=1)
+        test = torch.nn.functional.normalize(G_test[start : start + BLOCK].detach().to(train), dim=1)
         near = (test @ train.mT).topk(min(k, len(train)), dim=1)
-        votes[start : start + BLOCK].scatter_add_(1, y[near.indices], torch.softmax(near.values / T, dim=1))
+        weights = torch.softmax(near.values / T, dim=1)
+        votes[start : start + BLOCK].scatter_add_(1, y[near.indices].cpu(), weights.cpu())
     return votes
 
 
@@ -75,21 +77,23 @@ def logistic_regression(
         G_test: As for ``knn``.
         C: As for ``knn``.
         penalties: scikit-learn's ``C`` to choose from: inverse strengths.
-        folds: Of the cross-validation.
+        folds: Of the cross-validation, at least 2; to go without it give one penalty.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
-        ValueError: As ``knn``; there is only one class, or no penalty.
+        ValueError: As ``knn``; there is only one class, no penalty, or fewer than 2 folds.
     """
     C = _check(G_train, y_train, G_test, C)
     linear_model, pipeline = _sklearn("linear_model"), _sklearn("pipeline")
-    counts = torch.bincount(y_train.long())
+    counts = torch.bincount(y_train.cpu().long())
     present = torch.nonzero(counts).flatten()
     if len(present) < 2:
         raise ValueError(f"`y_train` must hold at least two classes; got only class {int(present[0])}.")
     if not penalties:
         raise ValueError("`penalties` must hold at least one number > 0; got none.")
-    G, y = G_train.double().numpy(), y_train.numpy()
+    if isinstance(folds, bool) or folds < 2:
+        raise ValueError(f"`folds` must be at least 2; got {folds!r}. To go without cross-validation give one penalty.")
+    G, y = _numpy(G_train), y_train.cpu().numpy()
     chosen = [require_positive("penalties", c) for c in penalties]
     model = pipeline.make_pipeline(
         _sklearn("preprocessing").StandardScaler(),
@@ -100,7 +104,7 @@ def logistic_regression(
         model = _sklearn("model_selection").GridSearchCV(model, {"logisticregression__C": chosen}, cv=splits)
     model.fit(G, y)
     p = torch.zeros(len(G_test), C, dtype=torch.float64)
-    p[:, present] = torch.from_numpy(np.asarray(model.predict_proba(G_test.double().numpy()), dtype=np.float64))
+    p[:, present] = torch.from_numpy(np.asarray(model.predict_proba(_numpy(G_test)), dtype=np.float64))
     return p
 
 
@@ -130,9 +134,9 @@ def sklearn_ridge(
     RidgeCV = _sklearn("linear_model").RidgeCV
     if not lams:
         raise ValueError("`lams` must hold at least one number > 0; got none.")
-    Y = torch.nn.functional.one_hot(y_train.long(), C).double().numpy()
-    model = RidgeCV(alphas=[require_positive("lams", lam) for lam in lams]).fit(G_train.double().numpy(), Y)
-    found = np.asarray(model.predict(G_test.double().numpy()), dtype=np.float64)
+    Y = torch.nn.functional.one_hot(y_train.cpu().long(), C).double().numpy()
+    model = RidgeCV(alphas=[require_positive("lams", lam) for lam in lams]).fit(_numpy(G_train), Y)
+    found = np.asarray(model.predict(_numpy(G_test)), dtype=np.float64)
     return torch.from_numpy(found).reshape(len(G_test), C)
 
 
@@ -154,6 +158,10 @@ def _check(G_train: Tensor, y_train: Tensor, G_test: Tensor, C: int | None) -> i
             f"`y_train` must be from 0 to C - 1{'' if C is None else f' = {C - 1}'}; got {int(y_train.min())} to {found - 1}."
         )
     return found if C is None else C
+
+
+def _numpy(G: Tensor) -> NDArray[np.float64]:
+    return G.detach().cpu().double().numpy()
 
 
 def _sklearn(module: str) -> Any:

@@ -80,10 +80,12 @@ def group_removal_check(head: RidgeHead, groups: Sequence[Sequence[int]], g_test
     Compared are the logits without the group, not the effect, which may be tiny.
 
     Raises:
-        ValueError: There is no group, an index is out of range or comes twice, or a group is everything.
+        ValueError: There is no group or no test picture, an index is out of range or comes twice, or a group is everything.
     """
     if not groups:
         raise ValueError("`groups` must hold at least one group of training indices; got none.")
+    if not g_test.numel():
+        raise ValueError(f"`g_test` must be (m, D) with at least one test picture; got {tuple(g_test.shape)}.")
     logits = head.predict(g_test)
     found, refitted = [], []
     for group in groups:

@@ -142,11 +142,13 @@ def occlusion_curves(
         fill: What stands for nothing; default 0, the mean colour after normalisation. ``blurred(x, sigma)`` is gentler.
 
     Raises:
-        ValueError: Boxes leave the input, are empty or not in whole pixels; ``order`` is no permutation; ``steps`` or the fill don't fit.
+        ValueError: The input or the fill is not finite, or the fill's shape doesn't fit; boxes leave the input, are empty or not in whole
+            pixels; ``order`` is no permutation; ``steps`` is out of range.
+        TypeError: ``order`` is not made of integers.
     """
     masks, counts = _masks(x, boxes_in_input, order, steps)
     gone = _logits(predict, x, fill, masks)
-    shown = _logits(predict, x, fill, ~masks[1:-1])
+    shown = _logits(predict, x, fill, ~masks[1:-1]) if steps > 1 else gone[:0]  # no backbone takes an empty batch
     return OcclusionCurves(counts.double() / len(order), gone, torch.cat([gone[-1:], shown, gone[:1]]))
 
 
@@ -173,7 +175,7 @@ def pixel_curve(
         fill: As for ``occlusion_curves``.
 
     Raises:
-        ValueError: As ``occlusion_curves``; or the grid doesn't tile the input, or ``target`` is out of range.
+        ValueError, TypeError: As ``occlusion_curves``; or the grid doesn't tile the input, or ``target`` is out of range.
     """
     masks, _ = _masks(x, input_boxes(grid_hw, (x.shape[-2], x.shape[-1])), order, steps)
     logits = _logits(predict, x, fill, ~masks if insertion else masks)
@@ -216,6 +218,9 @@ def blurred(x: Float[Tensor, "3 img_h img_w"], sigma: float) -> Float[Tensor, "3
 def _masks(x: Tensor, boxes: Tensor, order: Tensor, steps: int) -> tuple[Bool[Tensor, "K h w"], Int[Tensor, " K"]]:
     """Return what is filled in after each step, (steps + 1, img_h, img_w), and how many regions that is."""
     N, (img_h, img_w) = len(boxes), x.shape[-2:]
+    require_finite("x", x)
+    if order.is_floating_point() or order.dtype == torch.bool:
+        raise TypeError(f"`order` must be integers, indices of regions; got {order.dtype}. Use `order_of(values)`.")
     if not torch.equal(order.cpu().sort().values, torch.arange(N)):
         raise ValueError(
             f"`order` must be a permutation of the regions 0 .. {N - 1}; got {order.tolist()[:10]}, {len(order)} in all."
@@ -254,4 +259,4 @@ def _logits(predict: Predict, x: Tensor, fill: Tensor | None, masks: Tensor) -> 
                 f"`predict` must return logits ({len(block)}, C), a row for each input; got {tuple(logits.shape)}."
             )
         found.append(logits.detach().double().cpu())
-    return torch.cat(found) if found else torch.empty(0)
+    return torch.cat(found)

@@ -84,6 +84,46 @@ def test_logistic_regression_with_gaps_and_rare_classes() -> None:
     assert logistic_regression(G, y, g).shape == (15, 6)
 
 
+def test_the_penalty_is_chosen_by_cross_validation() -> None:
+    """Unequal classes: at the two small penalties everything is called the largest class."""
+    G, _, g, _ = problem(60)
+    G[:, 0] += (y := (torch.arange(60) % 5).clamp(max=2) * 2 % 3)  # 12, 36 and 12 pictures of classes 0, 1, 2
+    penalties = (3.0, 1e-6, 1e-5)
+
+    def accuracy(penalty: float) -> float:
+        """Three folds, each the next third of every class."""
+        right = 0
+        for fold in range(3):
+            held = torch.zeros(60, dtype=torch.bool)
+            for c in range(3):
+                held[torch.nonzero(y == c).flatten().chunk(3)[fold]] = True
+            p = logistic_regression(G[~held], y[~held], G[held], penalties=(penalty,))
+            right += int((p.argmax(dim=1) == y[held]).sum())
+        return right / 60
+
+    assert accuracy(3.0) > 0.05 + max(map(accuracy, penalties[1:]))
+    chosen = logistic_regression(G, y, g, penalties=penalties)
+    torch.testing.assert_close(chosen, logistic_regression(G, y, g, penalties=(3.0,)))
+
+
+def test_few_pictures_of_a_class_lower_the_folds_and_one_takes_the_middle_penalty() -> None:
+    G, y, g, _ = problem()
+    y[:2] = 3
+    assert logistic_regression(G, y, g).shape == (15, 4)  # three folds of two pictures would warn
+    y[1] = 2
+    found = logistic_regression(G, y, g, penalties=(1.0, 0.01, 0.1))
+    torch.testing.assert_close(found, logistic_regression(G, y, g, penalties=(0.1,)))
+
+
+def test_float32_and_gradients() -> None:
+    G, y, g, _ = problem()
+    for method in (knn, logistic_regression, sklearn_ridge):
+        expected = method(G.float(), y, g.float())
+        found = method(G.float().requires_grad_(), y.to(torch.int32), g.float().requires_grad_())
+        assert not found.requires_grad
+        torch.testing.assert_close(found, expected)
+
+
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     G, y, g, _ = problem()
     for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
@@ -116,8 +156,13 @@ def test_bad_input(method) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.usefixtures("as_user")
 def test_bad_settings() -> None:
     G, y, g, _ = problem()
-    with pytest.raises(ValueError, match="`k` must be at least 1"):
+    with pytest.raises(ValueError, match="`k` must be an integer of at least 1"):
         knn(G, y, g, k=0)
+    with pytest.raises(ValueError, match="`k` must be an integer"):
+        knn(G, y, g, k=2.5)  # type: ignore[arg-type]
+    for folds in (1, 0, -1, True):
+        with pytest.raises(ValueError, match="`folds` must be at least 2"):
+            logistic_regression(G, y, g, folds=folds)
     with pytest.raises(ValueError, match="`T` must be"):
         knn(G, y, g, T=0.0)
     with pytest.raises(ValueError, match="at least two classes"):

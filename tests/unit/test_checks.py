@@ -40,6 +40,22 @@ def test_a_wrong_leave_one_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     assert leave_one_out_check(head, 5).relative > 0.01
 
 
+def test_the_pictures_left_out_are_drawn_by_the_seed_without_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, drawn = fitted(), []
+    refit = checks.refit_without
+
+    def noted(head: RidgeHead, i: int) -> RidgeHead:
+        drawn.append(i)
+        return refit(head, i)
+
+    monkeypatch.setattr(checks, "refit_without", noted)
+    for seed in (0, 0, 1):
+        leave_one_out_check(head, 8, seed)
+    first, again, other = (drawn[k : k + 8] for k in (0, 8, 16))
+    assert len(set(first)) == len(set(other)) == 8
+    assert first == again != other
+
+
 def test_group_removal_is_exact() -> None:
     head = fitted()
     found = group_removal_check(head, [[0], [3, 4, 9], list(range(20))], torch.randn(5, 8, dtype=torch.float64))
@@ -85,6 +101,8 @@ def test_bad_input() -> None:
     g = torch.ones(2, 8, dtype=torch.float64)
     with pytest.raises(ValueError, match="at least one group"):
         group_removal_check(head, [], g)
+    with pytest.raises(ValueError, match="at least one test picture"):
+        group_removal_check(head, [[0]], g[:0])
     for group, match in (
         ([], "0 .. 29"),
         ([30], "0 .. 29"),

@@ -61,6 +61,13 @@ def test_token_level_areas_of_all_orders_bound_and_average() -> None:
     assert random_areas(curve, 4, 10, seed=3) == random_areas(curve, 4, 10, seed=3)
 
 
+def test_the_standard_error_of_random_areas_by_hand() -> None:
+    areas = iter([1.0, 2.0, 6.0, 3.0])
+    mean, error = random_areas(lambda _: torch.full((3,), next(areas), dtype=torch.float64), 5, 4)
+    assert mean == pytest.approx(3.0)
+    assert error == pytest.approx(math.sqrt((4 + 1 + 9 + 0) / 3 / 4))
+
+
 def test_deletion_of_an_order_is_insertion_of_its_reverse() -> None:
     s = Setting(2, 3)
     order = torch.randperm(6)
@@ -132,6 +139,17 @@ def test_the_backbone_gets_small_batches(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.testing.assert_close(curves.insertion, whole.insertion)
 
 
+def test_the_backbone_never_gets_an_empty_batch() -> None:
+    def strict(batch: Tensor) -> Tensor:
+        assert len(batch)
+        return predict(batch)
+
+    curves = occlusion_curves(strict, X, input_boxes(GRID, SIZE), torch.arange(6), 1)
+    ends = torch.stack([predict(X[None])[0], predict(0 * X[None])[0]])
+    torch.testing.assert_close(curves.deletion, ends)
+    torch.testing.assert_close(curves.insertion, ends.flip(0))
+
+
 def test_input_boxes_by_hand() -> None:
     assert input_boxes((1, 2), (3, 8)).tolist() == [[0, 0, 4, 3], [4, 0, 8, 3]]
     assert input_boxes((2, 1), (4, 5)).tolist() == [[0, 0, 5, 2], [0, 2, 5, 4]]
@@ -172,6 +190,10 @@ def test_bad_curves_orders_and_fills() -> None:
         random_areas(lambda _: torch.ones(3), 4, 1)
     with pytest.raises(ValueError, match="permutation"):
         occlusion_curves(predict, X, boxes, torch.tensor([0, 1, 2, 3, 4, 4]), 2)
+    with pytest.raises(TypeError, match="`order` must be integers"):
+        pixel_curve(predict, X, GRID, order.double(), 0, 2)
+    with pytest.raises(ValueError, match="`x` must be finite"):
+        pixel_curve(predict, X * math.nan, GRID, order, 0, 2)
     for steps in (0, 7, True):
         with pytest.raises(ValueError, match="`steps` must be in 1"):
             occlusion_curves(predict, X, boxes, order, steps)
