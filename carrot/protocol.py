@@ -164,13 +164,19 @@ def _baselines(
     rows = torch.nonzero(cache.readable).flatten().tolist()
     labels = _labels(model, train)[rows]
     C, found = len(model.classes_), {}
+    if len(labels.unique()) < C:
+        return {
+            "baselines": {
+                "not_measured": f"{dataset.name} has no training pictures of {C - len(labels.unique())} classes"
+            }
+        }
     embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if encoder.backbone.has_class_token else {})
     for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
         found[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
         found[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
         try:
-            found[f"{name}, logistic regression"] = _accuracy(logistic_regression(G, labels, g), y)
+            found[f"{name}, logistic regression"] = _accuracy(logistic_regression(G, labels, g, C), y)
         except ImportError as error:
             found[f"{name}, logistic regression"] = {"not_measured": str(error)}
     return found

@@ -1,0 +1,165 @@
+"""The evaluation protocol and the exported table, against what the model itself says of each picture."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from carrot import Carrot, DataError, DiffusionOperator
+from carrot.data import ImageFolder
+from carrot.data.toy import ToyBirds
+from carrot.lift import lift_from
+from carrot.parts import take_apart
+from carrot.protocol import evaluate
+from carrot.protocol_tables import lines_of, markdown_of
+from carrot.readout import BoundReadout
+from carrot.removal import remove_regions
+from carrot.table_export import picture_rows, write_table
+
+BIRDS = ToyBirds(n_train_per_class=8, n_test_per_class=3, n_species=3)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train/ and test/; one test picture is a training picture over again."""
+    folder = tmp_path_factory.mktemp("birds")
+    for index, record in enumerate(BIRDS.records):
+        path = folder / record.split / f"species {record.label}" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        BIRDS.image(index).save(path)
+    copy = folder / "train" / "species 1" / "09.png"
+    with Image.open(copy) as image:
+        image.save(folder / "test" / "species 1" / "99.png", compress_level=1)  # other bytes, the same picture
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Carrot, Path]:
+    folder = tmp_path_factory.mktemp("model")
+    model = Carrot("toy", lift="quadratic", tau=0.5, t=1.0).fit(root, tokens=folder / "tokens")
+    model.save(folder)
+    return model, folder
+
+
+@pytest.fixture(scope="module")
+def answer(model: tuple[Carrot, Path], root: Path) -> dict:
+    return evaluate(model[0], str(root), model[1], explained=4, occluded=2, refits=3)
+
+
+def test_accuracy_classes_and_confusions_are_those_of_the_predictions(
+    model: tuple[Carrot, Path], root: Path, answer: dict
+) -> None:
+    data = ImageFolder(root)
+    test = [i for i, record in enumerate(data.records) if record.split == "test"]
+    said = model[0].predict([data.image(i) for i in test])
+    true = [data.classes[data.records[i].label] for i in test]
+    assert answer["accuracy"]["n"] == len(test) == 10
+    assert answer["accuracy"]["top1"] == pytest.approx(np.mean([a == b for a, b in zip(said, true, strict=True)]))
+    for row in answer["classes"]:
+        own = [a == row["name"] for a, b in zip(said, true, strict=True) if b == row["name"]]
+        assert row["n"] == len(own)
+        assert row["accuracy"] == pytest.approx(np.mean(own))
+    wrong = sum(a != b for a, b in zip(said, true, strict=True))
+    assert sum(pair["count"] for pair in answer["confusions"]) == wrong
+    p = model[0].predict_proba([data.image(i) for i in test])
+    nll = -np.mean([np.log(p[k, data.records[i].label]) for k, i in enumerate(test)])
+    assert answer["calibration"]["negative_log_likelihood"] == pytest.approx(
+        nll, abs=1e-4
+    )  # float32 tokens, other batches
+
+
+def test_the_copy_is_told_and_left_out(answer: dict) -> None:
+    leaks = answer["leaks"]
+    assert [pair["test"] for pair in leaks["pairs"]] == ["test/species 1/99.png"]
+    assert leaks["pairs"][0]["training"] == "train/species 1/09.png"
+    assert not leaks["pairs"][0]["same_file"]
+    assert leaks["accuracy_without"]["n"] == 9
+    assert any("over again" in line for line in lines_of(answer))
+
+
+def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, Path], root: Path, answer: dict) -> None:
+    e = answer["explanations"]
+    assert e["pictures"] == 4
+    assert max(e["largest_residual"].values()) < 1e-12
+    assert answer["checks"]["leave_one_out"]["largest"] < 1e-11
+    # the mean area of deletion by token, by removing regions one after the other
+    carrot, _ = model
+    data = ImageFolder(root)
+    test = [i for i, record in enumerate(data.records) if record.split == "test"]
+    areas = []
+    s, lift, operator = carrot.setting_, lift_from("quadratic"), DiffusionOperator(1.0)
+    for k in range(4):
+        trace = carrot.trace(data.image(test[k * 10 // 4]))
+        parts = take_apart(trace, operator, BoundReadout(trace.r), carrot.head_, None, lift)
+        order = parts.token.argsort(descending=True)
+        keep, curve = torch.ones(100, 1, dtype=torch.bool), []
+        for step in range(101):
+            logits = remove_regions(trace.H, trace.graph, operator, BoundReadout(trace.r), carrot.head_, keep, lift)
+            curve.append(float(logits[0, parts.target]))
+            if step < 100:
+                keep[order[step]] = False
+        areas.append(np.trapezoid(curve, dx=0.01))
+    assert s.t == 1.0
+    assert e["token_level"]["token level, deletion by token"]["mean"] == pytest.approx(np.mean(areas), abs=1e-3)
+    assert e["pixel_level"]["pixel level, deletion by drop"]["n"] == 2
+
+
+def test_the_answer_is_json_and_tables_hold_it(answer: dict) -> None:
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+    text = markdown_of(answer)
+    assert f"{answer['accuracy']['top1']:.3f}" in text
+    assert "crop 'squash'" in text
+    assert all(
+        line.count("|") == text.splitlines()[i - 1].count("|")
+        for i, line in enumerate(text.splitlines())
+        if set(line) <= set("|-: ") and line
+    )
+    assert {"class token, ridge", "mean (t = 0), kNN", "mean (t = 0), logistic regression"} <= set(answer["baselines"])
+
+
+def test_other_classes_and_empty_sets_are_refused(model: tuple[Carrot, Path], tmp_path: Path) -> None:
+    for name in ("eagle", "owl"):
+        for k in range(5):
+            (tmp_path / name).mkdir(exist_ok=True)
+            BIRDS.image(k).save(tmp_path / name / f"{k}.png")
+    with pytest.raises(DataError, match="'eagle'"):
+        evaluate(model[0], str(tmp_path), model[1])
+    with pytest.raises(ValueError, match="explained"):
+        evaluate(model[0], str(tmp_path), model[1], explained=-1)
+
+
+def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path], root: Path, tmp_path: Path) -> None:
+    carrot, folder = model
+    rows = picture_rows(carrot.encoder, carrot.fitted, folder, str(root), influences=2)
+    assert [row["split"] for row in rows] == ["train"] * 24 + ["test"] * 10
+    loo = carrot.head_.loo_predict()
+    for i in (0, 11, 23):
+        row = rows[i]
+        assert row["predicted"] == carrot.classes_[int(loo[i].argmax())]
+        assert row["suspect"] == (row["margin"] < 0)
+        assert row["influence_1"] != row["id"], "a training picture never names itself"
+    data = ImageFolder(root)
+    index = {record.id: i for i, record in enumerate(data.records)}
+    for row in rows[24:27]:
+        e = carrot.explain(data.image(index[row["id"]]))
+        assert row["predicted"] == e.target
+        assert row["influence_1"] == e.training[0].id
+        assert row["influence_1_dual"] == pytest.approx(e.training[0].dual, abs=1e-5)
+        assert row["probability"] == pytest.approx(float(e.probabilities.max()), abs=1e-4)
+    write_table(tmp_path / "t.csv", rows)
+    with open(tmp_path / "t.csv", newline="") as file:
+        back = list(csv.DictReader(file))
+    assert [row["id"] for row in back] == [row["id"] for row in rows]
+    assert [float(row["margin"]) for row in back] == [row["margin"] for row in rows]
+
+
+def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    carrot, folder = model
+    rows = picture_rows(carrot.encoder, carrot.fitted, folder)
+    write_table(tmp_path / "t.parquet", rows)
+    assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
