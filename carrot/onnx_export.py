@@ -38,6 +38,11 @@ class Deployed(nn.Module):
         ModelError: The lift is not offered.
     """
 
+    W: Tensor
+    bias: Tensor
+    space: Tensor
+    Omega: Tensor
+
     def __init__(self, encoder: Encoder, fitted: Fitted) -> None:
         super().__init__()
         s, head, backbone = fitted.setting, fitted.head, encoder.backbone
