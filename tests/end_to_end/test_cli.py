@@ -68,7 +68,11 @@ def examples() -> list[str]:
 
 
 # in an order in which what is named is there; those that fetch from the hub or need large data are left to other tests
-ELSEWHERE = ("carrot select cub:CUB_200_2011", "carrot export my_model model.onnx", "carrot export my_model table.parquet")
+ELSEWHERE = (
+    "carrot select cub:CUB_200_2011",
+    "carrot export my_model model.onnx",
+    "carrot export my_model table.parquet",
+)
 
 
 def test_every_command_has_an_example() -> None:
@@ -188,7 +192,9 @@ def test_the_configuration_that_was_written_can_be_used_again(here: Path, capsys
     Path("again.yaml").write_text(text)
     assert run("fit", "my_pictures", "--out", "second", "--config", "again.yaml", "--t", "1") == 0
     second = Carrot.load("second")
-    assert (second.setting_.lift, second.setting_.t, second.head_.lam) == ("relu:64", 1.0, 10.0), "flags stand above the file"
+    assert (second.setting_.lift, second.setting_.t, second.head_.lam) == ("relu:64", 1.0, 10.0), (
+        "flags stand above the file"
+    )
     capsys.readouterr()
     Path("bad.yaml").write_text("fit: {lft: identity}")
     assert run("fit", "my_pictures", "--out", "third", "--config", "bad.yaml") == 2

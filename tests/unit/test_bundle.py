@@ -160,7 +160,9 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
 def test_a_model_that_an_older_version_saved_is_the_same_model(folder: Path, tmp_path: Path) -> None:
     model = Carrot.load(folder)
     expected = np.array(json.loads((folder / "logits.json").read_text()))
-    np.testing.assert_allclose(model.head_.predict(model.head_.G).numpy(), expected, rtol=0, atol=1e-12)  # another machine
+    np.testing.assert_allclose(
+        model.head_.predict(model.head_.G).numpy(), expected, rtol=0, atol=1e-12
+    )  # another machine
     assert len(model.records_) == len(expected) == 11
     assert len(model.audit().suspects) == 11
     bird = ToyBirds(n_train_per_class=4, n_test_per_class=1, n_species=3).image(12)

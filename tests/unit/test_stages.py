@@ -71,7 +71,9 @@ def test_embeddings_with_and_without_known_weights(tokens: Tokens) -> None:
             upper = torch.triu_indices(D, D)
             scale = 1.0 + (2.0**0.5 - 1.0) * (upper[0] != upper[1]).double()
             expected = H[b].mT @ pi[b] if s.lift == "identity" else second[upper[0], upper[1]] * scale
-            torch.testing.assert_close(g[b].abs().sort().values, expected.abs().sort().values, rtol=0, atol=1e-12)  # in any order
+            torch.testing.assert_close(
+                g[b].abs().sort().values, expected.abs().sort().values, rtol=0, atol=1e-12
+            )  # in any order
         one = Tokens(tokens.H[:1], (GH, GW), tokens.class_token[:1], tokens.attention[:1])  # type: ignore[index]
         torch.testing.assert_close(trace_tokens(one, s).g, g[0], rtol=0, atol=1e-12)
 
