@@ -111,6 +111,10 @@ class Encoder:
         if dtype not in DTYPES:
             raise ValueError(f'`dtype` must be "float16" or "float32"; got {dtype!r}.')
         path = None if checkpoint is None else str(Path(checkpoint).resolve())
+        if crop not in ("model", "squash", "border"):
+            raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
+        if not isinstance(backbone, str | TimmViTPatchBackbone):
+            raise TypeError(f"`backbone` must be a name or a TimmViTPatchBackbone; got {type(backbone).__name__}.")
         if isinstance(backbone, TimmViTPatchBackbone):
             self._backbone: TimmViTPatchBackbone | None = backbone
             self.spec = BackboneSpec.of(backbone)
@@ -119,7 +123,7 @@ class Encoder:
                 None,
                 BackboneSpec(backbone, path, img_size, "squash" if backbone == TOY else crop),
             )
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.device = _device(device)
         self.dtype = dtype
         self._expected = fingerprint
 
@@ -167,3 +171,14 @@ class Encoder:
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids]).encode()).hexdigest()[:16]
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
         return TokenCache.of(dataset, self.backbone, root / key, DTYPES[self.dtype], workers=workers)
+
+
+def _device(name: str) -> str:
+    """Return a device that is there; "auto": a GPU if there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch's own words are many lines
+        raise ValueError(f'`device` = {name!r} is not there ({str(error).splitlines()[0]}). Use "cpu".') from error
+    return name

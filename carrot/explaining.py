@@ -1,6 +1,7 @@
 """A model's explanation of one picture: traced, taken apart, and its training pictures found again."""
 
 from collections.abc import Callable, Mapping
+from typing import SupportsIndex
 
 from PIL import Image
 
@@ -23,8 +24,8 @@ def explain(
     find: Callable[[TrainingRecord], Image.Image | None],
     facts: Mapping[str, object],
     picture: PictureLike,
-    target: str | int | None = None,
-    against: str | int | None = None,
+    target: str | SupportsIndex | None = None,
+    against: str | SupportsIndex | None = None,
     k: int = 4,
     label: str | None = None,
 ) -> Explanation:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ class Fitted:
     ) -> "Fitted":
         """Return what a fit on ``rows`` of a training set leaves; ``is_kept``: its tokens stay where they are."""
         records = training_records(train, rows, cache.sha256)
+        skipped: dict[str, str] = getattr(train.dataset, "skipped", {})
         kept = KeptTokens(str(cache.folder.resolve()), cache.key, cache.grid_hw) if is_kept else None
         return cls(
             head,
@@ -72,7 +74,7 @@ class Fitted:
             tuple(train.classes),
             records,
             _temperature(head, records),
-            dict(cache.errors),
+            {**skipped, **cache.errors},
             selection,
             kept,
             data,
@@ -102,16 +104,19 @@ class Fitted:
             "loo_calibration_error": expected_calibration_error(p, labels),
         }
 
-    def class_index(self, name: str | int) -> int:
-        """Return the index of a class given by name or index.
+    def class_index(self, name: str | SupportsIndex) -> int:
+        """Return the index of a class given by name or index; where classes are named by numbers, a number is a name.
 
         Raises:
             ValueError: There is no such class; the message names similar ones.
         """
-        if isinstance(name, str) and name in self.classes:
-            return self.classes.index(name)
-        if isinstance(name, int) and not isinstance(name, bool) and 0 <= name < len(self.classes):
-            return name
+        number = None if isinstance(name, str) else index(name)
+        text = name if isinstance(name, str) else str(number)
+        if text in self.classes and not isinstance(name, bool):
+            return self.classes.index(text)
+        by_place = not isinstance(name, bool) and not any(known.isdecimal() for known in self.classes)
+        if number is not None and by_place and 0 <= number < len(self.classes):
+            return number
         close = ", ".join(get_close_matches(str(name), self.classes)) or ", ".join(self.classes[:5])
         raise ValueError(f"{name!r} is no class of this model. Did you mean {close}?")
 

@@ -1,5 +1,6 @@
 """From what a user calls data to the rows that a head is fitted on."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,13 +32,21 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     if y is not None:
         data = PictureList(data, y)
     elif isinstance(data, str | Path):
-        spec, data = str(data), open_dataset(data)
+        spec, data = resolved(str(data)), open_dataset(data)
     if not isinstance(data, ImageDataset):
         raise TypeError("`data` must be a folder, a data set, or pictures with `y`, their classes.")
     train = split_indices(data, "train")
     if not train:
         raise DataError(f"{data.name}: has no training pictures.")
     return Subset(data, train), spec
+
+
+def resolved(data: str) -> str:
+    """Return a folder, or ``kind:PATH``, so that it is found from any working directory."""
+    if os.path.exists(data):
+        return str(Path(data).resolve())
+    kind, colon, path = data.rpartition(":")
+    return f"{kind}:{Path(path).resolve()}" if colon and os.path.exists(path) else data
 
 
 @contextmanager

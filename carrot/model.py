@@ -13,7 +13,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
@@ -31,12 +31,14 @@ from carrot.explaining import explain
 from carrot.explanation import Explanation
 from carrot.fitted import Fitted
 from carrot.fitting import readable, refuse_too_large, tokens_of, training_set
+from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.hub import HubMixin
 from carrot.lift import lift_from
 from carrot.model_files import load, save
 from carrot.operator import DiffusionOperator
 from carrot.parts import Trace
+from carrot.readout import GraphReadout
 from carrot.stages import Setting, embed_tokens, trace_tokens
 from carrot.training import PictureFinder
 from carrot.updates import Certificate, add, forget
@@ -97,9 +99,11 @@ class Carrot(HubMixin):
         device: str = "auto",
         dtype: Literal["float16", "float32"] = "float16",
     ) -> None:
-        RidgeHead(lam)  # these three refuse what is out of range
+        RidgeHead(lam)  # each of these refuses what is out of range
         lift_from(lift)
         DiffusionOperator(t)
+        RegionGraphBuilder(sigma_spatial, sigma_feature)
+        GraphReadout("source", tau or 0.0, global_share)
         if coarsen < 1:
             raise ValueError(f"`coarsen` must be at least 1; got {coarsen}.")
         self.lam, self.fit_intercept = lam, fit_intercept
@@ -189,7 +193,7 @@ class Carrot(HubMixin):
         return np.array(self.classes_, dtype=np.str_)[self.decision_function(pictures).argmax(axis=1)]
 
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
-        """Return softmax(logits / temperature), (m, C); the temperature was fitted on exact leave-one-out logits."""
+        """Return softmax(logits / temperature), (m, C); the temperature is that of exact leave-one-out logits."""
         return probabilities(torch.from_numpy(self.decision_function(pictures)), self.temperature_).numpy()
 
     def decision_function(self, pictures: Pictures) -> NDArray[np.float64]:
@@ -216,8 +220,8 @@ class Carrot(HubMixin):
     def explain(
         self,
         picture: PictureLike,
-        target: str | int | None = None,
-        against: str | int | None = None,
+        target: str | SupportsIndex | None = None,
+        against: str | SupportsIndex | None = None,
         k: int = 4,
         label: str | None = None,
     ) -> Explanation:
@@ -305,11 +309,7 @@ class Carrot(HubMixin):
 
     @property
     def fitted(self) -> Fitted:
-        """All that fitting left behind.
-
-        Raises:
-            NotFittedError: It is not fitted.
-        """
+        """All that fitting left behind; ``NotFittedError`` before."""
         if self._fitted is None:
             raise NotFittedError("This Carrot is not fitted yet: call `fit` or `select`, or `Carrot.load`.")
         return self._fitted

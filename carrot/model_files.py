@@ -9,7 +9,8 @@ from carrot.errors import ModelError
 from carrot.fitted import Fitted
 from carrot.head import RidgeHead
 from carrot.stages import Setting
-from carrot.store.bundle import load_bundle, save_bundle
+from carrot.store.bundle import load_bundle, refuse_other_folder, save_bundle
+from carrot.store.files import locked
 from carrot.training import KeptTokens, TrainingRecord
 
 
@@ -33,7 +34,9 @@ def save(folder: Path, encoder: Encoder, fitted: Fitted) -> None:
         "selection": [dict(line) for line in fitted.selection],
         "tokens": tokens,
     }
-    save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
+    refuse_other_folder(folder)
+    with locked(folder):
+        save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
 
 
 def load(folder: Path, checkpoint: str | Path | None = None, device: str = "auto") -> tuple[Encoder, Fitted]:

@@ -5,8 +5,8 @@ is held against the model itself before it is kept. Explanations, updates and pr
 model's own, (B, 3, img_h, img_w), normalised with the mean and standard deviation that the file's metadata states.
 """
 
+import copy
 import json
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carrot import __version__
+from carrot.backbone import TimmViTPatchBackbone
 from carrot.class_attention import last_attention
 from carrot.encoder import DTYPES, Encoder
 from carrot.errors import ModelError
@@ -23,11 +25,13 @@ from carrot.fitted import Fitted
 from carrot.lift import lift_from
 from carrot.operator import chebyshev_coefficients
 from carrot.regions import RegionSet, grid_positions
-from carrot.stages import embed_tokens
+from carrot.stages import Tokens, embed_tokens
+from carrot.store.files import write_atomically
 from carrot.token_map import last_map
 
 TOLERANCE = 1e-5  # of the largest logit
 OPSET = 18
+MAX_BYTES = 2**31 - 2**24  # of weights: what one ONNX file holds, less room for its graph
 LIFTS = ("identity", "quadratic", "relu")
 
 
@@ -42,25 +46,25 @@ class Deployed(nn.Module):
     bias: Tensor
     space: Tensor
     Omega: Tensor
+    upper: Tensor
 
-    def __init__(self, encoder: Encoder, fitted: Fitted) -> None:
+    def __init__(self, backbone: TimmViTPatchBackbone, dtype: torch.dtype, fitted: Fitted) -> None:
         super().__init__()
-        s, head, backbone = fitted.setting, fitted.head, encoder.backbone
+        s, head = fitted.setting, fitted.head
         name = lift_from(s.lift).name
         if name not in LIFTS:
             raise ModelError(f"ONNX is offered for the lifts {', '.join(LIFTS)}; this model has {s.lift}.")
         self.model, self.s, self.name = backbone.model, s, name
         self.reads_attention, self.K = bool(backbone.attention), backbone.num_prefix_tokens
-        self.grid_hw, self.dtype = backbone.grid_hw, DTYPES[encoder.dtype]
+        self.norm = backbone.out_norm and backbone._timm_norm
+        self.grid_hw, self.dtype = backbone.grid_hw, dtype
         self.temperature = fitted.temperature
         D = backbone.embed_dim
         W = head.W_star
-        if name == "quadratic":  # one full matrix a class: vech with its sqrt 2 undone
+        if name == "quadratic":  # vech: its sqrt 2 goes into the weights
             i, j = torch.triu_indices(D, D)
-            root = torch.where(i == j, torch.ones((), dtype=W.dtype), torch.full((), 2.0**0.5, dtype=W.dtype))
-            full = W.new_zeros(D, D, W.shape[1])
-            full[i, j] = W * root.unsqueeze(-1)
-            W = full.flatten(0, 1)
+            W = W * torch.where(i == j, 1.0, 2.0).to(W).sqrt().unsqueeze(-1)
+            self.register_buffer("upper", i * D + j)
         self.register_buffer("W", W)
         self.register_buffer("bias", head.bias)
         gh, gw = (side // s.coarsen for side in self.grid_hw)
@@ -95,7 +99,7 @@ class Deployed(nn.Module):
             H = torch.cat([H, token.unsqueeze(1)], dim=1)
             pi = torch.cat([(1.0 - s.global_share) * pi, torch.full_like(pi[:, :1], s.global_share)], dim=1)
         if self.name == "quadratic":
-            g = ((H * pi.unsqueeze(-1)).mT @ H).flatten(1)
+            g = ((H * pi.unsqueeze(-1)).mT @ H).flatten(1).index_select(1, self.upper)
         elif self.name == "relu":
             g = (pi.unsqueeze(1) @ torch.relu(H @ self.Omega)).squeeze(1)
         else:
@@ -109,7 +113,7 @@ class Deployed(nn.Module):
             features, A = last_attention(self.model, x, self.K)
             H = features[:, self.K :]
         else:
-            features, patches = last_map(self.model, x, norm=True)
+            features, patches = last_map(self.model, x, norm=self.norm)
             H = patches.flatten(2).mT
         token = features[:, 0].to(self.dtype).double() if self.s.global_share else None
         return H.to(self.dtype).double(), token, None if A is None else A.double()
@@ -125,7 +129,11 @@ class Deployed(nn.Module):
         D2 = (norms.unsqueeze(2) + norms.unsqueeze(1) - 2.0 * (X @ X.mT)).clamp_min(0.0)
         D2 = D2 * (1.0 - torch.eye(D2.shape[-1], dtype=D2.dtype))
         m2 = torch.sort(D2.flatten(1), dim=1).values[:, self.rank].reshape(-1, 1, 1)
-        W = torch.exp(-self.space - D2 / (2.0 * self.s.sigma_feature**2 * m2.clamp_min(1e-300)))
+        # Below this the median is rounding of the product: most regions coincide, and the feature kernel is 1, as in ``carrot.graph``.
+        rounding = 4e4 * torch.finfo(D2.dtype).eps * D2[:, :1].amax(dim=-1, keepdim=True)
+        alike = m2 <= rounding
+        factor = torch.where(alike, 0.0, 0.5 / (self.s.sigma_feature**2 * torch.where(alike, 1.0, m2)))
+        W = torch.exp(-self.space - factor * D2)
         root = W.sum(dim=-1, keepdim=True).rsqrt()  # (B, N, 1)
         v = r.unsqueeze(-1)
         previous, current, total = v, v, self.c[0] * v
@@ -141,8 +149,9 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
     """Write the ONNX file, having held it against the model on random inputs in batches of 1 and 3; return what a user of it must know.
 
     Raises:
-        ModelError: A package is absent, the lift is not offered, or the file's logits differ by more than 1e-5 of the largest: then
-            nothing is written.
+        ModelError: A package is absent, the lift is not offered, the weights are too large for one file, the backbone can't be written
+            as ONNX, or the file's logits differ by more than 1e-5 of the largest: then nothing is written.
+        StoreError: The disk refuses.
     """
     try:
         import onnx
@@ -150,53 +159,70 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ModelError(f"ONNX needs {error.name}: pip install 'carrot-attribution[onnx]'.") from error
-    module = Deployed(encoder, fitted).eval()
-    t = encoder.backbone.transform
+    backbone, dtype, t = encoder.backbone, DTYPES[encoder.dtype], encoder.backbone.transform
+    if backbone.device.type != "cpu":  # the file is made, and held against the model, on the processor
+        backbone = copy.deepcopy(backbone).to("cpu")
+    module = Deployed(backbone, dtype, fitted).eval()
+    size = sum(x.numel() * x.element_size() for x in (*module.parameters(), *module.buffers()))
+    if size > MAX_BYTES:
+        raise ModelError(
+            f"One ONNX file holds less than 2 GiB of weights; this model has {size / 2**30:.3g} GiB of them."
+        )
     x = torch.randn(3, 3, *t.input_hw, generator=torch.Generator().manual_seed(0))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its own future
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
         temporary = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            module,
-            (x[:2],),
-            str(temporary),
-            input_names=["pixels"],
-            output_names=["logits", "probabilities"],
-            dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        _trace(module, x[:2], temporary, encoder.spec.name)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        expected = fitted.head.predict(embed_tokens(encoder.encode(x), fitted.setting))
-        difference = 0.0
-        for batch in (x, x[:1]):
-            logits, p = (torch.from_numpy(values).double() for values in session.run(None, {"pixels": batch.numpy()}))
-            own = expected[: len(batch)]
-            difference = max(difference, float((logits - own).abs().max()))
-            difference = max(
-                difference, float((p - probabilities(own, fitted.temperature)).abs().max()) * float(own.abs().max())
-            )
-        largest = float(expected.abs().max())
-        if not difference <= TOLERANCE * largest:
-            raise ModelError(
-                f"{path}: not written: its logits would differ by {difference:.1e}, of {largest:.2g} at most."
-            )
-        facts: dict[str, Any] = {
-            "input": ["batch", 3, *t.input_hw],
-            "mean": list(t.mean),
-            "std": list(t.std),
-            "crop": encoder.spec.crop,
-            "classes": list(fitted.classes),
-            "temperature": fitted.temperature,
-            "fingerprint": encoder.fingerprint,
-            "opset": OPSET,
-            "largest_difference": difference,
-        }
         file = onnx.load(str(temporary))
-        onnx.helper.set_model_props(file, {f"carrot.{name}": json.dumps(value) for name, value in facts.items()})
-        onnx.save(file, str(temporary))
-        os.replace(temporary, path)
+    expected = fitted.head.predict(embed_tokens(Tokens.of(backbone, x, dtype), fitted.setting))
+    difference, largest = 0.0, float(expected.abs().max())
+    for n in (3, 1):
+        logits, p = (torch.from_numpy(values).double() for values in session.run(None, {"pixels": x[:n].numpy()}))
+        own = expected[:n]
+        apart = (logits - own).abs().max(), (p - probabilities(own, fitted.temperature)).abs().max() * largest
+        difference = float(torch.stack([torch.tensor(difference).double(), *apart]).max())  # NaN stays NaN
+    if not difference <= TOLERANCE * largest:
+        hint = " Tokens may round the other way: fit with dtype='float32'." if dtype == torch.float16 else ""
+        raise ModelError(
+            f"{path}: not written: its logits would differ by {difference:.1e}, of {largest:.2g} at most.{hint}"
+        )
+    facts: dict[str, Any] = {
+        "input": ["batch", 3, *t.input_hw],
+        "mean": list(t.mean),
+        "std": list(t.std),
+        "crop": encoder.spec.crop,
+        "crop_pct": t.crop_pct,
+        "interpolation": t.interpolation,
+        "classes": list(fitted.classes),
+        "temperature": fitted.temperature,
+        "fingerprint": encoder.fingerprint,
+        "version": __version__,
+        "opset": OPSET,
+        "largest_difference": difference,
+    }
+    onnx.helper.set_model_props(file, {f"carrot.{name}": json.dumps(value) for name, value in facts.items()})
+    write_atomically(path, file.SerializeToString())
     return facts
+
+
+def _trace(module: Deployed, x: Tensor, path: Path, name: str) -> None:
+    """Write ``module`` as it is, for any batch; ``x`` is a batch of 2 (of 1, the tracer would take it for all)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about its own future
+        try:
+            torch.onnx.export(
+                module,
+                (x,),
+                str(path),
+                input_names=["pixels"],
+                output_names=["logits", "probabilities"],
+                dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:  # of many kinds, by what it can't translate
+            why = (str(error).strip().splitlines() or [""])[0]
+            raise ModelError(f"{name} can't be written as ONNX ({type(error).__name__}: {why}).") from error

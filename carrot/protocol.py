@@ -157,7 +157,8 @@ def _baselines(
 ) -> Answer:
     """Return accuracies of other embeddings and heads on the same tokens, fitted on the data set's own training pictures."""
     encoder = model.encoder
-    train = Subset(dataset, split_indices(dataset, "train"))
+    known = {record.id for record in model.records_}  # what was forgotten stays forgotten
+    train = Subset(dataset, [i for i in split_indices(dataset, "train") if dataset.records[i].id in known])
     if not train.records:
         return {}
     cache = encoder.cache(train, folder / "tokens")

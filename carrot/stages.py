@@ -106,6 +106,8 @@ def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
         ValueError: The setting asks for a class token or an attention that the tokens lack, or a number is out of range.
     """
     regions = RegionSet(tokens.H.double(), grid_positions(*tokens.grid_hw, dtype=torch.float64), tokens.grid_hw)
+    if s.coarsen != 1:
+        regions = regions.coarsen(s.coarsen)
     u = None
     if s.tau:
         if tokens.attention is None:
@@ -113,8 +115,6 @@ def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
                 f"`tau` = {s.tau:g} needs the class token's attention, which this backbone doesn't give. Set it to 0."
             )
         u = attention_source(_block_sums(tokens.attention.double(), tokens.grid_hw, s.coarsen))
-    if s.coarsen > 1:
-        regions = regions.coarsen(s.coarsen)
     if s.global_share:
         if tokens.class_token is None:
             raise ValueError(

@@ -134,6 +134,12 @@ def add(encoder: Encoder, fitted: Fitted, dataset: ImageDataset) -> Fitted:
             raise ValueError(f"Nothing was added: {batch.errors[0]}")
         rows.append(embed_tokens(encoder.encode(batch.x), fitted.setting))
         digests += [bytes(digest.tolist()).hex() for digest in batch.sha256]
+    there = {record.sha256: record.id for record in fitted.records}
+    for record, digest in zip(dataset.records, digests, strict=True):
+        if digest in there:
+            raise ValueError(
+                f"{record.id!r} is {there[digest]!r} over again, which is a training picture. Forget that one first."
+            )
     labels = torch.tensor([record.label for record in dataset.records], dtype=torch.long)
     added = tuple(
         TrainingRecord(record.id, record.label, digest, None if record.path is None else str(record.path.resolve()))

@@ -6,6 +6,7 @@ Exit status: 0 done; 1 it could not be done, and the message says why; 2 the com
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from carrot.cli.change import add, forget
 from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
 from carrot.cli.measure import bench, evaluate
+from carrot.cli.options import UsageError, printable
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
@@ -63,16 +65,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if file is not None:
             sources.append(cyclopts.config.Yaml(file, must_exist=True))
         app.config = tuple(sources)
-        status = app(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status = app(words)
         return status if isinstance(status, int) else 0
     except cyclopts.CycloptsError as error:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
         return _say("interrupted; what was finished is on the disk, and the same command goes on from there.", 130)
-    except (CarrotError, ValueError, TypeError, OSError) as error:
+    except UsageError as error:
+        return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
+    except BrokenPipeError:  # who reads has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 1
+    except Exception as error:
         if os.environ.get("CARROT_DEBUG"):
             raise
-        return _say(str(error), 1)
+        known = isinstance(error, CarrotError | ValueError | TypeError | OSError)
+        text = str(error) if known else f"{type(error).__name__}: {error} (CARROT_DEBUG=1 shows where)"
+        return _say(text, 1)
 
 
 def run() -> None:
@@ -81,8 +92,12 @@ def run() -> None:
 
 
 def _say(message: str, status: int) -> int:
-    print(f"carrot: {message}", file=sys.stderr)
+    print(printable(f"carrot: {message}"), file=sys.stderr)
     return status
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(printable(f"carrot: {message}"), file=sys.stderr)
 
 
 def _named(words: Sequence[str]) -> str:
@@ -98,12 +113,12 @@ def _configuration(words: list[str]) -> tuple[list[str], Path | None]:
             return words[:place] + words[place + 1 :], _file(word.partition("=")[2])
         if word == "--config":
             if place + 1 == len(words):
-                raise ValueError("`--config` needs a file. Give one.")
+                raise UsageError("`--config` needs a file.")
             return words[:place] + words[place + 2 :], _file(words[place + 1])
     return words, None
 
 
 def _file(name: str) -> Path:
     if not Path(name).is_file():
-        raise ValueError(f"`--config` {name}: there is no such file.")
+        raise UsageError(f"`--config` {name}: there is no such file.")
     return Path(name)

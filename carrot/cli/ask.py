@@ -1,11 +1,13 @@
 """``carrot predict``, ``explain``, ``audit`` and ``info``: questions that change nothing."""
 
+import hashlib
 import json as json_module
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrot.cli.options import STRICT, Checkpoint, Device, Json, Strict, note, show, versions
+from carrot.cli.options import STRICT, Checkpoint, Device, Json, Strict, UsageError, note, printable, show, versions
 
 if TYPE_CHECKING:
     from carrot.model import Carrot
@@ -46,7 +48,7 @@ def predict(
     from carrot.progress import progress
 
     if top < 1:
-        raise ValueError(f"`--top` must be at least 1; got {top}.")
+        raise UsageError(f"`--top` must be at least 1; got {top}.")
     carrot, files = Carrot.load(model, checkpoint=checkpoint, device=device), list(_files(pictures))
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
@@ -56,11 +58,13 @@ def predict(
         for file in batch:
             try:
                 images.append(open_image(file))
-                names.append(str(file))
+                names.append(printable(os.fsencode(file).decode("utf-8", "backslashreplace")))
             except UnreadableImageError as error:
                 aside.append({"picture": str(file), "problem": str(error)})
         if images:
             rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
+    if not rows:
+        raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
     for item in aside:
         note(f"set aside: {item['problem']}")
     if csv is not None:
@@ -108,16 +112,20 @@ def explain(
     """
     from carrot.model import Carrot
 
+    page = out or model / "explanations" / _page_name(picture)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"`--out` must end in .html; got {page}.")
+    if training < 1:
+        raise UsageError(f"`--training` must be at least 1; got {training}.")
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
     explanation = found.explain(picture, target, against, training)
-    page = out or model / "explanations" / f"{picture.stem}.html"
     explanation.to_html(page)
     explanation.to_json(page.with_suffix(".json"))
     explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
     if json:
-        print(explanation.to_json())
+        print(printable(explanation.to_json()))
     else:
-        print(explanation, f"page: {page}", sep="\n")
+        print(printable(str(explanation)), f"page: {page}", sep="\n")
     return 0
 
 
@@ -146,6 +154,7 @@ def audit(
 
     found = Audit.of(load(model)[1], duplicates)
     if csv is not None:
+        csv.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(csv, found.to_csv().encode())
     show({"model": str(model), **found.to_dict()}, found.lines(top), json)
     return 0
@@ -184,6 +193,16 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
     return 0
 
 
+def _page_name(picture: Path) -> str:
+    """Return a name of its own for each path."""
+    whole = os.fsencode(picture.resolve())
+    return (
+        f"{picture.stem}-{hashlib.sha256(whole).hexdigest()[:6]}.html".encode("ascii", "replace")
+        .decode()
+        .replace("?", "_")
+    )
+
+
 def _files(pictures: Iterable[Path]) -> Iterator[Path]:
     from carrot.data.images import image_extensions
 
@@ -220,4 +239,5 @@ def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for rank, c in enumerate(row["classes"], start=1):
             writer.writerow([row["picture"], rank, c["class"], repr(c["probability"])])
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text.getvalue().encode())

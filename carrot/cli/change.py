@@ -2,11 +2,16 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from carrot.cli.options import Checkpoint, Device, Json, note, show
+
+if TYPE_CHECKING:
+    from carrot.updates import Certificate
+
+TEXTS = (".json", ".jsonl", ".csv", ".html", ".md", ".txt", ".yaml", ".parquet")
 
 
 def forget(
@@ -33,16 +38,26 @@ def forget(
         json: Print the certificate as JSON.
     """
     from carrot.model import Carrot
-    from carrot.store.files import write_atomically
+    from carrot.store.bundle import load_config
+    from carrot.store.files import locked, write_atomically
 
-    found = Carrot.load(model)
-    certificate = found.forget(ids, verify)
-    found.save(model)
-    stamp = certificate.time.replace(":", "").replace("+0000", "Z")
-    file = model / "certificates" / f"{stamp}-{certificate.forgotten[0]['sha256'][:8]}.json"
-    file.parent.mkdir(exist_ok=True)
-    write_atomically(file, json_module.dumps(certificate.to_dict(), indent=2, ensure_ascii=False).encode())
-    show(certificate.to_dict(), [str(certificate), f"certificate: {file}"], json)
+    load_config(model)  # before anything is made there
+
+    with locked(model):
+        found = Carrot.load(model)
+        certificate = found.forget(ids, verify)
+        found.save(model)
+        removed, mentions = _clear(model, certificate)
+        answer = {**certificate.to_dict(), "removed_files": removed, "files_that_mention_them": mentions}
+        stamp = certificate.time.replace(":", "").replace("+0000", "Z")
+        file = model / "certificates" / f"{stamp}-{certificate.forgotten[0]['sha256'][:8]}.json"
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json_module.dumps(answer, indent=2, ensure_ascii=False).encode())
+    lines = [str(certificate)]
+    if removed:
+        lines.append(f"  removed, for they may show the pictures: {len(removed)} files of explanations/")
+    lines += [f"  still mentioned in {name}: delete it, or make it again" for name in mentions]
+    show(answer, [*lines, f"certificate: {file}"], json)
     return 0
 
 
@@ -71,12 +86,16 @@ def add(
         json: Print the result as JSON.
     """
     from carrot.model import Carrot
+    from carrot.store.bundle import load_config
+    from carrot.store.files import locked
 
-    found = Carrot.load(model, checkpoint=checkpoint, device=device)
-    root = _root(found.fitted.data)
-    names = [_id(root, path) for path in pictures]
-    found.add(pictures, [label] * len(pictures), names)
-    found.save(model)
+    load_config(model)  # before anything is made there
+    with locked(model):
+        found = Carrot.load(model, checkpoint=checkpoint, device=device)
+        root = _root(found.fitted.data)
+        names = [_id(root, path) for path in pictures]
+        found.add(pictures, [label] * len(pictures), names)
+        found.save(model)
     note("settings and lam are held; fit or select again to choose anew")
     result = {"model": str(model), "added": names, "training_pictures": len(found.records_)}
     show(result, [f"added {len(names)}; {len(found.records_)} training pictures now"], json)
@@ -101,3 +120,20 @@ def _root(data: str | None) -> Path | None:
     except (CarrotError, OSError):
         return None
     return None if root is None else Path(root).resolve()
+
+
+def _clear(model: Path, certificate: "Certificate") -> tuple[list[str], list[str]]:
+    """Delete the explanations kept in a model's folder, which may show what was forgotten; return those, and other files that name it."""
+    removed, mentions = [], []
+    for path in sorted((model / "explanations").glob("*")):
+        if path.is_file():
+            path.unlink()
+            removed.append(path.relative_to(model).as_posix())
+    words = [word.encode() for picture in certificate.forgotten for word in (picture["id"], picture["sha256"])]
+    words += [json_module.dumps(picture["id"])[1:-1].encode() for picture in certificate.forgotten]
+    for path in sorted(model.rglob("*")):
+        if path.is_file() and path.suffix in TEXTS and path.parent.name != "certificates":
+            data = path.read_bytes()
+            if any(word in data for word in words):
+                mentions.append(path.relative_to(model).as_posix())
+    return removed, mentions

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from carrot.cli.options import STRICT, Checkpoint, Device, Json, Strict, report_set_aside, show, write_config
+from carrot.cli.options import (
+    STRICT,
+    Checkpoint,
+    Device,
+    Json,
+    Strict,
+    UsageError,
+    report_set_aside,
+    show,
+    write_config,
+)
 
 
 def evaluate(
@@ -100,7 +110,7 @@ def bench(
     from carrot.protocol_timing import time_stages
 
     if pictures < 1 or rounds < 1:
-        raise ValueError(f"`--pictures` and `--rounds` must be at least 1; got {pictures} and {rounds}.")
+        raise UsageError(f"`--pictures` and `--rounds` must be at least 1; got {pictures} and {rounds}.")
     encoder, fitted = load(model, checkpoint, device)
     stages = time_stages(encoder, fitted, pictures, rounds)
     lines = [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]

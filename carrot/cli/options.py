@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
 STRICT = 3
+POSITIONAL = ("data", "model")
 
 
 @Parameter(name="*", group=BACKBONE)
@@ -42,17 +43,26 @@ Checkpoint = Annotated[Path | None, Parameter(help="The backbone's weights, if t
 Device = Annotated[str, Parameter(help='Where the backbone runs: "auto", "cpu", "cuda".')]
 
 
+class UsageError(ValueError):
+    """The command line is wrong: exit status 2."""
+
+
 def show(result: Mapping[str, object], lines: Iterable[str], as_json: bool) -> None:
     """Print a result: as JSON, or as lines for people."""
     if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+        print(printable(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)))
     else:
-        print(*lines, sep="\n")
+        print(*map(printable, lines), sep="\n")
+
+
+def printable(text: str) -> str:
+    """Return text that any stream takes: what file names hold that is no Unicode is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def note(message: str) -> None:
     """Say something that is not the result."""
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)
 
 
 def versions() -> dict[str, str]:
@@ -77,9 +87,15 @@ def write_config(folder: Path, command: str, arguments: Mapping[str, Any]) -> No
         f"# {datetime.now(UTC).isoformat(timespec='seconds')}",
         *(f"# {name} {text}" for name, text in versions().items()),
     ]
-    plain = {name.replace("_", "-"): _plain(value) for name, value in arguments.items() if value is not None}
-    text = yaml.safe_dump({command: plain}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(as_config(command, arguments), sort_keys=False, allow_unicode=True)
     write_atomically(folder / f"{command}.yaml", ("\n".join(head) + "\n" + text).encode())
+
+
+def as_config(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags under the command's name, where ``--config`` looks for them; what has no flag stands under "given"."""
+    plain = {name.replace("_", "-"): _plain(value) for name, value in arguments.items() if value is not None}
+    given = {name: plain.pop(name) for name in POSITIONAL if name in plain}
+    return {"given": given, command: plain}
 
 
 def report_set_aside(errors: Mapping[str, str]) -> None:

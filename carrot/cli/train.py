@@ -13,6 +13,7 @@ from carrot.cli.options import (
     BackboneOptions,
     Json,
     Strict,
+    as_config,
     note,
     report_set_aside,
     show,
@@ -129,24 +130,31 @@ def _train(
     settings: dict[str, Any] | None = None,
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> int:
+    from carrot.fitting import resolved
     from carrot.model import Carrot
     from carrot.selecting import table_lines
+    from carrot.store.bundle import refuse_other_folder
+    from carrot.store.files import locked
 
     folder = out or Path("runs") / _name(data)
+    data = resolved(data)
+    arguments = {**arguments, "data": data}
     named = options.backbone or ("toy" if data == "toy" else None)
     chosen: dict[str, Any] = {} if named is None else {"backbone": named}
     same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
     model = Carrot(**chosen, **same, **(settings or {}))
-    if _is_there(folder, command, arguments, overwrite):
-        model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
-        note(f"{folder}: fitted with these settings already. --overwrite fits again.")
-    else:
-        if grid is None:
-            model.fit(data, tokens=folder / "tokens")
+    with locked(folder):
+        if _is_there(folder, command, arguments, overwrite):
+            model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
+            note(f"{folder}: fitted with these settings already. --overwrite fits again.")
         else:
-            model.select(data, grid=grid, tokens=folder / "tokens", show=False)
-        model.save(folder)
-        write_config(folder, command, arguments)
+            refuse_other_folder(folder)
+            if grid is None:
+                model.fit(data, tokens=folder / "tokens")
+            else:
+                model.select(data, grid=grid, tokens=folder / "tokens", show=False)
+            model.save(folder)
+            write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)
     loo = model.fitted.leave_one_out()
     table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
@@ -182,19 +190,21 @@ def _is_there(folder: Path, command: str, arguments: dict[str, object], overwrit
     """Return whether the folder holds a model that the same command made; refuse one that another made, but with ``overwrite``."""
     import yaml
 
-    from carrot.cli.options import _plain
     from carrot.errors import ModelError
     from carrot.store.bundle import CONFIG
 
     if overwrite or not (folder / CONFIG).exists():
         return False
-    file = folder / f"{command}.yaml"
-    found = yaml.safe_load(file.read_text(encoding="utf-8")).get(command, {}) if file.exists() else None
-    wanted = {name.replace("_", "-"): _plain(value) for name, value in arguments.items() if value is not None}
+    try:
+        found = yaml.safe_load((folder / f"{command}.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        found = None
+    wanted = as_config(command, arguments)
     if found == wanted:
         return True
-    changes = "made by another command"
-    if found is not None:
-        names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        changes = ", ".join(f"{name} {found.get(name)} there, {wanted.get(name)} here" for name in names)
+    changes = "made otherwise"
+    if isinstance(found, dict) and all(isinstance(found.get(group), dict) for group in wanted):
+        there, here = ({**settings["given"], **settings[command]} for settings in (found, wanted))
+        names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+        changes = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in names)
     raise ModelError(f"{folder}: holds a model already ({changes}). Give another --out, or --overwrite.")

@@ -4,8 +4,9 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import index
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -61,7 +62,9 @@ def as_picture(picture: PictureLike) -> Image.Image:
 
 def name_of(picture: PictureLike, position: int) -> str:
     """Return what to call a picture: its path, or its position among those that were given."""
-    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {position}"
+    if isinstance(picture, str | os.PathLike):
+        return os.fsencode(picture).decode("utf-8", "backslashreplace")
+    return f"picture {position}"
 
 
 def content_sha256(record: Record, image: Image.Image | None = None) -> str:
@@ -107,18 +110,20 @@ class PictureList:
         if len(given) != n:
             raise ValueError(f"`labels` must be one for each of {n} pictures; got {len(given)}.")
         self.classes: tuple[str, ...] = tuple(classes) if classes else tuple(_sorted(given))
-        index = {label: place for place, label in enumerate(self.classes)}
-        unknown = sorted(set(given) - index.keys())
+        place_of = {label: place for place, label in enumerate(self.classes)}
+        unknown = sorted(set(given) - place_of.keys())
         if unknown:
-            raise ValueError(f"`labels` must be among the {len(index)} classes; {unknown[0]!r} is not.")
+            raise ValueError(f"`labels` must be among the {len(place_of)} classes; {unknown[0]!r} is not.")
         names = [name_of(picture, place) for place, picture in enumerate(self._pictures)] if ids is None else list(ids)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("`ids` must be strings.")
         if len(names) != n:
             raise ValueError(f"`ids` must be one for each of {n} pictures; got {len(names)}.")
         if len(set(names)) != n:
             twice = Counter(names).most_common(1)[0][0]
             raise ValueError(f"`pictures` must all have different names; {twice} comes twice.")
         self.records: Sequence[Record] = tuple(
-            Record(name, index[label], split, Path(picture) if isinstance(picture, str | os.PathLike) else None)
+            Record(name, place_of[label], split, Path(picture) if isinstance(picture, str | os.PathLike) else None)
             for name, label, picture in zip(names, given, self._pictures, strict=True)
         )
 
@@ -128,16 +133,18 @@ class PictureList:
 
 
 def _names(labels: Labels) -> list[str]:
-    values = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
+    values: list[Any] = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
     for value in values:
-        if not isinstance(value, str | int) or isinstance(value, bool):
+        if not isinstance(value, str | SupportsIndex) or isinstance(value, bool):
             raise TypeError(f"`labels` must be names or whole numbers; got {type(value).__name__} {value!r}.")
-    return [str(value) for value in values]
+    return [value if isinstance(value, str) else str(index(value)) for value in values]
 
 
 def _sorted(names: list[str]) -> list[str]:
     different = set(names)
-    return sorted(different, key=int) if all(name.isdecimal() for name in different) else sorted(different)
+    if all(name.isdecimal() for name in different):
+        return sorted(different, key=lambda name: (int(name), name))
+    return sorted(different)
 
 
 def _from_pil(image: Image.Image) -> Image.Image:

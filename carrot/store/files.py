@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from carrot.errors import StoreError
@@ -43,3 +45,49 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+_held: set[Path] = set()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that would change it too, from reading it to writing it; a second time is no matter.
+
+    The lock is the system's own, on ``folder/.lock``: it ends with the process, however that ends. Windows has no such call: there is none.
+
+    Raises:
+        StoreError: Another process holds it, or the folder can't be written.
+    """
+    whole = folder.resolve()
+    if os.name != "posix" or whole in _held:
+        yield
+        return
+    import fcntl
+
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+                    break  # it is the file that others see too, not one that its holder has just deleted
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+    except BlockingIOError as error:
+        raise StoreError(f"{folder}: another process is changing this model. Wait for it, and try again.") from error
+    except OSError as error:
+        raise StoreError(f"{folder}: can't be written: {error.strerror}. Choose another folder.") from error
+    _held.add(whole)
+    try:
+        yield
+    finally:
+        _held.discard(whole)
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        if not any(folder.iterdir()):  # nothing came of it
+            folder.rmdir()

@@ -131,3 +131,36 @@ def test_a_killed_save_leaves_one_of_the_two(run: Callable[..., float | None], t
     Carrot.load(tmp_path / "a").save(tmp_path / "model")
     names = {p.name for p in (tmp_path / "model").iterdir()}
     assert len(names) == 3, "what the killed ones left behind is gone"
+
+
+def forget_slowly(root: str, name: str) -> None:
+    """As ``carrot forget`` does, with a pause between reading and writing."""
+    from carrot.store.files import locked
+
+    torch.set_num_threads(1)
+    folder = Path(root) / "model"
+    with locked(folder):
+        model = Carrot.load(folder)
+        time.sleep(1.0)
+        model.forget(name, verify=False)
+        model.save(folder)
+
+
+def test_two_that_change_a_model_at_once_do_not_undo_each_other(
+    run: Callable[..., float | None], tmp_path: Path
+) -> None:
+    run(fit, tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    names = ["toy/train/0000/0001", "toy/train/0002/0005"]
+    victims = [context.Process(target=forget_slowly, args=(str(tmp_path), name)) for name in names]
+    for victim in victims:
+        victim.start()
+    for victim in victims:
+        victim.join()
+    refused = [victim.exitcode != 0 for victim in victims]
+    assert sum(refused) == 1, "the second is told to wait"
+    ids = {record.id for record in Carrot.load(tmp_path / "model").records_}
+    assert [name in ids for name in names] == refused
+    assert not (tmp_path / "model" / ".lock").exists()
+    forget_slowly(str(tmp_path), names[refused.index(True)])
+    assert not {record.id for record in Carrot.load(tmp_path / "model").records_} & set(names)

@@ -275,3 +275,56 @@ def test_a_hub_folder_comes_back(birds: ToyBirds, fitted: Carrot, tmp_path: Path
     again = Carrot.from_pretrained(tmp_path / "hub")
     image = test_pictures(birds)[0]
     np.testing.assert_array_equal(again.decision_function(image), fitted.decision_function(image))
+
+
+def test_numbers_are_names_where_classes_are_named_by_numbers(birds: ToyBirds) -> None:
+    images = [birds.image(i) for i in range(2 * N_TRAIN)]
+    labels = [1] * N_TRAIN + [2] * N_TRAIN
+    model = Carrot("toy", lift="identity").fit(images, labels)
+    assert model.classes_ == ("1", "2")
+    assert model.score(images, labels) == model.score(images, [str(c) for c in labels]) > 0.8
+    assert model.score(images, np.array(labels)) > 0.8
+    model.add(birds.image(2 * N_TRAIN), [1], ["n"])
+    assert model.records_[-1].label == 0
+    assert model.explain(images[0], target=np.int64(2)).target == "2"
+    with pytest.raises(ValueError, match="no class"):
+        model.score(images[:1], [0])
+
+
+def test_a_copy_and_a_name_that_is_none_are_not_added(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> None:
+    model = fresh(fitted, tmp_path / "m")
+    with pytest.raises(ValueError, match="over again"):
+        model.add(birds.image(4), [birds.records[4].label], ["another name"])
+    with pytest.raises(TypeError, match="ids"):
+        model.add(birds.image(SPECIES * N_TRAIN), [0], [7])  # type: ignore[list-item]
+    assert len(model.records_) == len(fitted.records_)
+
+
+def test_a_folder_is_found_again_from_anywhere(
+    birds: ToyBirds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2 * N_TRAIN):
+        folder = tmp_path / "data" / f"c{birds.records[i].label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        birds.image(i).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    model = Carrot("toy", lift="identity").fit("data")
+    assert model.facts()["data"] == str(tmp_path / "data")
+    assert Carrot("toy", lift="identity").fit("folder:data").facts()["data"] == f"folder:{tmp_path / 'data'}"
+
+
+@pytest.mark.usefixtures("as_user")
+def test_the_constructor_refuses_early() -> None:
+    for arguments, message in (
+        ({"crop": "nope"}, "crop"),
+        ({"tau": -1.0}, "tau"),
+        ({"sigma_spatial": 0.0}, "sigma_spatial"),
+        ({"global_share": 2.0}, "share"),
+        ({"device": "banana"}, "banana"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Carrot("toy", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="backbone"):
+        Carrot(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="divide the grid"):
+        Carrot("toy", coarsen=3).fit(ToyBirds(2, 0, 2))

@@ -1,15 +1,19 @@
 """An ONNX file gives the model's own logits and probabilities, for any batch; what it can't hold is refused and not written."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from carrot import Carrot, ModelError, cli
-from carrot.data.toy import ToyBirds
-from carrot.onnx_export import export_onnx
+from carrot import Carrot, ModelError, __version__, cli, onnx_export
+from carrot.backbone import TimmViTPatchBackbone
+from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.encoder import DTYPES
+from carrot.onnx_export import Deployed, export_onnx
+from carrot.stages import embed_tokens
 
 onnx = pytest.importorskip("onnx", reason="pip install 'carrot-attribution[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'carrot-attribution[onnx]'")
@@ -19,9 +23,17 @@ BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=2, n_species=3)
 SETTINGS = [
     pytest.param({"lift": "quadratic", "tau": 0.5, "t": 2.0, "global_share": 0.3, "coarsen": 2}, id="all at once"),
     pytest.param({"lift": "identity", "tau": 0.0, "t": 2.0}, id="the guide's", marks=pytest.mark.slow),
+    pytest.param({"lift": "quadratic", "tau": 0.5}, id="the default", marks=pytest.mark.slow),
+    pytest.param({"lift": "identity", "t": 2.0, "global_share": 0.3}, id="class token", marks=pytest.mark.slow),
+    pytest.param({"lift": "identity", "t": 2.0, "coarsen": 2}, id="blocks", marks=pytest.mark.slow),
     pytest.param({"lift": "relu:64", "t": 0.5, "dtype": "float32"}, id="relu, float32", marks=pytest.mark.slow),
     pytest.param({"lift": "quadratic", "fit_intercept": False}, id="no intercept", marks=pytest.mark.slow),
 ]
+
+
+@pytest.fixture
+def model() -> Carrot:
+    return Carrot("toy", lift="identity", tau=0.0).fit(BIRDS)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -45,6 +57,51 @@ def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> Non
     }
     assert held["carrot.classes"] == list(BIRDS.classes) == facts["classes"]
     assert held["carrot.fingerprint"] == model.encoder.fingerprint
+    assert held["carrot.version"] == __version__
+
+
+def apart(model: Carrot, x: torch.Tensor) -> float:
+    """Largest difference of the formulas' logits from the model's, of the largest logit."""
+    with torch.inference_mode():
+        ours, p = Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x)
+        logits = model.head_.predict(embed_tokens(model.encoder.encode(x), model.setting_))
+    assert torch.allclose(p.sum(dim=1), torch.ones(len(x)), atol=1e-5)
+    return float((ours - logits).abs().max() / logits.abs().max())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lift": "identity", "tau": 0.0, "t": 2.0},
+        {"lift": "quadratic", "tau": 0.5},
+        {"lift": "identity", "t": 2.0, "global_share": 0.3},
+        {"lift": "identity", "t": 2.0, "coarsen": 2},
+        {"lift": "identity", "t": 2.0, "coarsen": 10},
+        {"lift": "relu:64", "fit_intercept": False, "dtype": "float32"},
+    ],
+    ids=str,
+)
+def test_the_formulas_give_the_models_logits(settings: dict) -> None:
+    model = Carrot("toy", **settings).fit(BIRDS)
+    x = torch.randn(5, 3, *model.encoder.backbone.input_hw, generator=torch.Generator().manual_seed(1))
+    assert apart(model, x) < 1e-6
+    assert apart(model, torch.zeros_like(x[:1])) < 1e-6
+
+
+def test_regions_that_mostly_coincide_have_no_bandwidth_of_rounding() -> None:
+    model = Carrot("toy", lift="identity", tau=0.0, t=2.0)
+    with torch.no_grad():
+        model.encoder.backbone.model.pos_embed.zero_()  # then equal patches are equal tokens
+    x = torch.zeros(2, 3, *model.encoder.backbone.input_hw)
+    x[0, :, :8, :8] = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(2))
+    assert apart(model.fit(BIRDS), x) < 1e-6
+
+
+def test_tokens_before_the_final_norm_stay_so() -> None:
+    backbone = TimmViTPatchBackbone(EMBEDDED_MODEL, checkpoint=embedded_checkpoint(), crop="squash", out_norm=False)
+    model = Carrot(backbone, lift="identity").fit(BIRDS)
+    x = torch.randn(2, 3, *backbone.input_hw, generator=torch.Generator().manual_seed(3))
+    assert apart(model, x) < 1e-6
 
 
 def test_a_lift_that_is_not_offered_is_refused_and_nothing_is_written(
@@ -57,3 +114,39 @@ def test_a_lift_that_is_not_offered_is_refused_and_nothing_is_written(
     assert cli.main(["export", str(tmp_path / "m"), str(tmp_path / "x.onnx")]) == 1
     assert "fourier:16" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_without_the_package_it_says_what_to_install(
+    model: Carrot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match=r"onnxruntime: pip install"):
+        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_one_file_are_refused(model: Carrot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
+    with pytest.raises(ModelError, match="less than 2 GiB"):
+        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_differs_is_not_kept(model: Carrot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"before")
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
+    with pytest.raises(ModelError, match="would differ by"):
+        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.onnx", b"before")]
+
+
+def test_a_backbone_that_torch_cannot_write_is_named(
+    model: Carrot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no translation\nand a long trace")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ModelError, match=r"^toy can't be written as ONNX \(RuntimeError: no translation\)\.$"):
+        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
