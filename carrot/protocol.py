@@ -18,7 +18,7 @@ from carrot.data.records import Subset
 from carrot.errors import DataError
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.audit import nearest
-from carrot.evaluation.baselines import knn, logistic_regression
+from carrot.evaluation.baselines import knn, logistic_regression, sklearn_ridge
 from carrot.evaluation.calibration import brier, expected_calibration_error, negative_log_likelihood, probabilities
 from carrot.evaluation.checks import leave_one_out_check
 from carrot.evaluation.confusion import confusion_pairs, per_class
@@ -176,10 +176,11 @@ def _baselines(
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
         found[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
         found[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
-        try:
-            found[f"{name}, logistic regression"] = _accuracy(logistic_regression(G, labels, g, C), y)
-        except ImportError as error:
-            found[f"{name}, logistic regression"] = {"not_measured": str(error)}
+        for head, fit in (("logistic regression", logistic_regression), ("ridge by scikit-learn", sklearn_ridge)):
+            try:
+                found[f"{name}, {head}"] = _accuracy(fit(G, labels, g, C), y)
+            except ImportError as error:
+                found[f"{name}, {head}"] = {"not_measured": str(error)}
     return found
 
 

@@ -7,7 +7,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrot.cli.options import STRICT, Checkpoint, Device, Json, Strict, UsageError, note, printable, show, versions
+from carrot.cli.options import (
+    STRICT,
+    Checkpoint,
+    Device,
+    Json,
+    Strict,
+    UsageError,
+    note,
+    printable,
+    show,
+    versions,
+    write_config,
+)
 
 if TYPE_CHECKING:
     from carrot.model import Carrot
@@ -69,6 +81,7 @@ def predict(
         note(f"set aside: {item['problem']}")
     if csv is not None:
         _write_table(csv, rows)
+        write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top}, csv)
     lines = [
         f"{row['picture']}   " + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"])
         for row in rows
@@ -122,6 +135,8 @@ def explain(
     explanation.to_html(page)
     explanation.to_json(page.with_suffix(".json"))
     explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
+    arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
+    write_config(page.parent, "explain", arguments, page)
     if json:
         print(printable(explanation.to_json()))
     else:
@@ -156,6 +171,7 @@ def audit(
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(csv, found.to_csv().encode())
+        write_config(csv.parent, "audit", {"model": model, "top": top, "duplicates": duplicates}, csv)
     show({"model": str(model), **found.to_dict()}, found.lines(top), json)
     return 0
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from carrot.cli.options import Checkpoint, Device, Json, note, show
+from carrot.cli.options import Checkpoint, Device, Json, note, show, versions
 
 if TYPE_CHECKING:
     from carrot.updates import Certificate
@@ -48,7 +48,12 @@ def forget(
         certificate = found.forget(ids, verify)
         found.save(model)
         removed, mentions = _clear(model, certificate)
-        answer = {**certificate.to_dict(), "removed_files": removed, "files_that_mention_them": mentions}
+        answer = {
+            **certificate.to_dict(),
+            "removed_files": removed,
+            "files_that_mention_them": mentions,
+            "versions": versions(),
+        }
         stamp = certificate.time.replace(":", "").replace("+0000", "Z")
         file = model / "certificates" / f"{stamp}-{certificate.forgotten[0]['sha256'][:8]}.json"
         file.parent.mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from carrot.cli.options import Checkpoint, Device, Json, show
+from carrot.cli.options import Checkpoint, Device, Json, show, write_config
 
 
 def export(
@@ -46,6 +46,7 @@ def export(
         from carrot.onnx_export import export_onnx
 
         facts = export_onnx(encoder, fitted, out)
+        write_config(out.parent, "export", {"model": model}, out)
         show(
             {"file": str(out), **facts},
             [f"{out}: largest difference from the model {facts['largest_difference']:.1e}"],
@@ -56,5 +57,6 @@ def export(
 
     rows = picture_rows(encoder, fitted, model, data, influences)
     write_table(out, rows)
+    write_config(out.parent, "export", {"model": model, "data": data, "influences": influences}, out)
     show({"file": str(out), "rows": len(rows), "columns": list(rows[0])}, [f"{out}: {len(rows)} pictures"], json)
     return 0

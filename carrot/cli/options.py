@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
 STRICT = 3
-POSITIONAL = ("data", "model")
+POSITIONAL = ("data", "model", "picture", "pictures")
 
 
 @Parameter(name="*", group=BACKBONE)
@@ -76,8 +76,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_config(folder: Path, command: str, arguments: Mapping[str, Any]) -> None:
-    """Write what a command was run with, as YAML that ``--config`` reads, with versions and time as comments."""
+def write_config(folder: Path, command: str, arguments: Mapping[str, Any], beside: Path | None = None) -> None:
+    """Write what a command was run with, as YAML that ``--config`` reads, with versions and time as comments.
+
+    Args:
+        folder: Where; as ``COMMAND.yaml``.
+        command: Its name.
+        arguments: What it was run with.
+        beside: The result that it belongs to, where a folder may hold several: the file is then ``RESULT.yaml``.
+    """
     import yaml
 
     from carrot.store.files import write_atomically
@@ -88,7 +95,8 @@ def write_config(folder: Path, command: str, arguments: Mapping[str, Any]) -> No
         *(f"# {name} {text}" for name, text in versions().items()),
     ]
     text = yaml.safe_dump(as_config(command, arguments), sort_keys=False, allow_unicode=True)
-    write_atomically(folder / f"{command}.yaml", ("\n".join(head) + "\n" + text).encode())
+    name = f"{command}.yaml" if beside is None else f"{beside.name}.yaml"
+    write_atomically(folder / name, ("\n".join(head) + "\n" + text).encode())
 
 
 def as_config(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

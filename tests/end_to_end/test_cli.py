@@ -137,6 +137,9 @@ def test_predictions_are_the_models(model: Path, capsys: pytest.CaptureFixture[s
         assert sum(c["probability"] for c in row["classes"]) == pytest.approx(1.0)
     assert len(rows) == 7
     assert len(Path("p.csv").read_text().splitlines()) == 1 + 7 * 3
+    beside = Path("p.csv.yaml").read_text()
+    assert yaml.safe_load(beside)["predict"] == {"top": 3}
+    assert "# torch" in beside
 
 
 def test_a_broken_picture_is_set_aside_and_strict_says_so(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
