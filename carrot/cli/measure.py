@@ -53,6 +53,7 @@ def evaluate(
     """
     import json as json_module
 
+    from carrot.errors import DataError
     from carrot.model import Carrot
     from carrot.protocol import evaluate as run
     from carrot.protocol_tables import lines_of, markdown_of
@@ -62,7 +63,11 @@ def evaluate(
     where = data or found.fitted.data
     if where is None:
         raise ValueError("DATA is missing, and the model does not know which data set it was fitted on. Give one.")
-    result = run(found, where, model, explained, occluded, refits, baselines)
+    try:
+        result = run(found, where, model, explained, occluded, refits, baselines)
+    except DataError as error:
+        hint = "" if data else f" The model was fitted on {where}; if that has moved: carrot evaluate {model} DATA."
+        raise DataError(f"{error}{hint}") from error
     folder = model / "evaluation"
     folder.mkdir(exist_ok=True)
     text = json_module.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)

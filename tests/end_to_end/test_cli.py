@@ -153,6 +153,23 @@ def test_a_broken_picture_is_set_aside_and_strict_says_so(model: Path, capsys: p
         broken.unlink()
 
 
+def test_a_folder_that_moved_is_told_and_can_be_given(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "other_pictures").rename(tmp_path / "pictures")
+    try:
+        out = str(tmp_path / "m")
+        assert run("fit", str(tmp_path / "pictures"), "--out", out, "--lift", "identity") == 0
+    finally:
+        (tmp_path / "pictures").rename(here / "other_pictures")
+    capsys.readouterr()
+    assert run("evaluate", out) == 1
+    assert f"carrot evaluate {out} DATA" in capsys.readouterr().err
+    assert run("evaluate", out, "other_pictures", "--explained", "1", "--occluded", "0", "--refits", "1") == 0
+    assert run("explain", out, "new.jpg") == 0, "the training pictures are gone: their numbers are not"
+    assert "+" in capsys.readouterr().out
+
+
 def test_forget_certifies_and_add_brings_it_back(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = Carrot.load(model)
     name = before.records_[7].id
