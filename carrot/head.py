@@ -173,8 +173,8 @@ class RidgeHead:
     def remove(self, indices: Tensor | Sequence[int]) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
 
-        n > D: their moments are subtracted. Where they were more than 1e4 times those of what is left, subtraction would leave their
-        rounding behind, and the moments are taken from the rows that stay instead. n <= D: their rows and columns go from the inner
+        n > D: their moments are subtracted. Where the moments were ever more than 1e3 times what is left, subtraction would leave their
+        rounding behind, and they are taken from the rows that stay instead. n <= D: their rows and columns go from the inner
         products. ``loo_path`` is dropped: it knew the deleted pictures.
 
         Raises:
@@ -277,6 +277,11 @@ class RidgeHead:
         if len(self._need_rows().G) == 1 and self.fit_intercept:
             raise ValueError("Leave-one-out needs at least two training pictures with an intercept; got one.")
         return self._need_fit().slack
+
+    def slack_among(self, indices: Int[Tensor, " k"]) -> Float[Tensor, "k k"]:
+        """Return ``I - s`` among some training pictures, whose diagonal is ``slack``: what removing them together is solved with."""
+        self._need_rows()
+        return self._need_fit().slack_among(indices)
 
     @property
     def leverage(self) -> Float[Tensor, " n"]:

@@ -80,9 +80,7 @@ def group_removal_effect(
     S = check_indices(indices, head.G.shape[0]).to(head.G.device)
     if S.numel() == head.G.shape[0]:
         raise ValueError("`indices` must leave at least one training picture; got all of them.")
-    inside = torch.eye(S.numel(), dtype=torch.float64, device=head.G.device) - head.smoother(head.G[S], S)
-    inside.diagonal().copy_(head.slack[S])  # the same numbers, without cancellation
-    return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
+    return head.smoother(g_test, S) @ torch.linalg.solve(head.slack_among(S), head.residual[S])
 
 
 def relabel_effect(

@@ -37,6 +37,10 @@ class RestoredSystem:
         """1 - leverage."""
         return self.solved.slack
 
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows."""
+        return self.solved.slack_among(rows)
+
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z)."""
         return self.solved.kernel(a, z)

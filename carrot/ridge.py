@@ -77,7 +77,8 @@ class PrimalSystem:
         left = torch.ones_like(old.w, dtype=torch.bool)
         left[stay] = False
         gone = Rows(*(x[left] for x in old))
-        return None if _outweighs(gone, rows) else self.statistics - RidgeStatistics.from_rows(*gone)
+        left_over = self.statistics - RidgeStatistics.from_rows(*gone)
+        return None if left_over.is_rounded else left_over
 
     def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
         centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
@@ -102,6 +103,12 @@ class PrimalSystem:
         for i, (error, slack) in self._alone.items():  # R_i = (1 - leverage_i) (y_i - the prediction without i)
             R[i] = slack * error
         return R * (w / self._lam).unsqueeze(-1)
+
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows; the diagonal without cancellation."""
+        inside = -self.smoother(self._need_rows().G[rows].to(torch.float64), rows)
+        inside.diagonal().copy_(self.slack[rows])
+        return inside
 
     @cached_property
     def slack(self) -> Tensor:
@@ -176,6 +183,14 @@ class DualSystem:
         solved = _solve_factored(self._factor, products).mT
         s = (solved * self._root + self._shift * self._rows.w)[:, rows]
         return s.reshape(*g.shape[:-1], s.shape[-1])
+
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
+        unit = self._factor.new_zeros(len(self._root), len(rows))
+        unit[rows, torch.arange(len(rows), device=rows.device)] = 1.0
+        inverse = _solve_factored(self._factor, unit)[rows]
+        v, root = self._v_share[rows].sqrt(), self._root[rows]
+        return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)
 
     @cached_property
     def slack(self) -> Tensor:
@@ -300,12 +315,6 @@ def _with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:
     """Return M + c v v^T, in place, and c: of the size of M's other eigenvalues."""
     c = float(M.diagonal().mean()) + lam
     return M.addr_(v, v, alpha=c), c
-
-
-def _outweighs(gone: Rows, left: Rows) -> bool:
-    """Return whether the rows that go are over 1e4 times heavier than those that stay, in weight or in squared size."""
-    sizes = [(square_sum(x.G, x.w), float(x.w.sum())) for x in (gone, left)]
-    return any(a > 1e4 * b for a, b in zip(*sizes, strict=True))
 
 
 def _solve_factored(factor: Tensor, X: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from carrot.blocks import second_moments, transposed_times, weighted_mean
 
+MOST_LOST = 1e3  # how much larger the moments may have been before pictures were taken away
+
 
 @dataclass(frozen=True, eq=False)
 class RidgeStatistics:
@@ -30,6 +32,7 @@ class RidgeStatistics:
         g_mean, y_mean: Weighted means of embeddings and targets.
         S: Centred second moments of the embeddings, ``sum w (g - gm)(g - gm)^T``.
         Q: Centred cross moments with the targets, ``sum w (g - gm)(y - ym)^T``.
+        peak: Largest ``size`` that they have had since they were taken from rows.
 
     Exactness: exact up to rounding; ``tests/unit/test_statistics.py``.
     """
@@ -40,6 +43,17 @@ class RidgeStatistics:
     y_mean: Float[Tensor, " C"]
     S: Float[Tensor, "D D"]
     Q: Float[Tensor, "D C"]
+    peak: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Trace of S, and weight: what rounding is relative to."""
+        return float(self.S.diagonal().sum()), self.weight
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether so much was subtracted that over three digits are lost: the rows that stay say it better."""
+        return any(most > MOST_LOST * now for most, now in zip(self.peak, self.size, strict=True))
 
     @classmethod
     def from_rows(
@@ -94,6 +108,7 @@ class RidgeStatistics:
             raise ValueError(
                 f"Can't take weight {other.weight:g} away from {self.weight:g}: those pictures were not part of this."
             )
+        sizes = [self.peak, self.size, *([other.peak, other.size] if sign > 0 else [])]
         g_step, y_step = other.g_mean - self.g_mean, other.y_mean - self.y_mean
         share = self.weight * other_weight / weight
         return RidgeStatistics(
@@ -103,4 +118,5 @@ class RidgeStatistics:
             y_mean=self.y_mean + (other_weight / weight) * y_step,
             S=torch.addr(self.S, g_step, g_step, alpha=share).add_(other.S, alpha=sign),
             Q=torch.addr(self.Q, g_step, y_step, alpha=share).add_(other.Q, alpha=sign),
+            peak=tuple(max(values) for values in zip(*sizes, strict=True)),
         )

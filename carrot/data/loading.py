@@ -100,6 +100,8 @@ class Loader:
             return self.transform(image), bytes.fromhex(content_sha256(self.dataset.records[index], image))
         except UnreadableImageError as error:
             return str(error)
+        except ValueError as error:  # the transform refuses it: far too long and narrow
+            return f"{self.dataset.records[index].id}: {error}"
 
 
 def _collate(loaded: list[Loaded | str]) -> Batch:

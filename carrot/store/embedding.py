@@ -83,6 +83,6 @@ def _state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) ->
             files.update(f"{record.id} {status.st_size} {status.st_mtime_ns}\n".encode())
     try:
         first = transform(dataset.image(0)).contiguous().numpy().tobytes()
-    except UnreadableImageError as error:
+    except (UnreadableImageError, ValueError) as error:
         first = str(error).encode()
     return {"sizes_and_times": files.hexdigest(), "first_input": hashlib.sha256(first).hexdigest()}

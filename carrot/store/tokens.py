@@ -86,7 +86,11 @@ class TokenCache:
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], Tokens]]:
         """Yield the tokens of ``indices``, in no particular order: (places in ``indices``, their tokens)."""
-        place = {index: position for position, index in enumerate(indices)}
+        place = {int(index): position for position, index in enumerate(indices)}
+        if len(place) != len(indices) or not all(0 <= index < self._store.n_rows for index in place):
+            raise IndexError(
+                f"`indices` must be different rows 0 .. {self._store.n_rows - 1}; got {list(indices)[:10]}."
+            )
         for shard in range(self._store.n_shards):
             rows = self._store.rows(shard)
             wanted = [row for row in rows if row in place]

@@ -390,3 +390,36 @@ def test_more_mistakes() -> None:
         _ = RidgeHead(1.0, True).fit(G[:1], torch.randn(1, 2)).slack
     with pytest.raises(IllConditionedError, match="overflows"):
         RidgeHead(1.0).fit(1e160 * G, labels)
+
+
+def test_removal_among_duplicates_at_a_tiny_lam_is_a_refit() -> None:
+    """Dual form: off the diagonal too, I - s must not cancel. A copy stays behind, so that both leverages are a half."""
+    from carrot.attribution import group_removal_effect
+
+    for intercept in (True, False):
+        G, g = torch.randn(30, 90, dtype=torch.float64), torch.randn(2, 90, dtype=torch.float64)
+        G[1] = G[0]
+        Y = torch.randn(30, 2, dtype=torch.float64)
+        lam = 1e-7 * float((G @ G.mT).diagonal().mean())
+        head, gone = RidgeHead(lam, intercept).fit(G, Y), [0, 5, 6, 7]
+        stay = [i for i in range(30) if i not in gone]
+        refit = RidgeHead(lam, intercept).fit(G[stay], Y[stay])
+        found = head.predict(g) - group_removal_effect(head, g, gone)
+        condition = 1.0 + float(torch.linalg.eigvalsh(G @ G.mT).max()) / lam
+        torch.testing.assert_close(found, refit.predict(g), rtol=0, atol=10 * 2.2e-16 * condition)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_giants_removed_one_group_after_the_other_leave_nothing_behind(intercept: bool, offset: float) -> None:
+    """Each step alone takes away little more than what stays; all together take away 1e8 times it."""
+    scales = [90.0**4, 90.0**3, 90.0**2, 90.0, 1.0]
+    G = torch.cat([scale * torch.randn(20, 5, dtype=torch.float64) for scale in scales]) + (
+        offset if intercept else 0.0
+    )
+    Y = torch.randn(100, 2, dtype=torch.float64)
+    head = RidgeHead(1.0, intercept).fit(G, Y)
+    for step in range(1, 5):
+        head.remove(range(20))
+        refit = RidgeHead(1.0, intercept).fit(G[20 * step :], Y[20 * step :])
+        torch.testing.assert_close(head.W_star, refit.W_star, rtol=0, atol=1e-9 * float(refit.W_star.abs().max()))

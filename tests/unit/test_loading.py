@@ -49,3 +49,13 @@ def test_bad_requests(folder: ImageFolder) -> None:
         list(batches(folder, TRANSFORM, [[0], []]))
     with pytest.raises(ValueError, match="workers"):
         list(batches(folder, TRANSFORM, [[0]], -1))
+
+
+def test_a_picture_that_the_transform_refuses_is_set_aside(folder: ImageFolder, tmp_path: Path) -> None:
+    Image.new("RGB", (50_000, 4)).save(tmp_path / "a" / "9.png")
+    crop = PictureTransform((224, 224), 0.9, "center", "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    data = ImageFolder(tmp_path, test_every=None)
+    place = next(i for i, record in enumerate(data.records) if record.id == "a/9.png")
+    (batch,) = batches(data, crop, [[0, place]])
+    assert batch.readable.tolist() == [True, False]
+    assert "a/9.png" in batch.errors[0]

@@ -140,7 +140,7 @@ MUTANTS = {
     "border around another point": ("gram", "new = rows.G[old:].to(torch.float64) - self.c", "new = rows.G[old:].to(torch.float64)"),
     "border on one side": ("gram", "N[old:, :old] = N[:old, old:].mT", "N[old:, :old] = 0.0"),
     "inner products never afresh": ("gram", "return self if around_c <= DIGIT * (around_c - step) else", "return self if True else"),
-    "moments never afresh": ("ridge", "return None if _outweighs(gone, rows) else", "return None if False else"),
+    "moments never afresh": ("ridge", "return None if left_over.is_rounded else", "return None if False else"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
     "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph.L.to(scores))", "pass"),
@@ -156,7 +156,7 @@ MUTANTS = {
     "energy without the half": ("attribution", "return 0.5 * (degree * norms", "return 1.0 * (degree * norms"),
     "energy unnormalised": ("attribution", "F = H * degree.rsqrt().unsqueeze(-1)", "F = H"),
     "removal without leverage": ("influence", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
-    "group as a sum": ("influence", "torch.linalg.solve(inside, head.residual[S])", "(head.residual[S] / head.slack[S].unsqueeze(-1))"),
+    "group as a sum": ("influence", "torch.linalg.solve(head.slack_among(S), head.residual[S])", "(head.residual[S] / head.slack[S].unsqueeze(-1))"),
     "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
     "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),
