@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from carrot.data.records import ImageDataset, Segmented, Subset
+from carrot.evaluation.checks import sums_check
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.faithfulness import area, order_of, pixel_curve, random_areas
 from carrot.evaluation.localisation import (
@@ -50,19 +51,18 @@ def measure_explanations(
     maps = MAPS if model.setting_.t else ("token", "drop")
     s, head = model.setting_, model.head_
     operator, lift = DiffusionOperator(s.t), lift_from(s.lift)
-    residuals: dict[str, float] = defaultdict(float)
+    taken_apart: list[LogitParts] = []
     for number, place in enumerate(progress(places, "explaining", len(places), "pictures")):
         trace = trace_tokens(cache.picture(place), s)
         parts = take_apart(trace, operator, BoundReadout(trace.r), head, None, lift)
-        for name, total in parts.sums.items():
-            residuals[name] = max(residuals[name], abs(total - parts.logit))
+        taken_apart.append(parts)
         _token_level(found, maps, trace, parts, operator, head, lift, seed=place)
         if number < occluded:
             _pixel_level(found, maps, model, test, place, parts)
         _localise(found, maps, model, test, place, parts)
     return {
         "pictures": len(places),
-        "largest_residual": dict(residuals),
+        "largest_residual": {name: d.largest for name, d in sums_check(taken_apart).items()} if taken_apart else {},
         "token_level": {name: Estimate.of(values) for name, values in found.items() if name.startswith("token level")},
         "pixel_level": {name: Estimate.of(values) for name, values in found.items() if name.startswith("pixel level")},
         "localisation": {name: Localisation.of(values) for name, values in found.items() if name.startswith("where")},

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from carrot.backbone import TimmViTPatchBackbone
-from carrot.evaluation.selection import Candidate, candidate
+from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
 from carrot.progress import progress
 from carrot.stages import Setting
@@ -55,14 +55,11 @@ def choose(
     """
     axes = _axes(grid, backbone, len(rows), max_bytes)
     tried: list[dict[str, object]] = []
-    best: Candidate[Setting] | None = None
 
-    def attempt(s: Setting, pi: Tensor | None = None) -> None:
-        nonlocal best
+    def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
         c = candidate(cache.embed(rows, s, pi), labels, s, fit_intercept)
         tried.append({**s._asdict(), "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
-        if best is None or c.loo_mse < best.loo_mse:
-            best = c
+        return c
 
     names = ("lift", "tau", "global_share", "coarsen")
     plain = [
@@ -71,14 +68,15 @@ def choose(
     plain = list(dict.fromkeys([Setting(), *plain]))
     graphs = [values for values in itertools.product(axes["sigma_spatial"], axes["sigma_feature"]) if any(axes["t"])]
     times = [t for t in axes["t"] if t]
-    for s in progress(plain, "leave-one-out, lift and readout", len(plain)):
-        attempt(s)
-    start = _best(best).setting
-    for sigma_spatial, sigma_feature in progress(graphs, "leave-one-out, graph", len(graphs)):
-        settings = [start._replace(sigma_spatial=sigma_spatial, sigma_feature=sigma_feature, t=t) for t in times]
-        for s, pi in zip(settings, cache.pool(rows, settings), strict=True):
-            attempt(s, pi)
-    return _best(best), tried
+    start = select(attempt(s) for s in progress(plain, "leave-one-out, lift and readout", len(plain)))
+
+    def diffused() -> Iterator[Candidate[Setting]]:
+        for sigma_spatial, sigma_feature in progress(graphs, "leave-one-out, graph", len(graphs)):
+            bandwidths = start.setting._replace(sigma_spatial=sigma_spatial, sigma_feature=sigma_feature)
+            settings = [bandwidths._replace(t=t) for t in times]
+            yield from map(attempt, settings, cache.pool(rows, settings))
+
+    return select(itertools.chain([start], diffused())), tried
 
 
 def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator[str]:
@@ -117,9 +115,3 @@ def _axes(
         )
     axes["lift"] = tuple(lifts)
     return axes
-
-
-def _best(best: Candidate[Setting] | None) -> Candidate[Setting]:
-    if best is None:
-        raise RuntimeError("mean pooling is always tried")
-    return best

@@ -76,7 +76,7 @@ class Tokens:
         """Run the backbone; return its tokens on the processor, rounded to ``dtype``.
 
         Rounding is a map of each token alone: what is exact for tokens -> logit stays so, as long as all pictures are rounded alike. The
-        attention stays float32. A picture alone and in a batch differ by the backbone's own rounding: some 1e-8 of a logit was seen.
+        attention stays float32. A picture alone and in a batch differ by the backbone's own rounding.
 
         Raises:
             ValueError: A token is too large for ``dtype``.

@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
 import carrot
 import carrot.attribution
 from carrot import IllConditionedError, NotFittedError, RidgeHead
+from carrot.statistics import MOST_LOST
 from tests import contract
 
 F64 = torch.float64
@@ -422,4 +423,8 @@ def test_giants_removed_one_group_after_the_other_leave_nothing_behind(intercept
     for step in range(1, 5):
         head.remove(range(20))
         refit = RidgeHead(1.0, intercept).fit(G[20 * step :], Y[20 * step :])
-        torch.testing.assert_close(head.W_star, refit.W_star, rtol=0, atol=1e-9 * float(refit.W_star.abs().max()))
+        left = G[20 * step :] - (G[20 * step :].mean(dim=0) if intercept else 0.0)
+        condition = float(torch.linalg.cond(left.mT @ left + torch.eye(5, dtype=torch.float64)))
+        # three digits may go by subtraction, and as many as the offset is larger than the spread
+        lost = (MOST_LOST + offset) * condition * max(1.0, float(refit.W_star.abs().max()))
+        torch.testing.assert_close(head.W_star, refit.W_star, rtol=0, atol=10 * torch.finfo(torch.float64).eps * lost)

@@ -156,7 +156,16 @@ MUTANTS = {
     "energy without the half": ("attribution", "return 0.5 * (degree * norms", "return 1.0 * (degree * norms"),
     "energy unnormalised": ("attribution", "F = H * degree.rsqrt().unsqueeze(-1)", "F = H"),
     "removal without leverage": ("influence", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
-    "group as a sum": ("influence", "torch.linalg.solve(head.slack_among(S), head.residual[S])", "(head.residual[S] / head.slack[S].unsqueeze(-1))"),
+    "group as a sum": (
+        "influence",
+        "torch.linalg.solve(head.slack_among(S), head.residual[S])",
+        "(head.residual[S] / head.slack[S].unsqueeze(-1))",
+    ),
+    "group that cancels off the diagonal": (
+        "ridge",
+        "return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)",
+        "return self._lam * (inverse - torch.outer(v, v))",
+    ),
     "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
     "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),

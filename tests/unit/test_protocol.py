@@ -160,7 +160,7 @@ def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path]
 
 
 def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'carrot-attribution[export]'")
     carrot, folder = model
     rows = picture_rows(carrot.encoder, carrot.fitted, folder)
     write_table(tmp_path / "t.parquet", rows)
