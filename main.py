@@ -20,15 +20,16 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from carrot import CarrotError, DiffusionOperator, lift_from
+from carrot import CarrotError, DataError, DiffusionOperator, lift_from
 from carrot import TimmViTPatchBackbone as Backbone
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import Candidate, candidate, select, summary
+from carrot.fitting import refuse_empty_classes
 from carrot.parts import Trace, refit_without, region_to_region, strongest_pairs, take_apart
 from carrot.readout import BoundReadout
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
-from carrot.stages import Setting, trace_tokens
+from carrot.stages import Setting, refuse_impossible, trace_tokens
 from carrot.store import TokenCache, save_tensors
 
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
@@ -93,8 +94,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--tau",
         type=float,
         nargs="+",
-        default=[0.5],
-        help="powers of the class token's attention to choose from, beside 0",
+        help="powers of the class token's attention to choose from, beside 0 (default: 0.5 if the backbone gives it)",
     )
     add(
         "--global-share",
@@ -127,15 +127,8 @@ def main(argv: list[str] | None = None) -> None:
     name, crop = a.backbone or (EMBEDDED_MODEL if toy else DEFAULT_MODEL), a.crop or ("squash" if toy else "model")
     weights, out = a.checkpoint or (embedded_checkpoint() if embedded else None), a.out or Path("runs") / data.name
     backbone = Backbone(name, img_size=a.img_size, device=a.device, checkpoint=weights, crop=crop, attention=None)
-    cache = TokenCache.of(data, backbone, out / "tokens")
-    for error in cache.errors.values():
-        print(f"set aside: {error}", file=sys.stderr)
-    train, test = ([i for i in split_indices(data, split) if cache.readable[i]] for split in ("train", "test"))
-    y = torch.tensor([record.label for record in data.records])
-    counts = f"{len(train)} training and {len(test)} test pictures; {int((~cache.readable).sum())} set aside"
-    print(f"{data.name}: {len(data.classes)} classes, {counts}")
-
-    taus = sorted({0.0, *a.tau}) if backbone.attention else [0.0]
+    default = [0.5] if backbone.attention else []
+    taus = sorted({0.0, *(default if a.tau is None else a.tau)})
     graphs = list(itertools.product(a.sigma_spatial, a.sigma_feature, sorted(set(a.times) - {0.0})))
 
     def diffused(s: Setting) -> list[Setting]:
@@ -143,6 +136,20 @@ def main(argv: list[str] | None = None) -> None:
 
     mean = Setting()
     plain = [Setting(lift, tau, global_share=a.global_share) for lift in a.lift for tau in taus]
+    refuse_impossible(backbone, [*diffused(mean), *plain])
+    if a.explain is not None and a.explain not in {record.id for record in data.records}:
+        raise ValueError(f"`--explain` must be the id of a record, such as {data.records[0].id}; got {a.explain}.")
+    cache = TokenCache.of(data, backbone, out / "tokens")
+    for error in cache.errors.values():
+        print(f"set aside: {error}", file=sys.stderr)
+    train, test = ([i for i in split_indices(data, split) if cache.readable[i]] for split in ("train", "test"))
+    refuse_empty_classes(data, train)
+    if not test:
+        raise DataError(f"{data.name}: has no test picture that can be read.")
+    y = torch.tensor([record.label for record in data.records])
+    counts = f"{len(train)} training and {len(test)} test pictures; {int((~cache.readable).sum())} set aside"
+    print(f"{data.name}: {len(data.classes)} classes, {counts}")
+
     start = choose(cache, train, y, plain, "lift and readout")
     rows = {
         "mean pooling (t = 0)": choose(cache, train, y, [mean], "mean"),
@@ -175,9 +182,7 @@ def main(argv: list[str] | None = None) -> None:
 
     index = {data.records[i].id: i for i in [*test, *train]}
     if a.explain is not None and a.explain not in index:
-        raise ValueError(
-            f"`--explain` must be the id of a readable record, such as {next(iter(index))}; got {a.explain}."
-        )
+        raise DataError(f"{a.explain}: can't be explained, for it can't be read.")
     explain_picture(data, backbone, cache, best, index[a.explain or next(iter(index))], train, out)
     if a.store == "all":
         for record_id, i in track(index.items(), "storing H, P, W, L, r, pi, H' and g"):

@@ -191,6 +191,11 @@ class TimmViTPatchBackbone(nn.Module):
         return next(self.model.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights, and of ``x``."""
+        return next(self.model.parameters()).dtype
+
+    @property
     def has_class_token(self) -> bool:
         """Whether the first prefix token is a class token (and not a register, say)."""
         return self.num_prefix_tokens > 0 and getattr(self.model, "cls_token", None) is not None
@@ -288,17 +293,16 @@ class TimmViTPatchBackbone(nn.Module):
         return "none" if after_pooling in _NO_NORM else f"none; {after_pooling} after pooling"
 
     def _check_input(self, x: Tensor) -> None:
-        weight = next(self.model.parameters())
         if not isinstance(x, Tensor):
             raise TypeError(f"`x` must be a tensor; got {type(x).__name__}. Use backbone.transform(image)[None].")
-        if x.dtype != weight.dtype:
+        if x.dtype != self.dtype:
             raise TypeError(
-                f"`x` must be {weight.dtype}, as the weights are; got {x.dtype}. backbone.transform gives float32."
+                f"`x` must be {self.dtype}, as the weights are; got {x.dtype}. backbone.transform gives float32."
             )
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"`x` must be (B, 3, img_h, img_w); got {tuple(x.shape)}.")
-        if x.device != weight.device:
-            raise ValueError(f"`x` must be on {weight.device}, as the weights are; got {x.device}.")
+        if x.device != self.device:
+            raise ValueError(f"`x` must be on {self.device}, as the weights are; got {x.device}.")
         if not torch.isfinite(x).all():
             raise ValueError("`x` must be finite; got NaN or infinity. Look for the picture that brought them.")
         if x.shape[2:] == self.input_hw:

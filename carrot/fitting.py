@@ -1,7 +1,7 @@
 """From what a user calls data to the rows that a head is fitted on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,14 +66,22 @@ def readable(train: Subset, cache: TokenCache) -> tuple[list[int], Int[Tensor, "
         DataError: A class has none.
     """
     rows = torch.nonzero(cache.readable).flatten().tolist()
-    labels = torch.tensor([train.records[i].label for i in rows], dtype=torch.long)
-    missing = sorted(set(range(len(train.classes))) - set(labels.tolist()))
+    refuse_empty_classes(train, rows)
+    return rows, torch.tensor([train.records[i].label for i in rows], dtype=torch.long)
+
+
+def refuse_empty_classes(dataset: ImageDataset, rows: Sequence[int]) -> None:
+    """Refuse rows of a data set that leave a class without a picture.
+
+    Raises:
+        DataError: They do; the message names it.
+    """
+    missing = sorted(set(range(len(dataset.classes))) - {dataset.records[i].label for i in rows})
     if missing:
         raise DataError(
-            f"{train.name}: class {train.classes[missing[0]]!r} has no training picture that can be read "
+            f"{dataset.name}: class {dataset.classes[missing[0]]!r} has no training picture that can be read "
             f"({len(missing)} such classes). Add some, or leave the class out."
         )
-    return rows, labels
 
 
 def refuse_too_large(s: Setting, n: int, D: int, most: int) -> None:

@@ -152,11 +152,12 @@ class RidgeHead:
         ``loo_path`` is dropped: it doesn't know the new pictures.
 
         Raises:
+            TypeError: Something is not a tensor.
             ValueError: Shapes disagree with what was fitted, values are not finite, or a label is not a known class.
             NotFittedError: There is no fit to add to.
         """
         old = self._need_rows()
-        if Y.ndim == 1 and not Y.is_floating_point():
+        if isinstance(Y, Tensor) and Y.ndim == 1 and not Y.is_floating_point():
             C = old.Y.shape[1]
             if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
                 raise ValueError(

@@ -39,7 +39,7 @@ from carrot.model_files import load, save
 from carrot.operator import DiffusionOperator
 from carrot.parts import Trace
 from carrot.readout import GraphReadout
-from carrot.stages import Setting, embed_tokens, trace_tokens
+from carrot.stages import Setting, embed_tokens, refuse_impossible, trace_tokens
 from carrot.training import PictureFinder
 from carrot.updates import Certificate, add, forget
 
@@ -130,6 +130,7 @@ class Carrot(HubMixin):
             ValueError: Settings don't go with the backbone, or embeddings would not fit into memory.
         """
         (train, spec), s = training_set(data, y), self.setting_
+        refuse_impossible(self.encoder.backbone, [s])
         with tokens_of(self.encoder, train, tokens) as cache:
             rows, labels = readable(train, cache)
             refuse_too_large(s, len(rows), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
@@ -166,17 +167,15 @@ class Carrot(HubMixin):
         Raises:
             DataError, StoreError, ValueError: As in ``fit``; a name in ``grid`` is unknown.
         """
-        from carrot.selecting import choose, table_lines
+        from carrot.selecting import Plan, choose, table_lines
 
         train, spec = training_set(data, y)
+        plan = Plan.of(grid or {}, self.encoder.backbone, len(train.records), MAX_EMBEDDINGS)
         with tokens_of(self.encoder, train, tokens) as cache:
             rows, labels = readable(train, cache)
-            best, tried = choose(
-                cache, rows, labels, self.encoder.backbone, grid or {}, self.fit_intercept, MAX_EMBEDDINGS
-            )
-            self._fitted = Fitted.of(
-                best.head, best.setting, train, rows, cache, tokens is not None, spec, tuple(tried)
-            )
+            best, tried = choose(cache, rows, labels, plan, self.fit_intercept)
+            kept = tokens is not None
+            self._fitted = Fitted.of(best.head, best.setting, train, rows, cache, kept, spec, tuple(tried))
         self._find = PictureFinder(train)
         if show:
             print(*table_lines(tried, best.setting), sep="\n")

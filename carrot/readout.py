@@ -148,8 +148,8 @@ class BoundReadout:
 def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> Float[Tensor, "*b N"]:
     """Return the cosine of every region to ``source``, the class token say: scores u of equation (2); 0 for a token of zeros."""
     require_shape("source", source, (*H.shape[:-2], H.shape[-1]), "the width of H")
-    directions = torch.nn.functional.normalize(H, dim=-1)
-    return (directions @ torch.nn.functional.normalize(source, dim=-1).unsqueeze(-1)).squeeze(-1)
+    directions, one = (torch.nn.functional.normalize(x, dim=-1, eps=torch.finfo(x.dtype).tiny) for x in (H, source))
+    return (directions @ one.unsqueeze(-1)).squeeze(-1)
 
 
 def attention_source(A: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:

@@ -6,7 +6,7 @@ does the mean of the tokens as they are. One backbone pass serves all; each grap
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Int
 from torch import Tensor
@@ -15,7 +15,7 @@ from carrot.backbone import TimmViTPatchBackbone
 from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
 from carrot.progress import progress
-from carrot.stages import Setting
+from carrot.stages import Setting, refuse_impossible
 from carrot.store import TokenCache
 
 GRID: dict[str, tuple[Any, ...]] = {
@@ -27,17 +27,49 @@ GRID: dict[str, tuple[Any, ...]] = {
     "sigma_feature": (0.7, 1.0),
     "t": (0.0, 0.5, 2.0, 8.0),
 }
+PLAIN = ("lift", "tau", "global_share", "coarsen")  # chosen at t = 0
 INSTEAD = "sketch:8192"  # of a quadratic lift that is too wide
 
 
+class Plan(NamedTuple):
+    """What is tried: settings at t = 0, and for the best of them every graph with every t > 0."""
+
+    plain: tuple[Setting, ...]
+    graphs: tuple[tuple[float, float], ...]
+    times: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, grid: Mapping[str, Sequence[Any]], backbone: TimmViTPatchBackbone, n: int, max_bytes: int = 2**34
+    ) -> "Plan":
+        """Return the plan for n pictures; nothing is embedded yet.
+
+        Args:
+            grid: What to choose from, by the names of ``Setting``; what is absent is as in ``GRID``.
+            backbone: Says whether there is a class token and its attention.
+            n: Number of training pictures.
+            max_bytes: Lifts whose embeddings would be larger are left out; "quadratic" then makes room for "sketch:8192".
+
+        Raises:
+            ValueError: A name is unknown, a value missing, out of range, or doesn't go with the backbone.
+        """
+        axes = _axes(grid, backbone, n, max_bytes)
+        values = itertools.product(*(axes[name] for name in PLAIN))
+        settings = (Setting(**dict(zip(PLAIN, value, strict=True))) for value in values)
+        graphs = tuple(itertools.product(axes["sigma_spatial"], axes["sigma_feature"]))
+        plan = cls(tuple(dict.fromkeys([Setting(), *settings])), graphs, tuple(t for t in axes["t"] if t))
+        refuse_impossible(
+            backbone, [*plan.plain, *(s for graph in plan.graphs for s in plan.diffused(Setting(), graph))]
+        )
+        return plan
+
+    def diffused(self, start: Setting, graph: tuple[float, float]) -> list[Setting]:
+        """Return one setting for each t > 0, on one graph."""
+        return [start._replace(sigma_spatial=graph[0], sigma_feature=graph[1], t=t) for t in self.times]
+
+
 def choose(
-    cache: TokenCache,
-    rows: Sequence[int],
-    labels: Int[Tensor, " n"],
-    backbone: TimmViTPatchBackbone,
-    grid: Mapping[str, Sequence[Any]],
-    fit_intercept: bool = True,
-    max_bytes: int = 2**34,
+    cache: TokenCache, rows: Sequence[int], labels: Int[Tensor, " n"], plan: Plan, fit_intercept: bool = True
 ) -> tuple[Candidate[Setting], list[dict[str, object]]]:
     """Return the candidate of the smallest exact leave-one-out error, and a line for each that was tried.
 
@@ -45,15 +77,9 @@ def choose(
         cache: Tokens of the data set.
         rows: Its training pictures.
         labels: Theirs.
-        backbone: Says whether there is a class token and its attention.
-        grid: What to choose from, by the names of ``Setting``; what is absent is as in ``GRID``.
+        plan: What to try.
         fit_intercept: As in ``RidgeHead``.
-        max_bytes: Lifts whose embeddings would be larger are left out; "quadratic" then makes room for "sketch:8192".
-
-    Raises:
-        ValueError: A name is unknown, a value missing, or a setting doesn't go with the backbone.
     """
-    axes = _axes(grid, backbone, len(rows), max_bytes)
     tried: list[dict[str, object]] = []
 
     def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
@@ -61,19 +87,12 @@ def choose(
         tried.append({**s._asdict(), "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
         return c
 
-    names = ("lift", "tau", "global_share", "coarsen")
-    plain = [
-        Setting(**dict(zip(names, values, strict=True))) for values in itertools.product(*(axes[n] for n in names))
-    ]
-    plain = list(dict.fromkeys([Setting(), *plain]))
-    graphs = [values for values in itertools.product(axes["sigma_spatial"], axes["sigma_feature"]) if any(axes["t"])]
-    times = [t for t in axes["t"] if t]
-    start = select(attempt(s) for s in progress(plain, "leave-one-out, lift and readout", len(plain)))
+    start = select(attempt(s) for s in progress(plan.plain, "leave-one-out, lift and readout", len(plan.plain)))
 
     def diffused() -> Iterator[Candidate[Setting]]:
-        for sigma_spatial, sigma_feature in progress(graphs, "leave-one-out, graph", len(graphs)):
-            bandwidths = start.setting._replace(sigma_spatial=sigma_spatial, sigma_feature=sigma_feature)
-            settings = [bandwidths._replace(t=t) for t in times]
+        graphs = plan.graphs if plan.times else ()
+        for graph in progress(graphs, "leave-one-out, graph", len(graphs)):
+            settings = plan.diffused(start.setting, graph)
             yield from map(attempt, settings, cache.pool(rows, settings))
 
     return select(itertools.chain([start], diffused())), tried

@@ -8,7 +8,8 @@
 In float64 from the tokens on, so that sums over regions and over pairs of regions are the logit to rounding of float64.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot.backbone import TimmViTPatchBackbone
+from carrot.errors import BackboneError
 from carrot.graph import RegionGraph, RegionGraphBuilder
 from carrot.lift import lift_from
 from carrot.operator import DiffusionOperator
@@ -69,6 +71,13 @@ class Tokens:
     class_token: Float[Tensor, "B D"] | None = None
     attention: Float[Tensor, "B N"] | None = None
 
+    def __post_init__(self) -> None:
+        B, N, D = self.H.shape
+        for name, shape in (("class_token", (B, D)), ("attention", (B, N))):
+            values = getattr(self, name)
+            if values is not None and values.shape != shape:
+                raise ValueError(f"`{name}` must be {shape}, as `H` is {(B, N, D)}; got {tuple(values.shape)}.")
+
     @classmethod
     def of(
         cls, backbone: TimmViTPatchBackbone, x: Float[Tensor, "B 3 img_h img_w"], dtype: torch.dtype = torch.float32
@@ -79,19 +88,24 @@ class Tokens:
         attention stays float32. A picture alone and in a batch differ by the backbone's own rounding.
 
         Raises:
-            ValueError: A token is too large for ``dtype``.
+            BackboneError: A token is NaN or infinite, or too large for ``dtype``; the message names the place in the batch.
         """
         with torch.inference_mode():
-            patches = backbone(x.to(backbone.device))
+            patches = backbone(x.to(backbone.device, backbone.dtype))
         token = None if patches.prefix is None or not backbone.has_class_token else patches.prefix[:, 0]
-        rows = {"H": patches.H, "class_token": token, "attention": patches.attention}
-        kept = {
-            name: v.to("cpu", torch.float32 if name == "attention" else dtype)
-            for name, v in rows.items()
-            if v is not None
-        }
-        if not all(bool(torch.isfinite(v).all()) for v in kept.values()):
-            raise ValueError(f"`dtype` = {dtype} can't hold the backbone's tokens; use torch.float32.")
+        found = {"H": patches.H, "class_token": token, "attention": patches.attention}
+        rows = {name: values for name, values in found.items() if values is not None}
+        kept = {name: v.to("cpu", torch.float32 if name == "attention" else dtype) for name, v in rows.items()}
+        for name, values in kept.items():
+            bad = (~torch.isfinite(values.flatten(1)).all(dim=1)).nonzero().flatten().tolist()
+            if bad and bool(torch.isfinite(rows[name][bad]).all()):
+                raise BackboneError(
+                    f"{dtype} can't hold the backbone's tokens (picture {bad[0]} of the batch). Use float32."
+                )
+            if bad:
+                raise BackboneError(
+                    f"The backbone gave NaN or infinity for picture {bad[0]} of the batch. Look at its weights."
+                )
         return cls(grid_hw=patches.grid_hw, **kept)
 
     def rows(self) -> dict[str, Tensor]:
@@ -132,6 +146,26 @@ def build_graph(regions: RegionSet, s: Setting) -> RegionGraph:
     return RegionGraphBuilder(s.sigma_spatial, s.sigma_feature).build(regions)
 
 
+def refuse_impossible(backbone: TimmViTPatchBackbone, settings: Iterable[Setting]) -> None:
+    """Refuse settings that are out of range or don't go with a backbone, before a picture is embedded.
+
+    Raises:
+        ValueError: There is one.
+    """
+    N, D = math.prod(backbone.grid_hw), backbone.embed_dim
+    blank = Tokens(
+        torch.zeros(1, N, D),
+        backbone.grid_hw,
+        torch.zeros(1, D) if backbone.has_class_token else None,
+        torch.ones(1, N) if backbone.attention else None,
+    )
+    for s in settings:
+        stage(blank, s)
+        lift_from(s.lift).dim(D)
+        RegionGraphBuilder(s.sigma_spatial, s.sigma_feature)
+        DiffusionOperator(s.t)
+
+
 def pooling_weights(tokens: Tokens, settings: Sequence[Setting]) -> list[Float[Tensor, "B n"]]:
     """Return pi of each picture for each setting: each graph is built once, and all its t come from one recurrence."""
     pis: dict[Setting, Tensor] = {}
@@ -158,7 +192,10 @@ def embed_tokens(tokens: Tokens, s: Setting, pi: Float[Tensor, "B n"] | None = N
         pi: Their ``pooling_weights``, where they are at hand.
     """
     regions, _ = stage(tokens, s)
-    return lift_from(s.lift).embed(regions.features, pooling_weights(tokens, [s])[0] if pi is None else pi)
+    lift = lift_from(s.lift)
+    if not len(tokens.H):
+        return regions.features.new_empty(0, lift.dim(tokens.H.shape[-1]))
+    return lift.embed(regions.features, pooling_weights(tokens, [s])[0] if pi is None else pi)
 
 
 def trace_tokens(tokens: Tokens, s: Setting) -> Trace:

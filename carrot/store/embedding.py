@@ -10,7 +10,7 @@ from torch import Tensor
 
 from carrot.data.loading import batches
 from carrot.data.records import ImageDataset
-from carrot.errors import UnreadableImageError
+from carrot.errors import BackboneError, UnreadableImageError
 from carrot.progress import progress
 from carrot.store.shards import EmbeddingStore
 
@@ -66,7 +66,12 @@ def embed_dataset(
             for name, shape in row_shapes.items()
         }
         if bool(batch.readable.any()):
-            for name, values in embed(batch.x[batch.readable]).items():
+            try:
+                found = embed(batch.x[batch.readable])
+            except BackboneError as error:
+                first, last = (records[row].id for row in (store.rows(shard)[0], store.rows(shard)[-1]))
+                raise BackboneError(f"{first} .. {last}: {error}") from error
+            for name, values in found.items():
                 rows[name][batch.readable] = values.to(rows[name])
         store.write(shard, {**rows, "sha256": batch.sha256})
         unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]

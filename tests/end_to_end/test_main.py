@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import main
-from carrot import lift_from
+from carrot import DataError, lift_from
+from carrot.data import open_dataset
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from tests.conftest import RealFiles
 
@@ -106,6 +107,31 @@ def test_a_broken_picture_is_reported_and_set_aside(tmp_path: Path, capsys: pyte
     told = capsys.readouterr()
     assert "1 set aside" in told.out
     assert broken.name in told.err
+
+
+@pytest.mark.parametrize("which", ["test", "a class"])
+def test_nothing_readable_is_said_by_name(which: str, tmp_path: Path) -> None:
+    data = folder_of_birds(tmp_path / "birds")
+    last = len(open_dataset(data).classes) - 1
+    for record in open_dataset(data).records:
+        if record.split == "test" if which == "test" else record.label == last:
+            assert record.path is not None
+            record.path.write_bytes(b"no picture")
+    words = "has no test picture" if which == "test" else open_dataset(data).classes[last]
+    with pytest.raises(DataError, match=words):
+        main.main(["--data", str(data), *EMBEDDED, "--out", str(tmp_path / "out"), *FEW])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--lift", "bogus"], ["--tau", "-1"], ["--sigma-spatial", "0"], ["--times", "-1"], ["--explain", "nope"]],
+)
+def test_mistakes_are_found_before_a_picture_is_embedded(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main.TokenCache, "of", lambda *_: pytest.fail("embedded"))
+    with pytest.raises(ValueError, match=r"`(lift|tau|sigma_spatial|t|--explain)`"):
+        main.main(["--out", str(tmp_path), *arguments])
 
 
 @pytest.mark.parametrize(

@@ -428,3 +428,10 @@ def test_giants_removed_one_group_after_the_other_leave_nothing_behind(intercept
         # three digits may go by subtraction, and as many as the offset is larger than the spread
         lost = (MOST_LOST + offset) * condition * max(1.0, float(refit.W_star.abs().max()))
         torch.testing.assert_close(head.W_star, refit.W_star, rtol=0, atol=10 * torch.finfo(torch.float64).eps * lost)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_adding_a_list_of_labels_says_what_is_wanted() -> None:
+    head = RidgeHead(1.0).fit(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(TypeError, match="`Y` must be a real torch.Tensor"):
+        head.add(torch.rand(1, 3), [1])  # type: ignore[arg-type]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights, stage, trace_tokens
+from carrot import BackboneError, TimmViTPatchBackbone
+from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights, refuse_impossible, stage, trace_tokens
 from tests import reference as ref
 
 GH, GW, D, B = 4, 6, 5, 3
@@ -86,6 +87,69 @@ def test_tokens_that_float16_can_not_hold_are_refused() -> None:
     assert encoder.encode(x).H.dtype == torch.float16
     with torch.no_grad():
         encoder.backbone.model.norm.weight.mul_(1e6)
-    with pytest.raises(ValueError, match="float32"):
+    with pytest.raises(BackboneError, match="float32"):
         encoder.encode(x)
     assert Tokens.of(encoder.backbone, x).H.dtype == torch.float32
+
+
+@pytest.mark.usefixtures("as_user")
+def test_rows_of_other_pictures_are_refused(tokens: Tokens) -> None:
+    assert tokens.class_token is not None
+    assert tokens.attention is not None
+    with pytest.raises(ValueError, match="`attention` must be"):
+        Tokens(tokens.H, tokens.grid_hw, tokens.class_token, tokens.attention[:1])
+    with pytest.raises(ValueError, match="`class_token` must be"):
+        Tokens(tokens.H, tokens.grid_hw, tokens.class_token[:, :-1])
+
+
+@pytest.mark.parametrize("s", [Setting(), Setting("quadratic", t=1.0), Setting("sketch:16", sigma_feature=0.7, t=2.0)])
+def test_no_pictures_have_no_embeddings(s: Setting) -> None:
+    width = {"identity": 8, "quadratic": 36, "sketch:16": 16}[s.lift]
+    assert embed_tokens(Tokens(torch.zeros(0, 16, 8), (4, 4)), s).shape == (0, width)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> TimmViTPatchBackbone:
+    return TimmViTPatchBackbone("test_vit", pretrained=False, attention=None)
+
+
+@pytest.mark.parametrize(
+    ("s", "words"),
+    [
+        (Setting("cubic"), "`lift`"),
+        (Setting(tau=-1.0), "`tau`"),
+        (Setting(global_share=1.5), "`global_share`"),
+        (Setting(sigma_spatial=0.0), "`sigma_spatial`"),
+        (Setting(sigma_feature=float("nan")), "`sigma_feature`"),
+        (Setting(t=-1.0), "`t`"),
+        (Setting(coarsen=7), "7"),
+    ],
+)
+def test_impossible_settings_are_refused_before_a_picture_is_seen(
+    backbone: TimmViTPatchBackbone, s: Setting, words: str
+) -> None:
+    refuse_impossible(backbone, [Setting(), Setting("quadratic", 0.5, t=2.0, global_share=0.2, coarsen=2)])
+    with pytest.raises(ValueError, match=words):
+        refuse_impossible(backbone, [Setting(), s])
+
+
+def test_a_backbone_without_a_class_token_refuses_what_needs_one() -> None:
+    plain = TimmViTPatchBackbone("vit_base_patch16_siglip_224", pretrained=False, attention=None, img_size=32)
+    for s in (Setting(tau=0.5), Setting(global_share=0.1)):
+        with pytest.raises(ValueError, match="Set it to 0"):
+            refuse_impossible(plain, [s])
+
+
+def test_a_backbone_in_double_takes_pictures_in_single(backbone: TimmViTPatchBackbone) -> None:
+    double = TimmViTPatchBackbone("test_vit", pretrained=False, attention=None).double()
+    double.model.load_state_dict({k: v.double() for k, v in backbone.model.state_dict().items()})
+    x = torch.rand(2, 3, *backbone.input_hw)
+    torch.testing.assert_close(Tokens.of(double, x).H, Tokens.of(backbone, x).H, rtol=1e-4, atol=1e-4)
+
+
+def test_a_backbone_that_gives_nan_is_said_so() -> None:
+    broken = TimmViTPatchBackbone("test_vit", pretrained=False)
+    with torch.no_grad():
+        broken.model.norm.weight[3] = torch.nan
+    with pytest.raises(BackboneError, match="NaN or infinity for picture 0"):
+        Tokens.of(broken, torch.rand(2, 3, *broken.input_hw))
