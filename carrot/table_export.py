@@ -12,6 +12,7 @@ from carrot.blocks import times
 from carrot.data import open_dataset, split_indices
 from carrot.data.records import Subset
 from carrot.encoder import Encoder
+from carrot.errors import DataError
 from carrot.evaluation.calibration import probabilities
 from carrot.fitted import Fitted
 from carrot.store.files import write_atomically
@@ -83,9 +84,13 @@ def write_table(file: Path, rows: Rows) -> None:
 def _test_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str, k: int) -> Rows:
     dataset = open_dataset(data)
     test = Subset(dataset, split_indices(dataset, "test"))
+    if not test.records:
+        raise DataError(f"{dataset.name}: has no test pictures. Without --data the training pictures are written.")
     labels = torch.tensor([fitted.class_index(test.classes[record.label]) for record in test.records], dtype=torch.long)
     cache = encoder.cache(test, model / "tokens")
     places = torch.nonzero(cache.readable).flatten().tolist()
+    if not places:
+        raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
     G = cache.embed(places, fitted.setting)
     logits = fitted.head.predict(G)
     values, names = _influences(fitted, G, logits, k, own=False)

@@ -1,18 +1,20 @@
 """Probabilities from logits by one temperature, and how far they can be trusted: arrays in, numbers out.
 
 Ridge logits are in units of the targets, not log-odds. One number makes them probabilities, p = softmax(logits / T), and changes
-no ranking. With b = 1/T and d_ic = logit_ic - logit_i,y(i), the mean negative log likelihood is
+no ranking. With b = 1/T and d_ic = logit_ic - logit_i,y(i), minimise over b
 
 ::
 
-    f(b)  = 1/n sum_i log sum_c exp(b d_ic)        convex in b
-    f'(b) = 1/n sum_i sum_c p_ic d_ic              rises with b: at most one zero
+    f(b)  = 1/n sum_i [ log sum_c exp(b d_ic) - b s/C sum_c d_ic ]        convex in b
+    f'(b) = 1/n sum_i sum_c (p_ic - s/C) d_ic                             rises with b: at most one zero
 
-so the best T is the zero of f', found in log b. Where f' keeps its sign T is a bound:
+the mean negative log likelihood where each label counts 1 - s and each class s/C, s = 1 / (n + 1): as if one label in n + 1 were drawn at
+random, Laplace's rule of succession. Without it (s = 0) n pictures that are all right would make every later one certain: T = 0.
+The best T is the zero of f', found in log b, and where f' keeps its sign a bound of T:
 
 ::
 
-    f' < 0 for every b: every picture is right                      T = LOWEST spread
+    f' < 0 for every b in reach: all right by far, n huge           T = LOWEST spread
     f' > 0 for every b: on average the true class is no             T = HIGHEST spread
         higher than the mean of its picture's logits
 
@@ -35,10 +37,10 @@ ROW_SUM = 1e-4  # how far from 1 the sum of a row of probabilities may be: float
 
 
 def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
-    """Return the T that minimises the mean negative log likelihood of ``softmax(logits / T)``, to rounding.
+    """Return the T that minimises the negative log likelihood of ``softmax(logits / T)``, labels smoothed by 1 / (n + 1), to rounding.
 
-    T lies in [1e-3, 1e3] times the spread of the logits; every picture right gives the lower bound, no better than chance the
-    upper one (see above). Logits that are equal within every picture say nothing: T = 1.
+    T lies in [1e-3, 1e3] times the spread of the logits; no better than chance gives the upper bound (see above). Logits that are equal
+    within every picture say nothing: T = 1.
 
     Exactness: exact given the bounds; ``test_temperature_is_the_best_of_a_dense_grid``.
 
@@ -62,13 +64,15 @@ def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> 
     if spread <= 8 * EPS * size:  # the rounding of the means
         return 1.0
 
+    smoothing = 1.0 / ((len(logits) + 1) * logits.shape[1])
+
     def slope(log_b: float) -> float:
         """Return f' where b is in units of 1 / spread."""
         total = 0.0
         for rows in pieces:
             z = logits[rows].double()
             d = (z - z.gather(1, y[rows, None])) / spread  # (b, C)
-            total += float(torch.softmax(math.exp(log_b) * d, dim=1).mul_(d).sum())
+            total += float(torch.softmax(math.exp(log_b) * d, dim=1).sub_(smoothing).mul_(d).sum())
         return total
 
     low, high = -math.log(HIGHEST), -math.log(LOWEST)

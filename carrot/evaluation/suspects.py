@@ -46,8 +46,8 @@ class LabelSuspects:
     def order(self, by: Score = "self_confidence") -> Int[Tensor, " n"]:
         """Return all pictures, most suspicious first; of equal ones the lower index.
 
-        On 400 toy pictures, 20 labels of them wrong, over 20 draws (``python -m benchmarks.suspects``): of the first 20, 0.887 ± 0.011
-        were wrong by self-confidence, 0.868 ± 0.009 by margin, 0.742 ± 0.012 by normalised margin; 0.790 ± 0.010 by the margin with the
+        On 400 toy pictures, 20 labels of them wrong, over 20 draws (``python -m benchmarks.suspects``): of the first 20, 0.890 ± 0.012
+        were wrong by self-confidence, 0.868 ± 0.009 by margin, 0.745 ± 0.012 by normalised margin; 0.790 ± 0.010 by the margin with the
         own label counted.
 
         Raises:

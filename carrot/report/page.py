@@ -104,11 +104,12 @@ def _explained(v: View) -> str:
 def _in_short(v: View) -> str:
     """Return what to know if nothing else is read."""
     e, local = v.e, v.e.parts.drop[: v.num_local]
-    region, drop = int(local.argmax()), float(local.max())
-    items = [f"No single region, taken away, would lower the {v.short}."]
-    if drop > 0:
-        fall = f"without it the {v.short} would fall by {number(drop, '.3g')}"
-        items = [f"The region that matters most is in {v.place(region)}: {fall}."]
+    region = int(local.abs().argmax())
+    drop = float(local[region])
+    items = [f"No single region, taken away, would change the {v.short}."]
+    if drop:
+        moves = f"without it the {v.short} would {'fall' if drop > 0 else 'rise'} by {number(abs(drop), '.3g')}"
+        items = [f"The region that matters most is in {v.place(region)}: {moves}."]
     for i in e.shown[:1]:
         who = f"{short(e.training_ids[i])}, labelled {name(e.training_labels[i])}"
         items.append(f"The training picture that brings most is {who}: {number(float(e.parts.dual[i]))}.")

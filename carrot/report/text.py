@@ -65,8 +65,10 @@ def _region_lines(e: LogitParts) -> list[str]:
         share = float(e.token[local:].sum())
         others = e.logit - e.prior - share
         lines.append(f"  of which the class token, a global region: {share:+.6f}; all others: {others:+.6f}")
-    region, drop = int(e.drop[:local].argmax()), float(e.drop[:local].max())
-    lines.append(f"  region that matters most: {region}; without it the logit drops by {drop:.6f}")
+    region = int(e.drop[:local].abs().argmax())
+    drop = float(e.drop[region])
+    moves = "drops" if drop >= 0 else "rises"
+    lines.append(f"  region that matters most: {region}; without it the logit {moves} by {abs(drop):.6f}")
     return lines
 
 

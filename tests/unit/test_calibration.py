@@ -28,12 +28,13 @@ def problem(seed: int, n: int = 60, C: int = 5, skill: float = 1.0) -> tuple[Ten
     return logits, labels
 
 
-def loss(logits: Tensor, labels: Tensor, T: float) -> float:
-    """The definition, picture by picture."""
-    total = 0.0
+def loss(logits: Tensor, labels: Tensor, T: float, smoothed: bool = True) -> float:
+    """The definition, picture by picture: one label in n + 1 as if drawn at random."""
+    total, smooth = 0.0, smoothed / (len(labels) + 1)
     for row, y in zip(logits.tolist(), labels.tolist(), strict=True):
         top = max(row)
-        total += top / T + math.log(sum(math.exp((s - top) / T) for s in row)) - row[y] / T
+        total += top / T + math.log(sum(math.exp((s - top) / T) for s in row))
+        total -= ((1 - smooth) * row[y] + smooth * sum(row) / len(row)) / T
     return total / len(labels)
 
 
@@ -54,7 +55,7 @@ def test_temperature_is_the_best_of_a_dense_grid(seed: int, scale: float) -> Non
 def test_the_slope_is_zero_at_the_temperature_to_rounding() -> None:
     logits, labels = problem(0)
     b = torch.tensor(1 / fit_temperature(logits, labels), dtype=torch.float64, requires_grad=True)
-    f = torch.nn.functional.cross_entropy(b * logits, labels)
+    f = torch.nn.functional.cross_entropy(b * logits, labels, label_smoothing=1 / (len(labels) + 1))
     (slope,) = torch.autograd.grad(f, b, create_graph=True)
     (curvature,) = torch.autograd.grad(slope, b)
     step = float(
@@ -64,9 +65,9 @@ def test_the_slope_is_zero_at_the_temperature_to_rounding() -> None:
 
 
 def test_two_classes_by_hand() -> None:
-    """Margin 1 in every picture, right in 3 of 4: sigmoid(1 / T) = 3/4, so T = 1 / log 3."""
+    """Margin 1 in every picture, right in 3 of 4, one more at random: sigmoid(1 / T) = 3/4 4/5 + 1/2 1/5 = 7/10, so T = 1 / log(7/3)."""
     logits = torch.tensor([[1.0, 0.0]] * 4, dtype=torch.float64)
-    assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(1 / math.log(3), rel=20 * EPS)
+    assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(1 / math.log(7 / 3), rel=20 * EPS)
 
 
 @pytest.mark.parametrize("factor", [2.0**-200, 2.0**-5, 3.7, 1e6, 2.0**400])
@@ -90,14 +91,20 @@ def spread_of(logits: Tensor) -> float:
     return float((logits - logits.mean(dim=1, keepdim=True)).square().mean().sqrt())
 
 
-def test_bounds() -> None:
+def test_no_better_than_chance_gives_the_upper_bound() -> None:
     logits, _ = problem(3)
-    right, wrong = logits.argmax(dim=1), logits.argmin(dim=1)
-    spread = spread_of(logits)
-    assert fit_temperature(logits, right) == pytest.approx(LOWEST * spread, rel=20 * EPS)
+    wrong, spread = logits.argmin(dim=1), spread_of(logits)
     assert fit_temperature(logits, wrong) == pytest.approx(HIGHEST * spread, rel=20 * EPS)
-    assert loss(logits, right, LOWEST * spread) <= loss(logits, right, 2 * LOWEST * spread)
     assert loss(logits, wrong, HIGHEST * spread) < loss(logits, wrong, HIGHEST * spread / 2)
+
+
+@pytest.mark.parametrize("n", [4, 40, 4000])
+def test_all_right_is_not_certain(n: int) -> None:
+    """Two classes, a lead of 1 each: what is said of them is 1 - s/2, Laplace's (n + 1/2) / (n + 1)."""
+    labels = torch.arange(n) % 2
+    logits = torch.nn.functional.one_hot(labels, 2).double()
+    p = probabilities(logits, fit_temperature(logits, labels))
+    assert p.amax(dim=1).tolist() == pytest.approx([(n + 0.5) / (n + 1)] * n, rel=1e-12)
 
 
 def test_all_wrong_but_close_is_not_a_bound() -> None:
@@ -143,7 +150,7 @@ def test_negative_log_likelihood_by_hand() -> None:
     assert negative_log_likelihood(p[2:], torch.tensor([1])) == -math.log(FLOOR) < 709
     logits, labels = problem(6)
     assert negative_log_likelihood(probabilities(logits, 0.7), labels) == pytest.approx(
-        loss(logits, labels, 0.7), rel=1e-14
+        loss(logits, labels, 0.7, smoothed=False), rel=1e-14
     )
 
 

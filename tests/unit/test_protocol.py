@@ -165,3 +165,12 @@ def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> N
     rows = picture_rows(carrot.encoder, carrot.fitted, folder)
     write_table(tmp_path / "t.parquet", rows)
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
+
+
+def test_a_table_of_a_data_set_without_test_pictures_is_refused(model: tuple[Carrot, Path], tmp_path: Path) -> None:
+    carrot, folder = model
+    for name in ("a", "b"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
+    with pytest.raises(DataError, match="has no test pictures"):
+        picture_rows(carrot.encoder, carrot.fitted, folder, str(tmp_path / "few"))
