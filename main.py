@@ -146,6 +146,9 @@ def main(argv: list[str] | None = None) -> None:
     refuse_empty_classes(data, train)
     if not test:
         raise DataError(f"{data.name}: has no test picture that can be read.")
+    index = {data.records[i].id: i for i in [*test, *train]}
+    if a.explain is not None and a.explain not in index:
+        raise DataError(f"{a.explain}: can't be explained, for it can't be read.")
     y = torch.tensor([record.label for record in data.records])
     counts = f"{len(train)} training and {len(test)} test pictures; {int((~cache.readable).sum())} set aside"
     print(f"{data.name}: {len(data.classes)} classes, {counts}")
@@ -180,9 +183,6 @@ def main(argv: list[str] | None = None) -> None:
         out / "head.safetensors", {"W_star": best.head.W_star, "bias": best.head.bias, "alpha": best.head.alpha}
     )
 
-    index = {data.records[i].id: i for i in [*test, *train]}
-    if a.explain is not None and a.explain not in index:
-        raise DataError(f"{a.explain}: can't be explained, for it can't be read.")
     explain_picture(data, backbone, cache, best, index[a.explain or next(iter(index))], train, out)
     if a.store == "all":
         for record_id, i in track(index.items(), "storing H, P, W, L, r, pi, H' and g"):

@@ -14,7 +14,7 @@ The best T is the zero of f', found in log b, and where f' keeps its sign a boun
 
 ::
 
-    f' < 0 for every b in reach: all right by far, n huge           T = LOWEST spread
+    f' < 0 for every b in reach: thousands right by very little     T = LOWEST spread
     f' > 0 for every b: on average the true class is no             T = HIGHEST spread
         higher than the mean of its picture's logits
 

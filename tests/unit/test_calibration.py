@@ -104,7 +104,17 @@ def test_all_right_is_not_certain(n: int) -> None:
     labels = torch.arange(n) % 2
     logits = torch.nn.functional.one_hot(labels, 2).double()
     p = probabilities(logits, fit_temperature(logits, labels))
-    assert p.amax(dim=1).tolist() == pytest.approx([(n + 0.5) / (n + 1)] * n, rel=1e-12)
+    assert p.amax(dim=1).tolist() == pytest.approx([(n + 0.5) / (n + 1)] * n, rel=100 * EPS)
+
+
+def test_thousands_right_by_little_give_the_lower_bound() -> None:
+    """A third class far below, so that the lead is a thousandth of the spread: only there is p d more than s d at every T in reach."""
+    labels = torch.arange(20_000) % 2
+    logits = torch.tensor([[1.0, 0.999, -1.0]], dtype=torch.float64).expand(20_000, 3).clone()
+    logits[labels == 1] = torch.tensor([0.999, 1.0, -1.0], dtype=torch.float64)
+    low = LOWEST * spread_of(logits)
+    assert fit_temperature(logits, labels) == pytest.approx(low, rel=20 * EPS)
+    assert loss(logits, labels, low) < loss(logits, labels, 1.1 * low)
 
 
 def test_all_wrong_but_close_is_not_a_bound() -> None:

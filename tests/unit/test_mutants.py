@@ -82,7 +82,7 @@ MUTANTS = {
     "source weights of the whole batch": ("readout", "u.to(dtype), dim=-1)", "u.to(dtype).flatten(), dim=-1).reshape(u.shape)"),
     "global share not taken off the patches": ("readout", "(1.0 - self.global_share) * r", "r"),
     "global share to each": ("readout", "self.global_share / num_global", "self.global_share"),
-    "inner product for cosine": ("readout", "directions = torch.nn.functional.normalize(H, dim=-1)", "directions = H"),
+    "inner product for cosine": ("readout", "for x in (H, source))", "for x in (source, source)); directions = H"),
     "removal with another readout": ("operator", "start = M * r.unsqueeze(-1)", "start = M * torch.ones_like(r).unsqueeze(-1)"),
     # the lift
     "no sqrt 2": ("lift", "torch.where(i == j, 1.0, 2.0)", "torch.where(i == j, 1.0, 1.0)"),

@@ -148,6 +148,13 @@ def test_cosines_equal_the_loops() -> None:
     assert float(cosine_source(H, source)[0, 2]) == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_cosines_do_not_depend_on_the_scale(dtype: torch.dtype) -> None:
+    """Powers of two change no digit, down to where squares underflow."""
+    H, source = torch.randn(5, 3, dtype=dtype), torch.randn(3, dtype=dtype)
+    assert torch.equal(cosine_source(H * 2.0**-50, source * 2.0**-50), cosine_source(H, source))
+
+
 def test_powers_of_attention() -> None:
     A = torch.rand(2, 6, dtype=F64) + 0.01
     for tau in (0.0, 0.5, 1.0, 3.0):
