@@ -120,7 +120,8 @@ def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
     Raises:
         ValueError: The setting asks for a class token or an attention that the tokens lack, or a number is out of range.
     """
-    regions = RegionSet(tokens.H.double(), grid_positions(*tokens.grid_hw, dtype=torch.float64), tokens.grid_hw)
+    H, P = tokens.H.double(), grid_positions(*tokens.grid_hw, dtype=torch.float64)
+    regions = RegionSet(H, P.to(H.device), tokens.grid_hw)
     if s.coarsen != 1:
         regions = regions.coarsen(s.coarsen)
     u = None

@@ -1,0 +1,95 @@
+"""On a GPU the same code gives the same numbers: every stage in float64 against the processor."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead
+from carrot.removal import remove_each_region
+from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights, trace_tokens
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+SIDE, D = 14, 64
+N = SIDE * SIDE
+SETTINGS = [
+    Setting("identity", 0.5),
+    Setting("quadratic", 0.5, t=2.0, global_share=0.3),
+    Setting("relu:64", 0.0, t=8.0),
+    Setting("fourier:64", 0.5, global_share=0.5),
+    Setting("sketch:64", 0.5, t=0.5, coarsen=2),
+]
+
+
+def agree(compute: Callable[[str], Tensor], tolerance: float = 1e-12) -> None:
+    there, here = compute("cuda"), compute("cpu")
+    assert there.device.type == "cuda"
+    assert float((there.cpu() - here).abs().max()) <= tolerance * float(here.abs().max())
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def regions(device: str) -> RegionSet:
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, SIDE, dtype=torch.float64)] * 2, indexing="ij")
+    return RegionSet(random(N, D).to(device), torch.stack([x.flatten(), y.flatten()], -1).to(device), (SIDE, SIDE))
+
+
+def tokens(device: str, batch: int = 3) -> Tokens:
+    attention = random(batch, N, seed=2).softmax(dim=-1).to(device)
+    return Tokens(random(batch, N, D).to(device), (SIDE, SIDE), random(batch, D, seed=1).to(device), attention)
+
+
+def test_the_graph_is_the_same() -> None:
+    agree(lambda device: RegionGraphBuilder().build(regions(device)).W)
+    agree(lambda device: RegionGraphBuilder().build(regions(device)).L)
+
+
+@pytest.mark.parametrize("t", [0.0, 2.0, 50.0])
+def test_diffusion_is_the_same(t: float) -> None:
+    r = GraphReadout().weights(N)
+    agree(lambda device: DiffusionOperator(t).pull_back(r, RegionGraphBuilder().build(regions(device))))
+    agree(lambda device: DiffusionOperator(t)(regions(device).features, RegionGraphBuilder().build(regions(device)).L))
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("lam", ["loo", 1.0])
+@pytest.mark.parametrize("M", [40, 500])
+def test_the_head_is_the_same(M: int, lam: float, fit_intercept: bool) -> None:
+    G, y = random(300, M) + 3.0 * torch.nn.functional.one_hot(torch.arange(300) % 7, M), torch.arange(300) % 7
+
+    def head(device: str) -> RidgeHead:
+        return RidgeHead(lam, fit_intercept).fit(G.to(device), y.to(device))
+
+    agree(lambda device: head(device).W_star)
+    agree(lambda device: head(device).alpha)
+    agree(lambda device: head(device).loo_predict())
+    agree(lambda device: head(device).remove([1, 2, 3]).W_star)
+    agree(lambda device: head(device).add(G[:3].to(device) + 1.0, y[:3].to(device)).W_star)
+
+
+def test_regions_removed_are_the_same() -> None:
+    G, y = random(50, D, seed=3), torch.arange(50) % 5
+
+    def parts(device: str) -> tuple:
+        where = regions(device)
+        graph = RegionGraphBuilder().build(where)
+        return (
+            where.features,
+            graph,
+            DiffusionOperator(2.0),
+            GraphReadout(),
+            RidgeHead(1.0).fit(G.to(device), y.to(device)),
+        )
+
+    agree(lambda device: remove_each_region(*parts(device)), 1e-11)
+
+
+@pytest.mark.parametrize("s", SETTINGS, ids=str)
+def test_every_embedding_is_the_same(s: Setting) -> None:
+    agree(lambda device: embed_tokens(tokens(device), s))
+    agree(lambda device: pooling_weights(tokens(device), [s])[0])
+    agree(lambda device: trace_tokens(tokens(device, 1), s).g)
