@@ -1,6 +1,5 @@
 """``carrot forget`` and ``carrot add``: exact changes of a model, at one moment."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +8,8 @@ from cyclopts import Parameter
 from carrot.cli.options import Checkpoint, Device, Json, note, show, versions
 
 if TYPE_CHECKING:
-    from carrot.updates import Certificate
-
-TEXTS = (".json", ".jsonl", ".csv", ".html", ".md", ".txt", ".yaml", ".parquet")
+    from carrot.model import Carrot
+    from carrot.store.certificates import Finished
 
 
 def forget(
@@ -39,30 +37,29 @@ def forget(
     """
     from carrot.model import Carrot
     from carrot.store.bundle import load_config
-    from carrot.store.files import locked, write_atomically
+    from carrot.store.certificates import begin, complete
+    from carrot.store.files import locked
 
     load_config(model)  # before anything is made there
-
     with locked(model):
         found = Carrot.load(model)
-        certificate = found.forget(ids, verify)
-        found.save(model)
-        removed, mentions = _clear(model, certificate)
-        answer = {
-            **certificate.to_dict(),
-            "removed_files": removed,
-            "files_that_mention_them": mentions,
-            "versions": versions(),
-        }
-        stamp = certificate.time.replace(":", "").replace("+0000", "Z")
-        file = model / "certificates" / f"{stamp}-{certificate.forgotten[0]['sha256'][:8]}.json"
-        file.parent.mkdir(exist_ok=True)
-        write_atomically(file, json_module.dumps(answer, indent=2, ensure_ascii=False).encode())
-    lines = [str(certificate)]
-    if removed:
-        lines.append(f"  removed, for they may show the pictures: {len(removed)} files of explanations/")
-    lines += [f"  still mentioned in {name}: delete it, or make it again" for name in mentions]
-    show(answer, [*lines, f"certificate: {file}"], json)
+        done = _finished(model, found)
+        names = {picture["id"] for picture in done.certificate["forgotten"]} if done else set()
+        left = [name for name in ids if name not in names]
+        lines = [f"forgot {', '.join(sorted(names))}, in the run that was cut off"] if done else []
+        if done is None or left:
+            certificate = found.forget(left, verify)
+            facts = {**certificate.to_dict(), "versions": versions()}
+            begin(model, facts)
+            found.save(model)
+            done, lines = complete(model, facts), [str(certificate)]
+    answer = done.certificate
+    if answer["removed_files"]:
+        lines.append(
+            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/"
+        )
+    lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
+    show(answer, [*lines, f"certificate: {done.file}"], json)
     return 0
 
 
@@ -97,6 +94,7 @@ def add(
     load_config(model)  # before anything is made there
     with locked(model):
         found = Carrot.load(model, checkpoint=checkpoint, device=device)
+        _finished(model, found)
         root = _root(found.fitted.data)
         names = [_id(root, path) for path in pictures]
         found.add(pictures, [label] * len(pictures), names)
@@ -127,18 +125,11 @@ def _root(data: str | None) -> Path | None:
     return None if root is None else Path(root).resolve()
 
 
-def _clear(model: Path, certificate: "Certificate") -> tuple[list[str], list[str]]:
-    """Delete the explanations kept in a model's folder, which may show what was forgotten; return those, and other files that name it."""
-    removed, mentions = [], []
-    for path in sorted((model / "explanations").glob("*")):
-        if path.is_file():
-            path.unlink()
-            removed.append(path.relative_to(model).as_posix())
-    words = [word.encode() for picture in certificate.forgotten for word in (picture["id"], picture["sha256"])]
-    words += [json_module.dumps(picture["id"])[1:-1].encode() for picture in certificate.forgotten]
-    for path in sorted(model.rglob("*")):
-        if path.is_file() and path.suffix in TEXTS and path.parent.name != "certificates":
-            data = path.read_bytes()
-            if any(word in data for word in words):
-                mentions.append(path.relative_to(model).as_posix())
-    return removed, mentions
+def _finished(model: Path, found: "Carrot") -> "Finished | None":
+    """Finish a deletion that was cut off, before anything else is changed."""
+    from carrot.store.certificates import finish
+
+    done = finish(model, {(record.id, record.sha256) for record in found.records_})
+    if done is not None:
+        note(f"finished a deletion that was cut off: {done.file}")
+    return done
