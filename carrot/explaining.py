@@ -21,7 +21,7 @@ from carrot.training import TrainingRecord
 def explain(
     encoder: Encoder,
     fitted: Fitted,
-    find: Callable[[TrainingRecord], Image.Image | None],
+    find: Callable[[TrainingRecord], Image.Image | str],
     facts: Mapping[str, object],
     picture: PictureLike,
     target: str | SupportsIndex | None = None,
@@ -34,7 +34,7 @@ def explain(
     Args:
         encoder: Pictures to tokens.
         fitted: The model.
-        find: Returns a training picture, or None where it is gone.
+        find: Returns a training picture, or why it can't be shown.
         facts: What the model was made with.
         picture: The picture.
         target: Class; default: the predicted one.
@@ -53,11 +53,13 @@ def explain(
     trace = trace_tokens(encoder.tokens([image]), s)
     parts = take_apart(trace, DiffusionOperator(s.t), BoundReadout(trace.r), head, c, lift, a)
     shown = parts.top_training(k).tolist()
-    pictures, pairs = {}, {}
+    pictures, missing, pairs = {}, {}, {}
     for row in shown:
         record = fitted.records[row]
         found = find(record)
-        if found is not None:
+        if isinstance(found, str):
+            missing[row] = found
+        else:
             pictures[row] = _placed(encoder, s.coarsen, record.id, found, fitted.classes[record.label])
         tokens = _tokens(encoder, fitted, record, found)
         if tokens is not None:
@@ -71,6 +73,7 @@ def explain(
         training_labels=tuple(fitted.classes[record.label] for record in fitted.records),
         shown=tuple(shown),
         shown_pictures=pictures,
+        missing=missing,
         pair_maps=pairs,
         facts=facts,
     )
@@ -83,7 +86,7 @@ def _placed(encoder: Encoder, factor: int, name: str, image: Image.Image, label:
     return Picture(name, image, encoder.backbone.geometry(image.size).patch_boxes(grid_hw), grid_hw, label)
 
 
-def _tokens(encoder: Encoder, fitted: Fitted, record: TrainingRecord, found: Image.Image | None) -> Tokens | None:
+def _tokens(encoder: Encoder, fitted: Fitted, record: TrainingRecord, found: Image.Image | str) -> Tokens | None:
     """Return a training picture's tokens: those that it was fitted with, or computed again from its picture; None: both are gone."""
     kept = None if fitted.kept is None or record.row is None else fitted.kept.tokens(record.row)
-    return kept if kept is not None or found is None else encoder.tokens([found])
+    return kept if kept is not None or isinstance(found, str) else encoder.tokens([found])

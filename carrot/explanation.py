@@ -68,9 +68,10 @@ class Explanation:
         probabilities: (C,), softmax of the logits at the calibrated temperature.
         training_ids, training_labels: Of all n training pictures, in the order of ``parts.dual``.
         shown: Rows of the training pictures with the largest dual contributions, best first.
-        shown_pictures: Those of ``shown`` whose files could be read, by row.
-        pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown_pictures``, by row; sums to
-            that picture's dual contribution.
+        shown_pictures: Those of ``shown`` whose pictures are at hand, by row.
+        missing: Why the others of ``shown`` are not, in words, by row: not found, changed, or not to be read.
+        pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown`` whose tokens are at hand, by row;
+            sums to that picture's dual contribution.
         facts: What the model was made with, JSON-ready.
     """
 
@@ -82,6 +83,7 @@ class Explanation:
     training_labels: tuple[str, ...]
     shown: tuple[int, ...]
     shown_pictures: Mapping[int, Picture] = field(default_factory=dict)
+    missing: Mapping[int, str] = field(default_factory=dict)
     pair_maps: Mapping[int, Float[Tensor, "N K"]] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
 

@@ -1,5 +1,6 @@
 """What a fitted model knows of its training pictures besides their embeddings, and how their tokens are found again."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from carrot.data.records import Record
 from carrot.errors import CarrotError, StoreError
 from carrot.stages import Tokens
 from carrot.store import EmbeddingStore
+
+NOT_FOUND = "it could not be found"
+CHANGED = "it is no longer the picture that the model was fitted on"
+UNREADABLE = "its file can't be read"
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,15 @@ class KeptTokens:
         return store if store.key == self.key else None
 
     def tokens(self, row: int) -> Tokens | None:
-        """Return the tokens of one picture as a batch of one, if they are still there."""
+        """Return the tokens of one picture as a batch of one, if they are still there; a warning if they are damaged."""
         store = self.store()
         if store is None or not store.path(row // store.shard_size).exists():
             return None
-        found = store.read(row // store.shard_size)
+        try:
+            found = store.read(row // store.shard_size)
+        except StoreError as error:
+            warnings.warn(f"{error} Until then its tokens are computed again from the picture.", stacklevel=2)
+            return None
         place = row % store.shard_size
         named = {name: x[place : place + 1] for name, x in found.items() if name != "sha256"}
         return Tokens(grid_hw=self.grid_hw, **named) if bool(torch.isfinite(named["H"]).all()) else None
@@ -89,30 +98,38 @@ class PictureFinder:
         self._dataset, self._reopen = dataset, reopen
         self._index: dict[str, int] = {}
 
-    def __call__(self, record: TrainingRecord) -> Image.Image | None:
-        """Return the picture as upright RGB; None where it is gone, or is not the one that the model was fitted on."""
+    def __call__(self, record: TrainingRecord) -> Image.Image | str:
+        """Return the picture as upright RGB, or in words why not: ``NOT_FOUND``, ``CHANGED`` or ``UNREADABLE``."""
         try:
             return self._find(record)
+        except FileNotFoundError:
+            return NOT_FOUND
         except (CarrotError, OSError):
-            return None
+            return UNREADABLE
 
-    def _find(self, record: TrainingRecord) -> Image.Image | None:
+    def _find(self, record: TrainingRecord) -> Image.Image | str:
         if self._dataset is None and record.path is not None:
             from carrot.data.images import open_image
 
             probe = Record(record.id, record.label, "train", Path(record.path))
-            return open_image(record.path) if content_sha256(probe) == record.sha256 else None
+            return open_image(record.path) if content_sha256(probe) == record.sha256 else CHANGED
         if self._dataset is None and self._reopen is not None:
-            self._dataset = self._reopen()
+            try:
+                self._dataset = self._reopen()
+            except (CarrotError, OSError):
+                return NOT_FOUND
         if self._dataset is None:
-            return None
+            return NOT_FOUND
         if not self._index:
             self._index = {r.id: place for place, r in enumerate(self._dataset.records)}
         if record.id not in self._index:
-            return None
+            return NOT_FOUND
         place = self._index[record.id]
-        image = self._dataset.image(place)
-        return image if content_sha256(self._dataset.records[place], image) == record.sha256 else None
+        found = self._dataset.records[place]
+        image = self._dataset.image(place) if found.path is None else None
+        if content_sha256(found, image) != record.sha256:
+            return CHANGED
+        return image or self._dataset.image(place)
 
 
 def training_records(dataset: ImageDataset, rows: Sequence[int], sha256: Sequence[str]) -> tuple[TrainingRecord, ...]:

@@ -3,6 +3,7 @@
 import hashlib
 import json as json_module
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,13 @@ def explain(
         raise UsageError(f"`--training` must be at least 1; got {training}.")
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
     explanation = found.explain(picture, target, against, training)
+    for row, reason in explanation.missing.items():
+        note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
     explanation.to_html(page)
     explanation.to_json(page.with_suffix(".json"))
-    explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it; the page has it
+        explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
     write_config(page.parent, "explain", arguments, page)
     if json:
@@ -158,7 +163,7 @@ def audit(
 
     Args:
         model: Folder of the model.
-        top: How many of each kind to print.
+        top: How many of each kind to print; the CSV and the JSON have all.
         duplicates: Cosine from which two pictures count as nearly the same.
         csv: Write a line for each training picture, most suspicious first.
         json: Print all of it as JSON.

@@ -13,7 +13,8 @@
                                 row, column and box are null for global regions
     sums                        {name: {sum, must_be, residual}}: regions by token and by node, training pictures dual and label, and
                                 the pairs of regions with each training picture, which must be its dual part
-    training.shown              [{rank, index, id, label, dual, label_part, removal}], largest dual first; index: row of the training set
+    training.shown              [{rank, index, id, label, dual, label_part, removal, missing}], largest dual first; index: row of the
+                                training set; missing: why its picture is not shown, else null
     training.totals             {shown, others, all}: each {pictures, dual, label_part}; removals are what-ifs and have no sum
     pairs.strongest             [{region, training_index, training_id, training_region, contribution}], the ten largest
     pairs.pictures              [{training_index, training_id, width, height, rows, columns, boxes, by_region, by_training_region}]: all
@@ -113,7 +114,10 @@ def pairs_name(e: "Explanation", i: int) -> str:
 
 def _shown(e: "Explanation") -> list[dict[str, object]]:
     rows = zip(e.shown, e.training, strict=True)
-    return [{"rank": rank, "index": i, **part._asdict()} for rank, (i, part) in enumerate(rows, start=1)]
+    return [
+        {"rank": rank, "index": i, **part._asdict(), "missing": e.missing.get(i)}
+        for rank, (i, part) in enumerate(rows, start=1)
+    ]
 
 
 def _totals(e: "Explanation") -> dict[str, dict[str, int | float]]:

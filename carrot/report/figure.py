@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 PAIR_COLOURS = ("#00c8ff", "#ff2fd0", "#ffe000")
 MAX_PICTURES = 6  # training pictures in one figure
 WRAP = 34  # letters of a title beside each other
+OTHER_SCRIPTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Micro Hei",
+    "Noto Sans",
+    "Noto Sans Arabic",
+    "Arial Unicode MS",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,14 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """A picture that can't be shown, and why."""
+
+    reason: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """A region of the test picture, the region of the first training picture that it answers to, and how much that brings."""
 
@@ -45,7 +61,11 @@ class Pair:
 
 
 def explanation_figure(
-    test: Panel, maps: dict[str, Float[Tensor, " N"]], training: Sequence[Panel], pairs: Sequence[Pair], heading: str
+    test: Panel,
+    maps: dict[str, Float[Tensor, " N"]],
+    training: Sequence[Panel | Absent],
+    pairs: Sequence[Pair],
+    heading: str,
 ) -> "matplotlib.figure.Figure":
     """Draw the test picture with its region maps above, the training pictures below, and pairs of regions joined by lines.
 
@@ -53,15 +73,38 @@ def explanation_figure(
         test: The picture that is explained.
         maps: Contributions of its regions by name; red supports the class, blue speaks against it; each map has its own scale.
         training: The training pictures that matter most, most important first; without any there is no second row.
-        pairs: Region pairs between the test picture and ``training[0]``; at most three are drawn.
+        pairs: Region pairs between the test picture and ``training[0]``, if it is there; at most three are drawn.
         heading: What is explained.
 
     Returns:
         A figure; save it with ``figure.savefig(path)``.
     """
+    import matplotlib
+
+    with matplotlib.rc_context({"font.family": _families()}):
+        return _drawn(test, maps, training, pairs, heading)
+
+
+def _families() -> list[str]:
+    """Return the fonts to write names with: the usual one, and those for other scripts that are installed."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return [*matplotlib.rcParams["font.family"], *(name for name in OTHER_SCRIPTS if name in there)]
+
+
+def _drawn(
+    test: Panel,
+    maps: dict[str, Tensor],
+    training: Sequence[Panel | Absent],
+    pairs: Sequence[Pair],
+    heading: str,
+) -> "matplotlib.figure.Figure":
     from matplotlib.figure import Figure
 
-    joined = bool(training and pairs)
+    first = training[0] if training else None
+    joined = isinstance(first, Panel) and bool(pairs)
     columns, rows = max(len(maps) + 1, len(training) + joined), 2 if training else 1
     figure = Figure(figsize=(2.9 * columns, 3.3 * rows), layout="constrained")
     figure.suptitle(textwrap.fill(heading, 34 * columns), fontsize=10, parse_math=False)
@@ -72,20 +115,21 @@ def explanation_figure(
     for axis, (name, values) in zip(axes[0, 1:], maps.items(), strict=False):
         _overlay(axis, test, values, name)
     for axis, panel in zip(axes[-1, joined:], training, strict=False):
-        _show(axis, panel)
-    if joined:
+        _show(axis, panel) if isinstance(panel, Panel) else _say(axis, panel)
+    if isinstance(first, Panel) and pairs:
         _show(axes[1, 0], Panel(test.image, test.boxes, test.grid_hw, "region to region"))
         for pair, colour in zip(pairs, PAIR_COLOURS, strict=False):
-            here, there = test.boxes[pair.test_region], training[0].boxes[pair.train_region]
+            here, there = test.boxes[pair.test_region], first.boxes[pair.train_region]
             _join(figure, axes[1, 0], axes[1, 1], here, there, colour)
             x0, y0 = here[:2].tolist()
             label = f"{pair.contribution:+.1e}"
-            axes[1, 0].text(x0, y0, label, color=colour, fontsize=8, va="bottom", fontweight="bold")
+            behind = {"facecolor": "black", "alpha": 0.5, "linewidth": 0, "pad": 0.5}
+            axes[1, 0].text(x0, y0, label, color=colour, fontsize=8, va="bottom", fontweight="bold", bbox=behind)
     return figure
 
 
 def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
-    """Draw an explanation; training pictures whose files are gone are left out, and pairs are those of the first that has both.
+    """Draw an explanation; of a training picture that is not at hand it is said why, and pairs are those of the first that has both.
 
     Args:
         e: The explanation.
@@ -95,14 +139,18 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
     test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}")
     names = {"regions by token": p.token, "regions by node": p.node, "drop when removed": p.drop}
     maps = {name: values[:local] for name, values in names.items()}
-    there = [i for i in e.shown if i in e.shown_pictures]
-    there.sort(key=lambda i: i not in e.pair_maps)  # stable: those with pairs first
-    panels = []
+    there = sorted(
+        e.shown, key=lambda i: (i not in e.shown_pictures, i not in e.pair_maps)
+    )  # stable: those with both first
+    panels: list[Panel | Absent] = []
     for i in there[:MAX_PICTURES]:
-        q = e.shown_pictures[i]
-        panels.append(Panel(q.image, q.boxes, q.grid_hw, f"{e.training_ids[i]}\ndual {float(p.dual[i]):+.3f}"))
+        title, q = f"{e.training_ids[i]}\ndual {float(p.dual[i]):+.3f}", e.shown_pictures.get(i)
+        if q is None:
+            panels.append(Absent(e.missing.get(i, "it is not at hand"), title))
+        else:
+            panels.append(Panel(q.image, q.boxes, q.grid_hw, title))
     pairs = []
-    if there and there[0] in e.pair_maps:
+    if panels and isinstance(panels[0], Panel) and there[0] in e.pair_maps:
         joint = e.pair_maps[there[0]][:local, : len(panels[0].boxes)]
         pairs = [Pair(*pair) for pair in strongest_pairs(joint, len(PAIR_COLOURS))]
     question = f"what makes it {e.target}" if e.against is None else f"why {e.target} and not {e.against}"
@@ -112,8 +160,19 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
 
 def _show(axis: Any, panel: Panel) -> None:
     axis.imshow(np.asarray(panel.image))
-    title = "\n".join(textwrap.fill(line, WRAP) for line in panel.title.splitlines())
-    axis.set_title(title, fontsize=8, parse_math=False)
+    _title(axis, panel.title)
+
+
+def _say(axis: Any, absent: Absent) -> None:
+    axis.imshow(np.full((2, 2, 3), 225, dtype=np.uint8))
+    words = textwrap.fill(f"not shown: {absent.reason}", 24)
+    axis.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color="#555555", parse_math=False)
+    _title(axis, absent.title)
+
+
+def _title(axis: Any, text: str) -> None:
+    lines = [textwrap.fill(line, WRAP) for line in text.splitlines()]
+    axis.set_title("\n".join(lines), fontsize=8, parse_math=False)
 
 
 def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
@@ -121,7 +180,9 @@ def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
     _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, name))
     x, y = _edges(panel.boxes, panel.grid_hw)
     cells = values.reshape(panel.grid_hw).double().cpu().numpy()
-    drawn = axis.pcolormesh(x, y, cells, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6)
+    drawn = axis.pcolormesh(
+        x, y, cells, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6, linewidth=0, antialiased=False
+    )
     axis.set_xlim(0, panel.image.width)
     axis.set_ylim(panel.image.height, 0)
     bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.6)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 PAIRS = 4  # of each training picture
 START = "Start: what the average training picture gets"
-GONE = '<div class="frame gone soft">The file of this picture could not be found.</div>'
 
 
 def regions(v: View) -> dict[str, str]:
@@ -110,7 +109,7 @@ def training(v: View) -> dict[str, str]:
 def _card(v: View, i: int, limit: float) -> str:
     e, p, sheet = v.e, v.e.parts, v.training.get(i)
     who, label = e.training_ids[i], e.training_labels[i]
-    picture = GONE
+    picture = _gone(v, i)
     if sheet is not None:
         picture = f'<div class="frame">{sheet.svg(f"Training picture {who}, labelled {label}")}</div>'
     rows = ""
@@ -120,6 +119,10 @@ def _card(v: View, i: int, limit: float) -> str:
         rows += f'<tr><th scope="row">{title}</th>{drawn}<td class="number">{number(value, "+.4f")}</td></tr>'
     named = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>'
     return f"<li>{picture}{named}<table><tbody>{rows}</tbody></table></li>"
+
+
+def _gone(v: View, i: int) -> str:
+    return f'<div class="frame gone soft">Not shown: {text(v.e.missing.get(i, "it is not at hand"))}.</div>'
 
 
 def _training_sum(v: View) -> str:
@@ -134,7 +137,7 @@ def _training_sum(v: View) -> str:
 def pairs(v: View) -> dict[str, str]:
     """Return what the section on pairs of regions needs: for each training picture the strongest, marked on both pictures."""
     rows = "".join(_pair_row(v, i) for i in v.e.shown if i in v.e.pair_maps)
-    none = "<p><strong>Not shown:</strong> the regions of these training pictures are gone, with their files.</p>"
+    none = "<p><strong>Not shown:</strong> the regions of these training pictures are not at hand: their files are gone, or changed.</p>"
     return {"pairs": rows or none}
 
 
@@ -142,7 +145,7 @@ def _pair_row(v: View, i: int) -> str:
     e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
     who, picture, best = e.training_ids[i], e.shown_pictures.get(i), separate_pairs(found, PAIRS)
     here, training_regions = [pair[0] for pair in best], [pair[1] for pair in best]
-    rows, right = "", GONE
+    rows, right = "", _gone(v, i)
     for k, (region, training_region, value) in enumerate(best):
         other = v.place(training_region, picture) if picture else f"region {training_region}"
         mark = f'<span class="mark" style="background:{MARKS[k]}">{k + 1}</span>'

@@ -47,6 +47,7 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     lines += ["  training pictures that the logit is made of:", GLOSS]
     for i in e.shown:
         lines.append(_training_line(p, i, f"{e.training_ids[i]} ({e.training_labels[i]})"))
+    lines += [f"  not shown: the picture {e.training_ids[i]}: {reason}" for i, reason in e.missing.items()]
     if e.pair_maps:
         lines.append("  pairs of regions that bring most:")
     for pair in e.pairs(k):

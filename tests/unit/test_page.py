@@ -206,9 +206,14 @@ def test_a_label_is_held_against_what_is_said() -> None:
 
 
 def test_what_is_gone_is_said() -> None:
-    assert "could not be found" in Page(bare(explanation()).to_html()).text
-    assert "Not shown:" in Page(bare(explanation()).to_html()).text
-    assert "Not shown:" not in Page(explanation().to_html()).text
+    gone = bare(explanation())
+    assert Page(gone.to_html()).text.count("Not shown: it is not at hand.") == len(gone.shown)
+    told = replace(gone, missing=dict(zip(gone.shown, ("it <moved>", "it has changed"), strict=False)))
+    text = Page(told.to_html()).text
+    assert "Not shown: it <moved>." in text
+    assert "Not shown: it has changed." in text
+    assert "regions of these training pictures are not at hand" in Page(gone.to_html()).text
+    assert "are not at hand" not in Page(explanation().to_html()).text
 
 
 def test_regions_in_the_padding_are_counted_and_not_drawn() -> None:
