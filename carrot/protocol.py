@@ -46,6 +46,9 @@ def evaluate(
 ) -> Answer:
     """Return every number of the protocol.
 
+    Pictures that the model was fitted on (same id, same content) are no test pictures, whatever the data set's split says now: that of
+    a folder shifts when pictures are added or deleted. They are left out, and listed under "left_out".
+
     Args:
         model: Fitted.
         data: Data set, as ``open_dataset`` takes it; its test pictures are measured.
@@ -56,7 +59,7 @@ def evaluate(
         baselines: Also measure what a user would pick instead.
 
     Raises:
-        DataError: No test pictures, or a class that the model doesn't know.
+        DataError: No test pictures but those that the model was fitted on, or a class that it doesn't know.
         ValueError: A number is negative.
     """
     for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
@@ -68,14 +71,19 @@ def evaluate(
         raise DataError(f"{dataset.name}: has no test pictures. Give a data set that has some.")
     labels = _labels(model, test)
     cache = encoder.cache(test, folder / "tokens")
-    places = torch.nonzero(cache.readable).flatten().tolist()
-    if not places:
+    there = torch.nonzero(cache.readable).flatten().tolist()
+    if not there:
         raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
+    fitted_on = {(record.id, record.sha256) for record in model.records_}
+    places = [i for i in there if (test.records[i].id, cache.sha256[i]) not in fitted_on]
+    if not places:
+        raise DataError(f"{dataset.name}: the model was fitted on all of its {len(there)} test pictures. Give others.")
     y = labels[places]
     g = cache.embed(places, fitted.setting)
     logits = fitted.head.predict(g)
     answer: Answer = {
         "data": {"name": dataset.name, "given": data, "test_pictures": len(places), "crop": encoder.spec.crop},
+        "left_out": [test.records[i].id for i in sorted(set(there) - set(places))],
         "model": model.facts(),
         "set_aside": dict(cache.errors),
         "accuracy": _accuracy(logits, y),

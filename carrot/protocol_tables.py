@@ -15,6 +15,8 @@ def lines_of(answer: Answer) -> Iterator[str]:
     for row in _accuracies(answer):
         top1: Measured = row["top-1"]
         yield f"  {row['what']:<40} top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
+    if answer["left_out"]:
+        yield f"{len(answer['left_out'])} left out: the model was fitted on them (the data set's split has shifted)"
     leaks = answer["leaks"]
     if leaks["test_pictures"]:
         without = leaks["accuracy_without"]
@@ -32,9 +34,9 @@ def lines_of(answer: Answer) -> Iterator[str]:
         yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
     for level in ("token_level", "pixel_level", "localisation"):
         for row in _rows(e[level]):
-            yield f"  {row['what']:<52} {row['mean'].value:8.3f} ± {row['mean'].standard_error:.3f}" + (
-                f"   chance {row['chance']:.3f}" if "chance" in row else ""
-            )
+            mean = row["mean"]
+            number = f"{mean.value:8.3f} ± {mean.standard_error:.3f}" if isinstance(mean, Measured) else f"{mean:8.3f}"
+            yield f"  {row['what']:<52} {number}" + (f"   chance {row['chance']:.3f}" if "chance" in row else "")
     for name, check in answer["checks"].items():
         yield f"check, {name}: {check['n']} against real fits, largest difference {check['largest']:.1e}"
     times = "   ".join(f"{name.strip()} {ms:.2f} ms" for name, ms in answer["milliseconds_a_picture"].items())
@@ -84,6 +86,10 @@ def _accuracies(answer: Answer) -> Iterator[dict[str, Any]]:
 def _rows(group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name, values in group.items():
         score = values.get("score", values)
-        row = {"what": name, "mean": Measured(score["mean"] or 0.0, score["standard_error"] or 0.0)}
+        mean, error = score["mean"] or 0.0, score["standard_error"]
+        row = {
+            "what": name,
+            "mean": mean if error is None else Measured(mean, error),
+        }  # of one picture there is no error
         chance = {"chance": values["chance"]["mean"]} if "chance" in values else {}
         yield {**row, **chance, "n": score["n"]}

@@ -37,14 +37,16 @@ def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int
     stages: dict[str, tuple[Callable[[], object], int]] = {
         "backbone": (lambda: encoder.encode(x), pictures),
         "tokens to embedding, all of it": (lambda: embed_tokens(tokens, s), pictures),
-        "  of which graph (W)": (lambda: build_graph(regions, s) if s.t else None, pictures),
-        "  of which diffusion (pi)": (lambda: operator.pull_back(readout.r, graph) if s.t else None, pictures),
+        "of it the graph (W)": (lambda: build_graph(regions, s), pictures),
+        "of it the diffusion (pi)": (lambda: operator.pull_back(readout.r, graph), pictures),
         "head": (lambda: head.predict(g), pictures),
         "explanation: regions, removals, training pictures": (
             lambda: take_apart(trace, operator, BoundReadout(trace.r), head, None, lift),
             1,
         ),
     }
+    if not s.t:  # neither is made
+        stages = {name: stage for name, stage in stages.items() if not name.startswith("of it")}
     return {name: _milliseconds(run, rounds, encoder.device) / n for name, (run, n) in stages.items()}
 
 

@@ -72,6 +72,29 @@ def test_accuracy_classes_and_confusions_are_those_of_the_predictions(
     )  # float32 tokens, other batches
 
 
+def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(tmp_path: Path) -> None:
+    """The split of a folder shifts when a picture is deleted: what was for training is then for testing."""
+    root = tmp_path / "birds"
+    for index, record in enumerate(BIRDS.records):
+        path = root / f"species {record.label}" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        BIRDS.image(index).save(path)
+    model = Carrot("toy", lift="identity").fit(root)
+    fitted_on = {record.id for record in model.records_}
+    held_out = [record.id for record in ImageFolder(root).records if record.id not in fitted_on]
+    (root / "species 0" / "00.png").unlink()
+    now = [record.id for record in ImageFolder(root).records if record.split == "test"]
+    shifted = [name for name in now if name in fitted_on]
+    assert shifted, "the premise"
+    found = evaluate(model, str(root), tmp_path, explained=0, refits=0, baselines=False)
+    assert found["left_out"] == shifted
+    assert found["accuracy"]["n"] == len(set(now) & set(held_out)) == len(now) - len(shifted)
+    assert any(f"{len(shifted)} left out" in line for line in lines_of(found))
+    whole = Carrot("toy", lift="identity").fit(ImageFolder(root, test_every=None))
+    with pytest.raises(DataError, match=f"fitted on all of its {len(now)} test pictures"):
+        evaluate(whole, str(root), tmp_path, explained=0, refits=0, baselines=False)
+
+
 def test_the_copy_is_told_and_left_out(answer: dict) -> None:
     leaks = answer["leaks"]
     assert [pair["test"] for pair in leaks["pairs"]] == ["test/species 1/99.png"]
