@@ -146,7 +146,9 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="small sizes only, nothing written: checks that the benchmark runs"
     )
-    parser.add_argument("--device", default="cpu", help="another than cpu writes forward-DEVICE.json")
+    parser.add_argument(
+        "--device", default="cpu", help="another than cpu writes forward-DEVICE.json, or forward-DEVICE-batchBATCH.json"
+    )
     parser.add_argument("--batch", type=int, default=1, help="pictures in a pass, of question 1")
     a = parser.parse_args()
     torch.manual_seed(0)
@@ -165,7 +167,7 @@ def main() -> None:
         )
     if not a.quick:
         more = {} if a.device == "cpu" else {"device": torch.cuda.get_device_name(a.device)}
-        name = "forward" if a.device == "cpu" else f"forward-{a.device}"
+        name = "forward" + f"-{a.device}" * (a.device != "cpu") + f"-batch{a.batch}" * (a.batch > 1)
         print("written:", write(name, rows, seed=0, dtype="float32", t=T, **more).name)
 
 

@@ -93,7 +93,10 @@ class Fitted:
         return torch.tensor([record.label for record in self.records], dtype=torch.long)
 
     def leave_one_out(self) -> dict[str, float]:
-        """Return exact leave-one-out figures: accuracy, mean over classes, squared error, negative log likelihood, calibration error."""
+        """Return exact leave-one-out figures: accuracy, mean over classes, squared error, negative log likelihood, calibration error.
+
+        The last two flatter a little: the one temperature of the probabilities is that which suits these very logits best.
+        """
         logits, labels = self.head.loo_predict(), self.labels
         found, p = summary(logits, labels), probabilities(logits, self.temperature)
         return {
@@ -117,8 +120,13 @@ class Fitted:
         by_place = not isinstance(name, bool) and not any(known.isdecimal() for known in self.classes)
         if number is not None and by_place and 0 <= number < len(self.classes):
             return number
-        close = ", ".join(get_close_matches(str(name), self.classes)) or ", ".join(self.classes[:5])
-        raise ValueError(f"{name!r} is no class of this model. Did you mean {close}?")
+        close, some = ", ".join(get_close_matches(str(name), self.classes)), ", ".join(self.classes[:5])
+        hint = (
+            f"Did you mean {close}?"
+            if close
+            else f"Its {len(self.classes)} classes: {some}{', ...' * (len(self.classes) > 5)}."
+        )
+        raise ValueError(f"{name!r} is no class of this model. {hint}")
 
     def class_names(self, labels: Labels) -> list[str]:
         """Return the names of labels given by name or index."""

@@ -27,9 +27,14 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     Raises:
         DataError: The data set is not what its format says, or has no training picture.
         TypeError: ``data`` is something else.
+        ValueError: ``y`` is given with a data set.
     """
     spec = None
     if y is not None:
+        if isinstance(data, str | Path) and (Path(data).is_dir() or not Path(data).exists()):
+            raise ValueError(
+                f"`y` goes with pictures, and {str(data)!r} is a data set, whose labels are its own. Leave `y` out."
+            )
         data = PictureList(data, y)
     elif isinstance(data, str | Path):
         spec, data = resolved(str(data)), open_dataset(data)

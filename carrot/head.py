@@ -100,7 +100,9 @@ class RidgeHead:
         lam = float(path.lams[path.best])
         if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1) and not path.settled:
             warnings.warn(
-                f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: widen `lams`.", stacklevel=2
+                f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: a better one may lie beyond it. Fit with a "
+                "`lam` of your own there (RidgeHead takes `lams` too).",
+                stacklevel=2,
             )
         return self._solve(rows, known, lam, path)
 

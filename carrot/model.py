@@ -120,7 +120,7 @@ class Carrot(HubMixin):
 
         Args:
             data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with ``y``.
-            y: Class names or numbers, one for each picture; for pictures only.
+            y: Class names or numbers, one for each picture; for pictures only. Numbers become names: 3 is class "3".
             tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of regions are
                 explained. Those of several data sets and backbones may share it. None: a temporary one.
 
@@ -266,13 +266,14 @@ class Carrot(HubMixin):
         Args:
             pictures: One or many.
             y: Their classes.
-            ids: Their names; default: their paths.
+            ids: Their names; default: their paths, or "picture 7".
 
         Raises:
             ValueError: A class is unknown (fit again to add one), or a picture of that name is there already.
         """
-        fitted = self.fitted
-        self._fitted = add(self.encoder, fitted, PictureList(pictures, fitted.class_names(y), fitted.classes, ids=ids))
+        old, taken = self.fitted, [record.id for record in self.records_]
+        new = PictureList(pictures, old.class_names(y), old.classes, ids=ids, taken=taken)
+        self._fitted = add(self.encoder, old, new)
         return self
 
     def save(self, folder: str | Path) -> None:
@@ -297,15 +298,13 @@ class Carrot(HubMixin):
             ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are others.
         """
         encoder, fitted = load(Path(folder), checkpoint, device)
-        s, head = fitted.setting._asdict(), fitted.head
-        model = cls(encoder.spec.name, lam=head.lam, fit_intercept=head.fit_intercept, **s)
+        head, data = fitted.head, fitted.data
+        model = cls(encoder.spec.name, lam=head.lam, fit_intercept=head.fit_intercept, **fitted.setting._asdict())
         model.encoder, model._fitted = encoder, fitted
-        data = fitted.data
         model._find = PictureFinder(None, None if data is None else lambda: open_dataset(data))
         return model
 
     # ---- what was fitted
-
     @property
     def fitted(self) -> Fitted:
         """All that fitting left behind; ``NotFittedError`` before."""
@@ -320,6 +319,11 @@ class Carrot(HubMixin):
             return self._fitted.setting
         looks = not self._tau_is_asked and self.encoder.backbone.attention
         return self._asked._replace(tau=0.5) if looks else self._asked
+
+    def __repr__(self) -> str:
+        f = self._fitted
+        what = f"{f.setting}; fitted on {len(f.records)} pictures of {len(f.classes)} classes" if f else "not fitted"
+        return f"<Carrot {self.encoder.spec.name}, {what}>"
 
     head_ = property(lambda self: self.fitted.head)
     classes_ = property(lambda self: self.fitted.classes)

@@ -122,7 +122,9 @@ class RegionSet:
         gh, gw = self.grid_hw
         if factor < 1 or gh % factor or gw % factor:
             fits = [f for f in range(1, min(gh, gw) + 1) if gh % f == 0 and gw % f == 0]
-            raise ValueError(f"`factor` must divide the grid {gh} x {gw}; got {factor}. Choose one of {fits}.")
+            raise ValueError(
+                f"The blocks of `coarsen` must divide the grid {gh} x {gw}; got {factor}. Choose one of {fits}."
+            )
 
         def block_mean(x: Tensor) -> Tensor:  # (..., gh * gw, K) -> (..., gh * gw / factor^2, K)
             x = x.unflatten(-2, (gh // factor, factor, gw // factor, factor))

@@ -9,6 +9,7 @@ from carrot.cli.options import (
     Json,
     Strict,
     UsageError,
+    quoted,
     report_set_aside,
     show,
     write_config,
@@ -66,7 +67,11 @@ def evaluate(
     try:
         result = run(found, where, model, explained, occluded, refits, baselines)
     except DataError as error:
-        hint = "" if data else f" The model was fitted on {where}; if that has moved: carrot evaluate {model} DATA."
+        hint = (
+            ""
+            if data
+            else f" The model was fitted on {where}; if that has moved: carrot evaluate {quoted(model)} DATA."
+        )
         raise DataError(f"{error}{hint}") from error
     folder = model / "evaluation"
     folder.mkdir(exist_ok=True)

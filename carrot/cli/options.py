@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ def printable(text: str) -> str:
 def note(message: str) -> None:
     """Say something that is not the result."""
     print(printable(message), file=sys.stderr)
+
+
+def quoted(path: object) -> str:
+    """Return a path as a shell takes it."""
+    return printable(shlex.quote(str(path)))
 
 
 def versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from carrot.cli.options import (
     Strict,
     as_config,
     note,
+    quoted,
     report_set_aside,
     show,
     write_config,
@@ -143,6 +144,7 @@ def _train(
     chosen: dict[str, Any] = {} if named is None else {"backbone": named}
     same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
     model = Carrot(**chosen, **same, **(settings or {}))
+    _refuse_inside(folder, data)
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
@@ -156,6 +158,7 @@ def _train(
             model.save(folder)
             write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)
+    held_out = _held_out(data)
     loo = model.fitted.leave_one_out()
     table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
     show(
@@ -163,18 +166,45 @@ def _train(
             "model": str(folder),
             **model.facts(),
             **loo,
+            "held_out": held_out,
             "set_aside": dict(model.set_aside_),
             "tried": list(model.selection_),
         },
         [
             *table,
             f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam {model.head_.lam:.3g}",
+            *([f"{held_out} more are held out for testing: carrot evaluate {quoted(folder)}"] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
             f"model: {folder}",
         ],
         as_json,
     )
     return STRICT if strict and model.set_aside_ else 0
+
+
+def _held_out(data: str) -> int | None:
+    """Return how many pictures of a folder are not fitted on; None: it is no folder."""
+    import warnings
+
+    from carrot.data import open_dataset, split_indices
+
+    if not Path(data).is_dir():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said when it was fitted
+        return len(split_indices(open_dataset(data), "test"))
+
+
+def _refuse_inside(folder: Path, data: str) -> None:
+    """Refuse to write a model among the pictures: its folders would be taken for classes."""
+    from carrot.errors import ModelError
+
+    root = Path(data.removeprefix("folder:"))
+    inside = root.is_dir() and folder.resolve().is_relative_to(root)
+    if inside and not any(part.startswith(".") for part in folder.resolve().relative_to(root).parts):
+        raise ModelError(
+            f"{folder}: lies in the data set {root}, where it would be taken for a class. Give another `--out`."
+        )
 
 
 def _name(data: str) -> str:
@@ -202,9 +232,12 @@ def _is_there(folder: Path, command: str, arguments: dict[str, object], overwrit
     wanted = as_config(command, arguments)
     if found == wanted:
         return True
-    changes = "made otherwise"
+    other = next((name for name in ("select", "fit") if name != command and (folder / f"{name}.yaml").exists()), None)
+    changes = f"made by carrot {other}" if other and found is None else "made otherwise"
     if isinstance(found, dict) and all(isinstance(found.get(group), dict) for group in wanted):
         there, here = ({**settings["given"], **settings[command]} for settings in (found, wanted))
         names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-        changes = ", ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in names)
+        changes = ", ".join(
+            f"{name} {there.get(name, 'absent')} there, {here.get(name, 'absent')} here" for name in names
+        )
     raise ModelError(f"{folder}: holds a model already ({changes}). Give another --out, or --overwrite.")

@@ -196,7 +196,7 @@ def _pictures(root: Path, lines: list[_Line]) -> list[Path]:
     if missing:
         names = ", ".join(line.image for line in missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
-            f"{missing[0].where}: {len(missing)} of the listed pictures are not below {root}: {names}. Add them."
+            f"{missing[0].where}: {len(missing)} of the listed pictures are missing from {root}: {names}. Add them."
         )
     return [locate(root, line.image, line.where, "") for line in lines]
 

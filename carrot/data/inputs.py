@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeAlias
@@ -24,11 +25,13 @@ _KINDS = "a path, a PIL picture, an array (height, width, 3) of uint8 or a tenso
 
 
 def as_list(pictures: Pictures) -> list[PictureLike]:
-    """Return one picture, or many, as a list. A batch is an array (B, height, width, 3) or a tensor (B, 3, height, width).
+    """Return one picture, or many, as a list. A batch is an array (B, height, width, 3) or a tensor (B, 3, height, width), or one of paths.
 
     Raises:
         TypeError: Something else.
     """
+    if isinstance(pictures, np.ndarray) and pictures.dtype.kind in "UO":
+        return pictures.ravel().tolist()
     if isinstance(pictures, np.ndarray | Tensor):
         return list(pictures) if pictures.ndim == 4 else [pictures]
     if isinstance(pictures, str | os.PathLike | Image.Image):
@@ -88,6 +91,7 @@ class PictureList:
         classes: Names of the classes, in order; default: the labels that occur, sorted.
         split: Which side they are on.
         ids: Their names; default: their paths, or numbers.
+        taken: Names that are given already: numbers go on after them.
 
     Raises:
         ValueError: There is no picture, labels are of another number, or one is not among ``classes``.
@@ -100,6 +104,7 @@ class PictureList:
         classes: Sequence[str] | None = None,
         split: Split = "train",
         ids: Sequence[str] | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         self.name = "pictures"
         self._pictures = as_list(pictures)
@@ -114,7 +119,9 @@ class PictureList:
         unknown = sorted(set(given) - place_of.keys())
         if unknown:
             raise ValueError(f"`labels` must be among the {len(place_of)} classes; {unknown[0]!r} is not.")
-        names = [name_of(picture, place) for place, picture in enumerate(self._pictures)] if ids is None else list(ids)
+        first = 1 + max((int(name.split()[1]) for name in taken if re.fullmatch(r"picture \d+", name)), default=-1)
+        given_names = [name_of(picture, first + place) for place, picture in enumerate(self._pictures)]
+        names = given_names if ids is None else list(ids)
         if not all(isinstance(name, str) for name in names):
             raise TypeError("`ids` must be strings.")
         if len(names) != n:

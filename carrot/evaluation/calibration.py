@@ -105,7 +105,7 @@ def negative_log_likelihood(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"]) 
         TypeError: p is not floating point, or labels are not integers.
     """
     y = _checked_probabilities(p, labels)
-    return float(-p.double().gather(1, y[:, None]).clamp(min=FLOOR).log().mean())
+    return float(p.double().gather(1, y[:, None]).clamp(min=FLOOR).log().mean().neg() + 0.0)  # 0, not -0
 
 
 def brier(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"]) -> float:

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, whenever the process is killed."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -32,9 +33,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"{path}: another process writes this file too, or its folder was removed. Run only one."
         ) from error
     except OSError as error:
-        raise StoreError(
-            f"{path}: can't be written: {error.strerror}. Free the disk or choose another folder."
-        ) from error
+        hint = "Free the disk, or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
+        raise StoreError(f"{path}: can't be written: {error.strerror}. {hint} another folder.") from error
 
 
 def _flush_folder(folder: Path) -> None:

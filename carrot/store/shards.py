@@ -221,7 +221,7 @@ class EmbeddingStore:
     def _load(self, shard: int) -> dict[str, Tensor]:
         """Read and verify one shard; one that was verified before, and is the same file, is mapped into memory instead."""
         path = self.path(shard)
-        remedy = "Delete this file, and run the embedding again to recompute it."
+        remedy = "Delete this file, and run the same fit or embedding again: it is computed anew."
         try:
             state = path.stat()
             same = (state.st_ino, state.st_size, state.st_mtime_ns)

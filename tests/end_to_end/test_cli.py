@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from carrot import Carrot, cli
 from carrot.data.toy import ToyBirds
+from carrot.store import certificates
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("robin", "wren", "jay")
@@ -195,6 +197,39 @@ def test_forget_certifies_and_add_brings_it_back(model: Path, capsys: pytest.Cap
     assert abs(after.decision_function("new.jpg") - expected).max() < 1e-6
 
 
+@pytest.mark.parametrize("cut", ["begin", "save", "complete"])
+def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """Cut off before the certificate is begun, before the model is saved, and before the certificate is written."""
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tokens", "certificates"))
+    (folder / "explanations").mkdir(exist_ok=True)
+    (folder / "explanations" / "old.html").write_text("a page that shows it")
+    name, other = (Carrot.load(folder).records_[row].id for row in (3, 4))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Carrot if cut == "save" else certificates, cut, killed)
+        assert run("forget", str(folder), name, "--no-verify") == 130
+    is_saved = cut == "complete"
+    assert all(record.id != name for record in Carrot.load(folder).records_) == is_saved
+    assert (folder / "explanations" / "old.html").exists()
+    capsys.readouterr()
+    assert run("forget", str(folder), name, *([other] if is_saved else []), "--no-verify", "--json") == 0
+    told = capsys.readouterr()
+    assert ("was cut off" in told.err) == is_saved
+    files = sorted((folder / "certificates").iterdir())
+    found = [json.loads(path.read_text()) for path in files]
+    assert sorted(picture["id"] for one in found for picture in one["forgotten"]) == sorted([name, *[other] * is_saved])
+    assert ["explanations/old.html"] in [one["removed_files"] for one in found]
+    assert not any((folder / "explanations").iterdir())
+    assert not {name, *[other] * is_saved} & {record.id for record in Carrot.load(folder).records_}
+    assert run("forget", str(folder), name) == 1, "it is gone, and nothing is pending"
+
+
 def test_the_same_fit_again_is_skipped_and_another_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("fit", "my_pictures", "--out", "twice", "--lift", "identity")
     assert run(*words) == 0
@@ -204,9 +239,22 @@ def test_the_same_fit_again_is_skipped_and_another_is_refused(here: Path, capsys
     assert "already" in capsys.readouterr().err
     assert run("fit", "my_pictures", "--out", "twice", "--lift", "quadratic") == 1
     assert "lift identity there, quadratic here" in capsys.readouterr().err
+    assert run("select", "my_pictures", "--out", "twice") == 1
+    assert "made by carrot fit" in capsys.readouterr().err
     assert (Path("twice") / "config.json").stat().st_mtime_ns == state
     assert run("fit", "my_pictures", "--out", "twice", "--lift", "quadratic", "--overwrite") == 0
     assert Carrot.load("twice").setting_.lift == "quadratic"
+
+
+def test_a_model_is_not_written_among_the_pictures(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path for path in Path("other_pictures").rglob("*"))
+    for out in ("other_pictures", "other_pictures/model", "other_pictures/robin"):
+        assert run("fit", "other_pictures", "--out", out, "--lift", "identity") == 1
+        assert "lies in the data set" in capsys.readouterr().err
+    assert sorted(path for path in Path("other_pictures").rglob("*")) == before
+    assert run("fit", "other_pictures", "--out", "other_pictures/.model", "--lift", "identity") == 0
+    assert "3 more are held out for testing: carrot evaluate other_pictures/.model" in capsys.readouterr().out
+    shutil.rmtree("other_pictures/.model")
 
 
 def test_the_configuration_that_was_written_can_be_used_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +289,7 @@ def test_the_configuration_that_was_written_can_be_used_again(here: Path, capsys
         (("explain", "asked", "new.jpg", "--target", "robbin"), 1, "Did you mean robin"),
         (("explain", "asked", "new.jpg", "--target", "robin", "--against", "robin"), 1, "against"),
         (("forget", "asked", "robin/1000.jpg"), 1, "no training picture"),
-        (("add", "asked", "new.jpg", "--label", "eagle"), 1, "eagle"),
+        (("add", "asked", "new.jpg", "--label", "eagle"), 1, "Its 3 classes: jay, robin, wren."),
         (("export", "asked", "table.xls"), 1, ".csv"),
         (("evaluate", "asked", "nowhere"), 1, "nowhere"),
         (("fit", "my_pictures", "--config", "nowhere.yaml"), 2, "nowhere.yaml"),

@@ -29,6 +29,9 @@ def test_the_model_does_what_it_promised(tmp_path: Path, monkeypatch: pytest.Mon
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
+    residuals = [float(x) for x in re.findall(r": ([-.\de]+)[,}]", out.getvalue())]
+    assert len(residuals) >= 5
+    assert max(map(abs, residuals)) < 1e-12
     measured, promised = (float(x) for x in re.findall(r"[-.\de]+", out.getvalue().splitlines()[-1])[-2:])
     assert measured == pytest.approx(promised, abs=1e-10)
     assert (tmp_path / "bird.html").stat().st_size > 10_000

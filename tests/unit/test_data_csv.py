@@ -88,7 +88,7 @@ def test_validation_pictures(tmp_path: Path) -> None:
         ("image,label\n1.png,a\n./1.png,b\n", r"line 3: 1\.png is listed a second time; the first: .*line 2"),
         (
             "image,label\n1.png,a\n8.png,b\n9.png,b\n",
-            r"line 3: 2 of the listed pictures are not below .*: 8\.png, 9\.png",
+            r"line 3: 2 of the listed pictures are missing from .*: 8\.png, 9\.png",
         ),
         ("image,label\n1.png,a\n../out.png,b\n", r"line 3 lies outside of .*: \.\./out\.png"),
         ("image,label\n1.png,a\nlink.png,b\n", r"line 3 lies outside of"),

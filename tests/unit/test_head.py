@@ -79,7 +79,7 @@ def test_the_default_path_follows_the_scale_of_the_features() -> None:
 
 def test_noise_chooses_the_end_of_the_path_and_says_so() -> None:
     G = torch.randn(30, 3, dtype=F64)
-    with pytest.warns(UserWarning, match="widen `lams`"):
+    with pytest.warns(UserWarning, match="a better one may lie beyond"):
         head = RidgeHead("loo", True, lams=[1e-6, 1e-5]).fit(G, torch.arange(30) % 2)
     assert head.lam == 1e-5
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from carrot import Carrot, RidgeHead, TimmViTPatchBackbone
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.lift import lift_from
 from carrot.stages import Setting
+from carrot.training import CHANGED, NOT_FOUND
 
 SPECIES, N_TRAIN, N_TEST = 4, 6, 2
 
@@ -260,6 +262,70 @@ def test_an_unreadable_picture_is_set_aside_and_a_class_without_any_is_named(bir
         path.write_bytes(b"")
     with pytest.raises(carrot.DataError, match="'c3'"):
         Carrot("toy").fit(root)
+
+
+def test_a_training_picture_that_is_gone_or_changed_is_told_apart(birds: ToyBirds, tmp_path: Path) -> None:
+    root = tmp_path / "birds"
+    for i in range(SPECIES * N_TRAIN):
+        path = root / f"c{birds.records[i].label}" / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        birds.image(i).save(path)
+    Carrot("toy", lift="identity").fit(root, tokens=tmp_path / "tokens").save(tmp_path / "m")
+    picture = birds.image(13)
+    rows = Carrot.load(tmp_path / "m").explain(picture).shown
+    records = [Carrot.load(tmp_path / "m").records_[row] for row in rows]
+    Path(records[0].path).unlink()
+    birds.image(0).save(records[1].path)
+    Path(records[2].path).write_bytes(b"")
+    e = Carrot.load(tmp_path / "m").explain(picture)
+    assert e.missing == {rows[0]: NOT_FOUND, rows[1]: CHANGED, rows[2]: CHANGED}
+    assert set(e.shown_pictures) == {rows[3]}
+    assert set(e.pair_maps) == set(rows), "their tokens were kept"
+    assert f"not shown: the picture {records[0].id}: {NOT_FOUND}" in str(e)
+    shown: Any = e.to_dict()["training"]
+    assert [part["missing"] for part in shown["shown"]] == [NOT_FOUND, CHANGED, CHANGED, None]
+    words = [text.get_text() for axis in e.plot().axes for text in axis.texts]
+    assert sum("not shown" in text for text in words) == 3
+
+
+def test_damaged_tokens_are_told_and_computed_again(birds: ToyBirds, tmp_path: Path) -> None:
+    model = Carrot("toy", lift="identity").fit(birds, tokens=tmp_path)
+    expected = model.explain(birds.image(0))
+    for path in tmp_path.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.warns(UserWarning, match="is damaged.*computed again from the picture"):
+        found = Carrot.explain(model, birds.image(0))
+    for row, pairs in expected.pair_maps.items():
+        torch.testing.assert_close(found.pair_maps[row], pairs, rtol=0, atol=1e-5)  # batches of one: float16 steps
+
+
+def test_pictures_without_names_are_added_twice(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> None:
+    model, tests = fresh(fitted, tmp_path), test_pictures(birds)
+    for picture in tests[:2]:
+        model.add([picture], [model.classes_[0]])
+    assert [record.id for record in model.records_[-2:]] == ["picture 0", "picture 1"]
+    model.forget("picture 0")
+    model.add(tests[2:4], [model.classes_[0]] * 2)
+    assert [record.id for record in model.records_[-3:]] == ["picture 1", "picture 2", "picture 3"]
+
+
+def test_an_array_of_paths_is_pictures(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{k}.png" for k in range(2)]
+    for k, path in enumerate(paths):
+        birds.image(k).save(path)
+    for array in (np.array([str(path) for path in paths]), np.array(paths, dtype=object)):
+        assert list(fitted.predict(array)) == list(fitted.predict(paths))
+
+
+def test_labels_beside_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="whose labels are its own"):
+        Carrot("toy").fit(tmp_path, ["a", "b"])
+
+
+def test_it_says_what_it_is(fitted: Carrot) -> None:
+    assert repr(Carrot("toy")).endswith("not fitted>")
+    assert f"fitted on {len(fitted.records_)} pictures of {SPECIES} classes" in repr(fitted)
+    assert str(fitted.setting_) in repr(fitted)
 
 
 def test_facts_are_json_and_the_card_states_them(fitted: Carrot) -> None:

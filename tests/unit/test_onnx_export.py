@@ -63,7 +63,11 @@ def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> Non
 def apart(model: Carrot, x: torch.Tensor) -> float:
     """Largest difference of the formulas' logits from the model's, of the largest logit."""
     with torch.inference_mode():
-        ours, p = Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x)
+        where = model.encoder.backbone.device
+        ours, p = (
+            y.cpu()
+            for y in Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x.to(where))
+        )
         logits = model.head_.predict(embed_tokens(model.encoder.encode(x), model.setting_))
     assert torch.allclose(p.sum(dim=1), torch.ones(len(x)), atol=1e-5)
     return float((ours - logits).abs().max() / logits.abs().max())

@@ -122,7 +122,7 @@ def backbone() -> TimmViTPatchBackbone:
         (Setting(sigma_spatial=0.0), "`sigma_spatial`"),
         (Setting(sigma_feature=float("nan")), "`sigma_feature`"),
         (Setting(t=-1.0), "`t`"),
-        (Setting(coarsen=7), "`factor` must divide"),
+        (Setting(coarsen=7), "The blocks of `coarsen` must divide"),
     ],
 )
 def test_impossible_settings_are_refused_before_a_picture_is_seen(
