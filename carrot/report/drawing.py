@@ -103,28 +103,37 @@ class Sheet:
 
 
 def overlay(sheet: Sheet, values: Float[Tensor, " N"], names: Sequence[str]) -> str:
-    """Return every region as a coloured square whose opacity is its number over the largest, and whose tooltip is the number."""
+    """Return every region as a coloured square whose opacity is its number over ``strongest``, and whose tooltip is the number."""
     shown = values.tolist()
-    limit = largest(values)
+    limit = strongest(values)
     drawn = []
     for region, value in enumerate(shown):
         box = sheet.box(region)
         if box is not None:
             x, y, w, h = box
-            colour, opacity = FOR if value > 0 else AGAINST, STRONGEST * abs(value) / limit
+            colour, opacity = FOR if value > 0 else AGAINST, STRONGEST * min(abs(value) / limit, 1.0)
             place = f'x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}"'
             title = f"<title>{text(names[region])}: {value:+.6g}</title>"
             drawn.append(f'<rect {place} fill="{colour}" fill-opacity="{opacity:.3f}">{title}</rect>')
     return "".join(drawn)
 
 
-def largest(values: Tensor) -> float:
-    """Return the largest absolute number, which the strongest colour stands for; 1 if all are 0."""
-    return (float(values.abs().max()) if len(values) else 0.0) or 1.0
+def strongest(values: Tensor) -> float:
+    """Return the absolute number from which on the colour is the strongest: the largest; 1 if all are 0.
+
+    Where a few stand out, that would leave all others pale: if the largest is over twice the 97.5 % quantile, it is that quantile.
+    """
+    if not len(values):
+        return 1.0
+    sizes = values.abs().double()
+    most, usual = float(sizes.max()), float(sizes.quantile(0.975))
+    return (usual if 0.0 < 2.0 * usual < most else most) or 1.0
 
 
-def legend(limit: float, against: str, towards: str) -> str:
-    """Return a bar of colours with its scale; both words are raw text."""
+def legend(values: Tensor, against: str, towards: str) -> str:
+    """Return the bar of colours of a map with its scale; both words are raw text."""
+    limit = strongest(values)
+    beyond = " and beyond" if float(values.abs().max()) > limit else ""
     steps = "".join(
         f'<rect x="{place}" width="1.02" height="1" fill="{FOR if place > 20 else AGAINST}" '
         f'fill-opacity="{STRONGEST * abs(place - 20) / 20:.3f}"></rect>'
@@ -132,7 +141,8 @@ def legend(limit: float, against: str, towards: str) -> str:
     )
     white = '<rect width="41" height="1" fill="#ffffff"></rect>'
     bar = f'<svg viewBox="0 0 41 1" preserveAspectRatio="none" aria-hidden="true">{white}{steps}</svg>'
-    ends = f"<span>{number(-limit)} {text(against)}</span><span>0</span><span>{number(limit)} {text(towards)}</span>"
+    left, right = (f"{number(end)}{beyond} {text(word)}" for end, word in ((-limit, against), (limit, towards)))
+    ends = f"<span>{left}</span><span>0</span><span>{right}</span>"
     return f'<div class="legend">{bar}<div class="ends">{ends}</div></div>'
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from carrot.parts import strongest_pairs
+from carrot.report.drawing import strongest
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -71,7 +72,8 @@ def explanation_figure(
 
     Args:
         test: The picture that is explained.
-        maps: Contributions of its regions by name; red supports the class, blue speaks against it; each map has its own scale.
+        maps: Contributions of its regions by name; red supports the class, blue speaks against it; each map has its own scale,
+            by ``carrot.report.drawing.strongest``.
         training: The training pictures that matter most, most important first; without any there is no second row.
         pairs: Region pairs between the test picture and ``training[0]``, if it is there; at most three are drawn.
         heading: What is explained.
@@ -176,7 +178,7 @@ def _title(axis: Any, text: str) -> None:
 
 
 def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
-    limit = float(values.abs().max()) or 1.0
+    limit = strongest(values)
     _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, name))
     x, y = _edges(panel.boxes, panel.grid_hw)
     cells = values.reshape(panel.grid_hw).double().cpu().numpy()
@@ -185,7 +187,8 @@ def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
     )
     axis.set_xlim(0, panel.image.width)
     axis.set_ylim(panel.image.height, 0)
-    bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.6)
+    beyond = "both" if float(values.abs().max()) > limit else "neither"
+    bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.6, extend=beyond)
     bar.ax.tick_params(labelsize=6)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from carrot.parts import strongest_pairs
-from carrot.report.drawing import MARKS, bar, largest, legend, marks, name, number, overlay, short, side, text
+from carrot.report.drawing import MARKS, bar, legend, marks, name, number, overlay, short, side, text
 from carrot.report.view import View
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _map(v: View, title: str, gloss: str, values: Tensor, ends: tuple[str, str])
     picture = v.faint.svg(
         f"Map of {v.e.picture.id}. {title}. The strongest: {spoken}", overlay(v.faint, local, v.region_names)
     )
-    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{legend(largest(local), *ends)}
+    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{legend(local, *ends)}
 <figcaption>{gloss}<br><span class="soft small">Strongest: {told}.</span></figcaption></figure>"""
 
 

@@ -273,3 +273,19 @@ def test_long_paths_are_cut_at_the_front() -> None:
     assert f'title="{whole}"' in short(whole)
     assert short("x" * 99) == f"<bdi>{'x' * 99}</bdi>"
     assert "title" not in short("a/b.jpg")
+
+
+def test_a_few_outliers_leave_the_others_their_colours() -> None:
+    e = explanation((8, 8))
+    drop = e.parts.drop.clone() / e.parts.drop.abs().max()
+    drop[0] = -30.0
+    told = replace(e, parts=replace(e.parts, drop=drop))
+    text = told.to_html()
+    usual = float(drop.abs().quantile(0.975))
+    assert usual < 1.0
+    assert Page(text).text.count("and beyond") == 2, "of one map, at both ends"
+    tips = re.findall(r'fill-opacity="([\d.]+)"><title>region (\d+): [^:]*: ([-+.e\d]+)</title>', text)[-64:]
+    for opacity, region, number in tips:
+        assert float(number) == pytest.approx(float(drop[int(region)]), rel=1e-5)
+        assert float(opacity) == pytest.approx(0.85 * min(abs(float(number)) / usual, 1.0), abs=6e-4)
+    assert "and beyond" not in explanation((8, 8)).to_html()
