@@ -43,6 +43,27 @@ def forward() -> str:
     return "\n".join(lines) + f"\n\n{where}."
 
 
+def on_a_gpu() -> str:
+    """Return the same on a GPU, one picture and a batch."""
+    lines = ["| question | size | pictures | peer | CARROT | ratio |", "| --- | --- | --- | --- | --- | --- |"]
+    for name in ("forward-cuda", "forward-cuda-batch64"):
+        facts, rows = load(name)
+        for row in rows:
+            share = "forward" in row["question"]
+            if row.get("batch", 1) == 1 and name != "forward-cuda":  # measured in the other file
+                continue
+            peer, ours = list(row["times"].values())
+            ratio = (
+                f"{100 * row['ratio']:.1f} %" if share else f"{row['ratio']:.{1 if row['ratio'] < 10 else 0}f} x faster"
+            )
+            size = f"N = {row['N']:,}, D = {row['D']}" + (f" ({row['model']})" if "model" in row else "")
+            note = f" ({row['note']})" if "note" in row else ""
+            lines.append(
+                f"| {row['question']} | {size} | {row.get('batch', 1)} | {seconds(peer)}{note} | {seconds(ours)} | {ratio} |"
+            )
+    return "\n".join(lines) + f"\n\n{facts['device']}, torch {facts['torch']}, float32, medians, {facts['date']}."
+
+
 def replace(text: str, marker: str, table: str) -> str:
     """Return ``text`` with ``table`` between the marker's two comments."""
     begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
@@ -53,7 +74,12 @@ def replace(text: str, marker: str, table: str) -> str:
 def main() -> None:
     """Rewrite the pages."""
     pages: dict[str, dict[str, Callable[[], str]]] = {
-        "README.md": {"forward": forward, "large_head": large_head_table.table, "cub": accuracy_tables.readme},
+        "README.md": {
+            "forward": forward,
+            "forward_gpu": on_a_gpu,
+            "large_head": large_head_table.table,
+            "cub": accuracy_tables.readme,
+        },
         "docs/accuracy.md": {
             "summary": accuracy_tables.summary,
             **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},

@@ -38,7 +38,7 @@ def model() -> Carrot:
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> None:
-    model = Carrot("toy", **settings).fit(BIRDS)
+    model = Carrot("toy", device="cpu", **settings).fit(BIRDS)
     path = tmp_path / "folder" / "model.onnx"
     facts = export_onnx(model.encoder, model.fitted, path)
     assert [p.name for p in path.parent.iterdir()] == ["model.onnx"], "nothing is left beside it"
@@ -63,11 +63,7 @@ def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> Non
 def apart(model: Carrot, x: torch.Tensor) -> float:
     """Largest difference of the formulas' logits from the model's, of the largest logit."""
     with torch.inference_mode():
-        where = model.encoder.backbone.device
-        ours, p = (
-            y.cpu()
-            for y in Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x.to(where))
-        )
+        ours, p = Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x)
         logits = model.head_.predict(embed_tokens(model.encoder.encode(x), model.setting_))
     assert torch.allclose(p.sum(dim=1), torch.ones(len(x)), atol=1e-5)
     return float((ours - logits).abs().max() / logits.abs().max())
@@ -86,7 +82,7 @@ def apart(model: Carrot, x: torch.Tensor) -> float:
     ids=str,
 )
 def test_the_formulas_give_the_models_logits(settings: dict) -> None:
-    model = Carrot("toy", **settings).fit(BIRDS)
+    model = Carrot("toy", device="cpu", **settings).fit(BIRDS)
     x = torch.randn(5, 3, *model.encoder.backbone.input_hw, generator=torch.Generator().manual_seed(1))
     assert apart(model, x) < 1e-6
     assert apart(model, torch.zeros_like(x[:1])) < 1e-6
