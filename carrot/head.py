@@ -32,7 +32,7 @@ from torch import Tensor
 from carrot.blocks import times
 from carrot.errors import NotFittedError
 from carrot.restored import RestoredSystem
-from carrot.ridge import LooPath, Moments, PrimalSystem, RidgeSystem, loo_path, moments, solve
+from carrot.ridge import LooPath, Moments, PrimalSystem, RidgeSystem, loo_path, moments, prefers_dual, solve
 from carrot.rows import Rows, check_indices, checked_rows
 from carrot.statistics import RidgeStatistics
 from carrot.utils import require_finite, require_positive
@@ -285,6 +285,11 @@ class RidgeHead:
         """Return ``I - s`` among some training pictures, whose diagonal is ``slack``: what removing them together is solved with."""
         self._need_rows()
         return self._need_fit().slack_among(indices)
+
+    @property
+    def is_dual(self) -> bool:
+        """Whether the system is that of the pictures (n x n), not of the features: for n <= D, or D + 1 with an intercept."""
+        return prefers_dual(self._need_rows(), self.fit_intercept)
 
     @property
     def leverage(self) -> Float[Tensor, " n"]:

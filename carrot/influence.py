@@ -29,6 +29,7 @@ from torch import Tensor
 
 from carrot.blocks import times
 from carrot.head import RidgeHead
+from carrot.ridge import ALONE
 from carrot.rows import check_indices
 from carrot.utils import require_finite, require_shape, widen
 
@@ -74,13 +75,24 @@ def group_removal_effect(
 ) -> Float[Tensor, "*m C"]:
     """Return ``logit - logit fitted without the group``: ``s_S(g) (I - s_S(G_S))^{-1} R_S``, not the sum of single effects.
 
+    A group that is nearly alone in a direction (``I - s_S`` singular to 6 digits) is told by a fit without it: the formula would cancel.
+
     Raises:
         ValueError: An index is out of range or comes twice, or the group is everything.
     """
     S = check_indices(indices, head.G.shape[0]).to(head.G.device)
     if S.numel() == head.G.shape[0]:
         raise ValueError("`indices` must leave at least one training picture; got all of them.")
-    return head.smoother(g_test, S) @ torch.linalg.solve(head.slack_among(S), head.residual[S])
+    inside = head.slack_among(S)
+    inverse, failed = torch.linalg.inv_ex(inside)
+    # the dual form has every digit of small entries, the primal one only those behind the point
+    size = torch.linalg.matrix_norm(inside, 1).clamp(min=0.0 if head.is_dual else 1.0)
+    if bool(failed) or float(torch.linalg.matrix_norm(inverse, 1) * size) > 1.0 / ALONE:
+        stay = torch.ones(head.G.shape[0], dtype=torch.bool, device=S.device)
+        stay[S] = False
+        left = RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
+        return head.predict(g_test) - left.predict(g_test)
+    return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
 
 
 def relabel_effect(

@@ -78,7 +78,7 @@ class PrimalSystem:
         left[stay] = False
         gone = Rows(*(x[left] for x in old))
         left_over = self.statistics - RidgeStatistics.from_rows(*gone)
-        return None if left_over.is_rounded else left_over
+        return None if left_over.is_rounded(float(rows.Y.abs().max())) else left_over
 
     def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
         centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])

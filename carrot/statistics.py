@@ -33,6 +33,7 @@ class RidgeStatistics:
         S: Centred second moments of the embeddings, ``sum w (g - gm)(g - gm)^T``.
         Q: Centred cross moments with the targets, ``sum w (g - gm)(y - ym)^T``.
         peak: Largest ``size`` that they have had since they were taken from rows.
+        reach: Largest target, in absolute value, of all pictures that were ever in them since.
 
     Exactness: exact up to rounding; ``tests/unit/test_statistics.py``.
     """
@@ -44,16 +45,17 @@ class RidgeStatistics:
     S: Float[Tensor, "D D"]
     Q: Float[Tensor, "D C"]
     peak: tuple[float, float] = (0.0, 0.0)
+    reach: float = 0.0
 
     @property
     def size(self) -> tuple[float, float]:
         """Trace of S, and weight: what rounding is relative to."""
         return float(self.S.diagonal().sum()), self.weight
 
-    @property
-    def is_rounded(self) -> bool:
-        """Whether so much was subtracted that over three digits are lost: the rows that stay say it better."""
-        return any(most > MOST_LOST * now for most, now in zip(self.peak, self.size, strict=True))
+    def is_rounded(self, reach: float) -> bool:
+        """Whether so much was subtracted that over three digits are lost: the rows that stay, of this reach, say it better."""
+        now = (*self.size, reach)
+        return any(most > MOST_LOST * left for most, left in zip((*self.peak, self.reach), now, strict=True))
 
     @classmethod
     def from_rows(
@@ -73,7 +75,7 @@ class RidgeStatistics:
         g_mean, y_mean = weighted_mean(G, w), weighted_mean(Y, w)
         S = second_moments(G, g_mean, w)
         Q = transposed_times(G, g_mean, w.unsqueeze(-1) * (Y - y_mean))
-        return cls(G.shape[0], float(w.sum()), g_mean, y_mean, S, Q)
+        return cls(G.shape[0], float(w.sum()), g_mean, y_mean, S, Q, reach=float(Y.abs().max()))
 
     def __add__(self, other: "RidgeStatistics") -> "RidgeStatistics":
         """Return the statistics of both sets together."""
@@ -119,4 +121,5 @@ class RidgeStatistics:
             S=torch.addr(self.S, g_step, g_step, alpha=share).add_(other.S, alpha=sign),
             Q=torch.addr(self.Q, g_step, y_step, alpha=share).add_(other.Q, alpha=sign),
             peak=tuple(max(values) for values in zip(*sizes, strict=True)),
+            reach=max(self.reach, other.reach),
         )

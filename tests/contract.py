@@ -202,6 +202,31 @@ def check_updates(
         close(head.loo_predict(), loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
 
 
+def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:
+    """A group that is nearly alone in its directions, and targets far larger than all others: gone to the last digits."""
+    rng = np.random.default_rng(13)
+    G, Y, g = rng.normal(size=(n, D)), rng.normal(size=(n, 2)), rng.normal(size=(3, D))
+    G[:2] *= 200.0
+    lam, group = 1e-6, [0, 1, 2]
+    head = c.head.RidgeHead(lam, intercept).fit(torch.tensor(G), torch.tensor(Y))
+    logits, left = (
+        ref.predict(x, y, lam, intercept, g) for x, y in ((G, Y), (ref.without(G, group), ref.without(Y, group)))
+    )
+    cond = max(ref.condition(x, lam, intercept) for x in (G, ref.without(G, group)))
+    effect = c.influence.group_removal_effect(head, torch.tensor(g), group)
+    close(effect, logits - left, 10 * EPS[torch.float64] * cond * np.abs(left).max(), "removal of a group of giants")
+
+    G[:2] /= 200.0
+    Y[0] *= 1e12
+    head = c.head.RidgeHead(1.0, intercept).fit(torch.tensor(G), torch.tensor(Y))
+    for gone in ([1], [0]):
+        head.remove(gone)
+        G, Y = ref.without(G, gone), ref.without(Y, gone)
+    W_star, b = ref.fit(G, Y, 1.0, intercept)
+    close(head.W_star, W_star, 1e-12, "W* after a giant target is gone")
+    close(head.bias, b, 1e-12, "bias after a giant target is gone")
+
+
 def check_restored(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:
     """A head from its kept state: the same logits bit for bit; the rest, and what it becomes, as real least squares has it."""
     rng = np.random.default_rng(11)

@@ -359,6 +359,12 @@ def test_a_giant_picture_is_forgotten_to_the_last_digit(size: float) -> None:
     )
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(("n", "D"), [(32, 30), (34, 30), (60, 30), (20, 30)])
+def test_giants_are_gone_to_the_last_digits(n: int, D: int, intercept: bool) -> None:
+    contract.check_giants(carrot, n, D, intercept)
+
+
 def test_embeddings_that_are_all_equal_choose_no_wild_head() -> None:
     G = (10 * torch.randn(1, 100, dtype=F64)).repeat(50, 1)
     with pytest.warns(UserWarning, match="end of the path"):

@@ -140,7 +140,7 @@ MUTANTS = {
     "border around another point": ("gram", "new = rows.G[old:].to(torch.float64) - self.c", "new = rows.G[old:].to(torch.float64)"),
     "border on one side": ("gram", "N[old:, :old] = N[:old, old:].mT", "N[old:, :old] = 0.0"),
     "inner products never afresh": ("gram", "return self if around_c <= DIGIT * (around_c - step) else", "return self if True else"),
-    "moments never afresh": ("ridge", "return None if left_over.is_rounded else", "return None if False else"),
+    "moments never afresh": ("ridge", "return None if left_over.is_rounded(float(rows.Y.abs().max())) else", "return None if False else"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
     "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph.L.to(scores))", "pass"),
@@ -158,7 +158,7 @@ MUTANTS = {
     "removal without leverage": ("influence", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
     "group as a sum": (
         "influence",
-        "torch.linalg.solve(head.slack_among(S), head.residual[S])",
+        "torch.linalg.solve(inside, head.residual[S])",
         "(head.residual[S] / head.slack[S].unsqueeze(-1))",
     ),
     "group that cancels off the diagonal": (
@@ -166,6 +166,8 @@ MUTANTS = {
         "return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)",
         "return self._lam * (inverse - torch.outer(v, v))",
     ),
+    "group never by a fit": ("influence", "> 1.0 / ALONE", "> float('inf')"),
+    "targets that are gone not remembered": ("statistics", "reach=max(self.reach, other.reach)", "reach=0.0"),
     "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
     "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),
@@ -257,6 +259,8 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_float32_rows(c, n, D, 0.3, True)
         for intercept in (True, False):
             contract.check_restored(c, n, D, 0.3, intercept)
+    for intercept in (True, False):
+        contract.check_giants(c, 34, 30, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 
