@@ -56,7 +56,7 @@ def forget(
     answer = done.certificate
     if answer["removed_files"]:
         lines.append(
-            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/"
+            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and tokens/"
         )
     lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
     show(answer, [*lines, f"certificate: {done.file}"], json)

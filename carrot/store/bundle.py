@@ -22,7 +22,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from carrot.errors import ModelError
+from carrot.errors import ModelError, StoreError
 from carrot.store.files import write_atomically
 from carrot.store.settings import JSON, canonical, check_json
 
@@ -66,13 +66,27 @@ def save_bundle(
     sealed = {**whole, "checksum": hashlib.sha256(canonical(checked)).hexdigest()}
     text = json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / CONFIG, text.encode())
-    kept = {str(entry["name"]) for entry in files.values() if isinstance(entry, dict)}
-    for part, extension in _PARTS.items():
-        for path in [*folder.glob(f"{part}-*.{extension}"), *folder.glob(f"{part}-*.{extension}.*.tmp")]:
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
-    for path in folder.glob(f"{CONFIG}.*.tmp"):
-        path.unlink(missing_ok=True)
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what ``config.json`` doesn't name: the files of the model before, and of a save that was killed.
+
+    Raises:
+        ModelError: There is no model, or its ``config.json`` is damaged.
+        StoreError: The disk refuses.
+    """
+    files: Any = load_config(folder)["files"]
+    kept = {str(entry["name"]) for entry in files.values()}
+    try:
+        for part, extension in _PARTS.items():
+            for path in [*folder.glob(f"{part}-*.{extension}"), *folder.glob(f"{part}-*.{extension}.*.tmp")]:
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+        for path in folder.glob(f"{CONFIG}.*.tmp"):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: a file of the model before can't be deleted: {error.strerror}.") from error
 
 
 def load_bundle(folder: Path) -> Bundle:

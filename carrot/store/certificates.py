@@ -9,11 +9,13 @@ Whoever changes the model next calls ``finish`` first. The pictures are in the m
 is deleted. They are not: what is left to be done is done, and the certificate is written.
 """
 
+import html
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from carrot.store.bundle import sweep
 from carrot.store.files import write_atomically
 
 PENDING = "pending.json"
@@ -64,15 +66,20 @@ def finish(model: Path, known: Collection[tuple[str, str]]) -> Finished | None:
 def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     """Clear away what may show the pictures, and write the certificate; the model is saved without them.
 
+    Cleared away are the files of the model before, explanations, and shards of any token cache in the folder that hold the pictures,
+    those of earlier fits and of killed runs too.
+
     Raises:
         StoreError: The disk refuses.
     """
     pictures = [(str(picture["id"]), str(picture["sha256"])) for picture in certificate["forgotten"]]
-    seen = [path.relative_to(model).as_posix() for path in sorted((model / "explanations").glob("*")) if path.is_file()]
-    removed = [*certificate.get("removed_files", ()), *seen]
+    sweep(model)
+    seen = [path for path in sorted((model / "explanations").rglob("*")) if path.is_file()]
+    seen += _tokens(model, {sha256 for _, sha256 in pictures})
+    removed = [*certificate.get("removed_files", ()), *(path.relative_to(model).as_posix() for path in seen)]
     begin(model, {**certificate, "removed_files": removed})  # told also if this is killed before the end
-    for name in seen:
-        (model / name).unlink()
+    for path in seen:
+        path.unlink()
     whole = {**certificate, "removed_files": removed, "files_that_mention_them": _mentions(model, pictures)}
     stamp = str(certificate["time"]).replace(":", "").replace("+0000", "Z")
     file = model / "certificates" / f"{stamp}-{pictures[0][1][:8]}.json"
@@ -81,14 +88,33 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     return Finished(whole, file)
 
 
+def _tokens(model: Path, sha256: Collection[str]) -> list[Path]:
+    """Return the token shards below a model that hold a picture of these SHA-256, and what killed runs left of any."""
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    found = sorted((model / "tokens").rglob("embeddings-*.tmp"))
+    for path in sorted((model / "tokens").rglob("embeddings-*.safetensors")):
+        try:
+            digests = safetensors.torch.load_file(path)["sha256"]
+            holds = any(bytes(digest.tolist()).hex() in sha256 for digest in digests)
+        except (SafetensorError, KeyError):
+            holds = True  # it can't be read, so nobody can say
+        if holds:
+            found.append(path)
+    return found
+
+
 def _mentions(model: Path, pictures: Collection[tuple[str, str]]) -> list[str]:
     """Return the other files of a model's folder that name a picture."""
-    words = [word.encode() for picture in pictures for word in picture]
-    words += [json.dumps(name)[1:-1].encode() for name, _ in pictures]
+    words = {word for picture in pictures for word in picture}
+    for name, _ in pictures:
+        words |= {json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1], html.escape(name)}
+        words |= {name.replace('"', '""'), name.replace("'", "''")}  # CSV, YAML
     found = []
     for path in sorted(model.rglob("*")):
         if path.is_file() and path.suffix in TEXTS and path.parent.name != "certificates":
             data = path.read_bytes()
-            if any(word in data for word in words):
+            if any(word.encode() in data for word in words):
                 found.append(path.relative_to(model).as_posix())
     return found

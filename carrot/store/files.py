@@ -4,8 +4,9 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 
 from carrot.errors import StoreError
 
@@ -47,47 +48,67 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-_held: set[Path] = set()
+TRIES = 1000  # to lock a folder that others make, lock and remove
+_held: dict[Path, tuple[int, int]] = {}  # which process and thread holds which folder: a fork has a copy
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that would change it too, from reading it to writing it; a second time is no matter.
+    """Hold a folder against others that would change it too, from reading it to writing it; a second time by one thread is no matter.
 
     The lock is the system's own, on ``folder/.lock``: it ends with the process, however that ends. Windows has no such call: there is none.
 
     Raises:
-        StoreError: Another process holds it, or the folder can't be written.
+        StoreError: Another process or thread holds it, or the folder can't be written.
     """
     whole = folder.resolve()
-    if os.name != "posix" or whole in _held:
+    if os.name != "posix" or _held.get(whole) == (os.getpid(), get_ident()):
         yield
         return
-    import fcntl
-
     path = folder / ".lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
-                    break  # it is the file that others see too, not one that its holder has just deleted
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
+        descriptor = next((held for _ in range(TRIES) if (held := _lock(path)) is not None), None)
+        if descriptor is None:
+            raise BlockingIOError
     except BlockingIOError as error:
         raise StoreError(f"{folder}: another process is changing this model. Wait for it, and try again.") from error
     except OSError as error:
         raise StoreError(f"{folder}: can't be written: {error.strerror}. Choose another folder.") from error
-    _held.add(whole)
+    _held[whole] = (os.getpid(), get_ident())
     try:
         yield
     finally:
-        _held.discard(whole)
+        del _held[whole]
         path.unlink(missing_ok=True)
         os.close(descriptor)
-        if not any(folder.iterdir()):  # nothing came of it
-            folder.rmdir()
+        with suppress(OSError):  # it holds something, or another is here already
+            folder.rmdir()  # nothing came of it
+
+
+def _lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock; None where another was just letting it go: try again.
+
+    Raises:
+        BlockingIOError: Another holds it.
+        OSError: The folder can't be made, or not be written.
+    """
+    import fcntl
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except (FileNotFoundError, FileExistsError):
+        if path.parent.exists() and not path.parent.is_dir():
+            raise
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor  # it is the file that others see too, not one that its holder has just deleted
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

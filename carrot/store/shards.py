@@ -93,6 +93,8 @@ class EmbeddingStore:
         manifest = _read_manifest(path)
         try:
             store.n_rows, store.shard_size = int(manifest["ids"]["number"]), int(manifest["shard_size"])
+            if store.n_rows < 1 or store.shard_size < 1:
+                raise ValueError(f"{store.n_rows} rows in shards of {store.shard_size}")
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: is damaged, or not that of embeddings ({error}).") from error
         store.n_shards = -(-store.n_rows // store.shard_size)
@@ -106,18 +108,22 @@ class EmbeddingStore:
         return self._manifest_sha256
 
     def erase(self, rows: Iterable[int]) -> list[int]:
-        """Delete the shards that hold ``rows``, other rows of theirs included; return which. They can be computed again.
+        """Delete the shards that hold ``rows``, other rows of theirs included; return which there were. They can be computed again.
+
+        What a killed run left behind of them is deleted too.
 
         Raises:
             StoreError: The disk refuses.
         """
         shards = sorted({row // self.shard_size for row in rows if 0 <= row < self.n_rows})
+        there = [shard for shard in shards if self.path(shard).exists()]
         try:
             for shard in shards:
-                self.path(shard).unlink(missing_ok=True)
+                for path in (self.path(shard), *self.folder.glob(f"{self.path(shard).name}.*.tmp")):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{self.folder}: a shard can't be deleted: {error.strerror}.") from error
-        return shards
+        return there
 
     def rows(self, shard: int) -> range:
         """Return the rows (positions in the ids) of one shard.

@@ -230,6 +230,48 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
     assert run("forget", str(folder), name) == 1, "it is gone, and nothing is pending"
 
 
+def test_nothing_in_the_folder_holds_what_was_forgotten(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens of an earlier fit, what a killed writer left, explanations in folders of their own, the file of the model before."""
+    folder = tmp_path / "model"
+    assert run("fit", "my_pictures", "--out", str(folder), "--lift", "identity", "--dtype", "float32") == 0
+    assert run("fit", "my_pictures", "--out", str(folder), "--lift", "identity", "--overwrite") == 0
+    model = Carrot.load(folder)
+    record, kept = model.records_[5], model.fitted.kept
+    assert kept is not None
+    tokens = kept.tokens(record.row or 0)
+    assert tokens is not None
+    assert len(list((folder / "tokens").iterdir())) == 2
+    shard = sorted(Path(kept.folder).glob("embeddings-*"))[0]
+    shutil.copy(shard, f"{shard}.12345-deadbeef.tmp")
+    page = folder / "explanations" / "of mine" / "x.html"
+    assert run("explain", str(folder), f"my_pictures/{record.id}", "--out", str(page)) == 0
+    needles = [bytes.fromhex(record.sha256), tokens.H[0].numpy().tobytes(), model.head_.G[5].numpy().tobytes()]
+
+    def holding() -> list[str]:
+        return [
+            p.name for p in folder.rglob("*") if p.is_file() and any(needle in p.read_bytes() for needle in needles)
+        ]
+
+    assert len(holding()) >= 4
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name.startswith("model-"):
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        assert run("forget", str(folder), record.id, "--no-verify") == 130
+    assert any(name.startswith("model-") for name in holding()), "the premise: the old model is still there"
+    assert run("forget", str(folder), record.id) == 0
+    assert holding() == []
+    assert not page.exists()
+    assert run("explain", str(folder), "new.jpg", "--out", str(page)) == 0, "what was erased is computed again"
+
+
 def test_the_same_fit_again_is_skipped_and_another_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("fit", "my_pictures", "--out", "twice", "--lift", "identity")
     assert run(*words) == 0

@@ -261,6 +261,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
             contract.check_restored(c, n, D, 0.3, intercept)
     for intercept in (True, False):
         contract.check_giants(c, 32, 30, intercept)
+        contract.check_giants(c, 34, 30, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from carrot.errors import StoreError
 from carrot.store import EmbeddingStore
+from carrot.store.files import locked
 from carrot.store.settings import JSON, check_json, differences
 
 SETTINGS: dict[str, JSON] = {"backbone": {"name": "vit", "sha256": None}, "t": 1.0, "sizes": [224, 224], "norm": True}
@@ -393,3 +395,56 @@ def test_settings_survive_json_and_differ_only_where_they_do(value: JSON, other:
     assert bool(found) == bool(list(differences(other, value, "x")))
     if not found:  # equal, but for True and 1, which the comparison of Python can't tell apart
         assert value == other
+
+
+def test_erasing_deletes_what_killed_writers_left_and_says_what_there_was(tmp_path: Path) -> None:
+    store = EmbeddingStore(tmp_path, {}, [str(i) for i in range(7)], shard_size=3)
+    for shard in range(3):
+        store.write(shard, {"g": torch.zeros(len(store.rows(shard)), 2)})
+    left = store.path(1).with_name(f"{store.path(1).name}.99999-abcdef00.tmp")
+    left.write_bytes(b"tokens")
+    assert store.erase([4, 3, 4]) == [1]
+    assert not left.exists()
+    assert store.missing() == [1]
+    assert store.erase([4]) == [], "there was none any more"
+
+
+@pytest.mark.parametrize("change", [{"shard_size": 0}, {"shard_size": -1}, {"ids": {"number": -5, "sha256": ""}}])
+def test_a_manifest_that_can_not_be_is_damaged(tmp_path: Path, change: dict) -> None:
+    EmbeddingStore(tmp_path, {}, ["a", "b"])
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(StoreError, match="is damaged"):
+        EmbeddingStore.existing(tmp_path)
+
+
+def test_a_lock_is_one_threads_and_may_come_and_go(tmp_path: Path) -> None:
+    """Threads make the folder, lock it, and remove it again: each is told that another holds it, or has it alone."""
+    folder, inside, most, others = tmp_path / "f", [0], [0], []
+
+    def work() -> None:
+        for _ in range(300):
+            try:
+                with locked(folder), locked(folder):
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                    inside[0] -= 1
+            except StoreError as error:
+                if "another process is changing" not in str(error):
+                    others.append(error)
+            except Exception as error:
+                others.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert others == []
+    assert most == [1]
+    assert not folder.exists(), "nothing came of it"
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent" / "deep")
+    for wrong in (tmp_path / "nowhere", tmp_path / "file"):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StoreError), locked(wrong):
+            pass
