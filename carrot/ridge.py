@@ -64,7 +64,8 @@ class PrimalSystem:
         self._shift = 1.0 / statistics.weight if fit_intercept else 0.0
         self.g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
         self.y_mean = statistics.y_mean if fit_intercept else torch.zeros_like(statistics.y_mean)
-        self.W_star = _solve_factored(self._factor, Q)
+        # contiguous, as it comes back from a file: the layout decides the last bit of a product
+        self.W_star = _solve_factored(self._factor, Q).contiguous()
         self.bias = self.y_mean - self.g_mean @ self.W_star
 
     def grown(self, new: Rows, rows: Rows) -> RidgeStatistics:
@@ -155,7 +156,7 @@ class DualSystem:
         self._v_share = v.square() / (lam + c)
         self._factor = _cholesky(M, lam)
         self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
-        self.alpha = self._root.unsqueeze(-1) * _solve_factored(self._factor, B)
+        self.alpha = (self._root.unsqueeze(-1) * _solve_factored(self._factor, B)).contiguous()
         self.W_star = transposed_times(rows.G, self.g_mean, self.alpha)
         self.bias = self.y_mean - self.g_mean @ self.W_star
 

@@ -19,7 +19,8 @@ from carrot.store.bundle import sweep
 from carrot.store.files import write_atomically
 
 PENDING = "pending.json"
-TEXTS = (".json", ".jsonl", ".csv", ".html", ".md", ".txt", ".yaml", ".parquet")
+TEXTS = (".json", ".jsonl", ".csv", ".htm", ".html", ".md", ".txt", ".yaml", ".yml")
+OPAQUE = (".parquet", ".onnx")  # compressed, or binary: nobody can say what they name
 
 
 class Finished(NamedTuple):
@@ -106,13 +107,15 @@ def _tokens(model: Path, sha256: Collection[str]) -> list[Path]:
 
 
 def _mentions(model: Path, pictures: Collection[tuple[str, str]]) -> list[str]:
-    """Return the other files of a model's folder that name a picture."""
+    """Return the other files of a model's folder that name a picture, and those that may."""
     words = {word for picture in pictures for word in picture}
     for name, _ in pictures:
         words |= {json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1], html.escape(name)}
         words |= {name.replace('"', '""'), name.replace("'", "''")}  # CSV, YAML
     found = []
     for path in sorted(model.rglob("*")):
+        if path.is_file() and path.suffix in OPAQUE:
+            found.append(path.relative_to(model).as_posix())
         if path.is_file() and path.suffix in TEXTS and path.parent.name != "certificates":
             data = path.read_bytes()
             if any(word.encode() in data for word in words):

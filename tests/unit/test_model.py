@@ -288,6 +288,23 @@ def test_a_training_picture_that_is_gone_or_changed_is_told_apart(birds: ToyBird
     assert sum("not shown" in text for text in words) == 3
 
 
+@pytest.mark.parametrize("n", [N_TRAIN, 40])
+def test_what_is_loaded_says_the_same_to_the_last_bit(n: int, tmp_path: Path) -> None:
+    """In the dual form, and with more pictures than features in the primal one."""
+    birds = ToyBirds(n_train_per_class=n, n_test_per_class=2, n_species=3)
+    model = Carrot("toy", lift="identity", t=1.0).fit(birds)
+    assert model.head_.is_dual == (n == N_TRAIN)
+    pictures = [birds.image(i) for i in range(3 * n, 3 * n + 6)]
+    for step in ("fit", "forget", "add"):
+        if step == "forget":
+            model.forget(model.records_[0].id)
+        if step == "add":
+            model.add(pictures[:1], [model.classes_[0]])
+        again = fresh(model, tmp_path / step)
+        assert np.array_equal(again.decision_function(pictures), model.decision_function(pictures)), step
+        assert np.array_equal(again.predict_proba(pictures), model.predict_proba(pictures)), step
+
+
 def test_damaged_tokens_are_told_and_computed_again(birds: ToyBirds, tmp_path: Path) -> None:
     model = Carrot("toy", lift="identity").fit(birds, tokens=tmp_path)
     expected = model.explain(birds.image(0))

@@ -176,6 +176,7 @@ MUTANTS = {
     "drops with the wrong sign": ("removal", "logits[..., N:, :] - logits[..., :N, :]", "logits[..., :N, :] - logits[..., N:, :]"),
     "curve off by one": ("removal", "_rank(order, H.shape[-2]).unsqueeze(-1) >= torch", "_rank(order, H.shape[-2]).unsqueeze(-1) > torch"),
     # kept heads, and one class against another
+    "weights in another layout than a file's": ("ridge", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
     "a restored head that drops the weights": (
         "restored",
         "solve(self.rows, self.lam, self.fit_intercept)",
