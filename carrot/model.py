@@ -255,7 +255,7 @@ class Carrot(HubMixin):
             What was deleted, by name and SHA-256, and what was measured. ``save`` the model to make it last.
 
         Raises:
-            ValueError: An id is unknown, or a class would be left without a picture.
+            ValueError, StoreError: An id is unknown, a class would be left without a picture; or kept tokens can't be deleted.
         """
         self._fitted, certificate = forget(self.fitted, [ids] if isinstance(ids, str) else list(ids), verify)
         return certificate

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from carrot.data import ImageDataset
 from carrot.data.loading import batches
 from carrot.encoder import Encoder
+from carrot.errors import StoreError
 from carrot.fitted import Fitted
 from carrot.head import RidgeHead
 from carrot.stages import Setting, embed_tokens
@@ -102,6 +104,11 @@ def forget(fitted: Fitted, ids: Sequence[str], verify: bool) -> tuple[Fitted, Ce
     forgotten = [records[row] for row in sorted(gone)]
     hashes = {record.sha256 for record in forgotten}
     store = None if fitted.kept is None else fitted.kept.store()
+    if store is None and fitted.kept is not None and any(Path(fitted.kept.folder).glob("embeddings-*")):
+        raise StoreError(
+            f"Nothing was deleted: {fitted.kept.folder} holds tokens that can't be told apart: its manifest is damaged, or another's. "
+            "Delete that folder (tokens are computed again when they are needed), and try again."
+        )
     erased = 0 if store is None else len(store.erase(record.row for record in forgotten if record.row is not None))
     return fitted.with_head(new, kept), Certificate(
         forgotten=tuple({"id": record.id, "sha256": record.sha256} for record in forgotten),

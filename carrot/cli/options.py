@@ -100,7 +100,7 @@ def write_config(folder: Path, command: str, arguments: Mapping[str, Any], besid
         f"# {datetime.now(UTC).isoformat(timespec='seconds')}",
         *(f"# {name} {text}" for name, text in versions().items()),
     ]
-    text = yaml.safe_dump(as_config(command, arguments), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(as_config(command, arguments), sort_keys=False, allow_unicode=True, width=float("inf"))
     name = f"{command}.yaml" if beside is None else f"{beside.name}.yaml"
     write_atomically(folder / name, ("\n".join(head) + "\n" + text).encode())
 

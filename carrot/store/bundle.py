@@ -69,6 +69,16 @@ def save_bundle(
     sweep(folder)
 
 
+def model_files(folder: Path) -> set[Path]:
+    """Return the files that are the model: ``config.json`` and those that it names.
+
+    Raises:
+        ModelError: There is no model, or its ``config.json`` is damaged.
+    """
+    files: Any = load_config(folder)["files"]
+    return {folder / CONFIG, *(folder / str(entry["name"]) for entry in files.values())}
+
+
 def sweep(folder: Path) -> None:
     """Delete what ``config.json`` doesn't name: the files of the model before, and of a save that was killed.
 
@@ -76,8 +86,7 @@ def sweep(folder: Path) -> None:
         ModelError: There is no model, or its ``config.json`` is damaged.
         StoreError: The disk refuses.
     """
-    files: Any = load_config(folder)["files"]
-    kept = {str(entry["name"]) for entry in files.values()}
+    kept = {path.name for path in model_files(folder)}
     try:
         for part, extension in _PARTS.items():
             for path in [*folder.glob(f"{part}-*.{extension}"), *folder.glob(f"{part}-*.{extension}.*.tmp")]:

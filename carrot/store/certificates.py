@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from carrot.store.bundle import sweep
+from carrot.store.bundle import model_files, sweep
 from carrot.store.files import write_atomically
 
 PENDING = "pending.json"
@@ -112,12 +112,14 @@ def _mentions(model: Path, pictures: Collection[tuple[str, str]]) -> list[str]:
     for name, _ in pictures:
         words |= {json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1], html.escape(name)}
         words |= {name.replace('"', '""'), name.replace("'", "''")}  # CSV, YAML
-    found = []
+    found, own = set(), model_files(model)
     for path in sorted(model.rglob("*")):
-        if path.is_file() and path.suffix in OPAQUE:
-            found.append(path.relative_to(model).as_posix())
-        if path.is_file() and path.suffix in TEXTS and path.parent.name != "certificates":
+        if not path.is_file() or path in own or path.parent.name == "certificates":
+            continue  # what the model itself holds of a picture is there under another name: the certificate says so
+        if path.suffix in OPAQUE:
+            found.add(path)
+        elif path.suffix in TEXTS:
             data = path.read_bytes()
             if any(word.encode() in data for word in words):
-                found.append(path.relative_to(model).as_posix())
-    return found
+                found |= {path, *([figure] if (figure := path.with_suffix(".png")).is_file() else [])}
+    return sorted(path.relative_to(model).as_posix() for path in found)

@@ -272,6 +272,51 @@ def test_nothing_in_the_folder_holds_what_was_forgotten(
     assert run("explain", str(folder), "new.jpg", "--out", str(page)) == 0, "what was erased is computed again"
 
 
+def test_what_still_mentions_a_forgotten_picture_is_told_and_the_model_itself_is_no_part_of_it(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, folder = tmp_path / "pictures", tmp_path / "model"
+    shutil.copytree("other_pictures", pictures)
+    name = 'robin/0 it\'s "é" & <b>.png'
+    (pictures / "robin" / "0.png").rename(pictures / name)
+    shutil.copy(pictures / name, pictures / "robin" / "1.png")
+    assert run("fit", str(pictures), "--out", str(folder), "--lift", "identity") == 0
+    for page in ("x.html", "y.htm"):
+        assert run("explain", str(folder), str(pictures / name), "--out", str(folder / "mine" / page)) == 0
+    assert run("audit", str(folder), "--csv", str(folder / "audit.csv")) == 0
+    (folder / "table.parquet").write_bytes(b"compressed")
+    (folder / "unrelated.txt").write_text("nothing")
+    capsys.readouterr()
+    assert run("forget", str(folder), name, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["same_content"] == ["robin/1.png"]
+    pages = [
+        f"mine/{stem}"
+        for stem in ("x.html", "x.html.yaml", "x.json", "x.png", "y.htm", "y.htm.yaml", "y.json", "y.png")
+    ]
+    assert answer["files_that_mention_them"] == ["audit.csv", *pages, "table.parquet"]
+    for mention in answer["files_that_mention_them"]:
+        (folder / mention).unlink()
+    assert len(Carrot.load(folder).records_) == 11, "of 12 for training"
+
+
+def test_tokens_that_can_not_be_told_apart_stop_the_deletion(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    assert run("fit", "my_pictures", "--out", str(folder), "--lift", "identity") == 0
+    before = Carrot.load(folder)
+    kept = before.fitted.kept
+    assert kept is not None
+    (Path(kept.folder) / "manifest.json").write_text("{}")
+    capsys.readouterr()
+    assert run("forget", str(folder), before.records_[0].id) == 1
+    assert "Nothing was deleted" in capsys.readouterr().err
+    assert Carrot.load(folder).records_ == before.records_
+    shutil.rmtree(kept.folder)
+    assert run("forget", str(folder), before.records_[0].id) == 0
+
+
 def test_the_same_fit_again_is_skipped_and_another_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("fit", "my_pictures", "--out", "twice", "--lift", "identity")
     assert run(*words) == 0
