@@ -121,4 +121,16 @@ def _configuration(words: list[str]) -> tuple[list[str], Path | None]:
 def _file(name: str) -> Path:
     if not Path(name).is_file():
         raise UsageError(f"`--config` {name}: there is no such file.")
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(name).read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"`--config` {name}: is no YAML: {error}") from error
+    known = {"given", *(command.__name__ for command in COMMANDS)}
+    if not isinstance(found, dict) or not known.issuperset(found):
+        wrong = sorted(map(str, found.keys() - known)) if isinstance(found, dict) else [type(found).__name__]
+        raise UsageError(
+            f"`--config` {name}: must hold flags under the names of commands, fit: say; got {', '.join(wrong)}."
+        )
     return Path(name)

@@ -357,6 +357,16 @@ def test_the_configuration_that_was_written_can_be_used_again(here: Path, capsys
     Path("bad.yaml").write_text("fit: {lft: identity}")
     assert run("fit", "my_pictures", "--out", "third", "--config", "bad.yaml") == 2
     assert "lft" in capsys.readouterr().err
+    for text, says in (
+        ("fti: {lift: identity}", "got fti"),
+        ("lift", "got str"),
+        ("", "got NoneType"),
+        ("{", "is no YAML"),
+    ):
+        Path("bad.yaml").write_text(text)
+        assert run("fit", "my_pictures", "--out", "third", "--config", "bad.yaml") == 2
+        assert says in capsys.readouterr().err
+    assert not Path("third").exists()
 
 
 @pytest.mark.parametrize(
