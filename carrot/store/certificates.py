@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from carrot.store.bundle import model_files, sweep
-from carrot.store.files import write_atomically
+from carrot.store.files import flush_folder, write_atomically
 
 PENDING = "pending.json"
 TEXTS = (".json", ".jsonl", ".csv", ".htm", ".html", ".md", ".txt", ".yaml", ".yml")
@@ -81,6 +81,8 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     begin(model, {**certificate, "removed_files": removed})  # told also if this is killed before the end
     for path in seen:
         path.unlink()
+    for folder in {model, *(path.parent for path in seen)}:
+        flush_folder(folder)
     whole = {**certificate, "removed_files": removed, "files_that_mention_them": _mentions(model, pictures)}
     stamp = str(certificate["time"]).replace(":", "").replace("+0000", "Z")
     file = model / "certificates" / f"{stamp}-{pictures[0][1][:8]}.json"

@@ -28,7 +28,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except FileNotFoundError as error:
         raise StoreError(
             f"{path}: another process writes this file too, or its folder was removed. Run only one."
@@ -38,8 +38,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise StoreError(f"{path}: can't be written: {error.strerror}. {hint} another folder.") from error
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename in it last through a power cut; Windows has no such call."""
+def flush_folder(folder: Path) -> None:
+    """Make a rename or a deletion in it last through a power cut; Windows has no such call."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

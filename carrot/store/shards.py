@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from carrot.errors import StoreError
-from carrot.store.files import write_atomically
+from carrot.store.files import flush_folder, write_atomically
 from carrot.store.settings import JSON, canonical, check_json, differences
 
 FORMAT_VERSION = 1
@@ -121,6 +121,8 @@ class EmbeddingStore:
             for shard in shards:
                 for path in (self.path(shard), *self.folder.glob(f"{self.path(shard).name}.*.tmp")):
                     path.unlink(missing_ok=True)
+            if there:
+                flush_folder(self.folder)
         except OSError as error:
             raise StoreError(f"{self.folder}: a shard can't be deleted: {error.strerror}.") from error
         return there
