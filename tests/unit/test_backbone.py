@@ -59,6 +59,8 @@ def look_trained(model, seed=0):
 def create(monkeypatch, name, **options):
     """Build timm's model; for names with a "+", here and in the backbone, with two blocks."""
     name, shallow = name.rstrip("+"), name.endswith("+")
+    if not timm.is_model(name):
+        pytest.skip(f"timm {timm.__version__} has no {name}")
     if shallow:
         real_create = timm.create_model
         monkeypatch.setattr(timm, "create_model", lambda *args, **kw: real_create(*args, **{"depth": 2, **kw}))
@@ -263,8 +265,8 @@ def test_sizes_that_only_seem_to_be_tiled():
         ("levit_conv_128s", "cells are not patches"),
         ("pit_ti_224", r"features of shape \(1, 1, 256\)"),
         ("pit_ti_distilled_224", r"features of shape \(1, 2, 256\)"),
-        ("crossvit_tiny_240", "several scales"),
-        ("coat_tiny", "several scales"),
+        ("crossvit_tiny_240", "(several scales|gives no map of patch tokens)"),  # timm up to 1.0.29 has none
+        ("coat_tiny", "(several scales|gives no map of patch tokens)"),
         ("fastvit_t8", "cells are not patches"),
     ],
 )
