@@ -13,6 +13,7 @@ from torch import Tensor
 
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.inputs import Labels, PictureList
+from carrot.data.opening import KINDS
 from carrot.data.records import Subset
 from carrot.encoder import Encoder
 from carrot.errors import DataError
@@ -31,7 +32,7 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     """
     spec = None
     if y is not None:
-        if isinstance(data, str | Path) and (Path(data).is_dir() or not Path(data).exists()):
+        if isinstance(data, str | Path) and (Path(data).is_dir() or str(data).partition(":")[0] in KINDS):
             raise ValueError(
                 f"`y` goes with pictures, and {str(data)!r} is a data set, whose labels are its own. Leave `y` out."
             )

@@ -6,6 +6,7 @@ occluded, backbone run again) are two families of numbers under two names.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def evaluate(
         "milliseconds_a_picture": time_stages(encoder, fitted),
     }
     if baselines:
-        answer["baselines"] = _baselines(model, dataset, folder, cache, places, y)
+        answer["baselines"] = _baselines(model, dataset, folder, cache, places, y, answer["left_out"])
     return _plain(answer)
 
 
@@ -161,12 +162,19 @@ def _spread(places: list[int], k: int) -> list[int]:
 
 
 def _baselines(
-    model: Carrot, dataset: Any, folder: Path, test_cache: TokenCache, places: list[int], y: Tensor
+    model: Carrot,
+    dataset: Any,
+    folder: Path,
+    test_cache: TokenCache,
+    places: list[int],
+    y: Tensor,
+    left_out: Sequence[str],
 ) -> Answer:
-    """Return accuracies of other embeddings and heads on the same tokens, fitted on the data set's own training pictures."""
-    encoder = model.encoder
+    """Return accuracies of other embeddings and heads on the same tokens, fitted on the training pictures that the model has too."""
+    encoder, shifted = model.encoder, set(left_out)
     known = {record.id for record in model.records_}  # what was forgotten stays forgotten
-    train = Subset(dataset, [i for i in split_indices(dataset, "train") if dataset.records[i].id in known])
+    own = {*split_indices(dataset, "train"), *(i for i, record in enumerate(dataset.records) if record.id in shifted)}
+    train = Subset(dataset, [i for i in sorted(own) if dataset.records[i].id in known])
     if not train.records:
         return {}
     cache = encoder.cache(train, folder / "tokens")

@@ -29,7 +29,6 @@ def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int
     x = torch.randn(pictures, 3, *encoder.backbone.input_hw, generator=generator)
     tokens = encoder.encode(x)
     regions, readout = stage(tokens, s)
-    graph = build_graph(regions, s)
     g = embed_tokens(tokens, s)
     one = type(tokens)(grid_hw=tokens.grid_hw, **{name: v[:1] for name, v in tokens.rows().items()})
     trace = trace_tokens(one, s)
@@ -37,16 +36,18 @@ def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int
     stages: dict[str, tuple[Callable[[], object], int]] = {
         "backbone": (lambda: encoder.encode(x), pictures),
         "tokens to embedding, all of it": (lambda: embed_tokens(tokens, s), pictures),
-        "of it the graph (W)": (lambda: build_graph(regions, s), pictures),
-        "of it the diffusion (pi)": (lambda: operator.pull_back(readout.r, graph), pictures),
+    }
+    if s.t:
+        graph = build_graph(regions, s)
+        stages["of it the graph (W)"] = (lambda: build_graph(regions, s), pictures)
+        stages["of it the diffusion (pi)"] = (lambda: operator.pull_back(readout.r, graph), pictures)
+    stages |= {
         "head": (lambda: head.predict(g), pictures),
         "explanation: regions, removals, training pictures": (
             lambda: take_apart(trace, operator, BoundReadout(trace.r), head, None, lift),
             1,
         ),
     }
-    if not s.t:  # neither is made
-        stages = {name: stage for name, stage in stages.items() if not name.startswith("of it")}
     return {name: _milliseconds(run, rounds, encoder.device) / n for name, (run, n) in stages.items()}
 
 

@@ -25,42 +25,36 @@ def seconds(times: dict[str, float]) -> str:
     return f"{1e3 * times['median']:.3g} ms"
 
 
+def cells(row: dict) -> tuple[str, str, str, str, str]:
+    """Return what was asked, the size, the peer's and our time, and the ratio, as text."""
+    share = "forward" in row["question"]
+    peer, ours = list(row["times"].values())
+    digits = 1 if row["ratio"] < 10 else 0
+    ratio = f"{100 * row['ratio']:.2f} %" if share else f"{row['ratio']:.{digits}f} x faster"
+    size = f"N = {row['N']:,}, D = {row['D']}" + (f" ({row['model']})" if "model" in row else "")
+    note = f" ({row['note']})" if "note" in row else ""
+    return row["question"], size, f"{seconds(peer)}{note}", seconds(ours), ratio
+
+
 def forward() -> str:
     """Return the table of benchmarks/forward.py."""
     facts, rows = load("forward")
     lines = ["| question | size | peer | CARROT | ratio | target |", "| --- | --- | --- | --- | --- | --- |"]
     for row in rows:
-        share = "forward" in row["question"]
-        peer, ours = list(row["times"].values())
-        ratio = f"{100 * row['ratio']:.2f} %" if share else f"{row['ratio']:.0f} x faster"
-        target = row["target"] and (f"<= {100 * row['target']:g} %" if share else f">= {row['target']:g} x")
-        size = f"N = {row['N']:,}, D = {row['D']}" + (f" ({row['model']})" if "model" in row else "")
-        note = f" ({row['note']})" if "note" in row else ""
-        lines.append(
-            f"| {row['question']} | {size} | {seconds(peer)}{note} | {seconds(ours)} | {ratio} | {target or ''} |"
-        )
+        target = row["target"] or ""
+        if target:
+            target = f"<= {100 * target:g} %" if "forward" in row["question"] else f">= {target:g} x"
+        lines.append(f"| {' | '.join(cells(row))} | {target} |")
     where = f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, float32, one picture, medians, {facts['date']}"
     return "\n".join(lines) + f"\n\n{where}."
 
 
 def on_a_gpu() -> str:
-    """Return the same on a GPU, one picture and a batch."""
-    lines = ["| question | size | pictures | peer | CARROT | ratio |", "| --- | --- | --- | --- | --- | --- |"]
-    for name in ("forward-cuda", "forward-cuda-batch64"):
-        facts, rows = load(name)
-        for row in rows:
-            share = "forward" in row["question"]
-            if row.get("batch", 1) == 1 and name != "forward-cuda":  # measured in the other file
-                continue
-            peer, ours = list(row["times"].values())
-            ratio = (
-                f"{100 * row['ratio']:.1f} %" if share else f"{row['ratio']:.{1 if row['ratio'] < 10 else 0}f} x faster"
-            )
-            size = f"N = {row['N']:,}, D = {row['D']}" + (f" ({row['model']})" if "model" in row else "")
-            note = f" ({row['note']})" if "note" in row else ""
-            lines.append(
-                f"| {row['question']} | {size} | {row.get('batch', 1)} | {seconds(peer)}{note} | {seconds(ours)} | {ratio} |"
-            )
+    """Return the same on a GPU: one picture, and the forward pass of a batch."""
+    (facts, rows), (_, batch) = load("forward-cuda"), load("forward-cuda-batch64")
+    lines = ["| question | size | peer | CARROT | ratio | pictures |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in [*rows, *(row for row in batch if "batch" in row)]:
+        lines.append(f"| {' | '.join(cells(row))} | {row.get('batch', 1)} |")
     return "\n".join(lines) + f"\n\n{facts['device']}, torch {facts['torch']}, float32, medians, {facts['date']}."
 
 

@@ -6,6 +6,8 @@
     root/train/<class>/**/<picture>                a split of its own: train/ with test/ or, without one, val/
     root/test/<class>/**/<picture>
 
+A split made here goes by place: files that are added or deleted shift it (``carrot evaluate`` leaves out what the model was fitted on).
+
 A class is a first-level folder; pictures may lie at any depth in it. Names are sorted naturally ("2" before "10"). Hidden
 files and folders, and files without a picture's extension, are ignored.
 

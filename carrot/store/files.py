@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,7 +99,11 @@ def _lock(path: Path) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except (FileNotFoundError, FileExistsError):
-        if path.parent.exists() and not path.parent.is_dir():
+        try:
+            mode = os.lstat(path.parent).st_mode
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISDIR(mode):  # a file, or a link that leads nowhere
             raise
         return None
     try:

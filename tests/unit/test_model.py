@@ -335,8 +335,11 @@ def test_an_array_of_paths_is_pictures(birds: ToyBirds, fitted: Carrot, tmp_path
 
 
 def test_labels_beside_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="whose labels are its own"):
-        Carrot("toy").fit(tmp_path, ["a", "b"])
+    for data in (tmp_path, "cub:nowhere", "toy"):
+        with pytest.raises(ValueError, match="whose labels are its own"):
+            Carrot("toy").fit(data, ["a", "b"])
+    with pytest.raises(carrot.DataError, match="no training picture that can be read"):
+        Carrot("toy").fit("missing.jpg", ["a"])
 
 
 def test_it_says_what_it_is(fitted: Carrot) -> None:

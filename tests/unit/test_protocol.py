@@ -72,7 +72,9 @@ def test_accuracy_classes_and_confusions_are_those_of_the_predictions(
     )  # float32 tokens, other batches
 
 
-def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(tmp_path: Path) -> None:
+def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The split of a folder shifts when a picture is deleted: what was for training is then for testing."""
     root = tmp_path / "birds"
     for index, record in enumerate(BIRDS.records):
@@ -90,6 +92,10 @@ def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(tmp_path: Pa
     assert found["left_out"] == shifted
     assert found["accuracy"]["n"] == len(set(now) & set(held_out)) == len(now) - len(shifted)
     assert any(f"{len(shifted)} left out" in line for line in lines_of(found))
+    rows: list[int] = []
+    monkeypatch.setattr("carrot.protocol.knn", lambda G, labels, g, C: rows.append(len(G)) or g[:, :C])
+    evaluate(model, str(root), tmp_path, explained=0, refits=0)
+    assert set(rows) == {len(fitted_on) - 1}, "baselines have what the model has, but for the file that is gone"
     whole = Carrot("toy", lift="identity").fit(ImageFolder(root, test_every=None))
     with pytest.raises(DataError, match=f"fitted on all of its {len(now)} test pictures"):
         evaluate(whole, str(root), tmp_path, explained=0, refits=0, baselines=False)
