@@ -1,17 +1,16 @@
 """What fitting leaves behind, never changed: forgetting or adding a picture makes another one."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from operator import index
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
-import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.data.inputs import Labels
+from carrot.data.labels import LabelKind, Labels, flat, label_kind, name_of_label, restored
 from carrot.data.records import Subset
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.calibration import (
@@ -24,6 +23,7 @@ from carrot.head import RidgeHead
 from carrot.stages import Setting
 from carrot.store import TokenCache
 from carrot.training import KeptTokens, TrainingRecord, training_records
+from carrot.weighting import ClassWeight, row_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,9 @@ class Fitted:
         selection: A line for each setting that was tried, if some were.
         kept: The token cache that it was fitted from, if it was kept.
         data: The folder or spec that the pictures came from, if it was one.
+        label_kind: What labels were when they came in, and are when they go out.
+        class_weight: What a class counts, by name.
+        asked_lam: What ``lam`` was asked for: fitting again asks the same.
     """
 
     head: RidgeHead
@@ -51,6 +54,9 @@ class Fitted:
     selection: tuple[Mapping[str, object], ...] = ()
     kept: KeptTokens | None = None
     data: str | None = None
+    label_kind: LabelKind = "name"
+    class_weight: ClassWeight = None
+    asked_lam: float | Literal["loo"] = "loo"
 
     @classmethod
     def of(
@@ -59,33 +65,46 @@ class Fitted:
         setting: Setting,
         train: Subset,
         rows: list[int],
+        own: Float[Tensor, " n"],
         cache: TokenCache,
         is_kept: bool,
-        data: str | None,
-        selection: tuple[Mapping[str, object], ...] = (),
+        **given: Any,
     ) -> "Fitted":
-        """Return what a fit on ``rows`` of a training set leaves; ``is_kept``: its tokens stay where they are."""
-        records = training_records(train, rows, cache.sha256)
+        """Return what a fit on ``rows`` of a training set leaves.
+
+        Args:
+            head: Fitted on them.
+            setting: What they were embedded with.
+            train: The training set.
+            rows: Those of its pictures that could be read.
+            own: ``own_weights`` of all its pictures.
+            cache: Their tokens.
+            is_kept: Whether these stay where they are.
+            given: ``data``, ``selection``, ``class_weight`` and ``asked_lam``.
+        """
+        records = training_records(train, rows, cache.sha256, own.tolist())
         skipped: dict[str, str] = getattr(train.dataset, "skipped", {})
         kept = KeptTokens(str(cache.folder.resolve()), cache.key, cache.grid_hw) if is_kept else None
         return cls(
-            head,
-            setting,
-            tuple(train.classes),
-            records,
-            _temperature(head, records),
-            {**skipped, **cache.errors},
-            selection,
-            kept,
-            data,
+            head=head,
+            setting=setting,
+            classes=tuple(train.classes),
+            records=records,
+            temperature=_temperature(head, records),
+            set_aside={**skipped, **cache.errors},
+            kept=kept,
+            label_kind=train.label_kind,
+            **given,
         )
 
-    def with_head(self, head: RidgeHead, records: tuple[TrainingRecord, ...]) -> "Fitted":
+    def with_head(self, head: RidgeHead, records: tuple[TrainingRecord, ...], classes: tuple[str, ...]) -> "Fitted":
         """Return the same with another head on other pictures; the temperature is fitted again."""
-        temperature = _temperature(head, records)
-        return Fitted(
-            head, self.setting, self.classes, records, temperature, self.set_aside, self.selection, self.kept, self.data
-        )
+        return replace(self, head=head, records=records, classes=classes, temperature=_temperature(head, records))
+
+    def weights(self, records: Sequence[TrainingRecord], classes: Sequence[str]) -> Float[Tensor, " n"]:
+        """Return what pictures of these classes count in a fit."""
+        own = torch.tensor([record.weight for record in records], dtype=torch.float64)
+        return row_weights(own, torch.tensor([record.label for record in records]), self.class_weight, classes)
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -107,20 +126,24 @@ class Fitted:
             "loo_calibration_error": expected_calibration_error(p, labels),
         }
 
+    def labels_of(self, names: Sequence[str]) -> NDArray[Any]:
+        """Return labels as they came in: text, whole numbers or truth values."""
+        return restored(names, self.label_kind)
+
     def class_index(self, name: str | SupportsIndex) -> int:
-        """Return the index of a class given by name or index; where classes are named by numbers, a number is a name.
+        """Return the index of a class given by its label, or, where labels are names that aren't numbers, by index.
 
         Raises:
             ValueError: There is no such class; the message names similar ones.
+            TypeError: It is no label.
         """
-        number = None if isinstance(name, str) else index(name)
-        text = name if isinstance(name, str) else str(number)
-        if text in self.classes and not isinstance(name, bool):
+        text, kind = name_of_label(name), label_kind(name)
+        if text in self.classes and (kind != "truth" or self.label_kind == "truth"):
             return self.classes.index(text)
-        by_place = not isinstance(name, bool) and not any(known.isdecimal() for known in self.classes)
-        if number is not None and by_place and 0 <= number < len(self.classes):
-            return number
-        close, some = ", ".join(get_close_matches(str(name), self.classes)), ", ".join(self.classes[:5])
+        by_place = self.label_kind == "name" and not any(known.isdecimal() for known in self.classes)
+        if kind == "number" and by_place and 0 <= int(text) < len(self.classes):
+            return int(text)
+        close, some = ", ".join(get_close_matches(text, self.classes)), ", ".join(self.classes[:5])
         hint = (
             f"Did you mean {close}?"
             if close
@@ -128,10 +151,31 @@ class Fitted:
         )
         raise ValueError(f"{name!r} is no class of this model. {hint}")
 
-    def class_names(self, labels: Labels) -> list[str]:
-        """Return the names of labels given by name or index."""
-        values: list[Any] = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
-        return [self.classes[self.class_index(value)] for value in values]
+    def class_names(self, labels: Labels, new: bool | None = None) -> list[str]:
+        """Return the names of labels given by name or index.
+
+        Args:
+            labels: One or more.
+            new: Whether they may be of classes that there aren't yet; None: that is no question.
+
+        Raises:
+            ValueError, TypeError: As ``class_index``; a new class is of another kind than the model's labels.
+        """
+        return [self._class_name(value, new) for value in flat(labels)]
+
+    def _class_name(self, label: Any, new: bool | None) -> str:
+        try:
+            return self.classes[self.class_index(label)]
+        except ValueError as error:
+            if new is None:
+                raise
+            if not new:
+                raise ValueError(f"{error} To make it a class: new_classes=True (--new-class).") from None
+        name, kind = name_of_label(label), label_kind(label)
+        if kind not in ("name", self.label_kind):
+            raise TypeError(f"A new class must be of the kind of the model's, {self.classes[0]!r}; got {label!r}.")
+        self.labels_of([name])  # a word among whole numbers is refused
+        return name
 
 
 def _temperature(head: RidgeHead, records: tuple[TrainingRecord, ...]) -> float:

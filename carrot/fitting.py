@@ -12,7 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from carrot.data import ImageDataset, open_dataset, split_indices
-from carrot.data.inputs import Labels, PictureList
+from carrot.data.inputs import PictureList
+from carrot.data.labels import Labels
 from carrot.data.opening import KINDS
 from carrot.data.records import Subset
 from carrot.encoder import Encoder
@@ -26,7 +27,7 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     """Return the training pictures of what a user calls data, and the folder or spec, if it was one.
 
     Raises:
-        DataError: The data set is not what its format says, or has no training picture.
+        DataError: The data set is not what its format says, has no training picture of a class, or only one class.
         TypeError: ``data`` is something else.
         ValueError: ``y`` is given with a data set.
     """
@@ -41,10 +42,15 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
         spec, data = resolved(str(data)), open_dataset(data)
     if not isinstance(data, ImageDataset):
         raise TypeError("`data` must be a folder, a data set, or pictures with `y`, their classes.")
-    train = split_indices(data, "train")
-    if not train:
+    train = Subset(data, split_indices(data, "train"))
+    if not train.records:
         raise DataError(f"{data.name}: has no training pictures.")
-    return Subset(data, train), spec
+    if len(train.classes) < 2:
+        raise DataError(
+            f"{data.name}: needs pictures of at least two classes; got only {train.classes[0]!r}. There is nothing to tell apart."
+        )
+    refuse_empty_classes(train, range(len(train.records)))
+    return train, spec
 
 
 def resolved(data: str) -> str:
@@ -86,7 +92,7 @@ def refuse_empty_classes(dataset: ImageDataset, rows: Sequence[int]) -> None:
     if missing:
         raise DataError(
             f"{dataset.name}: class {dataset.classes[missing[0]]!r} has no training picture that can be read "
-            f"({len(missing)} such classes). Add some, or leave the class out."
+            f"({len(missing)} of {len(dataset.classes)} classes). Add some, or leave the class out."
         )
 
 

@@ -159,14 +159,7 @@ class RidgeHead:
             NotFittedError: There is no fit to add to.
         """
         old = self._need_rows()
-        if isinstance(Y, Tensor) and Y.ndim == 1 and not Y.is_floating_point():
-            C = old.Y.shape[1]
-            if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
-                raise ValueError(
-                    f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
-                )
-            Y = torch.nn.functional.one_hot(Y.long(), C)
-        new = Rows(*(x.to(old.G.device) for x in checked_rows(G, Y, sample_weight)))
+        new = Rows(*(x.to(old.G.device) for x in checked_rows(G, self._targets(Y), sample_weight)))
         widths = [(x.G.shape[1], x.Y.shape[1]) for x in (old, new)]
         if widths[0] != widths[1]:
             raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
@@ -193,6 +186,28 @@ class RidgeHead:
             raise ValueError(f"`indices` must leave at least one of {len(left)} training pictures; got all of them.")
         rows = Rows(*(x[stay] for x in old))
         return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
+
+    def relabel(self, indices: Tensor | Sequence[int], Y: Tensor) -> "RidgeHead":
+        """Give training pictures other targets; equals a refit with them and the same lam. Labels are class indices, or targets.
+
+        K stays: n > D moves ``G^T Y`` by the k pictures' share, k D^2; n <= D keeps the inner products. ``loo_path`` is dropped.
+
+        Args:
+            indices: k training pictures.
+            Y: (k,) labels, or (k, C) targets.
+
+        Raises:
+            TypeError: ``Y`` is not a tensor.
+            ValueError: An index is out of range or given twice, shapes disagree, or a label is not a known class.
+            NotFittedError: There is no fit to change.
+        """
+        old = self._need_rows()
+        changed = check_indices(indices, old.G.shape[0]).to(old.G.device)
+        new = checked_rows(old.G[changed], self._targets(Y), old.w[changed]).Y.to(old.Y)
+        if new.shape[1] != old.Y.shape[1]:
+            raise ValueError(f"`Y` must have {old.Y.shape[1]} columns, as in `fit`; got {new.shape[1]}.")
+        rows = old._replace(Y=old.Y.index_copy(0, changed, new))
+        return self._solve(rows, self._need_fit().retargeted(changed, rows), self.lam, None)
 
     # ---- predictions
 
@@ -320,6 +335,17 @@ class RidgeHead:
         return self._statistics
 
     # ---- inside
+
+    def _targets(self, Y: Tensor) -> Tensor:
+        """Return class indices as targets, and targets as they are."""
+        if not isinstance(Y, Tensor) or Y.ndim != 1 or Y.is_floating_point():
+            return Y
+        C = self._need_rows().Y.shape[1]
+        if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
+            raise ValueError(
+                f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
+            )
+        return torch.nn.functional.one_hot(Y.long(), C)
 
     def _solve(self, rows: Rows, known: Moments | None, lam: float, path: LooPath | None) -> "RidgeHead":
         system = solve(rows, lam, self.fit_intercept, known)  # raises before anything of an earlier fit is lost

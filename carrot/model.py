@@ -6,27 +6,34 @@
     model.predict("bird.jpg")                        # as scikit-learn names things
     model.explain("bird.jpg").to_html("bird.html")   # which regions, which training pictures, which regions of those
     model.audit()                                    # labels that the other pictures contradict, near duplicates, high leverage
+    model.relabel({"robin/3.jpg": "wren"})           # as if it had always been a wren
     model.forget(["robin/17.jpg"])                   # as if it had never been there
     model.save("birds"); Carrot.load("birds")
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from carrot.audit import Audit
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
-from carrot.data.inputs import Labels, PictureLike, PictureList, Pictures, as_list
+from carrot.data.inputs import PictureLike, Pictures, as_list
+from carrot.data.labels import Labels
+from carrot.data.records import Subset
+from carrot.editing import Editable
 from carrot.encoder import DEFAULT_MODEL, Encoder
 from carrot.errors import NotFittedError
+from carrot.estimator import Estimator
 from carrot.evaluation.calibration import probabilities
-from carrot.evaluation.selection import candidate
 from carrot.explaining import explain
 from carrot.explanation import Explanation
 from carrot.fitted import Fitted
@@ -40,15 +47,19 @@ from carrot.operator import DiffusionOperator
 from carrot.parts import Trace
 from carrot.readout import GraphReadout
 from carrot.stages import Setting, embed_tokens, refuse_impossible, trace_tokens
+from carrot.store import TokenCache
 from carrot.training import PictureFinder
-from carrot.updates import Certificate, add, forget
+from carrot.weighting import ClassWeight, checked_class_weight, own_weights, refuse_unknown_classes, row_weights
 
 BATCH = 32
+Solved = tuple[RidgeHead, Setting, tuple[Mapping[str, object], ...]]
 MAX_EMBEDDINGS = 16 * 2**30  # bytes of float64 embeddings that a fit may hold
 
 
-class Carrot(HubMixin):
+class Carrot(Estimator, Editable, HubMixin):
     """An image classifier that can be held to account, with scikit-learn's verbs.
+
+    Threads may share one: each change is whole, and an answer is of one state.
 
     Args:
         backbone: timm's name of a vision transformer, or a ``TimmViTPatchBackbone``; "toy": the small one in this package.
@@ -61,6 +72,7 @@ class Carrot(HubMixin):
         coarsen: Blocks of ``coarsen`` x ``coarsen`` patches become one region each.
         lam: Ridge penalty, or "loo": by exact leave-one-out.
         fit_intercept: True: centred exactly, and explanations are told relative to the mean training picture. False is the guide's.
+        class_weight: What a class counts: None, all pictures alike; "balanced", all classes alike; or a number by label.
         checkpoint: Local weights for ``backbone``.
         img_size: As ``TimmViTPatchBackbone`` has it.
         crop: As ``TimmViTPatchBackbone`` has it.
@@ -68,7 +80,7 @@ class Carrot(HubMixin):
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays so.
 
     Attributes (after ``fit``, ``select`` or ``load``):
-        classes_: Names of the classes, in the order of the logits.
+        classes_: Labels of the classes, (C,), in the order of the logits; text, whole numbers or truth values, as they came in.
         head_: The ``RidgeHead``.
         records_: The training pictures, in the order of ``head_.G``.
         setting_: All that an embedding depends on, beside the backbone.
@@ -93,12 +105,14 @@ class Carrot(HubMixin):
         coarsen: int = 1,
         lam: float | Literal["loo"] = "loo",
         fit_intercept: bool = True,
+        class_weight: ClassWeight = None,
         checkpoint: str | Path | None = None,
         img_size: int | tuple[int, int] | None = None,
         crop: Crop = "model",
         device: str = "auto",
         dtype: Literal["float16", "float32"] = "float16",
     ) -> None:
+        self._given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         RidgeHead(lam)  # each of these refuses what is out of range
         lift_from(lift)
         DiffusionOperator(t)
@@ -107,41 +121,41 @@ class Carrot(HubMixin):
         if coarsen < 1:
             raise ValueError(f"`coarsen` must be at least 1; got {coarsen}.")
         self.lam, self.fit_intercept = lam, fit_intercept
+        self.class_weight = checked_class_weight(class_weight)
         self.encoder = Encoder(backbone, checkpoint, img_size, crop, device, dtype)
         self._asked = Setting(lift, tau or 0.0, sigma_spatial, sigma_feature, t, global_share, coarsen)
         self._tau_is_asked = tau is not None
         self._fitted: Fitted | None = None
         self._find = PictureFinder(None)
+        self._lock = RLock()
 
     # ---- fitting
 
-    def fit(self, data: Any, y: Labels | None = None, *, tokens: str | Path | None = None) -> "Carrot":
+    def fit(
+        self, data: Any, y: Labels | None = None, *, sample_weight: Any = None, tokens: str | Path | None = None
+    ) -> "Carrot":
         """Fit the closed-form head on a data set's training pictures.
 
         Args:
             data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with ``y``.
-            y: Class names or numbers, one for each picture; for pictures only. Numbers become names: 3 is class "3".
+            y: Labels, one for each picture, for pictures only: names, whole numbers or truth values.
+            sample_weight: What each training picture counts, > 0, in their order; or by id, 1 for the others.
             tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of regions are
                 explained. Those of several data sets and backbones may share it. None: a temporary one.
 
         Raises:
             DataError: The data set is not what its format says, or a class has no readable training picture.
             StoreError: ``tokens`` holds those of other pictures or of another backbone.
-            ValueError: Settings don't go with the backbone, or embeddings would not fit into memory.
+            ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into memory.
         """
-        (train, spec), s = training_set(data, y), self.setting_
-        refuse_impossible(self.encoder.backbone, [s])
-        with tokens_of(self.encoder, train, tokens) as cache:
-            rows, labels = readable(train, cache)
-            refuse_too_large(s, len(rows), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
-            G = cache.embed(rows, s)
-            if self.lam == "loo":
-                head = candidate(G, labels, s, self.fit_intercept).head
-            else:
-                head = RidgeHead(self.lam, self.fit_intercept).fit(G, labels)
-            self._fitted = Fitted.of(head, s, train, rows, cache, tokens is not None, spec)
-        self._find = PictureFinder(train)
-        return self
+        train, spec = training_set(data, y)
+        refuse_impossible(self.encoder.backbone, [s := self.setting_])
+        refuse_too_large(s, len(train.records), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
+
+        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
+            return RidgeHead(self.lam, self.fit_intercept).fit(cache.embed(rows, s), labels, w), s, ()
+
+        return self._solve(train, spec, sample_weight, tokens, solve)
 
     def select(
         self,
@@ -149,6 +163,7 @@ class Carrot(HubMixin):
         y: Labels | None = None,
         *,
         grid: Mapping[str, Sequence[Any]] | None = None,
+        sample_weight: Any = None,
         tokens: str | Path | None = None,
         show: bool = True,
     ) -> "Carrot":
@@ -161,6 +176,7 @@ class Carrot(HubMixin):
             data: As in ``fit``.
             y: As in ``fit``.
             grid: What to choose from, by the names of ``Setting``; what is absent has the default of ``carrot.selecting``.
+            sample_weight: As in ``fit``; leave-one-out errors are weighted alike.
             tokens: As in ``fit``.
             show: Print the table and what was chosen.
 
@@ -171,14 +187,34 @@ class Carrot(HubMixin):
 
         train, spec = training_set(data, y)
         plan = Plan.of(grid or {}, self.encoder.backbone, len(train.records), MAX_EMBEDDINGS)
+
+        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
+            best, tried = choose(cache, rows, labels, plan, self.fit_intercept, w)
+            return best.head, best.setting, tuple(tried)
+
+        self._solve(train, spec, sample_weight, tokens, solve)
+        if show:
+            print(*table_lines(self.selection_, self.setting_), sep="\n")
+        return self
+
+    def _solve(
+        self,
+        train: Subset,
+        spec: str | None,
+        sample_weight: Any,
+        tokens: str | Path | None,
+        solve: Callable[..., Solved],
+    ) -> "Carrot":
+        refuse_unknown_classes(self.class_weight, train.classes)
+        own = own_weights(train, sample_weight)
         with tokens_of(self.encoder, train, tokens) as cache:
             rows, labels = readable(train, cache)
-            best, tried = choose(cache, rows, labels, plan, self.fit_intercept)
-            kept = tokens is not None
-            self._fitted = Fitted.of(best.head, best.setting, train, rows, cache, kept, spec, tuple(tried))
-        self._find = PictureFinder(train)
-        if show:
-            print(*table_lines(tried, best.setting), sep="\n")
+            w = row_weights(own[rows], labels, self.class_weight, train.classes)
+            head, setting, tried = solve(cache, rows, labels, w)
+            facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": self.lam}
+            fitted = Fitted.of(head, setting, train, rows, own, cache, tokens is not None, **facts)
+        with self._lock:
+            self._fitted, self._find = fitted, PictureFinder(train)
         return self
 
     # ---- predicting
@@ -189,32 +225,46 @@ class Carrot(HubMixin):
         Args:
             pictures: One or many: paths, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
         """
-        return np.array(self.classes_, dtype=np.str_)[self.decision_function(pictures).argmax(axis=1)]
+        fitted = self.fitted
+        return fitted.labels_of(fitted.classes)[self._logits(fitted, pictures).argmax(axis=1)]
 
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
         """Return softmax(logits / temperature), (m, C); the temperature is that of exact leave-one-out logits."""
-        return probabilities(torch.from_numpy(self.decision_function(pictures)), self.temperature_).numpy()
+        fitted = self.fitted
+        return probabilities(torch.from_numpy(self._logits(fitted, pictures)), fitted.temperature).numpy()
 
     def decision_function(self, pictures: Pictures) -> NDArray[np.float64]:
         """Return logits, (m, C): ridge scores in units of the targets, not log-odds."""
-        head, items = self.head_, as_list(pictures)
-        batches = (items[i : i + BATCH] for i in range(0, len(items), BATCH))
-        logits = [head.predict(embed_tokens(self.encoder.tokens(batch), self.setting_)) for batch in batches]
-        return torch.cat(logits).numpy() if logits else np.empty((0, len(self.classes_)))
+        return self._logits(self.fitted, pictures)
 
-    def score(self, pictures: Pictures, y: Labels) -> float:
-        """Return the share of pictures whose predicted class is ``y``: names, or indices into ``classes_``."""
-        items, truth = as_list(pictures), self.fitted.class_names(y)
+    def _logits(self, fitted: Fitted, pictures: Pictures) -> NDArray[np.float64]:
+        items = as_list(pictures)
+        batches = (items[i : i + BATCH] for i in range(0, len(items), BATCH))
+        logits = [fitted.head.predict(embed_tokens(self.encoder.tokens(batch), fitted.setting)) for batch in batches]
+        return torch.cat(logits).numpy() if logits else np.empty((0, len(fitted.classes)))
+
+    def score(self, pictures: Pictures, y: Labels, sample_weight: Any = None) -> float:
+        """Return the share of pictures whose predicted class is ``y``: labels, or, where these are names, indices into ``classes_``.
+
+        Args:
+            pictures: As in ``predict``.
+            y: One label for each.
+            sample_weight: What each counts in the share; default: all alike.
+        """
+        items, fitted = as_list(pictures), self.fitted
+        truth = fitted.class_names(y)
         if len(items) != len(truth) or not items:
             raise ValueError(f"`y` must be one class for each of {len(items)} pictures; got {len(truth)}.")
-        return float(np.mean(self.predict(items) == np.array(truth)))
+        right = np.array(fitted.classes)[self._logits(fitted, items).argmax(axis=1)] == np.array(truth)
+        return float(np.average(right, weights=sample_weight))
 
     # ---- taking apart
 
     def trace(self, picture: PictureLike) -> Trace:
         """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if the model is fitted."""
-        trace = trace_tokens(self.encoder.tokens([picture]), self.setting_)
-        return trace if self._fitted is None else replace(trace, logits=self.head_.predict(trace.g))
+        fitted = self._fitted
+        trace = trace_tokens(self.encoder.tokens([picture]), self.setting_ if fitted is None else fitted.setting)
+        return trace if fitted is None else replace(trace, logits=fitted.head.predict(trace.g))
 
     def explain(
         self,
@@ -242,39 +292,7 @@ class Carrot(HubMixin):
         """Return training labels that the other pictures contradict, near duplicates, and pictures of high leverage."""
         return Audit.of(self.fitted)
 
-    # ---- changing and keeping
-
-    def forget(self, ids: str | Iterable[str], verify: bool = True) -> Certificate:
-        """Delete training pictures for good: what is left is what fitting without them, at the same settings and lam, would give.
-
-        Args:
-            ids: Of the pictures, as in ``records_``.
-            verify: Fit again from scratch without them, and record the measured difference.
-
-        Returns:
-            What was deleted, by name and SHA-256, and what was measured. ``save`` the model to make it last.
-
-        Raises:
-            ValueError, StoreError: An id is unknown, a class would be left without a picture; or kept tokens can't be deleted.
-        """
-        self._fitted, certificate = forget(self.fitted, [ids] if isinstance(ids, str) else list(ids), verify)
-        return certificate
-
-    def add(self, pictures: Pictures, y: Labels, ids: Sequence[str] | None = None) -> "Carrot":
-        """Add training pictures of known classes: what comes out is what fitting with them, at the same settings and lam, would give.
-
-        Args:
-            pictures: One or many.
-            y: Their classes.
-            ids: Their names; default: their paths, or "picture 7".
-
-        Raises:
-            ValueError: A class is unknown (fit again to add one), or a picture of that name is there already.
-        """
-        old, taken = self.fitted, [record.id for record in self.records_]
-        new = PictureList(pictures, old.class_names(y), old.classes, ids=ids, taken=taken)
-        self._fitted = add(self.encoder, old, new)
-        return self
+    # ---- keeping; changing is in ``carrot.editing``
 
     def save(self, folder: str | Path) -> None:
         """Write the model: config.json, safetensors and records.jsonl, at one moment; what was there before is replaced.
@@ -298,10 +316,23 @@ class Carrot(HubMixin):
             ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are others.
         """
         encoder, fitted = load(Path(folder), checkpoint, device)
-        head, data = fitted.head, fitted.data
-        model = cls(encoder.spec.name, lam=head.lam, fit_intercept=head.fit_intercept, **fitted.setting._asdict())
+        spec, weight = encoder.spec, fitted.class_weight
+        if isinstance(weight, Mapping):
+            weight = dict(zip(fitted.labels_of(list(weight)).tolist(), weight.values(), strict=True))
+        model = cls(
+            spec.name,
+            **fitted.setting._asdict(),
+            lam=fitted.asked_lam,
+            fit_intercept=fitted.head.fit_intercept,
+            class_weight=weight,
+            checkpoint=spec.checkpoint,
+            img_size=spec.img_size,
+            crop=spec.crop,
+            device=device,
+            dtype=encoder.dtype,
+        )
         model.encoder, model._fitted = encoder, fitted
-        model._find = PictureFinder(None, None if data is None else lambda: open_dataset(data))
+        model._find = PictureFinder(None, None if fitted.data is None else partial(open_dataset, fitted.data))
         return model
 
     # ---- what was fitted
@@ -326,7 +357,7 @@ class Carrot(HubMixin):
         return f"<Carrot {self.encoder.spec.name}, {what}>"
 
     head_ = property(lambda self: self.fitted.head)
-    classes_ = property(lambda self: self.fitted.classes)
+    classes_ = property(lambda self: self.fitted.labels_of(self.fitted.classes))
     records_ = property(lambda self: self.fitted.records)
     temperature_ = property(lambda self: self.fitted.temperature)
     set_aside_ = property(lambda self: self.fitted.set_aside)
@@ -343,6 +374,7 @@ class Carrot(HubMixin):
             **fitted.setting._asdict(),
             "lam": fitted.head.lam,
             "fit_intercept": fitted.head.fit_intercept,
+            "class_weight": fitted.class_weight,
             "temperature": fitted.temperature,
             "training_pictures": len(fitted.records),
             "classes": len(fitted.classes),

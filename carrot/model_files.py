@@ -26,9 +26,15 @@ def save(folder: Path, encoder: Encoder, fitted: Fitted) -> None:
         "carrot": carrot.__version__,
         "encoder": {**encoder.spec.to_json(), "fingerprint": encoder.fingerprint, "dtype": encoder.dtype},
         "embedding": fitted.setting._asdict(),
-        "ridge": {"lam": head.lam, "fit_intercept": head.fit_intercept},
+        "ridge": {
+            "lam": head.lam,
+            "fit_intercept": head.fit_intercept,
+            "asked_lam": fitted.asked_lam,
+            "class_weight": fitted.class_weight,
+        },
         "calibration": {"temperature": fitted.temperature},
         "names": list(fitted.classes),
+        "label_kind": fitted.label_kind,
         "trained_on": {"data": fitted.data, "pictures": len(fitted.records), "set_aside": dict(fitted.set_aside)},
         "leave_one_out": fitted.leave_one_out(),
         "selection": [dict(line) for line in fitted.selection],
@@ -61,7 +67,11 @@ def load(folder: Path, checkpoint: str | Path | None = None, device: str = "auto
             selection=tuple(config["selection"]),
             kept=kept,
             data=config["trained_on"]["data"],
+            label_kind=config.get("label_kind", "name"),
+            class_weight=ridge.get("class_weight"),
+            asked_lam=ridge.get("asked_lam", ridge["lam"]),
         )
+        fitted.labels_of(fitted.classes)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder}: its files are whole, but are not those of a model that this CARROT reads: {error}."

@@ -56,3 +56,7 @@ class RestoredSystem:
     def shrunk(self, stay: Tensor, rows: Rows) -> Moments | None:
         """Return the moments of ``rows``, those numbered ``stay``."""
         return self.solved.shrunk(stay, rows)
+
+    def retargeted(self, changed: Tensor, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, which have other targets where they are numbered ``changed``."""
+        return self.solved.retargeted(changed, rows)

@@ -81,6 +81,14 @@ class PrimalSystem:
         left_over = self.statistics - RidgeStatistics.from_rows(*gone)
         return None if left_over.is_rounded(float(rows.Y.abs().max())) else left_over
 
+    def retargeted(self, changed: Tensor, rows: Rows) -> RidgeStatistics | None:
+        """Return the statistics of ``rows``, which have other targets than this system's where they are numbered ``changed``."""
+        before, after = (RidgeStatistics.from_rows(*(x[changed] for x in side)) for side in (self._need_rows(), rows))
+        if before.n == self.statistics.n:
+            return after
+        moved = self.statistics - before + after
+        return None if moved.is_rounded(float(rows.Y.abs().max())) else moved
+
     def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
         centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
         return torch.linalg.solve_triangular(self._factor, centred_g.mT, upper=False)
@@ -167,6 +175,10 @@ class DualSystem:
     def shrunk(self, stay: Tensor, rows: Rows) -> Gram:
         """Return the inner products of ``rows``, those numbered ``stay``."""
         return self.gram.keep(stay, rows)
+
+    def retargeted(self, changed: Tensor, rows: Rows) -> Gram:
+        """Return the inner products of ``rows``, which differ from this system's in their targets alone."""
+        return self.gram
 
     def _products(self, g: Tensor) -> Tensor:  # (m, D), centred -> (n, m): A g
         return self._root.unsqueeze(-1) * times(self._rows.G, self.g_mean, g.mT)

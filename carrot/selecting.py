@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot.backbone import TimmViTPatchBackbone
@@ -69,7 +69,12 @@ class Plan(NamedTuple):
 
 
 def choose(
-    cache: TokenCache, rows: Sequence[int], labels: Int[Tensor, " n"], plan: Plan, fit_intercept: bool = True
+    cache: TokenCache,
+    rows: Sequence[int],
+    labels: Int[Tensor, " n"],
+    plan: Plan,
+    fit_intercept: bool = True,
+    sample_weight: Float[Tensor, " n"] | None = None,
 ) -> tuple[Candidate[Setting], list[dict[str, object]]]:
     """Return the candidate of the smallest exact leave-one-out error, and a line for each that was tried.
 
@@ -79,11 +84,12 @@ def choose(
         labels: Theirs.
         plan: What to try.
         fit_intercept: As in ``RidgeHead``.
+        sample_weight: As in ``RidgeHead``.
     """
     tried: list[dict[str, object]] = []
 
     def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
-        c = candidate(cache.embed(rows, s, pi), labels, s, fit_intercept)
+        c = candidate(cache.embed(rows, s, pi), labels, s, fit_intercept, sample_weight)
         tried.append({**s._asdict(), "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
         return c
 

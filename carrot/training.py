@@ -31,6 +31,7 @@ class TrainingRecord:
         sha256: Of its file, or of its pixels where it has none.
         path: Where its file was.
         row: Its row in the token cache that the model was fitted from; None: it was added later.
+        weight: How much it counts, beside its class (``carrot.weighting``).
     """
 
     id: str
@@ -38,6 +39,7 @@ class TrainingRecord:
     sha256: str
     path: str | None = None
     row: int | None = None
+    weight: float = 1.0
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain JSON."""
@@ -46,7 +48,8 @@ class TrainingRecord:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "TrainingRecord":
         """Return the record that ``to_json`` wrote."""
-        return cls(found["id"], int(found["label"]), found["sha256"], found.get("path"), found.get("row"))
+        weight = float(found.get("weight", 1.0))
+        return cls(found["id"], int(found["label"]), found["sha256"], found.get("path"), found.get("row"), weight)
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,10 @@ class PictureFinder:
         return image or self._dataset.image(place)
 
 
-def training_records(dataset: ImageDataset, rows: Sequence[int], sha256: Sequence[str]) -> tuple[TrainingRecord, ...]:
-    """Return the records of the pictures at ``rows`` of a data set, ``sha256`` being those of all its pictures."""
+def training_records(
+    dataset: ImageDataset, rows: Sequence[int], sha256: Sequence[str], weights: Sequence[float]
+) -> tuple[TrainingRecord, ...]:
+    """Return the records of the pictures at ``rows`` of a data set, ``sha256`` and ``weights`` being those of all its pictures."""
     records = dataset.records
     return tuple(
         TrainingRecord(
@@ -142,6 +147,7 @@ def training_records(dataset: ImageDataset, rows: Sequence[int], sha256: Sequenc
             sha256[i],
             None if (path := records[i].path) is None else str(path.resolve()),
             i,
+            weights[i],
         )
         for i in rows
     )

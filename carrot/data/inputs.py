@@ -5,21 +5,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from operator import index
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from carrot.data.images import open_image
+from carrot.data.labels import LabelKind, Labels, in_order, names_of
 from carrot.data.records import Record, Split
 
 PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 Pictures: TypeAlias = PictureLike | Iterable[PictureLike]
-
-Labels: TypeAlias = Sequence[object] | np.ndarray | Tensor
 
 _KINDS = "a path, a PIL picture, an array (height, width, 3) of uint8 or a tensor (3, height, width)"
 
@@ -87,14 +85,18 @@ class PictureList:
 
     Args:
         pictures: One or many, as ``as_picture`` takes them.
-        labels: A class name or number for each; None: unlabelled, all of class 0.
+        labels: A name, a whole number or a truth value for each, all of one kind; None: unlabelled, all of class 0.
         classes: Names of the classes, in order; default: the labels that occur, sorted.
         split: Which side they are on.
         ids: Their names; default: their paths, or numbers.
         taken: Names that are given already: numbers go on after them.
 
+    Attributes:
+        label_kind: What the labels were: "name", "number" or "truth".
+
     Raises:
         ValueError: There is no picture, labels are of another number, or one is not among ``classes``.
+        TypeError: A label is missing, or labels are of several kinds.
     """
 
     def __init__(
@@ -111,10 +113,11 @@ class PictureList:
         if not self._pictures:
             raise ValueError("`pictures` must hold at least one picture; got none.")
         n = len(self._pictures)
-        given = [classes[0] if classes else "unlabelled"] * n if labels is None else _names(labels)
+        alike: tuple[list[str], LabelKind] = ([classes[0] if classes else "unlabelled"] * n, "name")
+        given, self.label_kind = alike if labels is None else names_of(labels)
         if len(given) != n:
             raise ValueError(f"`labels` must be one for each of {n} pictures; got {len(given)}.")
-        self.classes: tuple[str, ...] = tuple(classes) if classes else tuple(_sorted(given))
+        self.classes: tuple[str, ...] = tuple(classes) if classes else tuple(in_order(given, self.label_kind))
         place_of = {label: place for place, label in enumerate(self.classes)}
         unknown = sorted(set(given) - place_of.keys())
         if unknown:
@@ -137,21 +140,6 @@ class PictureList:
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB."""
         return as_picture(self._pictures[index])
-
-
-def _names(labels: Labels) -> list[str]:
-    values: list[Any] = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
-    for value in values:
-        if not isinstance(value, str | SupportsIndex) or isinstance(value, bool):
-            raise TypeError(f"`labels` must be names or whole numbers; got {type(value).__name__} {value!r}.")
-    return [value if isinstance(value, str) else str(index(value)) for value in values]
-
-
-def _sorted(names: list[str]) -> list[str]:
-    different = set(names)
-    if all(name.isdecimal() for name in different):
-        return sorted(different, key=lambda name: (int(name), name))
-    return sorted(different)
 
 
 def _from_pil(image: Image.Image) -> Image.Image:

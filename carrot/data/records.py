@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from carrot.data.labels import LabelKind
+
 Split = Literal["train", "test"]
 
 
@@ -71,6 +73,11 @@ def split_indices(dataset: ImageDataset, split: Split) -> list[int]:
     return [index for index, record in enumerate(dataset.records) if record.split == split]
 
 
+def label_kind_of(dataset: ImageDataset) -> LabelKind:
+    """Return what the labels of a data set are: "name" where it doesn't say."""
+    return getattr(dataset, "label_kind", "name")
+
+
 class Subset:
     """Some pictures of a data set, as a data set.
 
@@ -82,6 +89,7 @@ class Subset:
     def __init__(self, dataset: ImageDataset, indices: Sequence[int]) -> None:
         self.name, self.classes = dataset.name, dataset.classes
         self.dataset, self.indices = dataset, tuple(indices)
+        self.label_kind = label_kind_of(dataset)
         self.records: Sequence[Record] = tuple(dataset.records[i] for i in self.indices)
 
     def image(self, index: int) -> Image.Image:

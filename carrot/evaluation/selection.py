@@ -20,7 +20,7 @@ class Candidate(Generic[S]):
     Attributes:
         setting: What the embedding was made with.
         head: Fitted with the lam of the smallest leave-one-out error.
-        loo_mse: That error: mean over pictures and classes of the squared leave-one-out error.
+        loo_mse: That error: weighted mean over pictures, and mean over classes, of the squared leave-one-out error.
         loo_accuracy: Share of training pictures that the head fitted without them classifies rightly.
     """
 
@@ -31,10 +31,14 @@ class Candidate(Generic[S]):
 
 
 def candidate(
-    G: Float[Tensor, "n M"], labels: Int[Tensor, " n"], setting: S, fit_intercept: bool = True
+    G: Float[Tensor, "n M"],
+    labels: Int[Tensor, " n"],
+    setting: S,
+    fit_intercept: bool = True,
+    sample_weight: Float[Tensor, " n"] | None = None,
 ) -> Candidate[S]:
-    """Return an embedding's candidate: its head, lam by exact leave-one-out."""
-    head = RidgeHead("loo", fit_intercept).fit(G, labels)
+    """Return an embedding's candidate: its head, lam by exact leave-one-out, weights held."""
+    head = RidgeHead("loo", fit_intercept).fit(G, labels, sample_weight)
     path = head.loo_path
     if path is None:
         raise RuntimeError("a head fitted with lam='loo' has a path")

@@ -1,0 +1,75 @@
+"""What was changed in a model's training pictures, and what the model is after it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A change of a model, as it was done; ``carrot.store.certificates`` writes it down.
+
+    Attributes:
+        forgotten: Id and SHA-256 of each deleted picture.
+        pictures_before: Number of training pictures.
+        pictures_after: The same after the change.
+        lam: The penalty.
+        held: What was not chosen again: it was chosen with the pictures that were there.
+        refitted: What was computed anew from the pictures that are there.
+        largest_weight: Largest |W*|.
+        largest_difference: Largest difference from W* of a real fit on the changed pictures; None: not measured.
+        erased_tokens: Shards of the token cache that were deleted, because they held tokens of deleted pictures.
+        same_content: Training pictures with the same SHA-256 as a deleted one, which are still in the model.
+        scope: What this doesn't say.
+        time: UTC, ISO 8601.
+        relabelled: Id and SHA-256 of each picture with another label, and both labels: "from", "to".
+        added: Id, SHA-256 and label of each new picture.
+        classes_removed: Classes that are no more.
+        classes_added: Classes that are new.
+    """
+
+    forgotten: tuple[dict[str, str], ...]
+    pictures_before: int
+    pictures_after: int
+    lam: float
+    held: tuple[str, ...]
+    refitted: tuple[str, ...]
+    largest_weight: float
+    largest_difference: float | None
+    erased_tokens: int
+    same_content: tuple[str, ...]
+    scope: str
+    time: str
+    relabelled: tuple[dict[str, str], ...] = ()
+    added: tuple[dict[str, str], ...] = ()
+    classes_removed: tuple[str, ...] = ()
+    classes_added: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain JSON."""
+        found = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+    def __str__(self) -> str:
+        """Return it in a few lines."""
+        lines = []
+        if self.forgotten:
+            names = _some([picture["id"] for picture in self.forgotten])
+            lines.append(f"forgot {len(self.forgotten)} of {self.pictures_before} training pictures: {names}")
+        if self.relabelled:
+            moves = _some([f"{p['id']} ({p['from']} -> {p['to']})" for p in self.relabelled])
+            lines.append(f"relabelled {len(self.relabelled)} of {self.pictures_before} training pictures: {moves}")
+        if self.added:
+            names = _some([f"{picture['id']} ({picture['label']})" for picture in self.added])
+            lines.append(f"added {len(self.added)}: {names}; {self.pictures_after} training pictures now")
+        for what, classes in (("no longer known", self.classes_removed), ("new", self.classes_added)):
+            lines += [f"  classes {what}: {_some(classes)}"] if classes else []
+        if self.largest_difference is not None:
+            relative = self.largest_difference / (self.largest_weight or 1.0)
+            lines.append(f"  largest difference from a real fit after the change: {relative:.1e} of the largest weight")
+        if self.same_content:
+            lines.append(f"  the same content is still there under another name: {_some(self.same_content)}")
+        return "\n".join([*lines, f"  {self.scope}"])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -1,0 +1,131 @@
+"""The verbs that change a fitted model's training pictures. Each is whole, one thread at a time, and gives a certificate."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+from carrot.certificate import Certificate
+from carrot.data.inputs import PictureList, Pictures
+from carrot.data.labels import Labels
+from carrot.edits import edits_of, read_edits
+from carrot.encoder import Encoder
+from carrot.fitted import Fitted
+from carrot.updates import Edits, change
+
+
+class Editable:
+    """``forget``, ``relabel``, ``add`` and ``apply``, over a model that has ``encoder``, ``fitted`` and ``_lock``."""
+
+    encoder: Encoder
+    fitted: Any
+    _fitted: Fitted | None
+    _lock: Any
+
+    def forget(
+        self, ids: str | Iterable[str] = (), verify: bool = True, *, classes: SupportsIndex | str | Iterable[Any] = ()
+    ) -> Certificate:
+        """Delete training pictures for good: what is left is what fitting without them, at the same settings and lam, would give.
+
+        Args:
+            ids: Of the pictures, as in ``records_``.
+            verify: Fit again from scratch without them, and record the measured difference.
+            classes: Whole classes to delete, with all their pictures.
+
+        Returns:
+            What was deleted, by name and SHA-256, and what was measured. ``save`` the model to make it last.
+
+        Raises:
+            ValueError, StoreError: An id or class is unknown, a class would be left without a picture or the model with fewer than two
+                classes; or kept tokens can't be deleted.
+        """
+        whole = [classes] if isinstance(classes, str | SupportsIndex) else list(classes)
+        names = [ids] if isinstance(ids, str) else list(ids)
+        return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify)
+
+    def relabel(self, labels: Mapping[str, Any], verify: bool = True, *, new_classes: bool = False) -> Certificate:
+        """Give training pictures other labels: what comes out is what fitting with these, at the same settings and lam, would give.
+
+        Args:
+            labels: The right label by id.
+            verify: As in ``forget``.
+            new_classes: Whether a label may be a new class.
+
+        Returns:
+            What was changed, and what was measured.
+
+        Raises:
+            ValueError: An id or a class is unknown, a picture has that label already, or a class would be left without a picture.
+        """
+
+        def edits(fitted: Fitted) -> Edits:
+            names = fitted.class_names(list(labels.values()), new_classes)
+            return Edits(relabel=dict(zip(labels, names, strict=True)), new_classes=new_classes)
+
+        return self._change(edits, verify)
+
+    def add(
+        self,
+        pictures: Pictures,
+        y: Labels,
+        ids: Sequence[str] | None = None,
+        verify: bool = True,
+        *,
+        new_classes: bool = False,
+        sample_weight: Sequence[float] | None = None,
+    ) -> Certificate:
+        """Add training pictures: what comes out is what fitting with them, at the same settings and lam, would give.
+
+        Args:
+            pictures: One or many.
+            y: Their labels.
+            ids: Their names; default: their paths, or "picture 7".
+            verify: As in ``forget``.
+            new_classes: Whether a label may be a new class; new ones come last.
+            sample_weight: What each counts, beside its class; default 1.
+
+        Returns:
+            What was added, and what was measured.
+
+        Raises:
+            ValueError: A class is unknown, a picture can't be read, or is there already by name or content.
+        """
+
+        def edits(fitted: Fitted) -> Edits:
+            names = fitted.class_names(y, new_classes)
+            classes, taken = dict.fromkeys([*fitted.classes, *names]), [record.id for record in fitted.records]
+            new = PictureList(pictures, names, tuple(classes), ids=ids, taken=taken)
+            return Edits(add=new, weights=sample_weight, new_classes=new_classes)
+
+        return self._change(edits, verify)
+
+    def apply(
+        self, table: str | Path | Iterable[Mapping[str, Any]], verify: bool = True, *, new_classes: bool = False
+    ) -> Certificate:
+        """Apply a table of edits, all or none: forget, relabel and add at once.
+
+        Args:
+            table: A CSV file, or rows, with ``id``, ``action`` ("forget", "relabel" or "add") and ``label``; of a picture to add, ``id`` is
+                its path, from the table's folder.
+            verify: As in ``forget``.
+            new_classes: Whether a label may be a new class.
+
+        Returns:
+            What was changed, and what was measured.
+
+        Raises:
+            DataError: The table is malformed; the message names the line.
+            ValueError: As ``forget``, ``relabel`` and ``add``.
+        """
+        rows, folder = read_edits(table)
+
+        def edits(fitted: Fitted) -> Edits:
+            return edits_of(rows, folder, fitted, new_classes)
+
+        return self._change(edits, verify)
+
+    def _change(self, edits: Callable[[Fitted], Edits], verify: bool) -> Certificate:
+        """Change the training pictures, one thread at a time."""
+        with self._lock:
+            fitted = self.fitted
+            self._fitted, certificate = change(self.encoder, fitted, edits(fitted), verify)
+        return certificate

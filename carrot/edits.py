@@ -1,0 +1,121 @@
+"""A table of edits, as a person or a desk wrote it: one line a picture, what to do with it, and its label.
+
+::
+
+    id,action,label
+    robin/17.jpg,forget,
+    robin/3.jpg,relabel,wren
+    new/8.jpg,add,robin
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from carrot.data.inputs import PictureList
+from carrot.errors import DataError
+from carrot.fitted import Fitted
+from carrot.updates import Edits
+
+COLUMNS = ("id", "action", "label")
+ACTIONS = ("forget", "relabel", "add")
+
+
+class Edit(NamedTuple):
+    """One line; ``where`` is what an error calls it."""
+
+    where: str
+    id: str
+    action: str
+    label: Any
+
+
+def read_edits(table: str | Path | Iterable[Mapping[str, Any]]) -> tuple[list[Edit], Path]:
+    """Return the lines of a CSV file, or of rows at hand, and the folder from which pictures to add are named.
+
+    Raises:
+        DataError: A column, an id or a label is missing, an action is unknown, or an id comes twice.
+    """
+    if isinstance(table, str | os.PathLike):
+        file = Path(table)
+        found, name, folder = _rows(file), str(file), file.parent
+    else:
+        found, name, folder = [(place, dict(row)) for place, row in enumerate(table, start=1)], "edits", Path()
+    edits = [_edit(f"{name}, line {place}", row) for place, row in found]
+    if not edits:
+        raise DataError(f"{name}: holds no edit. Add one line for each, with the columns {', '.join(COLUMNS)}.")
+    first: dict[str, Edit] = {}
+    for edit in edits:
+        if first.setdefault(edit.id, edit) is not edit:
+            raise DataError(f"{edit.where}: {edit.id!r} stands in {first[edit.id].where} already. Keep one of them.")
+    return edits, folder
+
+
+def edits_of(rows: Sequence[Edit], folder: Path, fitted: Fitted, new_classes: bool) -> Edits:
+    """Return what the lines ask of a model.
+
+    Raises:
+        DataError: A line names no training picture, no class, or a file that there isn't.
+    """
+    known = {record.id for record in fitted.records}
+    names: dict[str, str] = {}
+    for edit in rows:
+        if edit.action != "add" and edit.id not in known:
+            raise DataError(f"{edit.where}: {edit.id!r} is no training picture of this model.")
+        if edit.action == "add" and not (folder / edit.id).is_file():
+            raise DataError(f"{edit.where}: there is no file {folder / edit.id}. Paths are from {folder.resolve()}.")
+        if edit.action != "forget":
+            try:
+                names[edit.id] = fitted.class_names([edit.label], new_classes)[0]
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{edit.where}: {error}") from error
+    coming = [edit.id for edit in rows if edit.action == "add"]
+    classes = tuple(dict.fromkeys([*fitted.classes, *names.values()]))
+    paths = [folder / name for name in coming]
+    add = PictureList(paths, [names[name] for name in coming], classes, ids=coming) if coming else None
+    return Edits(
+        forget=[edit.id for edit in rows if edit.action == "forget"],
+        relabel={edit.id: names[edit.id] for edit in rows if edit.action == "relabel"},
+        add=add,
+        new_classes=new_classes,
+    )
+
+
+def _rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the lines of a CSV file by column, with their numbers."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: can't be read as text: {error}. Give a CSV file in UTF-8.") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more", strict=True)
+    try:
+        header = [str(column).strip().casefold() for column in reader.fieldnames or []]
+        missing = [column for column in COLUMNS[:2] if column not in header]
+        if missing or len(set(header)) != len(header):
+            raise DataError(
+                f"{file}: the first line must name the columns {', '.join(COLUMNS)}, each once; got {header}."
+            )
+        reader.fieldnames = header
+        found = []
+        for row in reader:
+            if "more" in row:
+                raise DataError(f"{file}, line {reader.line_num}: has more values than columns. Correct it.")
+            found.append((reader.line_num, {name: (value or "").strip() for name, value in row.items()}))
+        return found
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: {error}. Correct it.") from error
+
+
+def _edit(where: str, row: Mapping[str, Any]) -> Edit:
+    name, action, label = (row.get(column) for column in COLUMNS)
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{where}: the id is missing. Fill it in, or remove the line.")
+    if action not in ACTIONS:
+        raise DataError(f"{where}: the action must be one of {', '.join(ACTIONS)}; got {action!r}.")
+    is_empty = label is None or label == ""
+    if (action == "forget") != is_empty:
+        raise DataError(f"{where}: {action} {'takes no' if action == 'forget' else 'needs a'} label; got {label!r}.")
+    return Edit(where, name, str(action), label)

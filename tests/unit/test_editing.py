@@ -1,0 +1,315 @@
+"""Every change of a fitted model is a refit of the pictures that it then has: any verb, any order, any kind of label, any thread."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import carrot
+from carrot import Carrot, RidgeHead
+from carrot.data.inputs import PictureList
+from carrot.data.toy import ToyBirds
+from carrot.updates import Edits, change
+
+SPECIES, N = 4, 5
+EPS = torch.finfo(torch.float64).eps
+
+
+@pytest.fixture(scope="module")
+def birds() -> ToyBirds:
+    return ToyBirds(n_train_per_class=N, n_test_per_class=2, n_species=SPECIES)
+
+
+@pytest.fixture(scope="module")
+def images(birds: ToyBirds) -> list[Image.Image]:
+    return [birds.image(i) for i in range(len(birds))]
+
+
+@pytest.fixture(scope="module")
+def fitted(birds: ToyBirds) -> Carrot:
+    return Carrot("toy", lift="identity", tau=0.5).fit(birds)
+
+
+def copy(model: Carrot, tmp_path: Path, name: str = "m") -> Carrot:
+    model.save(tmp_path / name)
+    return Carrot.load(tmp_path / name)
+
+
+def refit(model: Carrot) -> RidgeHead:
+    """Fit what the model says that it has, from its records alone."""
+    labels = torch.tensor([record.label for record in model.records_])
+    Y = torch.nn.functional.one_hot(labels, len(model.classes_)).double()
+    own = torch.tensor([record.weight for record in model.records_], dtype=torch.float64)
+    weight = model.class_weight
+    factor = torch.ones(len(model.classes_), dtype=torch.float64)
+    if weight == "balanced":
+        factor = own.sum() / (len(factor) * torch.stack([own[labels == c].sum() for c in range(len(factor))]))
+    elif weight is not None:
+        factor = torch.tensor([dict(weight).get(name, 1.0) for name in model.fitted.classes], dtype=torch.float64)
+    return RidgeHead(model.head_.lam, True).fit(model.head_.G, Y, own * factor[labels])
+
+
+def assert_is_refit(model: Carrot) -> None:
+    expected = refit(model)
+    scale = expected.W_star.abs().max()
+    assert (
+        float((model.head_.W_star - expected.W_star).abs().max()) <= 1e-11 * scale
+    )  # 10 eps x condition numbers up to 5e3
+    assert float((model.head_.bias - expected.bias).abs().max()) <= 1e-11 * (1 + expected.bias.abs().max())
+    torch.testing.assert_close(model.head_.loo_predict(), expected.loo_predict(), rtol=0, atol=1e-9)
+    assert torch.equal(model.head_.Y, expected.Y)
+
+
+def relabelled(model: Carrot) -> dict[str, Any]:
+    return {model.records_[1].id: model.classes_[2], model.records_[N + 1].id: model.classes_[0]}
+
+
+CHANGES: dict[str, Callable[[Carrot, list[Image.Image]], carrot.certificate.Certificate]] = {
+    "forget": lambda m, x: m.forget([m.records_[0].id, m.records_[7].id]),
+    "forget a class": lambda m, x: m.forget(classes=m.classes_[1]),
+    "relabel": lambda m, x: m.relabel(relabelled(m)),
+    "relabel to a new class": lambda m, x: m.relabel({m.records_[0].id: "phoenix"}, new_classes=True),
+    "add": lambda m, x: m.add(x[-2:], [m.classes_[0], m.classes_[3]]),
+    "add a new class": lambda m, x: m.add(x[-2:], ["phoenix", "phoenix"], new_classes=True),
+}
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", "by class"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_a_refit_of_what_is_there(
+    fitted: Carrot, birds: ToyBirds, images: list[Image.Image], tmp_path: Path, name: str, class_weight: Any
+) -> None:
+    if class_weight is None:
+        model = copy(fitted, tmp_path)
+    else:
+        by_class = {birds.classes[0]: 3.0, birds.classes[2]: 0.25} if class_weight == "by class" else class_weight
+        model = Carrot("toy", lift="identity", class_weight=by_class, lam=fitted.head_.lam).fit(birds)
+    certificate = CHANGES[name](model, images)
+    assert_is_refit(model)
+    assert certificate.largest_difference is not None
+    assert certificate.largest_difference <= 1e-11 * certificate.largest_weight
+    assert certificate.pictures_after == len(model.records_) == len(model.head_.G)
+    again = copy(model, tmp_path, "again")
+    assert np.array_equal(again.decision_function(images[-1]), model.decision_function(images[-1]))
+    assert (again.classes_ == model.classes_).all()
+    assert again.class_weight == model.class_weight
+    assert [record.weight for record in again.records_] == [record.weight for record in model.records_]
+
+
+def test_certificates_say_what_changed(
+    fitted: Carrot, birds: ToyBirds, images: list[Image.Image], tmp_path: Path
+) -> None:
+    model = copy(fitted, tmp_path)
+    ids = [record.id for record in model.records_]
+    certificate = model.relabel({ids[0]: birds.classes[1]})
+    was = fitted.records_[0]
+    assert certificate.relabelled == (
+        {"id": ids[0], "sha256": was.sha256, "from": birds.classes[0], "to": birds.classes[1]},
+    )
+    assert f"{ids[0]} ({birds.classes[0]} -> {birds.classes[1]})" in str(certificate)
+    certificate = model.add(images[-1], ["phoenix"], ["p.png"], new_classes=True)
+    assert certificate.classes_added == ("phoenix",)
+    assert [p["label"] for p in certificate.added] == ["phoenix"]
+    assert "phoenix" in model.classes_
+    certificate = model.forget(classes=["phoenix"])
+    assert certificate.classes_removed == ("phoenix",)
+    assert [p["id"] for p in certificate.forgotten] == ["p.png"]
+    certificate = model.relabel({ids[0]: birds.classes[0]})
+    assert np.allclose(model.decision_function(images[:3]), fitted.decision_function(images[:3]), atol=1e-11)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_can_not_be_changed(fitted: Carrot, birds: ToyBirds, images: list[Image.Image], tmp_path: Path) -> None:
+    model = copy(fitted, tmp_path)
+    ids, names = [record.id for record in model.records_], birds.classes
+    of_class = [record.id for record in model.records_ if record.label == 2]
+    before = model.fitted
+    for call, message in (
+        (lambda: model.relabel({"nobody": names[0]}), "no training picture"),
+        (lambda: model.relabel({ids[0]: "phoenix"}), "no class of this model.*new_classes=True"),
+        (lambda: model.relabel({ids[0]: names[0]}), "already"),
+        (lambda: model.relabel(dict.fromkeys(of_class, names[0])), "Forget the class itself"),
+        (lambda: model.relabel({}), "nothing"),
+        (lambda: model.forget(of_class), "left without.*Forget the class itself"),
+        (lambda: model.forget(classes=names[:-1]), "At least two classes"),
+        (lambda: model.forget(classes="phoenix"), "no class"),
+        (lambda: model.add(images[-1], ["phoenix"]), "new_classes=True"),
+        (lambda: model.add(images[-1], [names[0]], sample_weight=[0.0]), "> 0"),
+        (lambda: model.add([images[-1], images[-1]], [names[0]] * 2), "over again"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+        assert model.fitted is before, "a refusal changes nothing"
+    with pytest.raises(TypeError, match="kind"):
+        model.add(images[-1], [77], new_classes=True)
+
+
+EDITS = """id,action,label
+{0},forget,
+{1},relabel,{a}
+new.png,add,{b}
+"""
+
+
+def test_a_table_of_edits_is_applied_whole(
+    fitted: Carrot, birds: ToyBirds, images: list[Image.Image], tmp_path: Path
+) -> None:
+    model, other = copy(fitted, tmp_path), copy(fitted, tmp_path, "other")
+    ids = [record.id for record in model.records_]
+    images[-1].save(tmp_path / "new.png")
+    table = tmp_path / "edits.csv"
+    table.write_text(EDITS.format(ids[0], ids[1], a=birds.classes[3], b=birds.classes[2]))
+    certificate = model.apply(table)
+    other.forget(ids[0])
+    other.relabel({ids[1]: birds.classes[3]})
+    other.add(tmp_path / "new.png", [birds.classes[2]], ["new.png"])
+    assert [r.id for r in model.records_] == [r.id for r in other.records_]
+    assert np.allclose(model.head_.W_star, other.head_.W_star, atol=1e-11 * float(other.head_.W_star.abs().max()))
+    assert (len(certificate.forgotten), len(certificate.relabelled), len(certificate.added)) == (1, 1, 1)
+    assert_is_refit(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label\nx,y\n", "first line must name the columns"),
+        ("id,action,label\n", "holds no edit"),
+        ("id,action,label\n{0},burn,\n", r"line 2.*forget, relabel, add.*'burn'"),
+        ("id,action,label\n{0},forget,\n{0},relabel,{a}\n", r"line 3.*line 2 already"),
+        ("id,action,label\n{0},relabel,\n", r"line 2.*needs a label"),
+        ("id,action,label\n{0},forget,{a}\n", r"line 2.*takes no label"),
+        ("id,action,label\nnobody,forget,\n", r"line 2.*no training picture"),
+        ("id,action,label\n{0},relabel,phoenix\n", r"line 2.*no class"),
+        ("id,action,label\nnowhere.png,add,{a}\n", r"line 2.*no file"),
+        ("id,action,label\n,forget,\n", r"line 2.*id is missing"),
+        ("id,action,label\n{0},forget,,x\n", r"line 2.*more values"),
+    ],
+)
+def test_a_bad_table_changes_nothing(fitted: Carrot, birds: ToyBirds, tmp_path: Path, text: str, message: str) -> None:
+    model, before = fitted, fitted.fitted
+    file = tmp_path / "edits.csv"
+    file.write_text(text.format(model.records_[0].id, a=birds.classes[1]))
+    with pytest.raises(carrot.DataError, match=message):
+        model.apply(file)
+    assert model.fitted is before
+
+
+# ---- any sequence, from several threads
+
+
+def test_threads_lose_no_update(fitted: Carrot, images: list[Image.Image], birds: ToyBirds, tmp_path: Path) -> None:
+    model = copy(fitted, tmp_path)
+    ids = [record.id for record in model.records_]
+    gone, moved = ids[:N:2], ids[N : 2 * N - 1]
+    work: list[Callable[[], Any]] = [lambda name=name: model.forget(name) for name in gone]  # type: ignore[misc]
+    work += [lambda name=name: model.relabel({name: birds.classes[3]}) for name in moved]  # type: ignore[misc]
+    work += [lambda k=k: model.add(images[-k], [birds.classes[0]], [f"new {k}"]) for k in (1, 2, 3)]  # type: ignore[misc]
+    errors: list[BaseException] = []
+    start = threading.Barrier(len(work) + 1)
+
+    def run(job: Callable[[], Any]) -> None:
+        start.wait()
+        try:
+            job()
+        except BaseException as error:
+            errors.append(error)
+
+    def look() -> None:
+        start.wait()
+        for _ in range(10):
+            assert set(model.predict(images[-2:])) <= set(model.classes_)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in work] + [threading.Thread(target=look)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    label_of = {record.id: birds.classes[record.label] for record in model.records_}
+    assert not label_of.keys() & set(gone)
+    assert all(label_of[name] == birds.classes[3] for name in moved)
+    assert {"new 1", "new 2", "new 3"} <= label_of.keys()
+    assert len(label_of) == len(ids) - len(gone) + 3
+    assert_is_refit(model)
+
+
+@dataclass
+class Shadow:
+    """What a model should hold: label and own weight by id."""
+
+    labels: dict[str, str]
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@given(st.data())
+@settings(max_examples=12, deadline=None)
+def test_any_sequence_of_edits_is_a_refit_of_what_is_left(
+    fitted: Carrot, birds: ToyBirds, images: list[Image.Image], data: st.DataObject
+) -> None:
+    encoder, state = fitted.encoder, fitted.fitted
+    shadow = Shadow({record.id: birds.classes[record.label] for record in state.records})
+    spare = list(range(SPECIES * N, len(birds)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        verb = data.draw(st.sampled_from(["forget", "relabel", "add", "class"]))
+        names, classes = sorted(shadow.labels), sorted(set(shadow.labels.values()))
+        wanted = dict(shadow.labels)
+        if verb == "forget":
+            gone = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+            edits = Edits(forget=gone)
+            wanted = {name: label for name, label in wanted.items() if name not in gone}
+        elif verb == "class":
+            label = data.draw(st.sampled_from(classes))
+            edits = Edits(classes=[label])
+            wanted = {name: other for name, other in wanted.items() if other != label}
+        elif verb == "relabel":
+            some = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+            moves = {name: data.draw(st.sampled_from([*classes, "new"])) for name in some}
+            edits = Edits(relabel=moves, new_classes=True)
+            wanted |= moves
+        else:
+            if not spare:
+                continue
+            place = spare.pop()
+            label = data.draw(st.sampled_from([*classes, "new"]))
+            known = tuple(dict.fromkeys([*state.classes, label]))
+            edits = Edits(add=PictureList(images[place], [label], known, ids=[f"added {place}"]), new_classes=True)
+            wanted[f"added {place}"] = label
+        try:
+            state, _ = change(encoder, state, edits, verify=False)
+        except ValueError:
+            left = set(wanted.values())
+            unchanged = wanted == shadow.labels or any(edits.relabel.get(n) == shadow.labels[n] for n in edits.relabel)
+            kept = set(state.classes) - set(edits.classes)
+            assert unchanged or len(left) < 2 or kept - left, (
+                "only what leaves a class empty, or says nothing new, is refused"
+            )
+            continue
+        shadow.labels = wanted
+    assert {r.id: state.classes[r.label] for r in state.records} == shadow.labels
+    assert set(state.classes) == set(shadow.labels.values())
+    head = state.head
+    expected = RidgeHead(head.lam, True).fit(head.G, torch.tensor([r.label for r in state.records]))
+    assert float((head.W_star - expected.W_star).abs().max()) <= 1e-11 * float(expected.W_star.abs().max())
+    G = torch.cat([encoded for encoded in _embedded_again(fitted, birds, images, [r.id for r in state.records])])
+    torch.testing.assert_close(head.G, G, rtol=0, atol=1e-5)  # a picture alone and in a batch: float16 steps
+
+
+def _embedded_again(fitted: Carrot, birds: ToyBirds, images: list[Image.Image], ids: list[str]) -> list[torch.Tensor]:
+    place = {record.id: i for i, record in enumerate(birds.records)}
+    rows = {record.id: row for row, record in enumerate(fitted.records_)}
+    found = []
+    for name in ids:
+        if name in rows:
+            found.append(fitted.head_.G[rows[name]][None])
+        else:
+            i = place.get(name, int(name.split()[-1]) if name.startswith("added") else -1)
+            found.append(fitted.trace(images[i]).g[None])
+    return found
