@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+import numpy as np
+
 from carrot.certificate import Certificate
 from carrot.data.inputs import PictureList, Pictures
-from carrot.data.labels import Labels
+from carrot.data.labels import Label, Labels
 from carrot.edits import edits_of, read_edits
 from carrot.encoder import Encoder
 from carrot.fitted import Fitted
@@ -22,7 +24,7 @@ class Editable:
     _lock: Any
 
     def forget(
-        self, ids: str | Iterable[str] = (), verify: bool = True, *, classes: SupportsIndex | str | Iterable[Any] = ()
+        self, ids: str | Iterable[str] = (), verify: bool = True, *, classes: Label | Iterable[Any] = ()
     ) -> Certificate:
         """Delete training pictures for good: what is left is what fitting without them, at the same settings and lam, would give.
 
@@ -38,7 +40,7 @@ class Editable:
             ValueError, StoreError: An id or class is unknown, a class would be left without a picture or the model with fewer than two
                 classes; or kept tokens can't be deleted.
         """
-        whole = [classes] if isinstance(classes, str | SupportsIndex) else list(classes)
+        whole = [classes] if isinstance(classes, str | SupportsIndex | np.bool_) else list(classes)
         names = [ids] if isinstance(ids, str) else list(ids)
         return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify)
 

@@ -1,11 +1,11 @@
 """A model's explanation of one picture: traced, taken apart, and its training pictures found again."""
 
 from collections.abc import Callable, Mapping
-from typing import SupportsIndex
 
 from PIL import Image
 
 from carrot.data.inputs import PictureLike, as_picture, name_of
+from carrot.data.labels import Label
 from carrot.encoder import Encoder
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation import Explanation, Picture
@@ -24,8 +24,8 @@ def explain(
     find: Callable[[TrainingRecord], Image.Image | str],
     facts: Mapping[str, object],
     picture: PictureLike,
-    target: str | SupportsIndex | None = None,
-    against: str | SupportsIndex | None = None,
+    target: Label | None = None,
+    against: Label | None = None,
     k: int = 4,
     label: str | None = None,
 ) -> Explanation:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.data.labels import LabelKind, Labels, flat, label_kind, name_of_label, restored
+from carrot.data.labels import Label, LabelKind, Labels, flat, label_kind, name_of_label, restored
 from carrot.data.records import Subset
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.calibration import (
@@ -130,7 +130,7 @@ class Fitted:
         """Return labels as they came in: text, whole numbers or truth values."""
         return restored(names, self.label_kind)
 
-    def class_index(self, name: str | SupportsIndex) -> int:
+    def class_index(self, name: Label) -> int:
         """Return the index of a class given by its label, or, where labels are names that aren't numbers, by index.
 
         Raises:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from carrot.audit import Audit
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
 from carrot.data.inputs import PictureLike, Pictures, as_list
-from carrot.data.labels import Labels
+from carrot.data.labels import Label, Labels
 from carrot.data.records import Subset
 from carrot.editing import Editable
 from carrot.encoder import DEFAULT_MODEL, Encoder
@@ -42,7 +42,7 @@ from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.hub import HubMixin
 from carrot.lift import lift_from
-from carrot.model_files import load, save
+from carrot.model_files import load, save, seal
 from carrot.operator import DiffusionOperator
 from carrot.parts import Trace
 from carrot.readout import GraphReadout
@@ -127,6 +127,7 @@ class Carrot(Estimator, Editable, HubMixin):
         self._tau_is_asked = tau is not None
         self._fitted: Fitted | None = None
         self._find = PictureFinder(None)
+        self._seen: tuple[Path, str] | None = None  # the folder that it was read from or saved to, as it was then
         self._lock = RLock()
 
     # ---- fitting
@@ -269,8 +270,8 @@ class Carrot(Estimator, Editable, HubMixin):
     def explain(
         self,
         picture: PictureLike,
-        target: str | SupportsIndex | None = None,
-        against: str | SupportsIndex | None = None,
+        target: Label | None = None,
+        against: Label | None = None,
         k: int = 4,
         label: str | None = None,
     ) -> Explanation:
@@ -294,14 +295,21 @@ class Carrot(Estimator, Editable, HubMixin):
 
     # ---- keeping; changing is in ``carrot.editing``
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model: config.json, safetensors and records.jsonl, at one moment; what was there before is replaced.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model: config.json, safetensors and records.jsonl, at one moment; the model that was there before is replaced.
+
+        Args:
+            folder: Where.
+            overwrite: Also where the model there was changed by another since this one was loaded from it or saved to it.
 
         Raises:
-            ModelError: The folder holds something else.
+            ModelError: The folder holds something else, or was changed since.
             StoreError: The disk refuses.
         """
-        save(Path(folder), self.encoder, self.fitted)
+        with self._lock:
+            where = Path(folder).resolve()
+            seen = None if overwrite or self._seen is None or self._seen[0] != where else self._seen[1]
+            self._seen = (where, save(Path(folder), self.encoder, self.fitted, seen))
 
     @classmethod
     def load(cls, folder: str | Path, *, checkpoint: str | Path | None = None, device: str = "auto") -> "Carrot":
@@ -315,6 +323,7 @@ class Carrot(Estimator, Editable, HubMixin):
         Raises:
             ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are others.
         """
+        seen = seal(Path(folder))
         encoder, fitted = load(Path(folder), checkpoint, device)
         spec, weight = encoder.spec, fitted.class_weight
         if isinstance(weight, Mapping):
@@ -331,7 +340,7 @@ class Carrot(Estimator, Editable, HubMixin):
             device=device,
             dtype=encoder.dtype,
         )
-        model.encoder, model._fitted = encoder, fitted
+        model.encoder, model._fitted, model._seen = encoder, fitted, (Path(folder).resolve(), seen or "")
         model._find = PictureFinder(None, None if fitted.data is None else partial(open_dataset, fitted.data))
         return model
 

@@ -1,5 +1,6 @@
 """A fitted model to and from a folder: which parts of it are kept, and what is checked when they come back."""
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,20 @@ from carrot.errors import ModelError
 from carrot.fitted import Fitted
 from carrot.head import RidgeHead
 from carrot.stages import Setting
-from carrot.store.bundle import load_bundle, refuse_other_folder, save_bundle
+from carrot.store.bundle import CONFIG, load_bundle, refuse_other_folder, save_bundle
 from carrot.store.files import locked
 from carrot.training import KeptTokens, TrainingRecord
 
 
-def save(folder: Path, encoder: Encoder, fitted: Fitted) -> None:
-    """Write a model; see ``Carrot.save``."""
+def save(folder: Path, encoder: Encoder, fitted: Fitted, seen: str | None = None) -> str:
+    """Write a model; see ``Carrot.save``. Return its ``seal``.
+
+    Args:
+        folder: Where.
+        encoder: Of the model.
+        fitted: The model.
+        seen: Seal of the model that is there, as far as the writer knows; None: whatever is there is replaced.
+    """
     import carrot
 
     head, kept = fitted.head, fitted.kept
@@ -42,7 +50,19 @@ def save(folder: Path, encoder: Encoder, fitted: Fitted) -> None:
     }
     refuse_other_folder(folder)
     with locked(folder):
+        if seen is not None and seal(folder) not in (None, seen):
+            raise ModelError(
+                f"{folder}: the model there was changed since this one was read from it or saved to it, by another program or thread. "
+                "Load it again and change that, save elsewhere, or replace it: overwrite=True."
+            )
         save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
+        return seal(folder) or ""
+
+
+def seal(folder: Path) -> str | None:
+    """Return what tells one state of a model's folder from another; None: there is none."""
+    path = folder / CONFIG
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def load(folder: Path, checkpoint: str | Path | None = None, device: str = "auto") -> tuple[Encoder, Fitted]:

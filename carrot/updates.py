@@ -207,7 +207,10 @@ def _embedded(
             raise ValueError(f"Nothing was changed: {batch.errors[0]}")
         rows.append(embed_tokens(encoder.encode(batch.x), fitted.setting))
         digests += [bytes(digest.tolist()).hex() for digest in batch.sha256]
-    there = {record.sha256: f"{record.id!r} over again, which is a training picture. Forget that one first." for record in kept}
+    there = {
+        record.sha256: f"{record.id!r} over again, which is a training picture. Forget that one first."
+        for record in kept
+    }
     for record, digest in zip(dataset.records, digests, strict=True):
         if digest in there:
             raise ValueError(f"{record.id!r} is {there[digest]}")

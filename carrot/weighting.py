@@ -22,7 +22,7 @@ from carrot.data.records import ImageDataset
 from carrot.errors import DataError
 from carrot.utils import require_positive
 
-ClassWeight: TypeAlias = Mapping[str, float] | Literal["balanced"] | None
+ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"] | None  # by label as given, and then by name
 
 
 def checked_class_weight(class_weight: object) -> ClassWeight:

@@ -15,7 +15,7 @@ import cyclopts
 
 import carrot
 from carrot.cli.ask import audit, explain, info, predict
-from carrot.cli.change import add, forget
+from carrot.cli.change import add, apply, forget, relabel
 from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
 from carrot.cli.measure import bench, evaluate
@@ -50,7 +50,10 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-COMMANDS: tuple[Any, ...] = (demo, select, fit, predict, explain, evaluate, audit, forget, add, export, info, bench)
+COMMANDS: tuple[Any, ...] = (
+    *(demo, select, fit, predict, explain, evaluate, audit, forget, relabel, add, apply),
+    *(export, info, bench),
+)
 for _place, _command in enumerate(COMMANDS):
     app.command(_command, sort_key=_place)
 app.register_install_completion_command(help="Install completion for your shell.")

@@ -1,23 +1,29 @@
-"""``carrot forget`` and ``carrot add``: exact changes of a model, at one moment."""
+"""``carrot forget``, ``relabel``, ``add`` and ``apply``: exact changes of a model, at one moment, each with a certificate."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from carrot.cli.options import Checkpoint, Device, Json, note, show, versions
+from carrot.cli.options import Checkpoint, Device, Json, UsageError, note, show, versions
 
 if TYPE_CHECKING:
+    from carrot.certificate import Certificate
     from carrot.model import Carrot
     from carrot.store.certificates import Finished
+
+Verify = Annotated[bool, Parameter(help="Fit again from scratch on the changed pictures, and measure the difference.")]
+NewClass = Annotated[bool, Parameter(negative="", help="A label may be a class that the model doesn't know yet.")]
 
 
 def forget(
     model: Path,
-    ids: list[str],
+    ids: list[str] | None = None,
     /,
     *,
-    verify: Annotated[bool, Parameter(help="Fit again from scratch without them, and measure the difference.")] = True,
+    classes: Annotated[list[str] | None, Parameter(name="--class", consume_multiple=True, negative="")] = None,
+    verify: Verify = True,
     json: Json = False,
 ) -> int:
     """Delete training pictures from a model: what is left is what fitting without them would give. A certificate is written.
@@ -27,40 +33,57 @@ def forget(
     ```
     carrot forget my_model robin/17.jpg
     carrot forget my_model robin/17.jpg wren/3.jpg --no-verify
+    carrot forget my_model --class robin
     ```
 
     Args:
         model: Folder of the model.
         ids: Of the training pictures, as audit and explain print them.
+        classes: Whole classes, with all their pictures.
         verify: Fit again from scratch without them, and measure the difference.
         json: Print the certificate as JSON.
     """
-    from carrot.model import Carrot
-    from carrot.store.bundle import load_config
-    from carrot.store.certificates import begin, complete
-    from carrot.store.files import locked
+    names, whole = list(ids or ()), list(classes or ())
+    if not (names or whole):
+        raise UsageError("Which pictures? Name some by id, or a `--class`.")
+    asked = {"command": "forget", "ids": names, "classes": whole}
 
-    load_config(model)  # before anything is made there
-    with locked(model):
-        found = Carrot.load(model)
-        done = _finished(model, found)
-        names = {picture["id"] for picture in done.certificate["forgotten"]} if done else set()
-        left = [name for name in ids if name not in names]
-        lines = [f"forgot {', '.join(sorted(names))}, in the run that was cut off"] if done else []
-        if done is None or left:
-            certificate = found.forget(left, verify)
-            facts = {**certificate.to_dict(), "versions": versions()}
-            begin(model, facts)
-            found.save(model)
-            done, lines = complete(model, facts), [str(certificate)]
-    answer = done.certificate
-    if answer["removed_files"]:
-        lines.append(
-            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and tokens/"
-        )
-    lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
-    show(answer, [*lines, f"certificate: {done.file}"], json)
-    return 0
+    def change(found: "Carrot", done: "Finished | None") -> "Certificate | None":
+        gone = {picture["id"] for picture in done.certificate["forgotten"]} if done else set()
+        left = [name for name in names if name not in gone]
+        return found.forget(left, verify, classes=whole) if left or whole else None
+
+    return _changed(model, asked, change, json)
+
+
+def relabel(
+    model: Path,
+    id: str,
+    label: str,
+    /,
+    *,
+    new_class: NewClass = False,
+    verify: Verify = True,
+    json: Json = False,
+) -> int:
+    """Give a training picture another label: what comes out is what fitting with it would give. A certificate is written.
+
+    The picture file itself is not moved: move it too, before you fit again. For many at once: carrot apply.
+
+    ```
+    carrot relabel my_model robin/17.jpg wren
+    ```
+
+    Args:
+        model: Folder of the model.
+        id: Of the training picture, as audit and explain print it.
+        label: Its right class.
+        new_class: The label may be a class that the model doesn't know yet.
+        verify: Fit again from scratch with it, and measure the difference.
+        json: Print the certificate as JSON.
+    """
+    asked = {"command": "relabel", "id": id, "label": label}
+    return _changed(model, asked, lambda found, _: found.relabel({id: label}, verify, new_classes=new_class), json)
 
 
 def add(
@@ -69,11 +92,13 @@ def add(
     /,
     *,
     label: str,
+    new_class: NewClass = False,
+    verify: Verify = True,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Add training pictures of a known class to a model: what comes out is what fitting with them would give.
+    """Add training pictures to a model: what comes out is what fitting with them would give. A certificate is written.
 
     ```
     carrot add my_model new/1.jpg new/2.jpg --label robin
@@ -83,25 +108,98 @@ def add(
         model: Folder of the model.
         pictures: Files.
         label: Their class.
+        new_class: The label may be a class that the model doesn't know yet.
+        verify: Fit again from scratch with them, and measure the difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
-        json: Print the result as JSON.
+        json: Print the certificate as JSON.
     """
+    asked = {"command": "add", "pictures": [str(path) for path in pictures], "label": label}
+
+    def change(found: "Carrot", _: "Finished | None") -> "Certificate":
+        root = _root(found.fitted.data)
+        names = [_id(root, path) for path in pictures]
+        return found.add(pictures, [label] * len(pictures), names, verify, new_classes=new_class)
+
+    return _changed(model, asked, change, json, checkpoint=checkpoint, device=device)
+
+
+def apply(
+    model: Path,
+    edits: Path,
+    /,
+    *,
+    new_class: NewClass = False,
+    verify: Verify = True,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Apply a table of edits, all of them or none: forget, relabel and add. A certificate is written.
+
+    The table is CSV with the columns id, action (forget, relabel, add) and label. Of a picture to add, id is its path from the
+    table's folder.
+
+    ```
+    carrot apply my_model edits.csv
+    ```
+
+    Args:
+        model: Folder of the model.
+        edits: The table.
+        new_class: A label may be a class that the model doesn't know yet.
+        verify: Fit again from scratch on the changed pictures, and measure the difference.
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
+        json: Print the certificate as JSON.
+    """
+    from hashlib import sha256
+
+    from carrot.edits import read_edits
+
+    read_edits(edits)  # refused before the model is read
+    asked = {"command": "apply", "table": sha256(edits.read_bytes()).hexdigest()}
+
+    def change(found: "Carrot", _: "Finished | None") -> "Certificate":
+        return found.apply(edits, verify, new_classes=new_class)
+
+    return _changed(model, asked, change, json, checkpoint=checkpoint, device=device)
+
+
+def _changed(
+    model: Path,
+    asked: dict[str, Any],
+    change: Callable[["Carrot", "Finished | None"], "Certificate | None"],
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Change a model in its folder, one process at a time, and write the certificate; one that was cut off is finished first."""
     from carrot.model import Carrot
     from carrot.store.bundle import load_config
+    from carrot.store.certificates import begin, complete
     from carrot.store.files import locked
 
     load_config(model)  # before anything is made there
     with locked(model):
-        found = Carrot.load(model, checkpoint=checkpoint, device=device)
-        _finished(model, found)
-        root = _root(found.fitted.data)
-        names = [_id(root, path) for path in pictures]
-        found.add(pictures, [label] * len(pictures), names)
-        found.save(model)
-    note("settings and lam are held; fit or select again to choose anew")
-    result = {"model": str(model), "added": names, "training_pictures": len(found.records_)}
-    show(result, [f"added {len(names)}; {len(found.records_)} training pictures now"], json)
+        found = Carrot.load(model, **options)
+        done = _finished(model, found)
+        lines = [f"this was done in the run that was cut off: {done.file}"] if done else []
+        certificate = None if done and done.certificate.get("asked") == asked else change(found, done)
+        if certificate is not None:
+            facts = {**certificate.to_dict(), "asked": asked, "versions": versions()}
+            begin(model, facts)
+            found.save(model)
+            done, lines = complete(model, facts), [str(certificate)]
+    if done is None:
+        raise RuntimeError("a change that is refused raises")
+    answer = done.certificate
+    if answer["removed_files"]:
+        lines.append(
+            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and tokens/"
+        )
+    lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
+    result = {**answer, "model": str(model), "training_pictures": len(found.records_), "certificate": str(done.file)}
+    show(result, [*lines, f"certificate: {done.file}"], as_json)
     return 0
 
 
@@ -126,10 +224,11 @@ def _root(data: str | None) -> Path | None:
 
 
 def _finished(model: Path, found: "Carrot") -> "Finished | None":
-    """Finish a deletion that was cut off, before anything else is changed."""
+    """Finish a change that was cut off, before anything else is changed."""
     from carrot.store.certificates import finish
 
-    done = finish(model, {(record.id, record.sha256) for record in found.records_})
+    names = found.fitted.classes
+    done = finish(model, {(record.id, record.sha256): names[record.label] for record in found.records_})
     if done is not None:
-        note(f"finished a deletion that was cut off: {done.file}")
+        note(f"finished a change that was cut off: {done.file}")
     return done

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+Label: TypeAlias = str | SupportsIndex | np.bool_
 Labels: TypeAlias = Sequence[object] | np.ndarray | Tensor
 LabelKind = Literal["name", "number", "truth"]
 KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
@@ -93,8 +94,5 @@ def restored(names: Sequence[str], kind: LabelKind) -> NDArray[Any]:
 
 
 def in_order(names: Iterable[str], kind: LabelKind) -> list[str]:
-    """Return the different names, sorted: numbers by value, and so names that are all numbers; others as text."""
-    different = set(names)
-    if kind == "number" or all(name.isascii() and name.isdecimal() for name in different):
-        return sorted(different, key=lambda name: (int(name), name))
-    return sorted(different)
+    """Return the different names as scikit-learn sorts labels of that kind: numbers by value, False before True, text as text."""
+    return sorted(set(names), key=int if kind == "number" else None)

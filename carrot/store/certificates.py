@@ -1,12 +1,12 @@
-"""The certificate of a deletion from a model in a folder: written whenever the process is killed, or nothing was deleted.
+"""The certificate of a change of a model in a folder: written whenever the process is killed, or nothing was changed.
 
 ::
 
-    MODEL/certificates/pending.json          written before the model is saved without the pictures
+    MODEL/certificates/pending.json          written before the changed model is saved
     MODEL/certificates/TIME-1f2e3d4c.json    the same, with what was cleared away; written after it, and then the other is deleted
 
-Whoever changes the model next calls ``finish`` first. The pictures are in the model: the deletion never happened, and the pending file
-is deleted. They are not: what is left to be done is done, and the certificate is written.
+Whoever changes the model next calls ``finish`` first. The model is the one before: the change never happened, and the pending file is
+deleted. It is the one after: what is left to be done is done, and the certificate is written.
 """
 
 import html
@@ -31,7 +31,7 @@ class Finished(NamedTuple):
 
 
 def begin(model: Path, certificate: Mapping[str, Any]) -> None:
-    """Write down what is about to be deleted, before the model is saved without it.
+    """Write down what is about to be changed, before the changed model is saved.
 
     Raises:
         StoreError: The disk refuses.
@@ -41,12 +41,12 @@ def begin(model: Path, certificate: Mapping[str, Any]) -> None:
     write_atomically(folder / PENDING, json.dumps(certificate, indent=2, ensure_ascii=False).encode())
 
 
-def finish(model: Path, known: Collection[tuple[str, str]]) -> Finished | None:
-    """Finish a deletion that was cut off after the model was saved; one that was cut off before it never happened.
+def finish(model: Path, labels: Mapping[tuple[str, str], str]) -> Finished | None:
+    """Finish a change that was cut off after the model was saved; one that was cut off before it never happened.
 
     Args:
         model: The model's folder.
-        known: Id and SHA-256 of every training picture of the model there.
+        labels: The label of every training picture of the model there, by id and SHA-256.
 
     Returns:
         The certificate; None if there was nothing to finish.
@@ -58,14 +58,27 @@ def finish(model: Path, known: Collection[tuple[str, str]]) -> Finished | None:
     if not pending.exists():
         return None
     certificate = json.loads(pending.read_bytes())
-    if any((picture["id"], picture["sha256"]) in known for picture in certificate["forgotten"]):
+    if not _happened(certificate, labels):
         pending.unlink()
         return None
     return complete(model, certificate)
 
 
+def _happened(certificate: Mapping[str, Any], labels: Mapping[tuple[str, str], str]) -> bool:
+    """Whether a model with these training pictures is the one after a change: the change was saved whole, or not at all."""
+
+    def label(picture: Mapping[str, str]) -> str | None:
+        return labels.get((picture["id"], picture["sha256"]))
+
+    return (
+        all(label(picture) is None for picture in certificate["forgotten"])
+        and all(label(picture) == picture["to"] for picture in certificate.get("relabelled", ()))
+        and all(label(picture) == picture["label"] for picture in certificate.get("added", ()))
+    )
+
+
 def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
-    """Clear away what may show the pictures, and write the certificate; the model is saved without them.
+    """Clear away what may show deleted pictures, and write the certificate; the changed model is saved.
 
     Cleared away are the files of the model before, explanations, and shards of any token cache in the folder that hold the pictures,
     those of earlier fits and of killed runs too.
@@ -75,20 +88,32 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     """
     pictures = [(str(picture["id"]), str(picture["sha256"])) for picture in certificate["forgotten"]]
     sweep(model)
-    seen = [path for path in sorted((model / "explanations").rglob("*")) if path.is_file()]
-    seen += _tokens(model, {sha256 for _, sha256 in pictures})
+    seen = _shown(model, pictures) if pictures else []
     removed = [*certificate.get("removed_files", ()), *(path.relative_to(model).as_posix() for path in seen)]
     begin(model, {**certificate, "removed_files": removed})  # told also if this is killed before the end
     for path in seen:
         path.unlink()
     for folder in {model, *(path.parent for path in seen)}:
         flush_folder(folder)
-    whole = {**certificate, "removed_files": removed, "files_that_mention_them": _mentions(model, pictures)}
+    whole = {
+        **certificate,
+        "removed_files": removed,
+        "files_that_mention_them": _mentions(model, pictures) if pictures else [],
+    }
     stamp = str(certificate["time"]).replace(":", "").replace("+0000", "Z")
-    file = model / "certificates" / f"{stamp}-{pictures[0][1][:8]}.json"
+    first = next(
+        certificate[name][0]["sha256"] for name in ("forgotten", "relabelled", "added") if certificate.get(name)
+    )
+    file = model / "certificates" / f"{stamp}-{first[:8]}.json"
     write_atomically(file, json.dumps(whole, indent=2, ensure_ascii=False).encode())
     (model / "certificates" / PENDING).unlink()
     return Finished(whole, file)
+
+
+def _shown(model: Path, pictures: Collection[tuple[str, str]]) -> list[Path]:
+    """Return the files of a model's folder that may show pictures, its own aside."""
+    pages = [path for path in sorted((model / "explanations").rglob("*")) if path.is_file()]
+    return pages + _tokens(model, {sha256 for _, sha256 in pictures})
 
 
 def _tokens(model: Path, sha256: Collection[str]) -> list[Path]:

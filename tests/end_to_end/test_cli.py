@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -39,8 +40,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in range(5):
             with Image.open(root / "my_pictures" / name / f"{k}.jpg") as image:
                 image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / f"{k}.png")
+    (root / "edits.csv").write_text(
+        "id,action,label\nwren/0.jpg,forget,\nwren/1.jpg,relabel,robin\nnew/0.jpg,add,robin\n"
+    )
     (root / "new").mkdir()
-    for k, source in ((1, "robin60.png"), (2, "robin61.png")):
+    for k, source in ((1, "robin60.png"), (2, "robin61.png"), (0, "wren62.png")):
         with Image.open(root / "holiday" / source) as image:
             image.save(root / "new" / f"{k}.jpg")
             image.save(root / "new.jpg")
@@ -93,7 +97,7 @@ def test_every_example_of_the_help_runs(here: Path, capsys: pytest.CaptureFixtur
         words = line.split()[1:]
         if words[0] in ("fit", "select") and line != first:
             words.append("--overwrite")
-        if line.startswith("carrot forget my_model robin/17.jpg wren"):
+        if line.startswith(("carrot forget my_model robin/17.jpg wren", "carrot forget my_model --class")):
             run("fit", "my_pictures", "--out", "my_model", "--overwrite")
         status = run(*words)
         captured = capsys.readouterr()
@@ -230,6 +234,52 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
     assert run("forget", str(folder), name) == 1, "it is gone, and nothing is pending"
 
 
+@pytest.mark.parametrize("cut", ["begin", "save", "complete"])
+@pytest.mark.parametrize("verb", ["relabel", "add", "apply"])
+def test_a_change_that_was_cut_off_is_finished_or_done_again(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    cut: str,
+    verb: str,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tokens", "certificates"))
+    record = Carrot.load(folder).records_[3]
+    words = {
+        "relabel": ("relabel", str(folder), record.id, "wren"),
+        "add": ("add", str(folder), "new/1.jpg", "--label", "phoenix", "--new-class"),
+        "apply": ("apply", str(folder), "edits.csv"),
+    }[verb]
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Carrot if cut == "save" else certificates, cut, killed)
+        assert run(*words) == 130
+    cut_off = Carrot.load(folder).head_.W_star
+    capsys.readouterr()
+    assert run(*words, "--json") == 0
+    told = capsys.readouterr()
+    assert ("was cut off" in told.err) == (cut == "complete")
+    after = Carrot.load(folder)
+    if cut == "complete":
+        assert torch.equal(after.head_.W_star, cut_off), "it is not done twice"
+    (file,) = (folder / "certificates").iterdir()
+    certificate = json.loads(file.read_text())
+    assert certificate["largest_difference"] <= 1e-12 * certificate["largest_weight"]
+    if verb == "relabel":
+        moved = {"id": record.id, "sha256": record.sha256, "from": record.id.split("/")[0], "to": "wren"}
+        assert certificate["relabelled"] == [moved]
+    if verb == "add":
+        assert certificate["classes_added"] == ["phoenix"]
+    labels = {r.id: after.fitted.classes[r.label] for r in after.records_}
+    assert all(labels[picture["id"]] == picture["to"] for picture in certificate["relabelled"])
+    assert all(labels[picture["id"]] == picture["label"] for picture in certificate["added"])
+
+
 def test_nothing_in_the_folder_holds_what_was_forgotten(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +361,7 @@ def test_tokens_that_can_not_be_told_apart_stop_the_deletion(
     (Path(kept.folder) / "manifest.json").write_text("{}")
     capsys.readouterr()
     assert run("forget", str(folder), before.records_[0].id) == 1
-    assert "Nothing was deleted" in capsys.readouterr().err
+    assert "Nothing was changed" in capsys.readouterr().err
     assert Carrot.load(folder).records_ == before.records_
     shutil.rmtree(kept.folder)
     assert run("forget", str(folder), before.records_[0].id) == 0

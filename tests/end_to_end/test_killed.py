@@ -45,7 +45,7 @@ def save_by_turns(root: str) -> None:
     torch.set_num_threads(1)
     models = [Carrot.load(Path(root) / name) for name in ("a", "b")]
     for turn in range(100_000):
-        models[turn % 2].save(Path(root) / "model")
+        models[turn % 2].save(Path(root) / "model", overwrite=True)
 
 
 def content(folder: Path) -> dict[str, str]:

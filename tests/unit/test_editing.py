@@ -241,6 +241,24 @@ def test_threads_lose_no_update(fitted: Carrot, images: list[Image.Image], birds
     assert_is_refit(model)
 
 
+def test_a_save_undoes_no_change_of_another(fitted: Carrot, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "m")
+    one, two = Carrot.load(tmp_path / "m"), Carrot.load(tmp_path / "m")
+    ids = [record.id for record in one.records_]
+    one.forget(ids[0])
+    one.save(tmp_path / "m")
+    one.forget(ids[1])
+    one.save(tmp_path / "m")
+    two.forget(ids[2])
+    for model in (two, fitted):
+        with pytest.raises(carrot.ModelError, match="changed since.*overwrite=True"):
+            model.save(tmp_path / "m")
+    assert {record.id for record in Carrot.load(tmp_path / "m").records_} == set(ids[2:])
+    two.save(tmp_path / "elsewhere")
+    two.save(tmp_path / "m", overwrite=True)
+    assert {record.id for record in Carrot.load(tmp_path / "m").records_} == set(ids) - {ids[2]}
+
+
 @dataclass
 class Shadow:
     """What a model should hold: label and own weight by id."""
