@@ -176,18 +176,22 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
 def check_updates(
     c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool, giant: float = 1.0
 ) -> None:
-    """Pictures go, come and go again, the first of them ``giant``: after each step the head is that of least squares."""
+    """Pictures go, come, change targets and go again, the first ``giant``: after each step the head is that of least squares."""
     rng = np.random.default_rng(7)
     G, Y = rng.normal(size=(n, D)) + 0.5, rng.normal(size=(n, 2)) + 0.3
     G[0] *= giant
     w = rng.uniform(0.5, 2.0, size=n) if weighted else np.ones(n)
     head = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, Y, w)))
     g = rng.normal(size=(3, D)) + 0.5
-    for step in ("remove", "add", "remove", "remove", "add"):
+    for step in ("relabel", "remove", "add", "relabel", "remove", "relabel", "remove", "add"):
         if step == "remove":
             gone = [len(G) - 2, 0]
             head.remove(gone)
             G, Y, w = (ref.without(x, gone) for x in (G, Y, w))
+        elif step == "relabel":
+            changed, Y = [len(G) - 1, 1], Y.copy()
+            Y[changed] = rng.normal(size=(2, 2)) - 0.7
+            head.relabel(changed, torch.tensor(Y[changed]))
         else:
             new = rng.normal(size=(3, D)) - 0.5, rng.normal(size=(3, 2)), rng.uniform(0.5, 2.0, size=3)
             head.add(*map(torch.tensor, new))
@@ -245,8 +249,11 @@ def check_restored(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -
     )
     assert torch.equal(head.predict(x), old.predict(x)), "logits of a restored head are not bit-equal"
     assert torch.equal(head.alpha, old.alpha), "dual weights of a restored head are not bit-equal"
-    for step in ("as it is", "remove", "add"):
-        if step == "remove":
+    for step in ("as it is", "relabel", "remove", "add"):
+        if step == "relabel":
+            Y[2] = [1.5, -0.5]
+            head.relabel([2], torch.tensor(Y[[2]]))
+        elif step == "remove":
             head.remove([1])
             G, Y, w = (ref.without(values, [1]) for values in (G, Y, w))
         elif step == "add":

@@ -177,6 +177,9 @@ MUTANTS = {
     "curve off by one": ("removal", "_rank(order, H.shape[-2]).unsqueeze(-1) >= torch", "_rank(order, H.shape[-2]).unsqueeze(-1) > torch"),
     # kept heads, and one class against another
     "weights in another layout than a file's": ("ridge", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
+    "targets that move twice": ("ridge", "self.statistics - before + after", "self.statistics - before + after + after"),
+    "targets that do not move": ("ridge", "self.statistics - before + after", "self.statistics"),
+    "the targets of the next picture": ("head", "index_copy(0, changed, new)", "index_copy(0, changed.flip(0), new)"),
     "a restored head that drops the weights": (
         "restored",
         "solve(self.rows, self.lam, self.fit_intercept)",
