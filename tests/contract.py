@@ -61,7 +61,7 @@ def check_graph(
 
 
 def check_duplicates(c: ModuleType, dtype: torch.dtype) -> None:
-    """Most tokens the same, some far away: the true median is 0 and the feature kernel 1; or tiny, and good to four digits."""
+    """Most tokens the same, some far away: the true median is 0 and unlike tokens have no edge; or tiny, and good to four digits."""
     rng = np.random.default_rng(5)
     for spread in (0.0, 1e-3):
         H = np.repeat(rng.normal(size=(1, 64)), 30, axis=0) + spread * rng.normal(size=(30, 64))

@@ -21,7 +21,7 @@ def isotropic(P: Array, gh: int, gw: int) -> Array:
 
 
 def graph(H: Array, P: Array, sigma_s: float, sigma_f: float, scale: float | None = None) -> tuple[Array, Array, Array]:
-    """W, degree, L by the double loop; scale None: the lower median of pairwise feature distances."""
+    """W, degree, L by the double loop; scale None: the lower median of pairwise feature distances. Its limit where that is 0."""
     N = len(H)
     if scale is None:
         distances = sorted(math.dist(H[i], H[j]) for i in range(N) for j in range(i + 1, N))
@@ -30,7 +30,8 @@ def graph(H: Array, P: Array, sigma_s: float, sigma_f: float, scale: float | Non
     for i in range(N):
         for j in range(N):
             space = math.exp(-(math.dist(P[i], P[j]) ** 2) / (2 * sigma_s**2))
-            feature = 1.0 if scale == 0.0 else math.exp(-(math.dist(H[i], H[j]) ** 2) / (2 * (sigma_f * scale) ** 2))
+            apart = math.dist(H[i], H[j])
+            feature = float(apart == 0.0) if scale == 0.0 else math.exp(-(apart**2) / (2 * (sigma_f * scale) ** 2))
             W[i, j] = space * feature
     return W, *laplacian(W)
 
