@@ -14,7 +14,7 @@ With weights w_i (1 unless given), weighted means gm, ym (0 without intercept), 
 
 (6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n > D solves with K (D x D,
 primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
-so that a small lam doesn't amplify rounding. Everything is computed in float64: at a small lam a float32 solve loses most of its
+so that a small lam doesn't amplify rounding; the primal takes what rounding would reach a sum out again. Everything is computed in float64: at a small lam a float32 solve loses most of its
 digits. Rows that came as float32 stay so in memory, and are widened by blocks (``carrot.blocks``).
 
 Reference: Hoerl and Kennard, Technometrics 12 (1970); Allen, Technometrics 16 (1974), for (6); Rifkin and Lippert,

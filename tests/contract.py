@@ -202,6 +202,32 @@ def check_updates(
         close(head.loo_predict(), loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
 
 
+def check_small_lam(c: ModuleType, lam: float, intercept: bool) -> None:
+    """A penalty at which 1 / lam makes rounding large: what cancels must not reach a sum. Against rational numbers."""
+    eps = EPS[torch.float64]
+    for n, D in ((12, 3), (4, 6)):
+        rng = np.random.default_rng(4)
+        G, g = np.round(64 * rng.normal(size=(n, D))) / 64 + 0.5, rng.normal(size=(3, D))
+        Y, w = G @ (np.round(16 * rng.normal(size=(D, 2))) / 16) + (0.25 if intercept else 0.0), np.full(n, 2.0)
+        W_star, b, _ = ref.rational_fit(G, Y, lam, intercept, w)
+        head = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, Y, w)))
+        parts = c.influence.training_contribution(torch.tensor(g), head.G, head.alpha)
+        logits = g @ W_star + b
+        tolerance = 1e-12 * np.abs(logits).max() + 10 * eps * float(parts.abs().sum(1).max())
+        close(parts.sum(1) + head.bias, logits, tolerance, f"dual sum at lam = {lam:g}")
+        if intercept:
+            close(
+                head.alpha.sum(0),
+                np.zeros(2),
+                10 * eps * float(head.alpha.abs().sum()),
+                f"sum of duals at lam = {lam:g}",
+            )
+        else:
+            among = 0.5 * (G[:2] + G[2:4])
+            expected = ref.rational_kernel(G, lam, w, among, G[:2])
+            close(head.kernel(*map(torch.tensor, (among, G[:2]))), expected, 1e-11, f"kernel at lam = {lam:g}")
+
+
 def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:
     """A group that is nearly alone in its directions, and targets far larger than all others: gone to the last digits."""
     rng = np.random.default_rng(13)

@@ -128,7 +128,11 @@ MUTANTS = {
     "weights ignored": ("blocks", "root = w.sqrt().unsqueeze(-1)", "root = torch.ones_like(w).unsqueeze(-1)"),
     "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
     "float32 solve": ("ridge", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
-    "duals without 1 / lam": ("ridge", "* (w / self._lam).unsqueeze(-1)", "* w.unsqueeze(-1)"),
+    "duals without 1 / lam": ("ridge", "(w / self._lam).unsqueeze(-1)", "w.unsqueeze(-1)"),
+    "duals that cancel": ("ridge", "alpha += w.unsqueeze(-1) * times(", "times("),
+    "duals refined without weights": ("ridge", "alpha += w.unsqueeze(-1) * times(", "alpha += times("),
+    "duals that don't sum to 0": ("ridge", "alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)", "pass"),
+    "kernel that cancels (dual)": ("ridge", "solved += self._transposed(", "self._transposed("),
     "leave-one-out is the residual": ("head", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
     "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
     "leverage without the mean (primal)": (
@@ -277,6 +281,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     for intercept in (True, False):
         contract.check_giants(c, 32, 30, intercept)
         contract.check_giants(c, 34, 30, intercept)
+        contract.check_small_lam(c, 1e-11, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 
