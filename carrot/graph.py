@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot.regions import RegionSet
-from carrot.utils import require_positive
+from carrot.utils import require_finite, require_float, require_positive, require_shape
 
 MIRROR_MIN_REGIONS, MIRROR_MIN_WIDTH = 512, 64  # from here on, half of the product and a copy beat the whole product
 SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
@@ -37,27 +37,72 @@ class RegionGraph:
     """A weighted complete graph on the regions of one picture or of a batch. Unpacks as ``W, L = graph``.
 
     Attributes:
-        W: Adjacency, symmetric (to rounding), in [0, 1], ones on the diagonal.
+        W: Adjacency, symmetric (to rounding), >= 0, ones on the diagonal.
         degree: Row sums of W, >= 1.
+        is_kernel: Whether W is known to be all that and positive semidefinite, as the builder's are: nothing is checked then. Any other
+            graph is, when it is first diffused on, and costs sqrt 2 times the terms: L has its spectrum in [0, 2].
     """
 
     W: Float[Tensor, "*b N N"]
     degree: Float[Tensor, "*b N"]
+    is_kernel: bool = False
 
     @cached_property
     def S(self) -> Float[Tensor, "*b N N"]:
         """Normalised adjacency ``D^{-1/2} W D^{-1/2}``, spectrum in [0, 1], largest eigenvalue 1."""
         root = self.degree.rsqrt()
-        return root[..., :, None] * self.W * root[..., None, :]
+        S = root[..., :, None] * self.W * root[..., None, :]
+        return 0.5 * (S + S.mT)  # symmetric to the bit
 
     @cached_property
     def L(self) -> Float[Tensor, "*b N N"]:
         """Normalised Laplacian ``I - S``, spectrum in [0, 1]."""
         return torch.eye(self.W.shape[-1], dtype=self.W.dtype, device=self.W.device) - self.S
 
+    @cached_property
+    def verified(self) -> "RegionGraph":
+        """Itself, if W and degree are what they must be; costs nothing for one that was built.
+
+        Raises:
+            TypeError: W is neither float32 nor float64.
+            ValueError: W is not symmetric, below 0 or not 1 on its diagonal, or degree is not its row sums.
+        """
+        if self.is_kernel:
+            return self
+        W = self.W
+        require_float("W", W)
+        require_finite("W", W)
+        require_symmetric("W", W)
+        if bool((W < 0).any()) or bool((W.diagonal(dim1=-2, dim2=-1) != 1).any()):
+            raise ValueError(
+                "`W` must be >= 0 with ones on its diagonal: every region has its self-loop, and only then has L = I - S its "
+                f"spectrum in [0, 2]; got entries from {float(W.min()):g}, a diagonal from "
+                f"{float(W.diagonal(dim1=-2, dim2=-1).min()):g}. Use `RegionGraphBuilder`."
+            )
+        require_shape("degree", self.degree, W.shape[:-1], "W")
+        if bool(((self.degree - W.sum(dim=-1)).abs() > torch.finfo(W.dtype).eps ** 0.5 * self.degree).any()):
+            raise ValueError("`degree` must be the row sums of `W`; it is not. Pass `W.sum(dim=-1)`.")
+        return self
+
     def __iter__(self) -> Iterator[Tensor]:
         yield self.W
         yield self.L
+
+
+def require_symmetric(name: str, matrix: Float[Tensor, "*b N N"]) -> None:
+    """Refuse a matrix that is not square, or not symmetric to rounding (a relative sqrt(eps)).
+
+    Raises:
+        ValueError: It is not.
+    """
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"`{name}` must be (..., N, N), square; got {tuple(matrix.shape)}.")
+    apart = float((matrix - matrix.mT).abs().max())
+    if apart > torch.finfo(matrix.dtype).eps ** 0.5 * float(matrix.abs().max()):
+        raise ValueError(
+            f"`{name}` must be symmetric: pooling with pi = exp(-tL) r is diffusing and then pooling only then; entries differ from "
+            f"their mirror images by up to {apart:.2g}. Use the graph of `RegionGraphBuilder`, or `0.5 * ({name} + {name}.mT)`."
+        )
 
 
 def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
@@ -214,7 +259,7 @@ class RegionGraphBuilder:
                 "`features` are too large, or a bandwidth too small, to be squared in their precision: the graph has NaN. "
                 "Look at the scale of the tokens, or use float64."
             )
-        return RegionGraph(W=W, degree=degree)
+        return RegionGraph(W=W, degree=degree, is_kernel=True)
 
     def _feature_distances(self, H: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
         """Return squared distances in units of the bandwidth."""
@@ -234,4 +279,4 @@ def _isolated(graph: RegionGraph, K: int) -> RegionGraph:
     W = graph.W.new_zeros(*graph.W.shape[:-2], N + K, N + K)
     W[..., :N, :N] = graph.W
     W.diagonal(dim1=-2, dim2=-1)[..., N:] = 1.0
-    return RegionGraph(W, torch.nn.functional.pad(graph.degree, (0, K), value=1.0))
+    return RegionGraph(W, torch.nn.functional.pad(graph.degree, (0, K), value=1.0), is_kernel=graph.is_kernel)

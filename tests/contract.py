@@ -102,6 +102,47 @@ def check_diffusion(c: ModuleType, gh: int, gw: int, D: int, t: float, dtype: to
     close(c.readout.embed(picture.H, pi_ours), ref.embed(H, W, t), rounding * largest, "g")
 
 
+def check_any_laplacian(c: ModuleType, t: float) -> None:
+    """Symmetric matrices whose spectrum is not in [0, 1], bare and as a graph of neighbours: every door within the bound, or refused."""
+    N = 8
+    rng = np.random.default_rng(6)
+    ring = np.roll(np.eye(N), 1, axis=0) + np.roll(np.eye(N), -1, axis=0)
+    W = np.eye(N) + ring
+    X = rng.normal(size=(N, N))
+    _, no_loops = ref.laplacian(ring)
+    r = torch.linspace(0.5, 1.5, N, dtype=torch.float64) / N
+    graph = c.graph.RegionGraph(torch.tensor(W), torch.tensor(W.sum(1)))
+    matrices = {
+        "neighbours": ref.laplacian(W)[1],
+        "combinatorial": np.diag(W.sum(1)) - W,
+        "no self-loops": no_loops,
+        "signed": 0.1 * (X + X.T),
+    }
+    for name, L in matrices.items():
+        expected = ref.heat(L, t)
+        rounding = 20 * EPS[torch.float64] * N * (1 + t) * np.linalg.norm(expected, 2)
+        for method in ("auto", "expm", "eigh", "truncated"):
+            operator = c.operator.DiffusionOperator(t, method, rank=3 if method == "truncated" else None)
+            for system in (torch.tensor(L), graph) if name == "neighbours" else (torch.tensor(L),):
+                bound = rounding + float(operator.error_bound(system)) * (1 + 1e-6)
+                whole = operator.forward(torch.eye(N, dtype=torch.float64), system).numpy()
+                error = np.linalg.norm(whole - expected, 2)
+                assert error <= bound, f"{name}, {method}: off by {error:.1e}, bound {bound:.1e}"
+                close(operator.pull_back(r, system), expected @ r.numpy(), bound, f"pi of {name}, {method}")
+    keep = np.ones((N, 1), bool)
+    keep[2] = False
+    index = np.flatnonzero(keep)
+    part = ref.pooling(W[np.ix_(index, index)], t)
+    found = c.operator.DiffusionOperator(t).pull_back_subsets(graph, torch.tensor(keep))[index, 0]
+    close(found, part, 20 * EPS[torch.float64] * (1 + t), "pi of a part of the neighbours")
+    skew = torch.tensor(np.eye(N) - W / W.sum(1)[:, None] + 0.1 * np.triu(X, 1))
+    try:
+        c.operator.DiffusionOperator(t).pull_back(r, skew)
+    except ValueError:
+        return
+    raise AssertionError("an L that is not symmetric was taken")
+
+
 def check_subsets(c: ModuleType, gh: int, gw: int, D: int, t: float, dtype: torch.dtype) -> None:
     """Weights of sub-graphs against building the sub-graph again: singles, random subsets, one region, all, none."""
     picture = Picture(c, gh, gw, D, dtype=dtype)

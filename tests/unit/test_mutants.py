@@ -78,17 +78,27 @@ MUTANTS = {
     "one Euler step": (
         "operator",
         "torch.linalg.matrix_exp(-self.t * L)",
-        "(torch.eye(N, dtype=L.dtype) - self.t * L)",
+        "(torch.eye(L.shape[-1], dtype=L.dtype) - self.t * L)",
     ),
     "c_0 not halved": ("operator", "c[0] /= 2.0", "c[0] /= 1.0"),
     "Bessel at t": ("operator", "ive(np.arange(reach), t / 2.0)", "ive(np.arange(reach), t)"),
     "wrong recurrence": ("operator", "alpha=2.0).sub_(previous)", "alpha=1.0).sub_(previous)"),
     "series cut early": ("operator", "return tuple(c[: K + 1])", "return tuple(c[: max(1, K - 2)])"),
     "plain truncation": ("operator", "math.exp(-self.t) * X + torch.matmul(U, gain", "torch.matmul(U, gain"),
-    "truncation bound too small": ("operator", "eigvalsh(L)[..., self.rank]", "eigvalsh(L)[..., min(self.rank + 1, L.shape[-1] - 1)]"),
+    "truncation bound too small": (
+        "operator",
+        "spectrum[..., [self.rank, -1]]",
+        "spectrum[..., [min(self.rank + 1, spectrum.shape[-1] - 1), -1]]",
+    ),
     "degrees of the whole graph": ("operator", "torch.matmul(W, M).clamp_(min=1.0)", "torch.matmul(W, torch.ones_like(M)).clamp_(min=1.0)"),
     "mean over all regions": ("operator", "torch.where(total > 0, total, torch.ones_like(total))", "N"),
     "deleted nodes conduct": ("operator", "return torch.matmul(W, Rho * X).mul_(Rho)", "return torch.matmul(W, Rho * X).mul_(Rho.amax())"),
+    "any L taken for ours": ("operator", "        S_ii = 1.0 - self", "        return True\n        S_ii = 1.0 - self"),
+    "any graph taken for a kernel": ("operator", "        if self.is_kernel:", "        if True:"),
+    "half the time on the half": ("operator", "[2.0 * t for t in times]", "list(times)"),
+    "an L without symmetry": ("operator", "require_symmetric(\"L\", L)", "pass"),
+    "eigenvalues below 0 cut off": ("operator", "eigenvalues.where(eigenvalues.abs() > rounding, 0.0)", "eigenvalues.clamp(min=0.0)"),
+    "a bound for [0, 1] alone": ("operator", "return ends.abs().amax(dim=-1)", "return ends[..., 0]"),
     # the readout
     "sum for mean": ("readout", "torch.full((N,), 1.0 / N, dtype=dtype)", "torch.ones((N,), dtype=dtype)"),
     "tau ignored": ("readout", "torch.softmax(self.tau * u.to(dtype), dim=-1)", "torch.softmax(u.to(dtype), dim=-1)"),
@@ -161,7 +171,7 @@ MUTANTS = {
     "moments never afresh": ("ridge", "return None if left_over.is_rounded(float(rows.Y.abs().max())) else", "return None if False else"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
-    "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph.L.to(scores))", "pass"),
+    "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph)", "pass"),
     "node map with uniform weights": ("attribution", "share = r.to(scores).expand(pi.shape)", "pass"),
     "token map with uniform weights": ("attribution", "share = pi  #", "share = torch.ones_like(pi) / pi.shape[-1]  #"),
     "origin ignored": ("attribution", "if origin is None:", "if True:"),
@@ -259,6 +269,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     contract.check_graph(c, 2, 2, 3, F64)
     contract.check_duplicates(c, F32)
     contract.check_isolated(c, 2, 3, 4, 2)
+    contract.check_any_laplacian(c, 1.3)
     contract.check_readout(c, 5, 0, 3.0, 0.0)
     contract.check_readout(c, 5, 2, 3.0, 0.3)
     for spec in contract.LIFTS:
