@@ -115,7 +115,7 @@ def region_contribution(
     if by == "node":
         if operator is None or graph is None:
             raise ValueError("`by='node'` diffuses the regions' scores: pass `operator` and `graph`.")
-        scores = operator.forward(scores, graph.L.to(scores))
+        scores = operator.forward(scores, graph)
         N = H.shape[-2]
         share = torch.full_like(pi, 1.0 / N)
         if r is not None:

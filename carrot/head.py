@@ -14,16 +14,17 @@ With weights w_i (1 unless given), weighted means gm, ym (0 without intercept), 
 
 (6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n > D solves with K (D x D,
 primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
-so that a small lam doesn't amplify rounding. Everything is computed in float64: at a small lam a float32 solve loses most of its
-digits. Rows that came as float32 stay so in memory, and are widened by blocks (``carrot.blocks``).
+so that a small lam doesn't amplify rounding; the primal form takes what of its rounding would reach a sum out again. Everything is computed
+in float64: at a small lam a float32 solve loses most of its digits. Rows that came as float32 stay so in memory, and are widened by
+blocks (``carrot.blocks``).
 
 Reference: Hoerl and Kennard, Technometrics 12 (1970); Allen, Technometrics 16 (1974), for (6); Rifkin and Lippert,
 MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Literal, SupportsFloat, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -60,20 +61,21 @@ class RidgeHead:
     """
 
     def __init__(
-        self, lam: float | Literal["loo"] = 1.0, fit_intercept: bool = False, *, lams: Sequence[float] | None = None
+        self,
+        lam: SupportsFloat | Literal["loo"] = 1.0,
+        fit_intercept: bool = False,
+        *,
+        lams: Iterable[SupportsFloat] | None = None,
     ) -> None:
-        if isinstance(lam, str):
-            if lam != "loo":
-                raise ValueError(f"`lam` must be a number > 0 or 'loo'; got {lam!r}.")
-        else:
-            require_positive("lam", lam)
-        self._asked_lam = lam
+        if isinstance(lam, str) and lam != "loo":
+            raise ValueError(f"`lam` must be a number > 0 or 'loo'; got {lam!r}.")
+        self._asked_lam: float | str = lam if isinstance(lam, str) else require_positive("lam", lam)
         self._asked_lams = None if lams is None else sorted(require_positive("lams", x) for x in lams)
         if self._asked_lams is not None and not self._asked_lams:
             raise ValueError("`lams` must hold at least one penalty; got none.")
         self.fit_intercept = fit_intercept
         self.loo_path: LooPath | None = None
-        self._lam = None if isinstance(lam, str) else float(lam)
+        self._lam = None if isinstance(self._asked_lam, str) else self._asked_lam
         self._system: RidgeSystem | RestoredSystem | None = None
         self._rows: Rows | None = None
         self._statistics: RidgeStatistics | None = None
@@ -107,15 +109,19 @@ class RidgeHead:
         return self._solve(rows, known, lam, path)
 
     @classmethod
-    def from_statistics(cls, statistics: RidgeStatistics, lam: float = 1.0, fit_intercept: bool = False) -> "RidgeHead":
+    def from_statistics(
+        cls, statistics: RidgeStatistics, lam: SupportsFloat | str = 1.0, fit_intercept: bool = False
+    ) -> "RidgeHead":
         """Return a head fitted from sufficient statistics alone: it predicts, but knows no single training picture.
 
         Raises:
             ValueError: ``lam`` is not a number > 0 ("loo" needs the rows).
             IllConditionedError: K is singular in float64 at this lam.
         """
-        head = cls(require_positive("lam", lam), fit_intercept)
-        head._system, head._statistics = PrimalSystem(statistics, float(lam), fit_intercept), statistics
+        if isinstance(lam, str):
+            raise ValueError(f"`lam` must be a number > 0 here: 'loo' needs the rows; got {lam!r}.")
+        head = cls(lam, fit_intercept)
+        head._system, head._statistics = PrimalSystem(statistics, head.lam, fit_intercept), statistics
         return head
 
     def state(self) -> dict[str, Tensor]:
@@ -166,7 +172,7 @@ class RidgeHead:
         rows = Rows(*(torch.cat([a, b]) for a, b in zip(old, new, strict=True)))
         return self._solve(rows, self._need_fit().grown(new, rows), self.lam, None)
 
-    def remove(self, indices: Tensor | Sequence[int]) -> "RidgeHead":
+    def remove(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
 
         n > D: their moments are subtracted. Where the moments were ever more than 1e3 times what is left, subtraction would leave their
@@ -187,7 +193,7 @@ class RidgeHead:
         rows = Rows(*(x[stay] for x in old))
         return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
 
-    def relabel(self, indices: Tensor | Sequence[int], Y: Tensor) -> "RidgeHead":
+    def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give training pictures other targets; equals a refit with them and the same lam. Labels are class indices, or targets.
 
         K stays: n > D moves ``G^T Y`` by the k pictures' share, k D^2; n <= D keeps the inner products. ``loo_path`` is dropped.

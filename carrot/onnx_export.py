@@ -129,10 +129,11 @@ class Deployed(nn.Module):
         D2 = (norms.unsqueeze(2) + norms.unsqueeze(1) - 2.0 * (X @ X.mT)).clamp_min(0.0)
         D2 = D2 * (1.0 - torch.eye(D2.shape[-1], dtype=D2.dtype))
         m2 = torch.sort(D2.flatten(1), dim=1).values[:, self.rank].reshape(-1, 1, 1)
-        # Below this the median is rounding of the product: most regions coincide, and the feature kernel is 1, as in ``carrot.graph``.
-        rounding = 4e4 * torch.finfo(D2.dtype).eps * D2[:, :1].amax(dim=-1, keepdim=True)
-        alike = m2 <= rounding
-        factor = torch.where(alike, 0.0, 0.5 / (self.s.sigma_feature**2 * torch.where(alike, 1.0, m2)))
+        # No less than the rounding of the product, or of the tokens: equal ones have kernel 1, unlike ones 0, as in ``carrot.graph``.
+        eps = torch.finfo(D2.dtype).eps
+        rounding = (8.0 * eps) ** 2 * H.square().sum(dim=-1).amax(dim=1).reshape(-1, 1, 1)
+        m2 = torch.maximum(m2, torch.maximum(4e4 * eps * D2[:, :1].amax(dim=-1, keepdim=True), rounding))
+        factor = 0.5 / (self.s.sigma_feature**2 * m2.clamp_min(1e-200))
         W = torch.exp(-self.space - factor * D2)
         root = W.sum(dim=-1, keepdim=True).rsqrt()  # (B, N, 1)
         v = r.unsqueeze(-1)

@@ -12,20 +12,27 @@ I_k is the modified Bessel function, T_k the Chebyshev polynomial. All c_k are >
 [-1, 1], so the tail sum of c_k bounds the spectral norm of what (4) leaves out. (5) is the identity plus low rank, never plain truncation;
 it leaves out at most ``e^{-t} (exp(t lambda_{k+1}) - 1)``. There is nothing to learn here.
 
+(3) and (4) need L's spectrum in [0, 1]: known of the graphs that are built here, whose W is a kernel. What comes as a bare L must be
+symmetric, or it is refused. Where its off-diagonals are <= 0 and it is that of some graph with self-loops of weight 1, S is >= 0 and has
+``S sqrt(d) = sqrt(d)`` with ``d_i = 1 / S_ii``: then (Perron and Frobenius) its spectrum is in [-1, 1], and (4) runs on (I + S) / 2 at
+2t, which is the same. Any other L (combinatorial, without self-loops) is diffused by its dense exponential or its spectrum.
+
 Reference: Tal-Ezer and Kosloff, J. Chem. Phys. 81 (1984), for (4); Hammond et al., ACHA 30 (2011), for filters on graphs.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from carrot.graph import RegionGraph
-from carrot.utils import require_finite, require_float, require_shape
+from carrot.graph import RegionGraph, require_symmetric
+from carrot.utils import real_number, require_finite, require_float, require_shape, require_tensor, whole_number
 
 METHODS = ("auto", "expm", "eigh", "chebyshev", "truncated")
 EXPM_MAX_REGIONS = 512  # above this many regions, Chebyshev on H is faster than a dense exponential
@@ -93,11 +100,18 @@ class DiffusionOperator:
     ``tests/unit/test_operator.py::test_every_route_equals_the_power_series``.
 
     Raises:
+        TypeError: ``t``, ``rank`` or ``tol`` is no number.
         ValueError: ``t`` is negative or not finite, the method is unknown, or rank and method don't fit.
     """
 
-    def __init__(self, t: float, method: str = "auto", rank: int | None = None, tol: float | None = None) -> None:
-        if not 0.0 <= float(t) < math.inf:
+    def __init__(
+        self,
+        t: SupportsFloat,
+        method: str = "auto",
+        rank: SupportsIndex | None = None,
+        tol: SupportsFloat | None = None,
+    ) -> None:
+        if not 0.0 <= real_number("t", t) < math.inf:
             raise ValueError(f"`t` must be a finite number >= 0; got {t!r}. t = 0 is mean pooling.")
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}; got {method!r}.")
@@ -105,66 +119,78 @@ class DiffusionOperator:
             raise ValueError(
                 f"`rank` goes with method='truncated' and only with it; got rank={rank}, method={method!r}."
             )
-        if rank is not None and rank < 1:
-            raise ValueError(f"`rank` must be >= 1; got {rank}.")
-        if tol is not None and not 0.0 < tol < 1.0:
+        if tol is not None and not 0.0 < real_number("tol", tol) < 1.0:
             raise ValueError(f"`tol` must be in (0, 1); got {tol!r}.")
         self.t = float(t)
         self.method = method
-        self.rank = rank
-        self.tol = tol
+        self.rank = None if rank is None else whole_number("rank", rank, 1)
+        self.tol = None if tol is None else float(tol)
 
     def __repr__(self) -> str:
         return f"DiffusionOperator(t={self.t}, method={self.method!r}, rank={self.rank}, tol={self.tol})"
 
-    def __call__(self, H: Float[Tensor, "*b N D"], L: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b N D"]:
+    def __call__(self, H: Float[Tensor, "*b N D"], L: Float[Tensor, "*b N N"] | RegionGraph) -> Float[Tensor, "*b N D"]:
         """Return ``exp(-tL) H``: same as ``forward``."""
         return self.forward(H, L)
 
-    def forward(self, H: Float[Tensor, "*b N D"], L: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b N D"]:
+    def forward(self, H: Float[Tensor, "*b N D"], L: Float[Tensor, "*b N N"] | RegionGraph) -> Float[Tensor, "*b N D"]:
         """Return ``H' = exp(-tL) H``: the literal path of equation (1).
 
+        Args:
+            H: Tokens; tokens and graph of two precisions meet in the wider.
+            L: The Laplacian, any symmetric one, or the graph itself.
+
         Raises:
-            ValueError: Shapes don't match, or L is not finite.
+            TypeError: H or L is neither float32 nor float64.
+            ValueError: Shapes don't match, L is not finite or not symmetric, or the method needs another spectrum.
         """
-        method = self._resolve(L, "expm" if L.shape[-1] <= EXPM_MAX_REGIONS else "chebyshev")
-        return self._apply(H, L, method)
+        system = _System.of(L)
+        require_float("H", H)
+        require_finite("H", H)
+        _require_regions(system, H.shape[-2])
+        dtype = torch.promote_types(H.dtype, system.matrix.dtype)
+        if dtype != system.matrix.dtype:
+            system = system.to(dtype)
+        H = H.to(dtype)
+        method = self._resolve(system, "expm" if H.shape[-2] <= EXPM_MAX_REGIONS else "chebyshev")
+        return self._apply(H, system, method)
 
     def pull_back(self, r: Float[Tensor, "*#b N"], L: Float[Tensor, "*b N N"] | RegionGraph) -> Float[Tensor, "*#b N"]:
         """Return ``pi = exp(-tL) r``, the weight with which each region enters ``g = H^T pi`` (equation 2).
 
         Args:
             r: Readout weights, taken to the graph's dtype and device; one vector serves a batch of graphs.
-            L: The Laplacian, or the graph itself: then Chebyshev applies S and never forms L.
+            L: The Laplacian, any symmetric one, or the graph itself: then Chebyshev applies S and never forms L.
 
         Raises:
-            ValueError: Shapes don't match, or L is not finite.
+            TypeError: L is neither float32 nor float64.
+            ValueError: Shapes don't match, L is not finite or not symmetric, or the method needs another spectrum.
         """
         return self.pull_back_path(r, L, [self.t])[0]
 
     def pull_back_path(
-        self, r: Float[Tensor, "*#b N"], L: Float[Tensor, "*b N N"] | RegionGraph, times: Sequence[float]
+        self, r: Float[Tensor, "*#b N"], L: Float[Tensor, "*b N N"] | RegionGraph, times: Sequence[SupportsFloat]
     ) -> list[Float[Tensor, "*#b N"]]:
         """Return ``exp(-t L) r`` for each of ``times`` (this operator's own t plays no part).
 
         With Chebyshev all times share one recurrence: the cost is that of the largest.
 
         Raises:
-            ValueError: A time is negative or not finite, or shapes don't match.
+            TypeError, ValueError: As ``pull_back``, or a time is negative or not finite.
         """
-        if not times:
-            raise ValueError("`times` must hold at least one diffusion time; got none.")
         operators = [DiffusionOperator(t, self.method, self.rank, self.tol) for t in times]
-        matrix = L.W if isinstance(L, RegionGraph) else _checked(L)
+        if not operators:
+            raise ValueError("`times` must hold at least one diffusion time; got none.")
+        system = _System.of(L)
+        matrix = system.matrix
         require_shape("r", r, matrix.shape[-1:], "the graph's regions")
         require_finite("r", r)
         r = r.to(matrix).expand(*matrix.shape[:-1]).unsqueeze(-1)  # (..., N, 1)
         slowest = max(operators, key=lambda op: op.t)
-        if slowest._resolve(matrix, "chebyshev") == "chebyshev":
-            tol = self._tol(matrix.dtype)
-            return [x.squeeze(-1) for x in heat_path(_adjacency_action(L, r), r, times, tol)]
-        L = L.L if isinstance(L, RegionGraph) else L
-        return [op._apply(r, L, op._resolve(L, "chebyshev")).squeeze(-1) for op in operators]
+        if slowest._resolve(system, "chebyshev") == "chebyshev":
+            path = system.heat_path(r, [op.t for op in operators], self._tol(matrix.dtype))
+            return [x.squeeze(-1) for x in path]
+        return [op._apply(r, system, op._resolve(system, "chebyshev")).squeeze(-1) for op in operators]
 
     def pull_back_subsets(
         self, graph: RegionGraph, keep: Bool[Tensor, "*#b N R"], r: Float[Tensor, "*#b N"] | None = None
@@ -190,10 +216,12 @@ class DiffusionOperator:
         Exactness: exact within ``tol``; ``tests/unit/test_operator.py::test_subsets_equal_rebuilding_the_subgraph``.
 
         Raises:
-            ValueError: ``keep`` doesn't match the graph.
+            ValueError: ``keep`` doesn't match the graph, or W or degree is not what a graph's must be.
             TypeError: ``keep`` is not boolean.
         """
-        W = graph.W
+        require_tensor("keep", keep)
+        system = _System.of(graph)
+        W = system.matrix
         N = W.shape[-1]
         if keep.dtype != torch.bool:
             raise TypeError(f"`keep` must be boolean; got {keep.dtype}. Use `keep.bool()`.")
@@ -219,82 +247,157 @@ class DiffusionOperator:
             total = start.sum(dim=-2, keepdim=True)
             start = start / torch.where(total > 0, total, torch.ones_like(total))
             start = start.expand(*torch.broadcast_shapes(start.shape, Rho.shape))
-            blocks.append(heat_path(apply_S, start, [self.t], tol)[0])
+            blocks.append(replace(system, apply_S=apply_S).heat_path(start, [self.t], tol)[0])
         return torch.cat(blocks, dim=-1)
 
     def filter(self, eigenvalues: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
         """Return the transfer function ``exp(-t lambda)`` at eigenvalues of L: what the operator does to each graph frequency."""
         return torch.exp(-self.t * eigenvalues)
 
-    def error_bound(self, L: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
+    def error_bound(self, L: Float[Tensor, "*b N N"] | RegionGraph) -> Float[Tensor, "*b"]:
         """Return a bound on the spectral norm of what the route that ``pull_back`` takes leaves out, rounding aside.
 
         0 for the dense routes, ``tol`` for Chebyshev; "truncated" needs the spectrum for it: O(N^3).
+
+        Raises:
+            TypeError, ValueError: As ``pull_back``.
         """
-        method = self._resolve(L, "chebyshev")
-        zero = torch.zeros(L.shape[:-2], dtype=L.dtype, device=L.device)
+        system = _System.of(L)
+        matrix = system.matrix
+        method = self._resolve(system, "chebyshev")
+        zero = torch.zeros(matrix.shape[:-2], dtype=matrix.dtype, device=matrix.device)
         if method == "chebyshev":
-            return zero + self._tol(L.dtype)
-        if method == "truncated" and self.rank is not None and self.rank < L.shape[-1]:
-            next_lambda = 1.0 - torch.linalg.eigvalsh(L)[..., self.rank]  # of S; eigvalsh is ascending in L
-            return torch.exp(self.t * (next_lambda - 1.0)) - math.exp(-self.t)
+            return zero + self._tol(matrix.dtype)
+        if method == "truncated" and self.rank is not None and self.rank < matrix.shape[-1]:
+            spectrum = torch.linalg.eigvalsh(
+                system.L
+            )  # ascending: what is left out is e^{-t lambda} - e^{-t}, monotone in lambda
+            ends = torch.exp(-self.t * spectrum[..., [self.rank, -1]]) - math.exp(-self.t)
+            return ends.abs().amax(dim=-1)
         return zero
 
     def _tol(self, dtype: torch.dtype) -> float:
         return self.tol if self.tol is not None else torch.finfo(dtype).eps / 2.0
 
-    def _resolve(self, L: Tensor, default: str) -> str:
-        if self.t * torch.finfo(L.dtype).eps > MAX_ROUNDING:
+    def _resolve(self, system: "_System", default: str) -> str:
+        """Return the route; refuse one whose answer would be wrong."""
+        eps, N = torch.finfo(system.matrix.dtype).eps, system.matrix.shape[-1]
+        if self.t * eps * system.size > MAX_ROUNDING:
             raise ValueError(
-                f"`t` = {self.t:g} is beyond {L.dtype}: rounding of L alone moves exp(-tL) by about t eps = "
-                f"{self.t * torch.finfo(L.dtype).eps:.1g}. Use float64 tokens, or the limit that t has reached long before."
+                f"`t` = {self.t:g} is beyond {system.matrix.dtype}: rounding of L alone moves exp(-tL) by about t eps |L| = "
+                f"{self.t * eps * system.size:.1g}. Use float64 tokens, or the limit that t has reached long before."
             )
-        if self.method != "auto":
-            return self.method
-        terms = math.sqrt(self.t * math.log(1.0 / self._tol(L.dtype)))  # of Chebyshev, for large t
-        return "eigh" if terms > max(2 * L.shape[-1], 64) else default
+        if self.method == "auto":
+            terms = math.sqrt(self.t * math.log(1.0 / self._tol(system.matrix.dtype)))  # of Chebyshev, for large t
+            is_out = default == "chebyshev" and not system.has_known_spectrum
+            return "eigh" if is_out or terms > max(2 * N, 64) else default
+        if self.method == "chebyshev" and not system.has_known_spectrum:
+            raise ValueError(
+                "method='chebyshev' needs a normalised Laplacian with self-loops, whose spectrum is known; this `L` is symmetric and no "
+                "more. Pass the graph of `RegionGraphBuilder`, or use method='auto', 'eigh' or 'expm'."
+            )
+        return self.method
 
-    def _apply(self, X: Tensor, L: Tensor, method: str) -> Tensor:  # (..., N, K), (..., N, N) -> (..., N, K)
-        _checked(L)
-        require_finite("H", X)
-        N = X.shape[-2]
-        if L.shape[-2:] != (N, N):
-            raise ValueError(
-                f"`L` must be ({N}, {N}) to match H with N = {N} regions; got {tuple(L.shape[-2:])}. "
-                "Build both from the same RegionSet."
-            )
-        X = X.expand(*torch.broadcast_shapes(X.shape[:-2], L.shape[:-2]), *X.shape[-2:])
-        if method == "expm":
-            return torch.matmul(torch.linalg.matrix_exp(-self.t * L), X)
+    def _apply(self, X: Tensor, system: "_System", method: str) -> Tensor:  # (..., N, K) -> (..., N, K)
+        batch = torch.broadcast_shapes(X.shape[:-2], system.matrix.shape[:-2])
+        X = X.expand(*batch, *X.shape[-2:])
         if method == "chebyshev":
-            return heat_path(_adjacency_action(L, X), X, [self.t], self._tol(L.dtype))[0]
+            return system.heat_path(X, [self.t], self._tol(X.dtype))[0]
+        L = system.L
+        if method == "expm":
+            return _finite(torch.matmul(torch.linalg.matrix_exp(-self.t * L), X))
         eigenvalues, U = torch.linalg.eigh(L)  # ascending in L: the leading pairs of S come first
-        eigenvalues = eigenvalues.clamp(min=0.0)  # below 0 is rounding, and exp(-t lambda) would blow it up
+        rounding = L.shape[-1] * torch.finfo(L.dtype).eps * eigenvalues.abs().amax(dim=-1, keepdim=True)
+        # exp(-t lambda) would blow rounding below 0 up
+        eigenvalues = eigenvalues.where(eigenvalues.abs() > rounding, 0.0)
         if method == "eigh":
-            return torch.matmul(U, self.filter(eigenvalues).unsqueeze(-1) * torch.matmul(U.mT, X))
+            return _finite(torch.matmul(U, self.filter(eigenvalues).unsqueeze(-1) * torch.matmul(U.mT, X)))
         U, eigenvalues = U[..., : self.rank], eigenvalues[..., : self.rank]
         gain = self.filter(eigenvalues) - math.exp(-self.t)  # e^{-t} (exp(t lambda_S) - 1), without overflow
-        return math.exp(-self.t) * X + torch.matmul(U, gain.unsqueeze(-1) * torch.matmul(U.mT, X))
+        return _finite(math.exp(-self.t) * X + torch.matmul(U, gain.unsqueeze(-1) * torch.matmul(U.mT, X)))
 
 
-def _checked(L: Tensor) -> Tensor:
-    """Return L; refuse half precision, NaN and infinity."""
-    require_float("L", L)
-    require_finite("L", L)
-    return L
+@dataclass(frozen=True, eq=False)
+class _System:
+    """What is diffused on, checked once: a graph, or a bare Laplacian.
+
+    Attributes:
+        source: As it came.
+        matrix: Its (..., N, N): W or L.
+        apply_S: ``X -> S X``.
+        is_kernel: Whether S is known to have its spectrum in [0, 1]; otherwise, if it is known at all, it is [-1, 1].
+        size: The largest entry of L in absolute value, or 1.
+        eps: Of the precision in which it came.
+    """
+
+    source: Tensor | RegionGraph
+    matrix: Tensor
+    apply_S: Callable[[Tensor], Tensor]
+    is_kernel: bool
+    size: float
+    eps: float
+
+    @classmethod
+    def of(cls, L: Tensor | RegionGraph) -> "_System":
+        """Return the system of a graph, at no cost if it was built; of a bare L, once it is a symmetric matrix of numbers."""
+        if isinstance(L, RegionGraph):
+            return cls._of_graph(L.verified, torch.finfo(L.W.dtype).eps)
+        require_float("L", L)
+        require_finite("L", L)
+        require_symmetric("L", L)
+        return cls._of_matrix(L, torch.finfo(L.dtype).eps)
+
+    @classmethod
+    def _of_graph(cls, graph: RegionGraph, eps: float) -> "_System":
+        W, root = graph.W, graph.degree.rsqrt().unsqueeze(-1)
+        return cls(graph, W, lambda X: torch.matmul(W, root * X).mul_(root), graph.is_kernel, 1.0, eps)
+
+    @classmethod
+    def _of_matrix(cls, L: Tensor, eps: float) -> "_System":
+        return cls(L, L, lambda X: X - torch.matmul(L, X), False, max(1.0, float(L.abs().max())), eps)
+
+    def to(self, dtype: torch.dtype) -> "_System":
+        """Return it in another precision."""
+        if isinstance(self.source, RegionGraph):
+            g = self.source
+            return self._of_graph(RegionGraph(g.W.to(dtype), g.degree.to(dtype), g.is_kernel), self.eps)
+        return self._of_matrix(self.source.to(dtype), self.eps)
+
+    @property
+    def L(self) -> Tensor:
+        """The Laplacian, written out."""
+        return self.source.L if isinstance(self.source, RegionGraph) else self.source
+
+    @property
+    def has_known_spectrum(self) -> bool:
+        """Whether S is known to have its spectrum in [-1, 1]: it is >= 0 and has a positive vector that it doesn't make larger."""
+        if isinstance(self.source, RegionGraph):
+            return True
+        S_ii = 1.0 - self.matrix.diagonal(dim1=-2, dim2=-1)
+        if bool((S_ii <= 0).any()) or bool((self.matrix - torch.diag_embed(1.0 - S_ii) > 0).any()):
+            return False
+        v = S_ii.rsqrt().unsqueeze(-1)  # sqrt(d), for self-loops of weight 1
+        return bool((self.apply_S(v) <= (1.0 + self.eps**0.5) * v).all())
+
+    def heat_path(self, v: Tensor, times: Sequence[float], tol: float) -> list[Tensor]:
+        """Return ``exp(-t L) v`` for every t by equation (4); on (I + S) / 2 at 2t where S may have eigenvalues below 0."""
+        if self.is_kernel:
+            return heat_path(self.apply_S, v, times, tol)
+        return heat_path(lambda X: self.apply_S(X).add_(X).mul_(0.5), v, [2.0 * t for t in times], tol)
 
 
-def _adjacency_action(L: Tensor | RegionGraph, X: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return ``X -> S X`` from L (S X = X - L X) or from the graph (without forming S or L)."""
-    N = X.shape[-2]
-    matrix = L.W if isinstance(L, RegionGraph) else L
-    if matrix.shape[-2:] != (N, N):
+def _require_regions(system: _System, N: int) -> None:
+    if system.matrix.shape[-1] != N:
         raise ValueError(
-            f"`L` must be ({N}, {N}) to match N = {N} regions; got {tuple(matrix.shape[-2:])}. "
+            f"`L` must be ({N}, {N}) to match H with N = {N} regions; got {tuple(system.matrix.shape[-2:])}. "
             "Build both from the same RegionSet."
         )
-    if isinstance(L, RegionGraph):
-        root = L.degree.rsqrt().unsqueeze(-1)
-        W = L.W
-        return lambda x: torch.matmul(W, root * x).mul_(root)
-    return lambda x: x - torch.matmul(L, x)
+
+
+def _finite(X: Tensor) -> Tensor:
+    """Return X; refuse what overflowed, which an L with eigenvalues below 0 brings about."""
+    if not bool(torch.isfinite(X).all()):
+        raise ValueError(
+            f"exp(-tL) overflows {X.dtype}: `L` has large eigenvalues below 0, or `t` is too large for it."
+        )
+    return X

@@ -82,7 +82,7 @@ class Trace:
         H = regions.features
         r = readout.weights(regions.num_regions, H.dtype)
         pi = operator.pull_back(r, graph)
-        return cls(regions, graph, r, pi, operator.forward(H, graph.L), lift.embed(H, pi))
+        return cls(regions, graph, r, pi, operator.forward(H, graph), lift.embed(H, pi))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return H, P, W, L, r, pi, H_prime and g by name, as they are stored."""

@@ -106,12 +106,24 @@ class PrimalSystem:
 
     @cached_property
     def alpha(self) -> Tensor:
-        """Dual weights w R / lam."""
+        """Dual weights w R / lam, such that (G - gm)^T alpha is W* to rounding, and with an intercept their sum 0.
+
+        R is a difference, and 1 / lam makes its rounding large. What of it would reach a sum over pictures is taken out by one step of
+        refinement, alpha + A~ K^{-1} (W* - G~^T alpha) with A~ = w G~: it leaves lam K^{-1} of the error, rounding again.
+        """
         G, Y, w = self._need_rows()
+        per_lam = (w / self._lam).unsqueeze(-1)
+        alone, known = list(self._alone), [slack * error for error, slack in self._alone.values()]
         R = Y - self.y_mean - times(G, self.g_mean, self.W_star)
-        for i, (error, slack) in self._alone.items():  # R_i = (1 - leverage_i) (y_i - the prediction without i)
-            R[i] = slack * error
-        return R * (w / self._lam).unsqueeze(-1)
+        for i, R_i in zip(alone, known, strict=True):  # (1 - leverage_i) (y_i - the prediction without i)
+            R[i] = R_i
+        alpha = R * per_lam
+        missing = self.W_star - transposed_times(G, self.g_mean, alpha)
+        alpha += w.unsqueeze(-1) * times(G, self.g_mean, _solve_factored(self._factor, missing))
+        alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)
+        for i, R_i in zip(alone, known, strict=True):
+            alpha[i] = R_i * per_lam[i]
+        return alpha
 
     def slack_among(self, rows: Tensor) -> Tensor:
         """(I - s) among some rows; the diagonal without cancellation."""
@@ -183,12 +195,20 @@ class DualSystem:
     def _products(self, g: Tensor) -> Tensor:  # (m, D), centred -> (n, m): A g
         return self._root.unsqueeze(-1) * times(self._rows.G, self.g_mean, g.mT)
 
+    def _transposed(self, u: Tensor) -> Tensor:  # (n, k) -> (D, k): A^T u
+        return transposed_times(self._rows.G, self.g_mean, self._root.unsqueeze(-1) * u)
+
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
-        """k(a, z) by the Woodbury formula: K^{-1} = (I - A^T M^{-1} A) / lam."""
+        """k(a, z) by the Woodbury formula: K^{-1} z = (z - A^T u) / lam with u = M^{-1} A z.
+
+        A difference again that 1 / lam makes large; one step of refinement, K^{-1} z + A^T M^{-1} (u - A K^{-1} z), leaves no more of its
+        rounding than lies outside the training pictures.
+        """
         batch, a, z = a.shape[:-1], (a - self.g_mean).reshape(-1, a.shape[-1]), z - self.g_mean
-        through = _solve_factored(self._factor, self._products(z))  # (n, k)
-        k = (a @ z.mT - self._products(a).mT @ through) / self._lam + self._shift
-        return k.reshape(*batch, len(z))
+        u = _solve_factored(self._factor, self._products(z))  # (n, k)
+        solved = (z.mT - self._transposed(u)) / self._lam  # (D, k)
+        solved += self._transposed(_solve_factored(self._factor, u - self._products(solved.mT)))
+        return (a @ solved + self._shift).reshape(*batch, len(z))
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g)."""

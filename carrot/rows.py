@@ -1,13 +1,14 @@
 """Training rows as the head takes them: checked once, labels one-hot, embeddings in the precision they came in."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carrot.utils import require_finite
+from carrot.utils import require_finite, require_tensor, whole_number
 
 
 class Rows(NamedTuple):
@@ -31,9 +32,8 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
         ValueError: See ``RidgeHead.fit``.
     """
     for name, x in (("G", G), ("Y", Y), ("sample_weight", sample_weight)):
-        if x is not None and (not isinstance(x, Tensor) or x.is_complex()):
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"`{name}` must be a real torch.Tensor; got {kind}. Use `torch.as_tensor`.")
+        if x is not None:
+            require_tensor(name, x)
     if G.ndim != 2 or 0 in G.shape:
         raise ValueError(f"`G` must be (n, D), a row for each training picture; got {tuple(G.shape)}.")
     if not G.is_floating_point():
@@ -89,16 +89,21 @@ def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
     return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
 
 
-def check_indices(indices: Tensor | Sequence[int], n: int) -> Int[Tensor, " k"]:
-    """Return training indices as a tensor.
+def check_indices(indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: int) -> Int[Tensor, " k"]:
+    """Return training indices as a tensor: of a tensor or array of whole numbers, of any iterable of them, or of one.
 
     Raises:
+        TypeError: Something in it is no whole number: a bool, a float.
         ValueError: There is none, one is outside 0 .. n - 1, or one comes twice.
     """
-    given = torch.as_tensor(indices).flatten()
-    if given.numel() and (given.dtype == torch.bool or given.is_floating_point()):
-        raise ValueError(f"`indices` must be integers; got {given.dtype}. Use `mask.nonzero().flatten()`.")
-    index = given.long()
+    if isinstance(indices, Tensor | np.ndarray):
+        given = torch.as_tensor(indices).flatten()
+        if given.numel() and (given.dtype == torch.bool or given.is_floating_point() or given.is_complex()):
+            raise TypeError(f"`indices` must be whole numbers; got {given.dtype}. Use `mask.nonzero().flatten()`.")
+        index = given.long()
+    else:
+        items = indices if isinstance(indices, Iterable) else [indices]
+        index = torch.tensor([whole_number("indices", i) for i in items], dtype=torch.long)
     if index.numel() == 0 or int(index.min()) < 0 or int(index.max()) >= n:
         raise ValueError(f"`indices` must be training indices in 0 .. {n - 1}; got {index.tolist()[:10]}.")
     if index.unique().numel() != index.numel():

@@ -61,7 +61,7 @@ def check_graph(
 
 
 def check_duplicates(c: ModuleType, dtype: torch.dtype) -> None:
-    """Most tokens the same, some far away: the true median is 0 and the feature kernel 1; or tiny, and good to four digits."""
+    """Most tokens the same, some far away: the true median is 0 and unlike tokens have no edge; or tiny, and good to four digits."""
     rng = np.random.default_rng(5)
     for spread in (0.0, 1e-3):
         H = np.repeat(rng.normal(size=(1, 64)), 30, axis=0) + spread * rng.normal(size=(30, 64))
@@ -100,6 +100,47 @@ def check_diffusion(c: ModuleType, gh: int, gw: int, D: int, t: float, dtype: to
             assert abs(norm - bound) <= rounding, f"truncation error {norm:.3e}, bound {bound:.3e}"
     pi_ours = c.operator.DiffusionOperator(t).pull_back(r, graph)
     close(c.readout.embed(picture.H, pi_ours), ref.embed(H, W, t), rounding * largest, "g")
+
+
+def check_any_laplacian(c: ModuleType, t: float) -> None:
+    """Symmetric matrices whose spectrum is not in [0, 1], bare and as a graph of neighbours: every door within the bound, or refused."""
+    N = 8
+    rng = np.random.default_rng(6)
+    ring = np.roll(np.eye(N), 1, axis=0) + np.roll(np.eye(N), -1, axis=0)
+    W = np.eye(N) + ring
+    X = rng.normal(size=(N, N))
+    _, no_loops = ref.laplacian(ring)
+    r = torch.linspace(0.5, 1.5, N, dtype=torch.float64) / N
+    graph = c.graph.RegionGraph(torch.tensor(W), torch.tensor(W.sum(1)))
+    matrices = {
+        "neighbours": ref.laplacian(W)[1],
+        "combinatorial": np.diag(W.sum(1)) - W,
+        "no self-loops": no_loops,
+        "signed": 0.1 * (X + X.T),
+    }
+    for name, L in matrices.items():
+        expected = ref.heat(L, t)
+        rounding = 20 * EPS[torch.float64] * N * (1 + t) * np.linalg.norm(expected, 2)
+        for method in ("auto", "expm", "eigh", "truncated"):
+            operator = c.operator.DiffusionOperator(t, method, rank=3 if method == "truncated" else None)
+            for system in (torch.tensor(L), graph) if name == "neighbours" else (torch.tensor(L),):
+                bound = rounding + float(operator.error_bound(system)) * (1 + 1e-6)
+                whole = operator.forward(torch.eye(N, dtype=torch.float64), system).numpy()
+                error = np.linalg.norm(whole - expected, 2)
+                assert error <= bound, f"{name}, {method}: off by {error:.1e}, bound {bound:.1e}"
+                close(operator.pull_back(r, system), expected @ r.numpy(), bound, f"pi of {name}, {method}")
+    keep = np.ones((N, 1), bool)
+    keep[2] = False
+    index = np.flatnonzero(keep)
+    part = ref.pooling(W[np.ix_(index, index)], t)
+    found = c.operator.DiffusionOperator(t).pull_back_subsets(graph, torch.tensor(keep))[index, 0]
+    close(found, part, 20 * EPS[torch.float64] * (1 + t), "pi of a part of the neighbours")
+    skew = torch.tensor(np.eye(N) - W / W.sum(1)[:, None] + 0.1 * np.triu(X, 1))
+    try:
+        c.operator.DiffusionOperator(t).pull_back(r, skew)
+    except ValueError:
+        return
+    raise AssertionError("an L that is not symmetric was taken")
 
 
 def check_subsets(c: ModuleType, gh: int, gw: int, D: int, t: float, dtype: torch.dtype) -> None:
@@ -204,6 +245,32 @@ def check_updates(
         close(head.smoother(torch.tensor(g)) @ head.Y, g @ W_star + b, tolerance, f"smoother after {step}")
         loo = ref.loo(G, Y, lam, intercept, w)
         close(head.loo_predict(), loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
+
+
+def check_small_lam(c: ModuleType, lam: float, intercept: bool) -> None:
+    """A penalty at which 1 / lam makes rounding large: what cancels must not reach a sum. Against rational numbers."""
+    eps = EPS[torch.float64]
+    for n, D in ((12, 3), (4, 6)):
+        rng = np.random.default_rng(4)
+        G, g = np.round(64 * rng.normal(size=(n, D))) / 64 + 0.5, rng.normal(size=(3, D))
+        Y, w = G @ (np.round(16 * rng.normal(size=(D, 2))) / 16) + (0.25 if intercept else 0.0), np.full(n, 2.0)
+        W_star, b, _ = ref.rational_fit(G, Y, lam, intercept, w)
+        head = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, Y, w)))
+        parts = c.influence.training_contribution(torch.tensor(g), head.G, head.alpha)
+        logits = g @ W_star + b
+        tolerance = 1e-12 * np.abs(logits).max() + 10 * eps * float(parts.abs().sum(1).max())
+        close(parts.sum(1) + head.bias, logits, tolerance, f"dual sum at lam = {lam:g}")
+        if intercept:
+            close(
+                head.alpha.sum(0),
+                np.zeros(2),
+                10 * eps * float(head.alpha.abs().sum()),
+                f"sum of duals at lam = {lam:g}",
+            )
+        else:
+            among = 0.5 * (G[:2] + G[2:4])
+            expected = ref.rational_kernel(G, lam, w, among, G[:2])
+            close(head.kernel(*map(torch.tensor, (among, G[:2]))), expected, 1e-11, f"kernel at lam = {lam:g}")
 
 
 def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:

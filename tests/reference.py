@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def isotropic(P: Array, gh: int, gw: int) -> Array:
 
 
 def graph(H: Array, P: Array, sigma_s: float, sigma_f: float, scale: float | None = None) -> tuple[Array, Array, Array]:
-    """W, degree, L by the double loop; scale None: the lower median of pairwise feature distances."""
+    """W, degree, L by the double loop; scale None: the lower median of pairwise feature distances. Its limit where that is 0."""
     N = len(H)
     if scale is None:
         distances = sorted(math.dist(H[i], H[j]) for i in range(N) for j in range(i + 1, N))
@@ -30,7 +31,8 @@ def graph(H: Array, P: Array, sigma_s: float, sigma_f: float, scale: float | Non
     for i in range(N):
         for j in range(N):
             space = math.exp(-(math.dist(P[i], P[j]) ** 2) / (2 * sigma_s**2))
-            feature = 1.0 if scale == 0.0 else math.exp(-(math.dist(H[i], H[j]) ** 2) / (2 * (sigma_f * scale) ** 2))
+            apart = math.dist(H[i], H[j])
+            feature = float(apart == 0.0) if scale == 0.0 else math.exp(-(apart**2) / (2 * (sigma_f * scale) ** 2))
             W[i, j] = space * feature
     return W, *laplacian(W)
 
@@ -221,3 +223,61 @@ def condition(G: Array, lam: float, intercept: bool, w: Array | None = None) -> 
     s = np.linalg.svd(np.sqrt(w)[:, None] * (G - centre), compute_uv=False)
     smallest = s[-1] ** 2 if len(G) > G.shape[1] else 0.0
     return float((s[0] ** 2 + lam) / (smallest + lam))
+
+
+# ---- head in rational numbers: no rounding at all, for tiny problems at tiny penalties
+
+
+def rational(x: Array) -> list[list[Fraction]]:
+    return [[Fraction(float(value)) for value in row] for row in np.atleast_2d(x)]
+
+
+def rational_solve(K: list[list[Fraction]], B: list[list[Fraction]]) -> list[list[Fraction]]:
+    """K^{-1} B by Gauss and Jordan."""
+    rows = [k + b for k, b in zip(K, B, strict=True)]
+    n = len(rows)
+    for i in range(n):
+        pivot = next(j for j in range(i, n) if rows[j][i] != 0)
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [value / rows[i][i] for value in rows[i]]
+        for j in range(n):
+            if j != i:
+                rows[j] = [x - rows[j][i] * y for x, y in zip(rows[j], rows[i], strict=True)]
+    return [row[n:] for row in rows]
+
+
+def rational_system(A: list[list[Fraction]], lam: Fraction, w: list[Fraction]) -> list[list[Fraction]]:
+    """sum_i w_i a_i a_i^T + lam I."""
+    n, D = len(A), len(A[0])
+    return [
+        [sum(w[i] * A[i][d] * A[i][e] for i in range(n)) + (lam if d == e else 0) for e in range(D)] for d in range(D)
+    ]
+
+
+def rational_kernel(G: Array, lam: float, w: Array, a: Array, z: Array) -> Array:
+    """a^T K^{-1} z, without an intercept."""
+    K = rational_system(rational(G), Fraction(float(lam)), [Fraction(float(x)) for x in w])
+    left, solved = rational(a), rational_solve(K, [list(column) for column in zip(*rational(z), strict=True)])
+    return np.array(
+        [[float(sum(x * y[j] for x, y in zip(row, solved, strict=True))) for j in range(len(z))] for row in left]
+    )
+
+
+def rational_fit(G: Array, Y: Array, lam: float, intercept: bool, w: Array) -> tuple[Array, Array, Array]:
+    """W*, b and the dual weights alpha; rounded once, at the end."""
+    g, y, weights, penalty = rational(G), rational(Y), [Fraction(float(x)) for x in w], Fraction(float(lam))
+    total, (n, D), C = sum(weights), G.shape, Y.shape[1]
+    zero = Fraction(0)
+    gm = [sum(weights[i] * g[i][d] for i in range(n)) / total if intercept else zero for d in range(D)]
+    ym = [sum(weights[i] * y[i][c] for i in range(n)) / total if intercept else zero for c in range(C)]
+    A = [[x - m for x, m in zip(row, gm, strict=True)] for row in g]
+    B = [[x - m for x, m in zip(row, ym, strict=True)] for row in y]
+    K = rational_system(A, penalty, weights)
+    Q = [[sum(weights[i] * A[i][d] * B[i][c] for i in range(n)) for c in range(C)] for d in range(D)]
+    W = rational_solve(K, Q)
+    b = [ym[c] - sum(gm[d] * W[d][c] for d in range(D)) for c in range(C)]
+    alpha = [
+        [weights[i] * (B[i][c] - sum(A[i][d] * W[d][c] for d in range(D))) / penalty for c in range(C)]
+        for i in range(n)
+    ]
+    return tuple(np.array(x, dtype=float) for x in (W, b, alpha))

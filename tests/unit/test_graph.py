@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import carrot
+import carrot.operator  # the checks take it from the package
 from carrot.graph import RegionGraphBuilder, _order_statistic, median_pairwise, squared_distances
 from carrot.regions import RegionSet, grid_positions
 from tests import contract
+from tests import reference as ref
 
 GRIDS = [(1, 1), (1, 2), (2, 2), (3, 5), (7, 4), (10, 10), (10, 20)]
 
@@ -206,3 +207,89 @@ def test_heat_neither_reaches_nor_leaves_global_regions(method: str) -> None:
     torch.testing.assert_close(operator(regions_.features, graph.L)[9], regions_.features[9], rtol=1e-13, atol=1e-13)
     alone = operator.pull_back(0.7 * carrot.GraphReadout().weights(9), RegionGraphBuilder().build(regions_.local))
     torch.testing.assert_close(pi[:9], alone, rtol=1e-12, atol=1e-14)
+
+
+def degenerate(case: str) -> torch.Tensor:
+    """Tokens, (36, 8), whose median distance is 0, or nothing but rounding, although not all are equal."""
+    g = torch.Generator().manual_seed(3)
+    ground, object_ = (
+        torch.randn(1, 8, generator=g, dtype=torch.float64),
+        torch.randn(10, 8, generator=g, dtype=torch.float64),
+    )
+    H = ground.repeat(36, 1)
+    if case == "one stands out":
+        H[5] = object_[0]
+    elif case == "two kinds":
+        H[:8] = object_[:1]
+    elif case == "tiny":
+        H[:10] = object_
+        H = 1e-25 * H
+    elif case == "zeros":
+        H = torch.zeros(36, 8, dtype=torch.float64)
+        H[:10] = object_
+    elif case == "far from 0":
+        H[:10] = object_
+        H = H + 1e3
+    else:
+        H[:10] = object_
+    return H
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", ["flat ground", "one stands out", "two kinds", "tiny", "zeros", "far from 0"])
+def test_a_median_of_zero_makes_the_kernel_its_limit(case: str, dtype: torch.dtype) -> None:
+    """Equal tokens are one, unlike ones have no edge: the double loop with a bandwidth of 0. Alone, in a batch, beside global ones."""
+    H = degenerate(case).to(dtype)
+    P = grid_positions(6, 6, dtype)
+    expected, _, _ = ref.graph(H.double().numpy(), P.double().numpy(), 0.5, 1.0)
+    assert (expected == 0.0).any()
+    plain = RegionSet(H, P, (6, 6))
+    batch = RegionSet(torch.stack([torch.randn(36, 8).to(H), H]), P, (6, 6))
+    ours = {
+        "alone": RegionGraphBuilder().build(plain).W,
+        "in a batch": RegionGraphBuilder().build(batch).W[1],
+        "with another sigma": RegionGraphBuilder(sigma_feature=3.0).build(plain).W,
+        "beside a global region": RegionGraphBuilder().build(plain.with_global(torch.ones(1, 8, dtype=dtype))).W[:36, :36],
+    }  # fmt: skip
+    for where, W in ours.items():
+        torch.testing.assert_close(W.double(), torch.tensor(expected), rtol=0, atol=1e-6, msg=where)
+        assert torch.linalg.eigvalsh(W.double()).min() > (-1e-5 if dtype == torch.float32 else -1e-13), where
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tokens_equal_to_rounding_are_equal(dtype: torch.dtype) -> None:
+    """A flat ground out of a network is equal up to its last bits: what stands out of it has no edge to it either."""
+    H = degenerate("flat ground").to(dtype)
+    noisy = H * (1.0 + torch.finfo(dtype).eps * torch.randn(36, 8, dtype=dtype))
+    P = torch.zeros(36, 2, dtype=dtype)
+    W = RegionGraphBuilder().build(RegionSet(noisy, P)).W
+    unlike = torch.cdist(H, H) > 0.1
+    assert W[unlike].max() == 0.0
+    assert W[~unlike].min() > 0.5
+    assert torch.linalg.eigvalsh(W.double()).min() > -1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("N", [49, 530])
+def test_equal_tokens_are_one_at_any_bandwidth(dtype: torch.dtype, N: int) -> None:
+    """At small bandwidths the rounding of a product would tell copies apart."""
+    H = 5.0 + torch.randn(N, 80, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    H[7], P = H[3], torch.full((N, 2), 0.3, dtype=dtype)
+    for builder in (
+        RegionGraphBuilder(sigma_feature=1e-3),
+        RegionGraphBuilder(feature_scale=1e-3),
+        RegionGraphBuilder(sigma_spatial=1e-4, sigma_feature=1e-3),
+    ):
+        assert builder.build(RegionSet(H, P)).W[3, 7] > 1.0 - 1e-4
+    W = RegionGraphBuilder(sigma_spatial=1e-4).build(RegionSet(H, P)).W
+    assert W[3, 7] > 1.0 - 1e-4
+
+
+def test_removing_regions_keeps_the_bandwidth_of_the_whole_picture() -> None:
+    """Without the flat ground the median of what is left is not 0; the graph of the whole picture holds."""
+    H = degenerate("flat ground")
+    graph = RegionGraphBuilder().build(RegionSet(H, grid_positions(6, 6, torch.float64), (6, 6)))
+    keep = torch.zeros(36, 1, dtype=torch.bool)
+    keep[:10] = True
+    pi = carrot.DiffusionOperator(2.0).pull_back_subsets(graph, keep)[:10, 0]
+    torch.testing.assert_close(pi, torch.full((10,), 0.1, dtype=torch.float64))  # no edge among the ten

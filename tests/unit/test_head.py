@@ -389,7 +389,7 @@ def test_more_mistakes() -> None:
         RidgeHead().fit(G, torch.tensor([0] * 19 + [10**9 - 1]))
     head = RidgeHead(1.0, True).fit(G, labels)
     for indices in (torch.zeros(20, dtype=torch.bool), [1.7]):
-        with pytest.raises(ValueError, match="integers"):
+        with pytest.raises(TypeError, match="whole number"):
             head.remove(indices)
     with pytest.raises(ValueError, match="number > 0"):
         RidgeHead.from_statistics(head.statistics, "loo")

@@ -231,9 +231,11 @@ class TestFourier(RandomContract):
     def test_odd_widths_and_bad_bandwidths_are_refused(self) -> None:
         with pytest.raises(ValueError, match="even, a cosine and a sine"):
             FourierLift(7)
-        for gamma in (0.0, -1.0, math.nan, math.inf, "wide"):
+        for gamma in (0.0, -1.0, math.nan, math.inf):
             with pytest.raises(ValueError, match="`gamma` must be a finite number > 0"):
                 FourierLift(8, gamma)
+        with pytest.raises(TypeError, match="`gamma` must be a number; got 'wide'"):
+            FourierLift(8, "wide")
 
 
 class TestSketch(RandomContract):

@@ -45,17 +45,31 @@ MUTANTS = {
     ),
     "random-walk L": ("graph", "root[..., :, None] * self.W * root[..., None, :]", "self.W / self.degree[..., :, None]"),
     "no self-loops": ("graph", "degree = W.sum(dim=-1)", "W.diagonal(dim1=-2, dim2=-1).zero_(); degree = W.sum(dim=-1)"),
-    "sigma_s without the 2": ("graph", "2.0 * self.sigma_spatial**2", "self.sigma_spatial**2"),
-    "sigma_f without the 2": ("graph", "-0.5 / (self.sigma_feature**2 * m2)", "-1.0 / (self.sigma_feature**2 * m2)"),
-    "sigma_f not squared": ("graph", "self.sigma_feature**2 * m2", "self.sigma_feature * m2"),
+    "sigma_s without the 2": ("graph", "to(W.dtype) / self.sigma_spatial", "to(W.dtype) * 2.0**0.5 / self.sigma_spatial"),
+    "sigma_f without the 2": ("graph", "D2.div_((sigma * sigma * m2)", "D2.div_((0.5 * sigma * sigma * m2)"),
+    "sigma_f not squared": ("graph", "D2.div_((sigma * sigma * m2)", "D2.div_((sigma * m2)"),
     "upper median": ("graph", "rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)", "rank = N + 2 * (N * (N - 1) // 4)"),
     "median with the diagonal": ("graph", "rank = N + 2 * ((N * (N - 1) // 2 - 1) // 2)", "rank = N * N // 2"),
-    "duplicates left to rounding": ("graph", "if bool(coarse.any()):", "if False:"),
+    "duplicates left to rounding": (
+        "graph",
+        "_is_coarse(D2, min(1.0, sigma * sigma) * m2) | (m2 <= rounding)",
+        "m2 <= rounding",
+    ),
+    "a median of 0 joins what is unlike": (
+        "graph",
+        "return D2.div_((sigma * sigma * m2)",
+        "return D2.mul_((m2 > 1e-9)[..., None, None]).div_((sigma * sigma * m2)",
+    ),
+    "a median of 0 passed over": (
+        "graph",
+        "torch.maximum(median_pairwise(differences)",
+        "torch.maximum(differences.amax(dim=(-2, -1))",
+    ),
     "stretched space": ("graph", "regions.isotropic_positions", "regions.positions"),
     "a global node joined to the others": ("graph", "if regions.num_global:", "if False:"),
     "a global node without its self-loop": ("graph", "(0, K), value=1.0)", "(0, K), value=2.0)"),
     "global regions first": ("regions", "[self.features, tokens.to(self.features)]", "[tokens.to(self.features), self.features]"),
-    "features only": ("graph", "W.sub_(squared_distances(P).div_(2.0 * self.sigma_spatial**2)).exp_()", "W.exp_()"),
+    "features only": ("graph", "W.add_(_between_places(P)).mul_(-0.5)", "W.mul_(-0.5)"),
     # the operator
     "t doubled": ("operator", "self.t = float(t)", "self.t = 2.0 * float(t)"),
     "identity": ("operator", "self.t = float(t)", "self.t = 0.0"),
@@ -64,17 +78,27 @@ MUTANTS = {
     "one Euler step": (
         "operator",
         "torch.linalg.matrix_exp(-self.t * L)",
-        "(torch.eye(N, dtype=L.dtype) - self.t * L)",
+        "(torch.eye(L.shape[-1], dtype=L.dtype) - self.t * L)",
     ),
     "c_0 not halved": ("operator", "c[0] /= 2.0", "c[0] /= 1.0"),
     "Bessel at t": ("operator", "ive(np.arange(reach), t / 2.0)", "ive(np.arange(reach), t)"),
     "wrong recurrence": ("operator", "alpha=2.0).sub_(previous)", "alpha=1.0).sub_(previous)"),
     "series cut early": ("operator", "return tuple(c[: K + 1])", "return tuple(c[: max(1, K - 2)])"),
     "plain truncation": ("operator", "math.exp(-self.t) * X + torch.matmul(U, gain", "torch.matmul(U, gain"),
-    "truncation bound too small": ("operator", "eigvalsh(L)[..., self.rank]", "eigvalsh(L)[..., min(self.rank + 1, L.shape[-1] - 1)]"),
+    "truncation bound too small": (
+        "operator",
+        "spectrum[..., [self.rank, -1]]",
+        "spectrum[..., [min(self.rank + 1, spectrum.shape[-1] - 1), -1]]",
+    ),
     "degrees of the whole graph": ("operator", "torch.matmul(W, M).clamp_(min=1.0)", "torch.matmul(W, torch.ones_like(M)).clamp_(min=1.0)"),
     "mean over all regions": ("operator", "torch.where(total > 0, total, torch.ones_like(total))", "N"),
     "deleted nodes conduct": ("operator", "return torch.matmul(W, Rho * X).mul_(Rho)", "return torch.matmul(W, Rho * X).mul_(Rho.amax())"),
+    "any L taken for ours": ("operator", "        S_ii = 1.0 - self", "        return True\n        S_ii = 1.0 - self"),
+    "any graph taken for a kernel": ("operator", "        if self.is_kernel:", "        if True:"),
+    "half the time on the half": ("operator", "[2.0 * t for t in times]", "list(times)"),
+    "an L without symmetry": ("operator", "require_symmetric(\"L\", L)", "pass"),
+    "eigenvalues below 0 cut off": ("operator", "eigenvalues.where(eigenvalues.abs() > rounding, 0.0)", "eigenvalues.clamp(min=0.0)"),
+    "a bound for [0, 1] alone": ("operator", "return ends.abs().amax(dim=-1)", "return ends[..., 0]"),
     # the readout
     "sum for mean": ("readout", "torch.full((N,), 1.0 / N, dtype=dtype)", "torch.ones((N,), dtype=dtype)"),
     "tau ignored": ("readout", "torch.softmax(self.tau * u.to(dtype), dim=-1)", "torch.softmax(u.to(dtype), dim=-1)"),
@@ -114,7 +138,11 @@ MUTANTS = {
     "weights ignored": ("blocks", "root = w.sqrt().unsqueeze(-1)", "root = torch.ones_like(w).unsqueeze(-1)"),
     "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
     "float32 solve": ("ridge", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
-    "duals without 1 / lam": ("ridge", "* (w / self._lam).unsqueeze(-1)", "* w.unsqueeze(-1)"),
+    "duals without 1 / lam": ("ridge", "(w / self._lam).unsqueeze(-1)", "w.unsqueeze(-1)"),
+    "duals that cancel": ("ridge", "alpha += w.unsqueeze(-1) * times(", "times("),
+    "duals refined without weights": ("ridge", "alpha += w.unsqueeze(-1) * times(", "alpha += times("),
+    "duals that don't sum to 0": ("ridge", "alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)", "pass"),
+    "kernel that cancels (dual)": ("ridge", "solved += self._transposed(", "self._transposed("),
     "leave-one-out is the residual": ("head", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
     "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
     "leverage without the mean (primal)": (
@@ -143,7 +171,7 @@ MUTANTS = {
     "moments never afresh": ("ridge", "return None if left_over.is_rounded(float(rows.Y.abs().max())) else", "return None if False else"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
-    "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph.L.to(scores))", "pass"),
+    "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph)", "pass"),
     "node map with uniform weights": ("attribution", "share = r.to(scores).expand(pi.shape)", "pass"),
     "token map with uniform weights": ("attribution", "share = pi  #", "share = torch.ones_like(pi) / pi.shape[-1]  #"),
     "origin ignored": ("attribution", "if origin is None:", "if True:"),
@@ -244,6 +272,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     contract.check_graph(c, 2, 2, 3, F64)
     contract.check_duplicates(c, F32)
     contract.check_isolated(c, 2, 3, 4, 2)
+    contract.check_any_laplacian(c, 1.3)
     contract.check_readout(c, 5, 0, 3.0, 0.0)
     contract.check_readout(c, 5, 2, 3.0, 0.3)
     for spec in contract.LIFTS:
@@ -266,6 +295,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     for intercept in (True, False):
         contract.check_giants(c, 32, 30, intercept)
         contract.check_giants(c, 34, 30, intercept)
+        contract.check_small_lam(c, 1e-11, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 

@@ -41,6 +41,11 @@ def test_subsets_equal_rebuilding_the_subgraph(grid: tuple[int, int], t: float, 
     contract.check_subsets(carrot, *grid, D=5, t=t, dtype=dtype)
 
 
+@pytest.mark.parametrize("t", [0.3, 4.0])
+def test_laplacians_of_others(t: float) -> None:
+    contract.check_any_laplacian(carrot, t)
+
+
 def test_the_oracle_itself_agrees_with_scipy() -> None:
     L = graph_of(30).L.numpy()
     for t in (0.0, 0.1, 2.0, 40.0):
@@ -85,7 +90,7 @@ def test_one_recurrence_serves_every_t() -> None:
 def test_auto_turns_to_the_spectrum_for_enormous_t() -> None:
     """Chebyshev would need sqrt(t) terms; both routes agree where both can go."""
     graph = graph_of(10)
-    assert DiffusionOperator(1e4)._resolve(graph.W, "chebyshev") == "eigh"
+    assert DiffusionOperator(1e4)._resolve(carrot.operator._System.of(graph), "chebyshev") == "eigh"
     r = GraphReadout().weights(10)
     far = DiffusionOperator(1e4, "chebyshev").pull_back(r, graph)
     torch.testing.assert_close(DiffusionOperator(1e4).pull_back(r, graph), far, rtol=0, atol=1e-12)
@@ -224,3 +229,162 @@ def test_one_picture_on_many_graphs(method: str) -> None:
     many = DiffusionOperator(1.0, method)(H, graphs.L)
     for b in range(2):
         torch.testing.assert_close(many[b], DiffusionOperator(1.0, method)(H, graphs.L[b]), rtol=0, atol=1e-14)
+
+
+def laplacians(N: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+    """Symmetric matrices that somebody may take for L: only the first is what the collapsed path was made for."""
+    g = torch.Generator().manual_seed(5)
+    graph = graph_of(N, dtype=dtype)
+    W = graph.W.clone()
+    bare = W - torch.eye(N, dtype=dtype)
+    ring = torch.roll(torch.eye(N, dtype=dtype), 1, 0)
+    root = bare.sum(-1).rsqrt()
+    X = torch.randn(N, N, generator=g, dtype=dtype)
+    signed = X + X.mT
+    return {
+        "ours": graph.L,
+        "combinatorial": torch.diag_embed(W.sum(-1)) - W,
+        "without self-loops": torch.eye(N, dtype=dtype) - root[:, None] * bare * root,
+        "a ring, normalised": torch.eye(N, dtype=dtype) - 0.5 * (ring + ring.mT),
+        "twice ours": 2.0 * graph.L,
+        "shifted up": graph.L + 0.5 * torch.eye(N, dtype=dtype),
+        "shifted down": graph.L - 0.5 * torch.eye(N, dtype=dtype),
+        "signed": 0.1 * signed,
+        "zero": torch.zeros(N, N, dtype=dtype),
+        "identity": torch.eye(N, dtype=dtype),
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("t", [0.0, 0.7, 5.0])
+@pytest.mark.parametrize("method", ["auto", "expm", "eigh", "chebyshev", "truncated"])
+@pytest.mark.parametrize("name", list(laplacians(3)))
+def test_any_symmetric_matrix_is_diffused_within_the_bound_or_refused(
+    name: str, method: str, t: float, dtype: torch.dtype
+) -> None:
+    """forward, pull_back and pull_back_path against the power series, for every route: within ``error_bound``, or a ``ValueError``."""
+    N = 12
+    L = laplacians(N, dtype)[name]
+    operator = DiffusionOperator(t, method, rank=4 if method == "truncated" else None)
+    expected = torch.tensor(ref.heat(L.double().numpy(), t))
+    r = torch.linspace(0.5, 1.5, N, dtype=dtype) / N
+    if method == "chebyshev" and name not in ("ours", "zero"):
+        for refused in (
+            operator.pull_back,
+            lambda r, L: operator.forward(r[:, None], L),
+            lambda _, L: operator.error_bound(L),
+        ):
+            with pytest.raises(ValueError, match="spectrum"):
+                refused(r, L)
+        return
+    bound = float(operator.error_bound(L))
+    size = float(torch.linalg.matrix_norm(L.double(), 2))
+    rounding = 20 * torch.finfo(dtype).eps * N * (1 + t * size) * float(torch.linalg.matrix_norm(expected, 2))
+    tolerance = bound * (1 + 1e-6) + rounding
+    found = operator.forward(torch.eye(N, dtype=dtype), L).double()
+    assert float(torch.linalg.matrix_norm(found - expected, 2)) <= tolerance
+    for pi in (operator.pull_back(r, L), operator.pull_back_path(r, L, [0.0, t])[1]):
+        assert float((pi.double() - expected @ r.double()).norm()) <= tolerance * float(r.norm())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("t", [0.0, 2.0, 30.0])
+def test_a_graph_of_ones_own_is_diffused_as_it_is(t: float, dtype: torch.dtype) -> None:
+    """Nearest neighbours, with self-loops: not positive semidefinite, S has eigenvalues down to -1/3. Whole, in part, batched."""
+    N = 12
+    W = torch.eye(N, dtype=dtype)
+    for step in (1, 3):
+        ring = torch.roll(torch.eye(N, dtype=dtype), step, 0)
+        W = W + ring + ring.mT
+    assert torch.linalg.eigvalsh(W).min() < -0.5
+    graph = carrot.RegionGraph(W, W.sum(-1))
+    r = torch.linspace(0.5, 1.5, N, dtype=dtype) / N
+    tolerance = 20 * torch.finfo(dtype).eps * (1 + t)
+    expected = torch.tensor(ref.pooling(W.double().numpy(), t, r.double().numpy()))
+    for method in ("auto", "expm", "eigh", "chebyshev"):
+        operator = DiffusionOperator(t, method)
+        for L in (graph, graph.L):
+            torch.testing.assert_close(operator.pull_back(r, L).double(), expected, rtol=0, atol=tolerance)
+    keep = torch.ones(N, 2, dtype=torch.bool)
+    keep[[1, 2, 7], 1] = False
+    index = keep[:, 1].nonzero().flatten()
+    pi = DiffusionOperator(t).pull_back_subsets(graph, keep, r).double()
+    torch.testing.assert_close(pi[:, 0], expected / r.double().sum(), rtol=0, atol=tolerance)
+    part = ref.pooling(W.double().numpy()[np.ix_(index, index)], t, (r[index] / r[index].sum()).double().numpy())
+    torch.testing.assert_close(pi[index, 1], torch.tensor(part), rtol=0, atol=tolerance)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_graph_that_is_none_is_refused() -> None:
+    """At every door that takes a graph, and once: the graph remembers that it was looked at."""
+    W = graph_of(5).W
+    upper, eye = torch.triu(W), torch.eye(5, dtype=torch.float64)
+    cases = {
+        "symmetric": (upper, upper.sum(-1)),
+        "row sums": (W, W.sum(-1) + 1.0),
+        "self-loop": (W - eye, (W - eye).sum(-1)),
+        ">= 0": (2.0 * eye - W, (2.0 * eye - W).sum(-1)),
+        "finite": (W * float("nan"), W.sum(-1)),
+        "square": (W[:4], W[:4].sum(-1)),
+    }
+    operator = DiffusionOperator(1.0)
+    r, H, keep = torch.ones(5), torch.ones(5, 2, dtype=torch.float64), torch.ones(5, 1, dtype=torch.bool)
+    for words, (matrix, degree) in cases.items():
+        graph = carrot.RegionGraph(matrix, degree)
+        for door in (
+            lambda g=graph: operator.pull_back(r, g),
+            lambda g=graph: operator.forward(H, g),
+            lambda g=graph: operator.error_bound(g),
+            lambda g=graph: operator.pull_back_subsets(g, keep),
+        ):
+            with pytest.raises(ValueError, match=words):
+                door()
+    sound = carrot.RegionGraph(W, W.sum(-1))
+    assert sound.verified is sound
+    assert "verified" in vars(sound)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_an_L_that_is_not_symmetric_is_refused_by_every_route() -> None:
+    graph = graph_of(6)
+    walk = torch.eye(6, dtype=torch.float64) - graph.W / graph.degree[:, None]
+    for method in ("auto", "expm", "eigh", "chebyshev"):
+        operator = DiffusionOperator(1.0, method)
+        for door in (operator.forward, operator.pull_back, lambda r, L, o=operator: o.error_bound(L)):
+            with pytest.raises(ValueError, match="symmetric"):
+                door(torch.ones(6, 1, dtype=torch.float64) if door == operator.forward else torch.ones(6), walk)
+    with pytest.raises(ValueError, match="square"):
+        DiffusionOperator(1.0).pull_back(torch.ones(6), graph.L[:5])
+
+
+def test_an_exponential_that_overflows_is_refused() -> None:
+    L = -5.0 * torch.eye(4, dtype=torch.float32)
+    for method in ("auto", "expm", "eigh"):
+        with pytest.raises(ValueError, match="overflows"):
+            DiffusionOperator(30.0, method).forward(torch.ones(4, 1), L)
+
+
+def test_a_built_graph_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its spectrum is known by construction: the fast path pays nothing."""
+    graph = graph_of(6)
+    for name in ("require_symmetric", "require_finite", "require_float"):
+        monkeypatch.setattr(carrot.graph, name, lambda *_: pytest.fail("looked at"))
+    monkeypatch.setattr(carrot.operator, "require_symmetric", lambda *_: pytest.fail("looked at"))
+    DiffusionOperator(1.0).pull_back(torch.ones(6, dtype=torch.float64), graph)
+    DiffusionOperator(1.0).pull_back_subsets(graph, torch.ones(6, 1, dtype=torch.bool))
+    assert "L" not in vars(graph)
+
+
+@pytest.mark.parametrize("method", ["expm", "eigh", "chebyshev"])
+@pytest.mark.parametrize("left", DTYPES)
+@pytest.mark.parametrize("right", DTYPES)
+def test_two_precisions_meet_in_the_wider(method: str, left: torch.dtype, right: torch.dtype) -> None:
+    graph, H = graph_of(8, dtype=right), torch.randn(8, 3, dtype=left)
+    wide = torch.promote_types(left, right)
+    expected = torch.tensor(ref.heat(graph.L.double().numpy(), 2.0) @ H.double().numpy())
+    for L in (graph, graph.L):
+        found = DiffusionOperator(2.0, method)(H, L)
+        assert found.dtype == wide
+        torch.testing.assert_close(
+            found.double(), expected, rtol=0, atol=1e-14 if left == right == torch.float64 else 1e-5
+        )
