@@ -17,6 +17,7 @@ from carrot.cli.options import (
     UsageError,
     note,
     printable,
+    report_set_aside,
     show,
     versions,
     write_config,
@@ -79,8 +80,7 @@ def predict(
             rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
     if not rows:
         raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
-    for item in aside:
-        note(f"set aside: {item['problem']}")
+    report_set_aside({item["picture"]: item["problem"] for item in aside})
     if csv is not None:
         _write_table(csv, rows)
         write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top}, csv)

@@ -99,7 +99,7 @@ class Torchvision(_Adapter):
         classes: Its ``classes`` or ``categories``; without these, the numbers that occur as labels of training pictures.
         records: Training pictures (``train=True``, ``split="trainval"`` or ``"train"``), then test pictures (``train=False``,
             ``split="test"`` or ``"val"``). A class with neither argument is split here: every fifth picture of each class is
-            for testing. ``path`` is None.
+            for testing; so are pictures of the training side where the test side has no labels. ``path`` is None.
         skipped: What was set aside: pictures without a label, or with one that no class has; the reason by ``id``.
 
     Raises:
@@ -123,14 +123,21 @@ class Torchvision(_Adapter):
             opened = [train, _first(kind, spec, root, beside)]
         else:
             opened = [("all", _open(kind, spec, root))]
+        targets = [_targets(data) for _, data in opened]
+        if len(targets[0]) and set(targets[0]) == {NO_LABEL}:
+            raise DataError(f"{spec}: no picture has a class number. Open a classification data set.")
+        unused: dict[str, str] = {}
+        if len(opened) == 2 and set(targets[1]) <= {NO_LABEL}:
+            unused[opened.pop()[0]] = UNLABELLED
+            targets.pop()
         sides: tuple[Split | None, ...] = ("train", "test") if len(opened) == 2 else (None,)
-        targets = [_targets(data, spec) for _, data in opened]
         names = _class_names(opened[0][1], targets[0])
         parts = [
             _Part(name, data, _from_targets(labels, names), side)
             for (name, data), labels, side in zip(opened, targets, sides, strict=True)
         ]
         super().__init__(spec, dataset.lower(), list(names.values()), parts, 0)
+        self.skipped |= unused
         warn_of_skipped(spec, self.skipped)
         warn_of_twins(self.classes, spec)
 
@@ -225,7 +232,7 @@ def _first(kind: Any, spec: str, root: Path | str, splits_of: Sequence[str]) -> 
     raise refused[splits.NAMES[splits_of[-1]][0]]
 
 
-def _targets(data: Any, spec: str) -> list[int | str]:
+def _targets(data: Any) -> list[int | str]:
     """Return all labels, or why there is none: from the list that most classes keep, if its ends agree with their pictures.
 
     Without such a list from the pictures, one by one.
@@ -244,8 +251,6 @@ def _targets(data: Any, spec: str) -> list[int | str]:
             break
     else:
         labels = [_item(data, i) for i in range(n)]
-    if n and all(label is None for label in labels):
-        raise DataError(f"{spec}: picture 0 has no class number, nor has any other. Open a classification data set.")
     return [NO_LABEL if label is None or label == -1 else label for label in labels]  # -1 is how torchvision says so
 
 
@@ -306,7 +311,7 @@ def _label(value: Any, is_number: bool, spec: str) -> int | str | None:
         raise DataError(
             f"{spec}: a label must be a name or a number; got {value!r}. Open a data set of one label a picture."
         )
-    return str(value)
+    return str(value) if str(value).strip() else None
 
 
 def _numbers(values: Iterable[int | str | None], classes: Sequence[str]) -> list[int | str]:

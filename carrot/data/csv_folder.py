@@ -143,14 +143,15 @@ def _say_missing(root: Path, missing: list[Line], inside: Inside) -> None:
     if os.path.lexists(root / name):
         inside(name, missing[0].where)  # it is a folder, or the like
     names = ", ".join(line.image for line in missing[:3]) + (", ..." if len(missing) > 3 else "")
-    wanted, stem = Path(name.replace("\\", "/")).name, Path(name.replace("\\", "/")).stem
+    plain = name.replace("\\", "/")
+    wanted, stem = os.path.basename(plain), Path(plain).stem
     near = (
         f"{folder}{entry}"
         for folder in ("", *(f"{entry.name}/" for entry in root.iterdir() if entry.is_dir()))
         for entry in sorted(os.listdir(root / folder))
         if wanted in (entry, os.path.splitext(entry)[0]) or entry == stem
     )
-    found = next(near, None)
+    found = plain if os.path.isfile(root / plain) else next(near, None)
     advice = (
         f"There is {found}: write paths below the table's folder, with / and the extension" if found else "Add them"
     )

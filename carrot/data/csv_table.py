@@ -7,12 +7,14 @@ under which the first line has the columns. Lines end where csv says so: U+2028,
 import codecs
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from carrot.data import splits
+from carrot.data.images import image_extensions
 from carrot.errors import DataError
 
 EXTENSIONS = (".csv", ".tsv", ".tab")
@@ -122,8 +124,10 @@ def _places(header: list[str], file: Path) -> dict[str, int]:
         found = next((f for tier in tiers if (f := [p for p, column in enumerate(columns) if column in tier])), [])
         if len(found) > 1 or (not found and name != "split"):
             got = "more than one" if found else "none"
+            is_picture = any(os.path.splitext(cell.strip())[1].lower() in image_extensions() for cell in header)
+            advice = "It names a picture: add a line above it, such as image,label" if is_picture else "Correct it"
             raise DataError(
-                f"{file}: the first line must name one column {' or '.join(tiers[0])}; got {got} in {header}. Correct it."
+                f"{file}: the first line must name one column {' or '.join(tiers[0])}; got {got} in {header}. {advice}."
             )
         if found:
             places[name] = found[0]

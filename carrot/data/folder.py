@@ -31,6 +31,8 @@ from carrot.data.tables import natural
 from carrot.data.walking import LINK, UNREAD, below, is_picture, pictures_below, told, visible
 from carrot.errors import DataError
 
+LOOSE = "not in a class folder"
+
 
 class ImageFolder:
     """Pictures in one folder per class.
@@ -112,6 +114,7 @@ class ImageFolder:
                 self.skipped |= aside
                 used.append(name)
                 break
+            self.skipped |= {path: reason for path, reason in aside.items() if reason != LOOSE}
             test, self.skipped[name] = None, UNLABELLED
         for entry in entries:
             if entry.name in (*used, *self.skipped) or told(self.root, entry, self.skipped):
@@ -130,7 +133,7 @@ def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str]) -> dic
         if entry.is_dir():
             by_class[entry.name] = list(pictures_below(Path(entry.path), skipped, root))
         elif is_picture(root, entry, skipped):
-            skipped[below(root, entry)] = "not in a class folder"
+            skipped[below(root, entry)] = LOOSE
     return by_class
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from carrot.data.flowers102 import Flowers102, looks_like_flowers102
 from carrot.data.folder import ImageFolder
 from carrot.data.pets import Pets, looks_like_pets
 from carrot.data.records import ImageDataset
-from carrot.data.walking import why_unread
+from carrot.data.walking import visible, why_unread
 from carrot.errors import DataError
 
 
@@ -39,8 +40,9 @@ def open_dataset(spec: Path | str) -> ImageDataset:
         DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its files.
     """
     text = os.fspath(spec)
-    if text and os.path.exists(text):
-        return _open_path(Path(text))
+    for found in (text, os.path.expanduser(text)):
+        if found and os.path.exists(found):
+            return _open_path(Path(found))
     kind, colon, where = text.partition(":")
     if kind in KINDS and (where or kind == "toy"):
         return KINDS[kind].open(os.path.expanduser(where))
@@ -53,8 +55,9 @@ def open_dataset(spec: Path | str) -> ImageDataset:
     if kind in KINDS:
         raise DataError(f"{text}: says not where. Write {KINDS[kind].form}.")
     if colon and len(kind) > 1 and kind.isidentifier():
+        meant = f"Did you mean {kind.lower()}:? " if kind.lower() in KINDS else ""
         raise DataError(
-            f"{text}: there is no such path, and no kind {kind!r} of data set. Give a path, or one of {forms}."
+            f"{text}: there is no such path, and no kind {kind!r} of data set. {meant}Give a path, or one of {forms}."
         )
     raise DataError(f"{text}: there is no such file or folder. Give a path, or one of {forms}.")
 
@@ -69,18 +72,24 @@ def _open_path(path: Path) -> ImageDataset:
         raise DataError(f"{path}: has the files of several data sets. Say which: {forms}.")
     if found:
         return found[0].open(str(path))
+    tables = [(file, why_no_table(file)) for file in table_files(path)]
+    usable = [file for file, wrong in tables if not wrong]
     try:
-        return ImageFolder(path)
+        opened = ImageFolder(path)
     except DataError as error:
-        tables = [(file, why_no_table(file)) for file in table_files(path)]
         if tables:
-            usable = [file for file, wrong in tables if not wrong]
             advice = (
                 f" To read its table, give csv:{usable[0]}." if usable else f" Its table can't be used: {tables[0][1]}"
             )
             raise DataError(f"{error}{advice}") from error
+        if sum(entry.is_dir() for entry in visible(path)) > 1:
+            raise  # it has folders: what is wrong with them has been said
         signs = ", ".join(f"{entry.sign} ({name})" for name, entry in KINDS.items() if entry.sign)
         raise DataError(f"{error} It was read as a folder of class folders, for it has none of {signs}.") from error
+    if usable:
+        message = f"{path}: is read by its class folders, not by its table. To read the table, give csv:{usable[0]}"
+        warnings.warn(message, stacklevel=3)
+    return opened
 
 
 def _refuse_other_file(path: Path) -> None:

@@ -138,9 +138,10 @@ def test_which_file(tmp_path: Path) -> None:
         CsvFolder(tmp_path / "nowhere.csv")
 
 
-def test_a_table_beside_class_folders_changes_nothing(tmp_path: Path) -> None:
+def test_a_table_beside_class_folders_changes_nothing_and_is_told(tmp_path: Path) -> None:
     write(tmp_path, "image,label\na/1.png,x\nb/1.png,y\n", "a/1.png", "b/1.png")
-    assert isinstance(open_dataset(tmp_path), ImageFolder)
+    with pytest.warns(UserWarning, match="by its class folders, not by its table"):
+        assert isinstance(open_dataset(tmp_path), ImageFolder)
     assert open_dataset(f"csv:{tmp_path}").classes == ("x", "y")
 
 
@@ -225,14 +226,19 @@ def test_a_column_that_only_sounds_like_splits_is_ignored(tmp_path: Path) -> Non
         ("id,label\n1,a\n2,b\n", r"2 of the listed pictures are missing .*: 1, 2\. There is 1\.png: write paths below"),
         ("id,label\ntrain/1,a\n", r"There is 1\.png"),
         ("image,label\n5.png,a\n", r"There is sub/5\.png"),
-        ("image,label\nsub\\\\5.png,a\n", r"There is sub/5\.png: .* with / and the extension"),
+        ("image,label\nsub\\5.png,a\n", r"There is sub/5\.png: .* with / and the extension"),
+        ("image,label\nsub\\1.png,a\n", r"There is sub/1\.png"),
         ("image,label\n77.png,a\n", r"77\.png\. Add them\."),
+        (
+            "1.png,a\n2.png,b\n",
+            r"got none in \['1\.png', 'a'\]\. It names a picture: add a line above it, such as image",
+        ),
         ("id,weight\n1,a\n", r"must name one column label or class; got none in \['id', 'weight'\]"),
         ("a;b;c\n1;2;3\n", r"must name one column image or .*; got none in \['a', 'b', 'c'\]"),
     ],
 )
 def test_tables_that_almost_fit_say_what_is_missing(tmp_path: Path, text: str, advice: str) -> None:
-    write(tmp_path, text, "1.png", "2.png", "sub/5.png")
+    write(tmp_path, text, "1.png", "2.png", "sub/5.png", "sub/1.png")
     for opened in (lambda: CsvFolder(tmp_path), lambda: open_dataset(tmp_path)):
         with pytest.raises(DataError, match=advice):
             opened()

@@ -60,6 +60,7 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HOME", str(tmp_path))
     folder_of_two(tmp_path / "x")
     assert open_dataset("folder:~/x").name == "x"
+    assert open_dataset("~/x").name == "x"
 
 
 @pytest.mark.parametrize("name", ["toy", "cub:birds", "C:data", "hf:a"])
@@ -78,6 +79,7 @@ def test_what_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             "cubs:here",
             r"cubs:here: there is no such path, and no kind 'cubs' .* one of toy, cub:DIR, .*, hf:NAME_OR_DIR\.",
         ),
+        ("CUB:here", r"no kind 'CUB' of data set\. Did you mean cub:\? Give a path"),
         ("cub", r"cub: says not where\. Write cub:DIR"),
         ("nowhere/at/all", r"nowhere/at/all: there is no such file or folder\. Give a path, or one of toy, cub:DIR"),
         (r"C:\birds", r"C:\\birds: there is no such file or folder\."),
@@ -149,6 +151,13 @@ def test_a_table_in_a_folder_is_not_forgotten(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,label\n1.png,a\n")
     with pytest.raises(DataError, match=r"no pictures.*To read its table, give csv:.*t\.csv"):
         open_dataset(tmp_path)
+    for name in ("one", "two"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "1.png")
+    with pytest.warns(
+        UserWarning, match=r"by its class folders, not by its table. To read the table, give csv:.*t\.csv"
+    ):
+        assert open_dataset(tmp_path).classes == ("one", "two")
+    assert open_dataset(f"folder:{tmp_path}").classes == ("one", "two")
 
 
 def test_the_toy_masks_are_the_bird() -> None:

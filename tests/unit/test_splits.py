@@ -148,11 +148,13 @@ def test_two_levels_of_classes_are_told(tmp_path: Path) -> None:
 def test_a_test_folder_without_labels_is_told_and_another_serves(tmp_path: Path, loose: bool) -> None:
     make(tmp_path, *(f"train/{label}/{k}.png" for label in "ab" for k in range(5)))
     make(tmp_path, *(["test/1.png", "test/2.png"] if loose else []))
-    (tmp_path / "test").mkdir(exist_ok=True)
-    with pytest.warns(UserWarning, match="test: a split without labelled pictures"):
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    (tmp_path / "test" / "a" / "1.heic").touch()
+    with pytest.warns(UserWarning, match="1 x a split without labelled pictures"):
         data = ImageFolder(tmp_path)
     assert [r.id for r in data.records if r.split == "test"] == ["train/a/4.png", "train/b/4.png"]
+    assert set(data.skipped) == {"test", "test/a/1.heic"}
     make(tmp_path, "val/a/1.png")
-    with pytest.warns(UserWarning, match="test: a split without labelled pictures"):
+    with pytest.warns(UserWarning, match="1 x a split without labelled pictures"):
         data = ImageFolder(tmp_path)
     assert [r.id for r in data.records if r.split == "test"] == ["val/a/1.png"]
