@@ -4,7 +4,7 @@ import hashlib
 import json as json_module
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from carrot.cli.options import (
     UsageError,
     note,
     printable,
+    report_set_aside,
     show,
     versions,
     write_config,
@@ -62,9 +63,10 @@ def predict(
 
     if top < 1:
         raise UsageError(f"`--top` must be at least 1; got {top}.")
-    carrot, files = Carrot.load(model, checkpoint=checkpoint, device=device), list(_files(pictures))
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
+    files = _files(pictures, aside)
+    carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
         images, names = [], []
@@ -78,8 +80,7 @@ def predict(
             rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
     if not rows:
         raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
-    for item in aside:
-        note(f"set aside: {item['problem']}")
+    report_set_aside({item["picture"]: item["problem"] for item in aside})
     if csv is not None:
         _write_table(csv, rows)
         write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top}, csv)
@@ -224,17 +225,24 @@ def _page_name(picture: Path) -> str:
     )
 
 
-def _files(pictures: Iterable[Path]) -> Iterator[Path]:
-    from carrot.data.images import image_extensions
+def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
+    """Return the pictures that are named, and those in the folders that are; what is passed over there is noted in ``aside``."""
+    from carrot.data.walking import pictures_below
 
-    extensions = image_extensions()
-    any_found = False
+    files: list[Path] = []
     for path in pictures:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in extensions) if path.is_dir() else [path]
-        any_found = any_found or bool(inside)
-        yield from inside
-    if not any_found:
-        raise ValueError("no pictures: the folders hold none. Give files, or folders that hold some.")
+        if not path.is_dir():
+            files.append(path)
+            continue
+        skipped: dict[str, str] = {}
+        files += [path / name for name in pictures_below(path, skipped)]
+        aside += [
+            {"picture": str(path / name), "problem": f"{path / name}: {reason}"} for name, reason in skipped.items()
+        ]
+    if not files:
+        why = f" {len(aside)} are left out; the first: {aside[0]['problem']}." if aside else ""
+        raise ValueError(f"no pictures: the folders hold none.{why} Give files, or folders that hold some.")
+    return files
 
 
 def _answers(carrot: "Carrot", names: list[str], images: list[Any], top: int) -> list[dict[str, Any]]:

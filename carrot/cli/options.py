@@ -113,9 +113,9 @@ def as_config(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report_set_aside(errors: Mapping[str, str]) -> None:
-    """Say which pictures could not be read."""
-    for message in list(errors.values())[:10]:
-        note(f"set aside: {message}")
+    """Say which pictures could not be used, each by its name, and why."""
+    for name, message in list(errors.items())[:10]:
+        note(f"set aside: {message if name in message else f'{name}: {message}'}")
     if len(errors) > 10:
         note(f"set aside: {len(errors) - 10} more")
 

@@ -13,7 +13,7 @@ cars:DIR             Cars          Stanford Cars                                
 flowers102:DIR       Flowers102    Oxford Flowers 102                                               masks
 cifar10:DIR          Cifar10       CIFAR-10, binary version
 cifar100:DIR         Cifar100      CIFAR-100, binary version, fine classes
-csv:FILE_OR_DIR      CsvFolder     pictures listed in a CSV file
+csv:FILE_OR_DIR      CsvFolder     pictures listed in a CSV file (also .tsv; commas, semicolons)
 folder:DIR           ImageFolder   one folder per class, with or without train/ and test/
 torchvision:Name:DIR Torchvision   a class of torchvision.datasets, files on disk already
 hf:NAME_OR_DIR       HuggingFace   what the package datasets opens, from disk or from the hub
@@ -21,6 +21,18 @@ hf:NAME_OR_DIR       HuggingFace   what the package datasets opens, from disk or
 
 ``DIR`` is the unpacked official folder, or the folder that contains it. Options (CUB cropped to its boxes, families of aircraft)
 are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by name only.
+
+All readers judge alike (``tests/unit/reader_contract.py`` holds each of them to it):
+
+- A user's own data (folder, csv, torchvision, hf) may be a little wrong. A picture that can't be used is **set aside**: it is listed in
+  ``skipped``, the reason by its id, and one warning counts it. So are pictures without a label, with a label that no class has, test
+  pictures of a class that no training picture has, formats that aren't read, and splits that are not used.
+- In an official data set any of these means a damaged archive: a ``DataError``.
+- By all, with a ``DataError``: no pictures at all, a class that is declared and has no training picture, a picture listed twice.
+- By all, when it is read: a damaged picture is an ``UnreadableImageError`` that names it.
+- By all, with a warning: names of classes that look alike, or that read like a missing value. They are classes as they are written.
+
+A new reader writes one builder for these situations; a test over ``KINDS`` asks for it.
 """
 
 from carrot.data.adapters import HuggingFace, Torchvision

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from carrot.data import splits
 from carrot.data.images import upright_rgb
 from carrot.data.records import Record, Split
+from carrot.data.reporting import NO_LABEL, UNLABELLED, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
-from carrot.errors import DataError
+from carrot.errors import DataError, UnreadableImageError
 
-_TRAIN, _TEST, _EVERY = ("trainval", "train"), ("test", "val", "valid", "validation"), 5
+_EVERY = 5
+_UNREADABLE = "it can't be read, and its label only with it"
 
 
 class _Part(NamedTuple):
@@ -25,7 +28,7 @@ class _Part(NamedTuple):
 
     name: str
     data: Any
-    labels: list[int]
+    labels: Sequence[int | str]  # the class, or why there is none
     split: Split | None
 
 
@@ -34,36 +37,49 @@ class _Adapter:
 
     def __init__(self, spec: str, name: str, classes: Sequence[str], parts: Sequence[_Part], key: int | str) -> None:
         self.name, self.classes, self._spec, self._key = name, tuple(classes), spec, key
+        self.skipped: dict[str, str] = {}
         self._data = [part.data for part in parts]
         self._places: list[tuple[int, int]] = []
         records = []
         for place, part in enumerate(parts):
             seen = [0] * len(self.classes)
             for number, label in enumerate(part.labels):
-                if not 0 <= label < len(self.classes):
-                    raise DataError(
-                        f"{spec}: picture {number} of {part.name} has the label {label}, of {len(seen)} classes."
-                    )
+                picture = f"{part.name}/{number:07d}"
+                if isinstance(label, str):
+                    self.skipped[picture] = label
+                    continue
                 seen[label] += 1
                 split: Split = part.split or ("train" if seen[label] % _EVERY else "test")
-                records.append(Record(f"{part.name}/{number:07d}", label, split))
+                records.append(Record(picture, label, split))
                 self._places.append((place, number))
         self.records: Sequence[Record] = tuple(records)
         trained = {record.label for record in records if record.split == "train"}
-        untrained = [name for label, name in enumerate(self.classes) if label not in trained]
-        if untrained or not trained:
-            raise DataError(f"{spec}: has no training picture of {untrained[0] if untrained else 'any class'}.")
+        absent = [name for label, name in enumerate(self.classes) if label not in trained]
+        if absent or not trained:
+            which = f"{absent[0]} ({len(absent)} such classes)" if absent else "any class"
+            reasons = [f" {len(self.skipped)} are left out; the first: {reason}." for reason in self.skipped.values()]
+            raise DataError(
+                f"{spec}: has no training picture of {which}. Leave out the classes that have none, or add pictures."
+                + "".join(reasons[:1])
+            )
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB.
 
         Raises:
-            UnreadableImageError: The picture can't be decoded.
+            UnreadableImageError: The picture is missing, or can't be decoded.
             DataError: The other library gives no PIL picture.
         """
         place, number = self._places[index]
         where = f"{self._spec}, {self.records[index].id}"
-        picture = self._data[place][number][self._key]
+        try:
+            picture = self._data[place][number][self._key]
+        except Exception as error:  # whatever the other library, or its decoder, raises on damaged data
+            raise UnreadableImageError(
+                f"{where}: can't be read as a picture: {error or type(error).__name__}.", where
+            ) from error
+        if picture is None:
+            raise UnreadableImageError(f"{where}: can't be read as a picture: there is none.", where)
         if not isinstance(picture, Image.Image):
             raise DataError(
                 f"{where}: must be a PIL picture; got {type(picture).__name__}. Open a data set of pictures."
@@ -80,13 +96,15 @@ class Torchvision(_Adapter):
 
     Attributes:
         name: ``dataset`` in lower case.
-        classes: Its ``classes`` or ``categories``; without these, the numbers of the labels.
+        classes: Its ``classes`` or ``categories``; without these, the numbers that occur as labels of training pictures.
         records: Training pictures (``train=True``, ``split="trainval"`` or ``"train"``), then test pictures (``train=False``,
             ``split="test"`` or ``"val"``). A class with neither argument is split here: every fifth picture of each class is
-            for testing. ``path`` is None.
+            for testing; so are pictures of the training side where the test side has no labels. ``path`` is None.
+        skipped: What was set aside: pictures without a label, or with one that no class has; the reason by ``id``.
 
     Raises:
-        DataError: torchvision knows no such data set, doesn't find it, or needs more arguments; labels aren't whole numbers.
+        DataError: torchvision knows no such data set, doesn't find it, or needs more arguments; labels aren't whole numbers; a class has
+            no training picture.
     """
 
     def __init__(self, dataset: str, root: Path | str) -> None:
@@ -100,15 +118,28 @@ class Torchvision(_Adapter):
         if "train" in parameters:
             opened = [("train", _open(kind, spec, root, train=True)), ("test", _open(kind, spec, root, train=False))]
         elif "split" in parameters:
-            opened = [_first(kind, spec, root, _TRAIN), _first(kind, spec, root, _TEST)]
+            train = _first(kind, spec, root, splits.TRAINING)
+            beside = ("test",) if train[0] == "trainval" else splits.TESTING
+            opened = [train, _first(kind, spec, root, beside)]
         else:
             opened = [("all", _open(kind, spec, root))]
-        splits: tuple[Split | None, ...] = ("train", "test") if len(opened) == 2 else (None,)
+        targets = [_targets(data) for _, data in opened]
+        if len(targets[0]) and set(targets[0]) == {NO_LABEL}:
+            raise DataError(f"{spec}: no picture has a class number. Open a classification data set.")
+        unused: dict[str, str] = {}
+        if len(opened) == 2 and set(targets[1]) <= {NO_LABEL}:
+            unused[opened.pop()[0]] = UNLABELLED
+            targets.pop()
+        sides: tuple[Split | None, ...] = ("train", "test") if len(opened) == 2 else (None,)
+        names = _class_names(opened[0][1], targets[0])
         parts = [
-            _Part(name, data, _targets(data, spec), split) for (name, data), split in zip(opened, splits, strict=True)
+            _Part(name, data, _from_targets(labels, names), side)
+            for (name, data), labels, side in zip(opened, targets, sides, strict=True)
         ]
-        n_labels = 1 + max((max(part.labels, default=-1) for part in parts), default=-1)
-        super().__init__(spec, dataset.lower(), _class_names(parts[0].data, n_labels), parts, 0)
+        super().__init__(spec, dataset.lower(), list(names.values()), parts, 0)
+        self.skipped |= unused
+        warn_of_skipped(spec, self.skipped)
+        warn_of_twins(self.classes, spec)
 
 
 class HuggingFace(_Adapter):
@@ -119,21 +150,28 @@ class HuggingFace(_Adapter):
 
     Attributes:
         name: The last part of ``name``.
-        classes: The names of the first ``ClassLabel`` column; of a plain column ``label`` or ``class``, its values, sorted naturally.
-        records: Training pictures (``trainval`` or ``train``), then test pictures (``test``, or without labels there ``val``, ``valid``
-            or ``validation``); if there are none, every fifth training picture of each class is for testing. ``path`` is None.
+        classes: The names of the first ``ClassLabel`` column; of a plain column ``label`` or ``class``, its values among the training
+            pictures, sorted naturally.
+        records: Training pictures, then test pictures, of the splits that ``carrot.data.splits`` knows by their names: of several for
+            testing the best known that has labels. If there are none, every fifth training picture of each class is for testing.
+            ``path`` is None.
+        skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has no training
+            picture; and splits that are not used, by their names.
 
     Raises:
-        DataError: The package is absent, the data set can't be opened, it has no pictures, labels or training split.
+        DataError: The package is absent, the data set can't be opened, it has no pictures, labels or training split; a class has no
+            training picture.
     """
 
     def __init__(self, name: str) -> None:
         spec = f"hf:{name}"
-        splits = _load(name, spec)
-        train = next((side for side in _TRAIN if side in splits), None)
+        found = _load(name, spec)
+        train, tests, others = splits.sides(found, spec)
         if train is None:
-            raise DataError(f"{spec}: has no split {' or '.join(_TRAIN)}; got {list(splits)}.")
-        features: Mapping[str, Any] = splits[train].features
+            raise DataError(
+                f"{spec}: has no split {' or '.join(splits.TRAINING)}; got {list(found)}. Known are {splits.known()}."
+            )
+        features: Mapping[str, Any] = found[train].features
         image = next((column for column, kind in features.items() if type(kind).__name__ == "Image"), None)
         label = next((column for column, kind in features.items() if type(kind).__name__ == "ClassLabel"), None)
         label = label or next((column for column in ("label", "class") if column in features), None)
@@ -143,17 +181,25 @@ class HuggingFace(_Adapter):
                 f"{spec}: has no {missing} column; got {dict(features)}. Open a data set of labelled pictures."
             )
         names = getattr(features[label], "names", None)
-        classes = names or sorted(map(str, set(splits[train][label])), key=natural)
-        parts = [_Part(train, splits[train], _numbers(splits[train][label], names, classes), "train")]
-        for side in _TEST:
-            if side in splits and label in splits[side].features:
-                numbers = _numbers(splits[side][label], names, classes)
-                if numbers and min(numbers) >= 0:
-                    parts.append(_Part(side, splits[side], numbers, "test"))
-                    break
+        values = [_label(value, names is not None, spec) for value in found[train][label]]
+        classes = list(names or sorted({value for value in values if isinstance(value, str)}, key=natural))
+        parts = [_Part(train, found[train], _numbers(values, classes), "train")]
+        unused = dict.fromkeys(others, "a split that is not used")
+        for side in tests:
+            labels = found[side][label] if label in found[side].features else ()
+            values = [_label(value, names is not None, spec) for value in labels]
+            if len(parts) > 1:
+                unused[side] = f"a split beside a {parts[1].name} split"
+            elif all(value is None for value in values):
+                unused[side] = UNLABELLED
+            else:
+                parts.append(_Part(side, found[side], _numbers(values, classes), "test"))
         if len(parts) == 1:
             parts = [parts[0]._replace(split=None)]
         super().__init__(spec, Path(name).name, classes, parts, image)
+        self.skipped |= unused
+        warn_of_skipped(spec, self.skipped)
+        warn_of_twins(self.classes, spec)
 
 
 def _open(kind: Any, spec: str, root: Path | str, **given: object) -> Any:
@@ -172,29 +218,48 @@ def _open(kind: Any, spec: str, root: Path | str, **given: object) -> Any:
         raise DataError(f"{spec}: torchvision can't open it: {str(error).rstrip('.')}. {advice}.") from error
 
 
-def _first(kind: Any, spec: str, root: Path | str, names: Sequence[str]) -> tuple[str, Any]:
-    """Return the first split, with its name, that the class accepts."""
-    for name in names[:-1]:
+def _first(kind: Any, spec: str, root: Path | str, splits_of: Sequence[str]) -> tuple[str, Any]:
+    """Return the first split, with its name, that the class accepts, of several kinds."""
+    names = [name for one in splits_of for name in splits.NAMES[one]]
+    refused: dict[str, DataError] = {}
+    for name in names:
         try:
             return name, _open(kind, spec, root, split=name)
         except DataError as error:
             if not isinstance(error.__cause__, ValueError):  # which is how torchvision refuses the name of a split
                 raise
-    return names[-1], _open(kind, spec, root, split=names[-1])
+            refused[name] = error
+    raise refused[splits.NAMES[splits_of[-1]][0]]
 
 
-def _targets(data: Any, spec: str) -> list[int]:
-    """Return all labels: from the list that most classes keep, if its ends agree with their pictures; else one by one."""
+def _targets(data: Any) -> list[int | str]:
+    """Return all labels, or why there is none: from the list that most classes keep, if its ends agree with their pictures.
+
+    Without such a list from the pictures, one by one.
+    """
+    n = len(data)
+    labels: list[int | str | None]
     for name in ("targets", "labels", "_labels", "y"):
         values = getattr(data, name, None)
-        if values is None or len(values) != len(data) or not len(data):
+        if values is None or len(values) != n or not n:
             continue
-        if all(_whole(values[i]) is not None and _whole(values[i]) == _whole(data[i][1]) for i in (0, len(data) - 1)):
-            return [int(value) for value in values]
-    labels = [_whole(data[i][1]) for i in range(len(data))]
-    if None in labels:
-        raise DataError(f"{spec}: picture {labels.index(None)} has no class number. Open a classification data set.")
-    return [label for label in labels if label is not None]
+        readable = (
+            next((i for i in order if _item(data, i) != _UNREADABLE), 0) for order in (range(n), range(n)[::-1])
+        )
+        if all(_whole(values[i]) is not None and _whole(values[i]) == _item(data, i) for i in readable):
+            labels = [_whole(value) for value in values]
+            break
+    else:
+        labels = [_item(data, i) for i in range(n)]
+    return [NO_LABEL if label is None or label == -1 else label for label in labels]  # -1 is how torchvision says so
+
+
+def _item(data: Any, index: int) -> int | str | None:
+    """Return the label that comes with a picture."""
+    try:
+        return _whole(data[index][1])
+    except Exception:  # a damaged picture; ``image`` says what is wrong with it
+        return _UNREADABLE
 
 
 def _whole(value: Any) -> int | None:
@@ -204,11 +269,21 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _class_names(data: Any, n_labels: int) -> list[str]:
+def _class_names(data: Any, labels: Sequence[int | str]) -> dict[int, str]:
+    """Return the classes' names by label: the data set's own, or without any the labels that occur, as numbers."""
     names = getattr(data, "classes", None) or getattr(data, "categories", None)
-    if not isinstance(names, Sequence) or len(names) < n_labels:
-        return [str(label) for label in range(n_labels)]
-    return [name if isinstance(name, str) else ", ".join(map(str, name)) for name in names]
+    if not isinstance(names, Sequence):
+        return {label: str(label) for label in sorted({label for label in labels if isinstance(label, int)})}
+    return {label: name if isinstance(name, str) else ", ".join(map(str, name)) for label, name in enumerate(names)}
+
+
+def _from_targets(labels: Sequence[int | str], names: Mapping[int, str]) -> list[int | str]:
+    place: dict[int | str, int] = {label: place for place, label in enumerate(names)}
+    return [label if isinstance(label, str) else place.get(label, _no_class(label, len(names))) for label in labels]
+
+
+def _no_class(label: int, n_classes: int) -> str:
+    return f"its label {label} is none of the {n_classes} classes"
 
 
 def _load(name: str, spec: str) -> dict[str, Any]:
@@ -226,9 +301,28 @@ def _load(name: str, spec: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {"train": found}
 
 
-def _numbers(values: Iterable[Any], names: Sequence[str] | None, classes: Sequence[str]) -> list[int]:
-    """Return class indices, -1 where there is no label; of a ``ClassLabel`` column (with ``names``) the values are these."""
-    if names is not None:
-        return [-1 if value is None else int(value) for value in values]
-    number = {name: place for place, name in enumerate(classes)}
-    return [number.get(str(value), -1) for value in values]
+def _label(value: Any, is_number: bool, spec: str) -> int | str | None:
+    """Return a label: the index of a ``ClassLabel``, of another column the name; None: there is none."""
+    if value is None or value != value or (is_number and value == -1):  # NaN; -1 is how the hub says so
+        return None
+    if is_number:
+        return int(value)
+    if isinstance(value, list | tuple | dict):
+        raise DataError(
+            f"{spec}: a label must be a name or a number; got {value!r}. Open a data set of one label a picture."
+        )
+    return str(value) if str(value).strip() else None
+
+
+def _numbers(values: Iterable[int | str | None], classes: Sequence[str]) -> list[int | str]:
+    """Return the class of each label, or why there is none."""
+    place = {name: place for place, name in enumerate(classes)}
+    labels: list[int | str] = []
+    for value in values:
+        if value is None:
+            labels.append(NO_LABEL)
+        elif isinstance(value, str):
+            labels.append(place[value] if value in place else untrained(value, classes))
+        else:
+            labels.append(value if 0 <= value < len(classes) else _no_class(value, len(classes)))
+    return labels

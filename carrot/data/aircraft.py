@@ -22,7 +22,8 @@ from PIL import Image
 
 from carrot.data.images import image_size, open_image
 from carrot.data.records import Box, Record, Split
-from carrot.data.tables import each_is_trained, has_sign, locate, repair, rows, unpacked, whole_number
+from carrot.data.reporting import warn_of_twins
+from carrot.data.tables import Inside, each_is_trained, has_sign, repair, rows, unpacked, whole_number
 from carrot.errors import DataError, UnreadableImageError
 
 Level = Literal["variant", "family", "manufacturer"]
@@ -68,6 +69,7 @@ class Aircraft:
         label_of_class = {name: label for label, name in enumerate(self.classes)}
         records: list[Record] = []
         first: dict[str, str] = {}
+        locate = Inside(data / "images", _ARCHIVE)
         sides: tuple[tuple[Split, str], ...] = (("train", "trainval"), ("test", "test"))
         for split, side in sides:
             for row in rows(data / f"images_{level}_{side}.txt", "image_id name", _ARCHIVE):
@@ -78,12 +80,13 @@ class Aircraft:
                     raise row.error(f"{image_id} is listed a second time; the first: {first[image_id]}")
                 if boxes is not None and image_id not in boxes:
                     raise row.error(f"images_box.txt has no box for {image_id}")
-                file = locate(data / "images", f"{image_id}.jpg", row.where, _ARCHIVE)
+                file = locate(f"{image_id}.jpg", row.where)
                 box = None if boxes is None else _clipped(boxes[image_id], file, banner)
                 records.append(Record(f"data/images/{image_id}.jpg", label_of_class[name], split, file, box=box))
         self.records: Sequence[Record] = tuple(records)
         trained = {record.label for record in records if record.split == "train"}
         each_is_trained(self.classes, trained, data / f"images_{level}_trainval.txt", _ARCHIVE)
+        warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB, without its banner.

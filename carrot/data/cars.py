@@ -22,7 +22,8 @@ from PIL import Image
 from carrot.data.images import open_image
 from carrot.data.matlab import read_mat, text, whole
 from carrot.data.records import Box, Record, Split
-from carrot.data.tables import each_is_trained, has_sign, locate, repair, unpacked
+from carrot.data.reporting import warn_of_twins
+from carrot.data.tables import Inside, each_is_trained, has_sign, repair, unpacked
 from carrot.errors import DataError
 
 _ARCHIVE = "Stanford Cars"
@@ -61,14 +62,16 @@ class Cars:
         sides: tuple[tuple[Split, Path], ...] = (("train", train_file), ("test", _test_file(self.root)))
         records: dict[str, Record] = {}
         for split, file in sides:
+            locate = Inside(self.root / f"cars_{split}", _ARCHIVE)
             for entry in _annotations(file, len(self.classes)):
-                path = locate(self.root / f"cars_{split}", entry.name, entry.where, _ARCHIVE)
+                path = locate(entry.name, entry.where)
                 record = Record(f"cars_{split}/{entry.name}", entry.label, split, path, box=entry.box)
                 if records.setdefault(record.id, record) is not record:
                     raise DataError(f"{entry.where}: {record.id} is listed a second time. {repair(_ARCHIVE)}")
         self.records: Sequence[Record] = tuple(records.values())
         trained = {record.label for record in self.records if record.split == "train"}
         each_is_trained(self.classes, trained, train_file, _ARCHIVE)
+        warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carrot.data.records import Record, Split
+from carrot.data.reporting import warn_of_twins
 from carrot.data.tables import each_is_trained, has_sign, repair, rows, unpacked
 from carrot.errors import DataError, UnreadableImageError
 
@@ -82,6 +83,7 @@ class _Cifar:
         self.records: Sequence[Record] = tuple(records)
         trained = {record.label for record in records if record.split == "train"}
         each_is_trained(self.classes, trained, self.root, form.archive)
+        warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index``, RGB, 32 x 32.

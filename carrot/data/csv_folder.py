@@ -7,34 +7,32 @@
     a/0002.jpg,Wren,test
 
 The first line names the columns, in any order and any case: the picture's path below the file's folder is ``image``,
-``filename``, ``file_name`` or ``path``; its class is ``label`` or ``class``; ``split`` may be absent. Other columns are ignored.
-The split is ``train`` or ``test``; ``val``, ``valid`` and ``validation`` are for testing where nothing is ``test``, and are set
-aside otherwise, as in ``ImageFolder``. Separators are commas, the text is UTF-8.
+``filename``, ``file_name`` or ``path``; its class is ``label`` or ``class``; ``split`` may be absent. Other usual names are known too, and
+so are tabulators and semicolons (``carrot.data.csv_table``); further columns are ignored. The split goes by any name in
+``carrot.data.splits``: ``val`` and its like are for testing where nothing is ``test``, and are set aside otherwise, as in ``ImageFolder``.
 """
 
-import csv
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from PIL import Image
 
+from carrot.data import splits
+from carrot.data.csv_table import EXTENSIONS, Line, read_lines, table_files, why_no_table
 from carrot.data.images import open_image
 from carrot.data.records import Record, Split
-from carrot.data.tables import locate, natural
+from carrot.data.reporting import NO_LABEL, untrained, warn_of_skipped, warn_of_twins
+from carrot.data.tables import Inside, natural
+from carrot.data.walking import why_unread
 from carrot.errors import DataError
-
-_COLUMNS = {"image": ("image", "filename", "file_name", "path"), "label": ("label", "class"), "split": ("split",)}
-_VALID = ("val", "valid", "validation")
 
 
 class CsvFolder:
     """Pictures listed in a CSV file.
 
     Args:
-        path: The file, or the folder that has just one ``.csv`` file.
+        path: The file, or the folder that has just one ``.csv`` (or ``.tsv``) file.
         test_every: Without a ``split`` column: every ``test_every``-th picture of each class, in the order of the lines, is for
             testing; a class of fewer pictures has none. None: all are for training.
 
@@ -42,11 +40,12 @@ class CsvFolder:
         name: The name of the file's folder.
         classes: The labels of the training pictures, sorted naturally ("2" before "10").
         records: In the order of the lines; ``id`` is the path below the folder.
-        skipped: What was set aside: the reason by ``id``.
+        skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has no training
+            picture, formats that aren't read, a validation split beside a test split.
 
     Raises:
         DataError: No such file, a line is malformed or lists a picture twice, a picture is missing or lies outside of the folder,
-            fewer than two classes, a test class without training pictures.
+            fewer than two classes.
         ValueError: ``test_every`` is less than 2.
     """
 
@@ -58,29 +57,27 @@ class CsvFolder:
         self.name = self.root.resolve().name
         self.skipped: dict[str, str] = {}
 
-        lines = _once(list(_lines(self.file)), self.file)
-        files = _pictures(self.root, lines)
-        sides = _sides(lines, test_every, self.skipped)
+        lines = list(read_lines(self.file))
+        files = _files(self.root, lines, self.file)
+        sides = _sides(lines, files, test_every, self.skipped)
         trained = {line.label for line, side in zip(lines, sides, strict=True) if side == "train"}
         self.classes: tuple[str, ...] = tuple(sorted(trained, key=natural))
         if len(self.classes) < 2:
+            left_out = [f" {len(self.skipped)} are left out; the first: {reason}." for reason in self.skipped.values()]
             raise DataError(
                 f"{self.file}: needs training pictures of at least two classes; got {list(self.classes)}. Add some."
+                + "".join(left_out[:1])
             )
         label_of_class = {name: label for label, name in enumerate(self.classes)}
         records = []
         for line, file, side in zip(lines, files, sides, strict=True):
-            if side is None:
-                continue
-            if line.label not in label_of_class:
-                raise DataError(
-                    f"{line.where}: class {line.label!r} has no training picture. Add some, or remove the line."
-                )
-            records.append(Record(line.image, label_of_class[line.label], side, file))
+            if side is not None and line.label in label_of_class:
+                records.append(Record(line.image, label_of_class[line.label], side, file))
+            elif side is not None:
+                self.skipped[line.image] = untrained(line.label, self.classes)
         self.records: Sequence[Record] = tuple(records)
-        if self.skipped:
-            message = f"{self.file}: {len(self.skipped)} pictures of a validation split set aside (see .skipped): it has a test split"
-            warnings.warn(message, stacklevel=2)
+        warn_of_skipped(self.file, self.skipped)
+        warn_of_twins(self.classes, self.file)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB.
@@ -92,19 +89,12 @@ class CsvFolder:
 
 
 def looks_like_csv(path: Path | str) -> bool:
-    """Return whether ``path`` is a ``.csv`` file, or a folder with one that names pictures and labels, and no two folders."""
+    """Return whether ``path`` is a table, or a folder with one that names pictures and labels, and no two folders."""
     path = Path(path)
     if not path.is_dir():
-        return path.is_file() and path.suffix.lower() == ".csv"
+        return path.is_file() and path.suffix.lower() in EXTENSIONS
     folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return len(folders) < 2 and any(_has_columns(file) for file in _csv_files(path))
-
-
-class _Line(NamedTuple):
-    where: str  # "file, line n"
-    image: str
-    label: str
-    split: str | None
+    return len(folders) < 2 and any(not why_no_table(file) for file in table_files(path))
 
 
 def _find(path: Path) -> Path:
@@ -112,108 +102,88 @@ def _find(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise DataError(f"{path}: there is no such file or folder. Give a CSV file, or the folder that has it.")
-    files = _csv_files(path)
-    if len(files) != 1:
-        found = (
-            f"has {len(files)} .csv files ({', '.join(file.name for file in files)})" if files else "has no .csv file"
-        )
+    files = table_files(path)
+    usable = [file for file in files if not why_no_table(file)]
+    if len(files) != 1 and len(usable) != 1:
+        names = ", ".join(file.name for file in files)
+        found = f"has {len(files)} .csv files ({names})" if files else "has no .csv file"
         raise DataError(f"{path}: {found}. Give the path of the file itself.")
-    return files[0]
+    return usable[0] if usable else files[0]
 
 
-def _csv_files(folder: Path) -> list[Path]:
-    found = (file for file in folder.iterdir() if file.suffix.lower() == ".csv" and not file.name.startswith("."))
-    return sorted(file for file in found if file.is_file())
-
-
-def _has_columns(file: Path) -> bool:
-    try:
-        _places(next(_reader(file), []), file)
-    except (DataError, csv.Error):
-        return False
-    return True
-
-
-def _reader(file: Path) -> Any:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: can't be read as text: {error}. Save it as UTF-8.") from error
-    return csv.reader(text.splitlines(keepends=True), strict=True)
-
-
-def _lines(file: Path) -> Iterator[_Line]:
-    reader = _reader(file)
-    try:
-        header: list[str] = next(reader, [])
-        places = _places(header, file)
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            where = f"{file}, line {reader.line_num}"
-            if len(values) != len(header):
-                raise DataError(
-                    f"{where}: must have {len(header)} columns, as the first line; got {len(values)}. Correct it."
-                )
-            given = {name: values[place].strip() for name, place in places.items()}
-            for name, value in given.items():
-                if not value:
-                    raise DataError(f"{where}: the {name} is empty. Fill it in, or remove the line.")
-            split = given["split"].casefold() if "split" in given else None
-            yield _Line(where, PurePosixPath(given["image"]).as_posix(), given["label"], split)
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}. Correct it.") from error
-
-
-def _places(header: list[str], file: Path) -> dict[str, int]:
-    """Return where the columns are; only ``split`` may be absent."""
-    places = {}
-    columns = [column.strip().casefold() for column in header]
-    for name, names in _COLUMNS.items():
-        found = [place for place, column in enumerate(columns) if column in names]
-        if len(found) > 1 or (not found and name != "split"):
-            wanted, got = " or ".join(names), "more than one" if found else "none"
-            raise DataError(f"{file}: the first line must name one column {wanted}; got {got} in {header}. Correct it.")
-        if found:
-            places[name] = found[0]
-    return places
-
-
-def _once(lines: list[_Line], file: Path) -> list[_Line]:
+def _files(root: Path, lines: list[Line], table: Path) -> list[Path]:
+    """Return the file of each line, all of them there and no two the same."""
     if not lines:
-        raise DataError(f"{file}: lists no pictures. Add one line for each.")
-    first: dict[str, str] = {}
+        raise DataError(f"{table}: lists no pictures. Add one line for each.")
+    inside = Inside(root)
+    files: list[Path] = []
+    missing: list[Line] = []
+    first: dict[str, Line] = {}
     for line in lines:
-        if first.setdefault(line.image, line.where) != line.where:
+        found = inside.find(line.image, line.where)
+        if found is None:
+            missing.append(line)
+            continue
+        file, real = found
+        before = first.setdefault(real, line)
+        if before is not line:
+            same = "" if before.image == line.image else f", as {before.image}"
             raise DataError(
-                f"{line.where}: {line.image} is listed a second time; the first: {first[line.image]}. Remove one."
+                f"{line.where}: {line.image} is listed a second time; the first: {before.where}{same}. Remove one."
             )
-    return lines
-
-
-def _pictures(root: Path, lines: list[_Line]) -> list[Path]:
-    missing = [line for line in lines if not os.path.lexists(root / line.image)]
+        files.append(file)
     if missing:
-        names = ", ".join(line.image for line in missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise DataError(
-            f"{missing[0].where}: {len(missing)} of the listed pictures are missing from {root}: {names}. Add them."
-        )
-    return [locate(root, line.image, line.where, "") for line in lines]
+        _say_missing(root, missing, inside)
+    return files
 
 
-def _sides(lines: list[_Line], test_every: int | None, skipped: dict[str, str]) -> list[Split | None]:
+def _say_missing(root: Path, missing: list[Line], inside: Inside) -> None:
+    """Raise the error that names the pictures that aren't there, and says where the first of them may be meant to be."""
+    name = missing[0].image
+    if os.path.lexists(root / name):
+        inside(name, missing[0].where)  # it is a folder, or the like
+    names = ", ".join(line.image for line in missing[:3]) + (", ..." if len(missing) > 3 else "")
+    plain = name.replace("\\", "/")
+    wanted, stem = os.path.basename(plain), Path(plain).stem
+    near = (
+        f"{folder}{entry}"
+        for folder in ("", *(f"{entry.name}/" for entry in root.iterdir() if entry.is_dir()))
+        for entry in sorted(os.listdir(root / folder))
+        if wanted in (entry, os.path.splitext(entry)[0]) or entry == stem
+    )
+    found = plain if os.path.isfile(root / plain) else next(near, None)
+    advice = (
+        f"There is {found}: write paths below the table's folder, with / and the extension" if found else "Add them"
+    )
+    raise DataError(
+        f"{missing[0].where}: {len(missing)} of the listed pictures are missing from {root}: {names}. {advice}."
+    )
+
+
+def _sides(
+    lines: list[Line], files: Iterable[Path], test_every: int | None, skipped: dict[str, str]
+) -> list[Split | None]:
+    """Return the side of each line; None: it is set aside."""
+    kinds = {line.split: line.split and splits.kind_of(line.split) for line in lines}
+    present = {kinds[line.split] for line in lines if line.label}
+    tested = next((kind for kind in splits.TESTING if kind in present), None)
     sides: list[Split | None] = []
-    has_test = any(line.split == "test" for line in lines)
     seen: dict[str, int] = {}
-    for line in lines:
-        seen[line.label] = seen.get(line.label, 0) + 1
-        if line.split is None:
-            sides.append("test" if test_every is not None and seen[line.label] % test_every == 0 else "train")
-        elif line.split in _VALID and has_test:
-            skipped[line.image] = f"split {line.split!r}, beside a test split"
+    for line, file in zip(lines, files, strict=True):
+        kind = kinds[line.split]
+        if line.split is not None and kind is None:
+            raise DataError(
+                f"{line.where}: the split must be train, test or val; got {line.split!r}. Known are {splits.known()}."
+            )
+        reason = why_unread(file) or ("" if line.label else NO_LABEL)
+        if not reason and kind not in (None, *splits.TRAINING, tested):
+            reason = f"split {line.split!r}, beside a {tested} split"
+        if reason:
+            skipped[line.image] = reason
             sides.append(None)
-        elif line.split in ("train", "test", *_VALID):
-            sides.append("train" if line.split == "train" else "test")
+        elif kind is not None:
+            sides.append("train" if kind in splits.TRAINING else "test")
         else:
-            raise DataError(f"{line.where}: the split must be train, test or val; got {line.split!r}. Correct it.")
+            seen[line.label] = seen.get(line.label, 0) + 1
+            sides.append("test" if test_every is not None and seen[line.label] % test_every == 0 else "train")
     return sides

@@ -26,7 +26,8 @@ from PIL import Image
 
 from carrot.data.images import image_size, open_grey, open_image
 from carrot.data.records import Box, Record, Split
-from carrot.data.tables import finite, flag, locate, repair, rows, same_size, whole_number
+from carrot.data.reporting import warn_of_twins
+from carrot.data.tables import Inside, finite, flag, repair, rows, same_size, whole_number
 from carrot.errors import DataError, UnreadableImageError
 
 BIRD = 128
@@ -76,16 +77,18 @@ class Cub:
         self._image_ids = sorted(paths)
         self._check_classes(classes, class_of, is_train)
         records = []
+        locate, masks = Inside(self.root / "images", _ARCHIVE), self._segmentations()
         for image_id in self._image_ids:
             where = f"{self.root / 'images.txt'}: image id {image_id}"
-            file = locate(self.root / "images", paths[image_id], where, _ARCHIVE)
+            file = locate(paths[image_id], where)
             split: Split = "train" if is_train[image_id] else "test"
             label = label_of_class[class_of[image_id]]
             box = self._boxes[image_id]
-            points, mask = self._in_crop(parts.get(image_id, {}), box), self._segmentation(paths[image_id])
+            points, mask = self._in_crop(parts.get(image_id, {}), box), _segmentation(masks, paths[image_id])
             shown = _whole_crop(file, box) if crop_to_box else box
             records.append(Record(f"images/{paths[image_id]}", label, split, file, points, shown, mask))
         self.records: Sequence[Record] = tuple(records)
+        warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as RGB, cropped to its box if so asked.
@@ -129,12 +132,9 @@ class Cub:
             )
         return window
 
-    def _segmentation(self, path: str) -> Path | None:
-        for folder in (self.root / "segmentations", self.root.parent / "segmentations"):
-            name = str(PurePosixPath(path).with_suffix(".png"))
-            if (folder / name).is_file():
-                return locate(folder, name, f"{folder}: {name}", _ARCHIVE)
-        return None
+    def _segmentations(self) -> list[tuple[Path, Inside]]:
+        folders = (self.root / "segmentations", self.root.parent / "segmentations")
+        return [(folder, Inside(folder, _ARCHIVE)) for folder in folders if folder.is_dir()]
 
     def _in_crop(self, points: dict[str, tuple[float, float]], box: Box) -> dict[str, tuple[float, float]]:
         if not self.crop_to_box:
@@ -165,6 +165,14 @@ def looks_like_cub(root: Path | str) -> bool:
     root = Path(root)
     signs = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
     return any((folder / sign).is_file() for folder in (root, root / "CUB_200_2011") for sign in signs)
+
+
+def _segmentation(folders: list[tuple[Path, Inside]], path: str) -> Path | None:
+    name = str(PurePosixPath(path).with_suffix(".png"))
+    for folder, locate in folders:
+        if (folder / name).is_file():
+            return locate(name, f"{folder}: {name}")
+    return None
 
 
 def _find(root: Path) -> Path:

@@ -20,7 +20,7 @@ from PIL import Image
 from carrot.data.images import image_size, open_image
 from carrot.data.matlab import read_mat, whole
 from carrot.data.records import Record, Split
-from carrot.data.tables import each_is_trained, has_sign, locate, repair, same_size, unpacked
+from carrot.data.tables import Inside, each_is_trained, has_sign, repair, same_size, unpacked
 from carrot.errors import DataError
 
 FLOWERS: tuple[str, ...] = tuple(
@@ -69,15 +69,18 @@ class Flowers102:
         self.root = unpacked(root, _FOLDER, _SIGNS, _ARCHIVE)
         class_ids = _class_ids(self.root / "imagelabels.mat")
         sides = _sides(self.root / "setid.mat", len(class_ids), with_valid)
+        if "train" not in sides.values():
+            raise DataError(f"{self.root / 'setid.mat'}: lists no training picture. {repair(_ARCHIVE)}")
         present = sorted({class_ids[number - 1] for number in sides})
         self.classes: tuple[str, ...] = tuple(FLOWERS[class_id - 1] for class_id in present)
         label_of_id = {class_id: label for label, class_id in enumerate(present)}
         records = []
+        locate, masks = Inside(self.root / "jpg", _ARCHIVE), Inside(self.root / "segmim", _ARCHIVE)
         for number, split in sides.items():
             name = f"image_{number:05d}.jpg"
-            file = locate(self.root / "jpg", name, f"{self.root / 'setid.mat'}: picture {number}", _ARCHIVE)
+            file = locate(name, f"{self.root / 'setid.mat'}: picture {number}")
             label = label_of_id[class_ids[number - 1]]
-            records.append(Record(f"jpg/{name}", label, split, file, mask=self._segmentation(number)))
+            records.append(Record(f"jpg/{name}", label, split, file, mask=self._segmentation(masks, number)))
         self.records: Sequence[Record] = tuple(records)
         trained = {record.label for record in records if record.split == "train"}
         each_is_trained(self.classes, trained, self.root / "setid.mat", _ARCHIVE)
@@ -107,9 +110,9 @@ class Flowers102:
         same_size(record.mask, painted.size, image_size(self.root / record.id), _ARCHIVE)
         return np.any(np.abs(np.asarray(painted).astype(int) - _BLUE) > _NEAR, axis=2)
 
-    def _segmentation(self, number: int) -> Path | None:
+    def _segmentation(self, masks: Inside, number: int) -> Path | None:
         folder, name = self.root / "segmim", f"segmim_{number:05d}.jpg"
-        return locate(folder, name, f"{folder}: {name}", _ARCHIVE) if (folder / name).is_file() else None
+        return masks(name, f"{folder}: {name}") if (folder / name).is_file() else None
 
 
 def looks_like_flowers102(root: Path | str) -> bool:

@@ -3,43 +3,47 @@
 ::
 
     root/<class>/**/<picture>                      one folder, split here: every fifth picture of a class is for testing
-    root/train/<class>/**/<picture>                a split of its own: train/ with test/ or, without one, val/
+    root/train/<class>/**/<picture>                a split of its own, under any name in ``carrot.data.splits``
     root/test/<class>/**/<picture>
 
 A split made here goes by place: files that are added or deleted shift it (``carrot evaluate`` leaves out what the model was fitted on).
 
-A class is a first-level folder; pictures may lie at any depth in it. Names are sorted naturally ("2" before "10"). Hidden
-files and folders, and files without a picture's extension, are ignored.
+A class is a first-level folder; pictures may lie at any depth in it. Names are sorted naturally ("2" before "10"). What is a picture,
+and what is passed over, is said in ``carrot.data.walking``.
 
 **Symbolic links below the root are never followed**: a link may leave the data set, run in a circle, or put one picture on
-both sides of the split. Links, pictures that lie outside of every class folder and names that aren't UTF-8 are set aside,
-listed in ``skipped``, and reported by one warning.
+both sides of the split. Links, pictures that lie outside of every class folder, test pictures of a class without training pictures,
+formats that aren't read and names that aren't UTF-8 are set aside, listed in ``skipped``, and reported by one warning.
 """
 
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from carrot.data.images import image_extensions, open_image
+from carrot.data import splits
+from carrot.data.images import open_image
 from carrot.data.records import Record, Split
+from carrot.data.reporting import UNLABELLED, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
+from carrot.data.walking import LINK, UNREAD, below, is_picture, pictures_below, told, visible
 from carrot.errors import DataError
 
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
-_LINK = "a symbolic link, not followed"
+LOOSE = "not in a class folder"
 
 
 class ImageFolder:
     """Pictures in one folder per class.
 
     Args:
-        root: The folder of class folders, or of ``train`` and ``test`` (or ``val``), each a folder of class folders.
+        root: The folder of class folders, or of ``train`` and ``test`` (or ``val``, ...), each a folder of class folders.
         test_every: Where the folder has no split of its own: every ``test_every``-th picture of each class, in sorted order,
             is for testing; a class of fewer pictures has none. None: all are for training. Near duplicates (frames of one
             film) may fall on both sides: give ``train`` and ``test`` folders where that matters.
+        nested: The first-level folders are the classes, though all of them hold the same sub-folders and no pictures of their own
+            (views, years). Otherwise such a folder is refused: it may be a split under names that aren't known.
 
     Attributes:
         name: The root folder's name.
@@ -49,11 +53,12 @@ class ImageFolder:
         skipped: What was set aside: the reason by path below the root.
 
     Raises:
-        DataError: No such folder, a class folder without pictures, fewer than two classes, a test class that ``train`` lacks.
+        DataError: No such folder, a class folder without pictures, fewer than two classes, two folders for one side of the split,
+            first-level folders that look like no classes.
         ValueError: ``test_every`` is less than 2.
     """
 
-    def __init__(self, root: Path | str, test_every: int | None = 5) -> None:
+    def __init__(self, root: Path | str, test_every: int | None = 5, nested: bool = False) -> None:
         if test_every is not None and test_every < 2:
             raise ValueError(f"test_every must be at least 2, or None for no test pictures; got {test_every}")
         self.root = Path(root)
@@ -62,25 +67,25 @@ class ImageFolder:
         self.name = self.root.resolve().name
         self.skipped: dict[str, str] = {}
 
-        own_split = _own_split(self.root, self.skipped)
-        train = _pictures_by_class(self.root, own_split[0] if own_split else self.root, self.skipped)
-        self.classes: tuple[str, ...] = _at_least_two(train, own_split[0] if own_split else self.root)
+        train_folder, test = self._sides()
+        train = _pictures_by_class(self.root, train_folder, self.skipped)
+        _must_be_trained(train, train_folder, self.skipped)
+        if not nested:
+            _question(train, train_folder, self.root)
+        self.classes: tuple[str, ...] = tuple(train)
         records = []
         for label, pictures in enumerate(train.values()):
             for place, picture in enumerate(pictures, start=1):
-                is_test = own_split is None and test_every is not None and place % test_every == 0
+                is_test = test is None and test_every is not None and place % test_every == 0
                 records.append(self._record(picture, label, "test" if is_test else "train"))
-        if own_split:
-            test = _pictures_by_class(self.root, own_split[1], self.skipped)
-            _must_be_trained(test, self.classes, *own_split)
-            for name, pictures in test.items():
+        for name, pictures in (test or {}).items():
+            if name in train:
                 records += [self._record(picture, self.classes.index(name), "test") for picture in pictures]
+            else:
+                self.skipped |= dict.fromkeys(pictures, untrained(name, self.classes))
         self.records: Sequence[Record] = tuple(records)
-
-        if self.skipped:
-            path, reason = next(iter(self.skipped.items()))
-            message = f"{self.root}: {len(self.skipped)} set aside (see .skipped). The first: {path}: {reason}"
-            warnings.warn(message, stacklevel=2)
+        warn_of_skipped(self.root, self.skipped)
+        warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB.
@@ -93,103 +98,115 @@ class ImageFolder:
     def _record(self, picture: str, label: int, split: Split) -> Record:
         return Record(picture, label, split, self.root / picture)
 
-
-def _own_split(root: Path, skipped: dict[str, str]) -> tuple[Path, Path] | None:
-    """Return the folders of the training and the test pictures, where the root has both; case doesn't matter."""
-    folders = {entry.name.casefold(): entry.name for entry in _visible(root) if entry.is_dir(follow_symlinks=False)}
-    test = next((folders[name] for name in _TEST_FOLDERS if name in folders), None)
-    if "train" not in folders or test is None:
-        return None
-    for entry in _visible(root):
-        if entry.name not in (folders["train"], test) and (entry.is_dir() or _is_picture(entry.name)):
-            skipped[_printable(entry.name)] = f"neither in {folders['train']}/ nor in {test}/"
-    return root / folders["train"], root / test
+    def _sides(self) -> tuple[Path, dict[str, list[str]] | None]:
+        """Return the folder of the training pictures, and the test pictures by class; None: the folder has no split of its own."""
+        entries = visible(self.root)
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        found = splits.sides((name for name in names if splits.kind_of(name)), self.root)
+        if found.train is None or not found.test:
+            return self.root, None
+        used = [found.train]
+        test: dict[str, list[str]] | None = None
+        for name in found.test:
+            aside: dict[str, str] = {}
+            test = _pictures_by_class(self.root, self.root / name, aside)
+            if any(test.values()):
+                self.skipped |= aside
+                used.append(name)
+                break
+            self.skipped |= {path: reason for path, reason in aside.items() if reason != LOOSE}
+            test, self.skipped[name] = None, UNLABELLED
+        for entry in entries:
+            if entry.name in (*used, *self.skipped) or told(self.root, entry, self.skipped):
+                continue
+            if entry.is_dir() or is_picture(self.root, entry, self.skipped):
+                self.skipped[entry.name] = "neither in " + " nor in ".join(f"{name}/" for name in used)
+        return self.root / found.train, test
 
 
 def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str]) -> dict[str, list[str]]:
     """Return the pictures' paths below ``root``, sorted, by the name of their class, sorted."""
     by_class: dict[str, list[str]] = {}
-    for entry in _visible(folder):
-        path = Path(entry.path)
-        if _set_aside(root, entry, skipped):
+    for entry in visible(folder):
+        if told(root, entry, skipped):
             continue
         if entry.is_dir():
-            by_class[entry.name] = list(_pictures(root, path, skipped))
-            if not by_class[entry.name]:
-                raise DataError(f"{path}: this class folder has no pictures. Add some, or remove it.{_hint(skipped)}")
-        elif _is_picture(entry.name):
-            skipped[path.relative_to(root).as_posix()] = "not in a class folder"
-    if not by_class:
-        raise DataError(
-            f"{folder}: has no class folders. Put every picture in a folder named by its class.{_hint(skipped)}"
-        )
+            by_class[entry.name] = list(pictures_below(Path(entry.path), skipped, root))
+        elif is_picture(root, entry, skipped):
+            skipped[below(root, entry)] = LOOSE
     return by_class
 
 
-def _pictures(root: Path, folder: Path, skipped: dict[str, str]) -> Iterator[str]:
-    for entry in _visible(folder):
-        if _set_aside(root, entry, skipped):
-            continue
-        if entry.is_dir():
-            yield from _pictures(root, Path(entry.path), skipped)
-        elif _is_picture(entry.name):
-            yield Path(entry.path).relative_to(root).as_posix()
-
-
-def _set_aside(root: Path, entry: os.DirEntry[str], skipped: dict[str, str]) -> bool:
-    """Note the entry in ``skipped``, and return True, if it is a link or has a name that can't be stored."""
-    reason = ""
-    if entry.is_symlink():
-        reason = _LINK
-    elif _printable(entry.name) != entry.name:
-        reason = "its name is not valid UTF-8"
-    if reason:
-        skipped[_printable(Path(entry.path).relative_to(root).as_posix())] = reason
-    return bool(reason)
-
-
-def _at_least_two(by_class: dict[str, list[str]], folder: Path) -> tuple[str, ...]:
+def _must_be_trained(by_class: Mapping[str, list[str]], folder: Path, skipped: Mapping[str, str]) -> None:
+    if not by_class:
+        raise DataError(
+            f"{folder}: has no class folders. Put every picture in a folder named by its class.{_hint(skipped, '')}"
+        )
+    for name, pictures in by_class.items():
+        if not pictures:
+            raise DataError(
+                f"{folder / name}: this class folder has no pictures. Add some, or remove it.{_hint(skipped, name)}"
+            )
     if len(by_class) < 2:
         only = next(iter(by_class))
         raise DataError(
             f"{folder}: needs at least two class folders; got only {only!r}. Add another class; a split needs both train/ and "
             f"test/ (or val/); for the classes inside of {only!r}, give {folder / only}."
         )
-    return tuple(by_class)
 
 
-def _must_be_trained(
-    test: dict[str, list[str]], classes: tuple[str, ...], train_folder: Path, test_folder: Path
-) -> None:
-    unknown = [name for name in test if name not in classes]
-    if unknown:
-        raise DataError(
-            f"{test_folder / unknown[0]}: this class is missing from {train_folder} ({len(unknown)} such classes). "
-            f"Add its training pictures there, or remove it here."
+def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> None:
+    """Refuse first-level folders that look like another level above the classes: a wrong guess would train on splits, or on views.
+
+    Raises:
+        DataError: All of them hold the same sub-folders, two or more, and no pictures of their own; or one without pictures of its own is
+            named after a training split.
+    """
+    depth = len(folder.relative_to(root).parts) + 1
+    inside: dict[str, set[str]] = {}
+    for name, pictures in by_class.items():
+        tails = [picture.split("/")[depth:] for picture in pictures]
+        inside[name] = set() if any(len(tail) == 1 for tail in tails) else {tail[0] for tail in tails}
+    common = set.intersection(*inside.values())
+    named = [name for name, below_it in inside.items() if below_it and splits.mentions_training(name)]
+    if len(common) < 2 and not named:
+        if all(len(below_it) > 1 for below_it in inside.values()):
+            _say_nested(inside, folder)
+        return
+    shown = " and ".join(map(repr, sorted(common, key=natural)[:2] or sorted(inside[named[0]], key=natural)[:2]))
+    first = named[0] if named else next(iter(inside))
+    if all(splits.kind_of(name) for name in common) and common:
+        advice = f"Put the split above the classes: {folder / 'train'}/CLASS and {folder / 'test'}/CLASS"
+    else:
+        advice = (
+            f"If they are a split, name them train and test, or give one of them ({folder / first}); if they are the classes, "
+            f"write folder:{root} (in Python, ImageFolder({str(root)!r}, nested=True))"
         )
-
-
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
-    except OSError as error:
-        raise DataError(f"{folder}: can't be listed: {error.strerror}. Make it readable, or remove it.") from error
-    return sorted(shown, key=lambda entry: natural(entry.name))
-
-
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in image_extensions()
-
-
-def _printable(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _hint(skipped: dict[str, str]) -> str:
-    links = [path for path, reason in skipped.items() if reason == _LINK]
-    return (
-        f" Symbolic links are not followed ({links[0]}): copy the files themselves (cp -rL SOURCE COPY)."
-        if links
-        else ""
+    some = ", ".join(map(repr, list(inside)[:3])) + ", ..." * (len(inside) > 3)
+    raise DataError(
+        f"{folder}: {some} look like another level above the classes: they have no pictures of their own, but folders such as "
+        f"{shown} in them. {advice}."
     )
+
+
+def _say_nested(inside: Mapping[str, set[str]], folder: Path) -> None:
+    first = next(iter(inside))
+    n, deeper = sum(map(len, inside.values())), f"{first}/{min(inside[first], key=natural)}"
+    message = (
+        f"{folder}: the classes are its {len(inside)} folders; the {n} folders in these, such as {deeper}, are not told apart. "
+        "If those are the classes, put them side by side."
+    )
+    warnings.warn(message, stacklevel=4)
+
+
+def _hint(skipped: Mapping[str, str], name: str) -> str:
+    """Return what else is known of the pictures that are missing: they are links, or of formats that aren't read."""
+    hints = [
+        f" Symbolic links are not followed ({path}): copy the files themselves (cp -rL SOURCE COPY)."
+        for path, reason in skipped.items()
+        if reason == LINK
+    ][:1]
+    here = (reason for path, reason in skipped.items() if not name or name in path.split("/"))
+    unread = Counter(reason for reason in here if reason.endswith(UNREAD))
+    hints += [f" {count} are left out: {reason}." for reason, count in unread.most_common(3)]
+    return "".join(hints)

@@ -1,6 +1,9 @@
 """Which reader opens what: the table of ``carrot.data`` and how a folder is recognised."""
 
+import json
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +13,13 @@ from carrot.data.aircraft import Aircraft, looks_like_aircraft
 from carrot.data.cars import Cars, looks_like_cars
 from carrot.data.cifar import Cifar10, Cifar100, looks_like_cifar10, looks_like_cifar100
 from carrot.data.csv_folder import CsvFolder, looks_like_csv
+from carrot.data.csv_table import table_files, why_no_table
 from carrot.data.cub import Cub, looks_like_cub
 from carrot.data.flowers102 import Flowers102, looks_like_flowers102
 from carrot.data.folder import ImageFolder
 from carrot.data.pets import Pets, looks_like_pets
 from carrot.data.records import ImageDataset
+from carrot.data.walking import visible, why_unread
 from carrot.errors import DataError
 
 
@@ -35,33 +40,81 @@ def open_dataset(spec: Path | str) -> ImageDataset:
         DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its files.
     """
     text = os.fspath(spec)
-    if text and os.path.exists(text):
-        return _open_path(Path(text))
+    for found in (text, os.path.expanduser(text)):
+        if found and os.path.exists(found):
+            return _open_path(Path(found))
     kind, colon, where = text.partition(":")
     if kind in KINDS and (where or kind == "toy"):
         return KINDS[kind].open(os.path.expanduser(where))
     forms = ", ".join(entry.form for entry in KINDS.values())
+    address = re.match(r"(https?|ftp|s3|gs)://?(?=[^/])", text)  # ``Path`` makes one slash of two
+    if address:
+        raise DataError(
+            f"{address[1]}://{text[address.end() :]}: an address is not opened. Download the data set, unpack it, and give its folder."
+        )
     if kind in KINDS:
         raise DataError(f"{text}: says not where. Write {KINDS[kind].form}.")
     if colon and len(kind) > 1 and kind.isidentifier():
+        meant = f"Did you mean {kind.lower()}:? " if kind.lower() in KINDS else ""
         raise DataError(
-            f"{text}: there is no such path, and no kind {kind!r} of data set. Give a path, or one of {forms}."
+            f"{text}: there is no such path, and no kind {kind!r} of data set. {meant}Give a path, or one of {forms}."
         )
     raise DataError(f"{text}: there is no such file or folder. Give a path, or one of {forms}.")
 
 
 def _open_path(path: Path) -> ImageDataset:
+    if not path.is_dir():
+        _refuse_other_file(path)
+    _refuse_model(path)
     found = [entry for entry in KINDS.values() if entry.recognise is not None and entry.recognise(path)]
     if len(found) > 1:
         forms = " or ".join(entry.form for entry in found)
         raise DataError(f"{path}: has the files of several data sets. Say which: {forms}.")
     if found:
         return found[0].open(str(path))
+    tables = [(file, why_no_table(file)) for file in table_files(path)]
+    usable = [file for file, wrong in tables if not wrong]
     try:
-        return ImageFolder(path)
+        opened = ImageFolder(path)
     except DataError as error:
+        if tables:
+            advice = (
+                f" To read its table, give csv:{usable[0]}." if usable else f" Its table can't be used: {tables[0][1]}"
+            )
+            raise DataError(f"{error}{advice}") from error
+        if sum(entry.is_dir() for entry in visible(path)) > 1:
+            raise  # it has folders: what is wrong with them has been said
         signs = ", ".join(f"{entry.sign} ({name})" for name, entry in KINDS.items() if entry.sign)
         raise DataError(f"{error} It was read as a folder of class folders, for it has none of {signs}.") from error
+    if usable:
+        message = f"{path}: is read by its class folders, not by its table. To read the table, give csv:{usable[0]}"
+        warnings.warn(message, stacklevel=3)
+    return opened
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse a file that is no table."""
+    if looks_like_csv(path):
+        return
+    if why_unread(path) is not None:
+        advice = "is not a folder, but one picture. Give a folder of pictures, or a table of them"
+    else:
+        advice = "is not a folder, nor a table that is read. Give a folder, or save it as CSV; csv:FILE reads any text"
+    raise DataError(f"{path}: {advice}.")
+
+
+def _refuse_model(path: Path) -> None:
+    """Refuse a model's folder: it holds folders too, and no data set."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(config, dict) and config.get("format") == "carrot model":
+        raise DataError(f"{path}: is a model that CARROT saved, not a data set. Give the folder of the pictures.")
+
+
+def _folder(where: str) -> ImageDataset:
+    return ImageFolder(where, nested=True)  # who writes ``folder:`` says that it is one of class folders
 
 
 def _toy(where: str) -> ImageDataset:
@@ -88,8 +141,8 @@ KINDS: dict[str, _Kind] = {
     "flowers102": _Kind("flowers102:DIR", Flowers102, looks_like_flowers102, "setid.mat"),
     "cifar10": _Kind("cifar10:DIR", Cifar10, looks_like_cifar10, "batches.meta.txt"),
     "cifar100": _Kind("cifar100:DIR", Cifar100, looks_like_cifar100, "fine_label_names.txt"),
-    "csv": _Kind("csv:FILE_OR_DIR", CsvFolder, looks_like_csv, "a .csv file with image and label"),
-    "folder": _Kind("folder:DIR", ImageFolder),
+    "csv": _Kind("csv:FILE_OR_DIR", CsvFolder, looks_like_csv, "a .csv or .tsv file with image and label"),
+    "folder": _Kind("folder:DIR", _folder),
     "torchvision": _Kind("torchvision:Name:DIR", _torchvision),
     "hf": _Kind("hf:NAME_OR_DIR", HuggingFace),
 }

@@ -25,7 +25,8 @@ from PIL import Image
 
 from carrot.data.images import image_size, open_codes, open_image
 from carrot.data.records import Record, Split
-from carrot.data.tables import Row, locate, repair, rows, same_size, whole_number
+from carrot.data.reporting import warn_of_twins
+from carrot.data.tables import Inside, Row, repair, rows, same_size, whole_number
 from carrot.errors import DataError
 
 PET, BACKGROUND, BORDER = 1, 2, 3
@@ -70,12 +71,14 @@ class Pets:
         label_of_class = {name: label for label, name in enumerate(self.classes)}
         sides: tuple[tuple[Split, list[_Entry]], ...] = (("train", train), ("test", test))
         records = []
+        locate, trimaps = Inside(self.root / "images", _ARCHIVE), self._trimaps()
         for split, entries in sides:
             for entry in entries:
-                file = locate(self.root / "images", f"{entry.name}.jpg", entry.row.where, _ARCHIVE)
-                label, mask = label_of_class[entry.breed], self._trimap_file(entry.name)
+                file = locate(f"{entry.name}.jpg", entry.row.where)
+                label, mask = label_of_class[entry.breed], _trimap_file(trimaps, entry.name)
                 records.append(Record(f"images/{entry.name}.jpg", label, split, file, mask=mask))
         self.records: Sequence[Record] = tuple(records)
+        warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB.
@@ -105,7 +108,7 @@ class Pets:
             UnreadableImageError: The trimap or the picture can't be decoded.
             DataError: The trimap has another value, or another size than the picture, or lies outside of its folder.
         """
-        file = self._trimap_file(Path(self.records[index].id).stem)
+        file = _trimap_file(self._trimaps(), Path(self.records[index].id).stem)
         if file is None:
             return None
         trimap = open_codes(file)
@@ -115,9 +118,9 @@ class Pets:
             raise DataError(f"{file}: must have 1 (pet), 2 (background), 3 (border) only; got {other[0]}. {_REPAIR}")
         return trimap
 
-    def _trimap_file(self, name: str) -> Path | None:
-        folder, file = self.root / "annotations" / "trimaps", f"{name}.png"
-        return locate(folder, file, f"{folder}: {file}", _ARCHIVE) if (folder / file).is_file() else None
+    def _trimaps(self) -> tuple[Path, Inside]:
+        folder = self.root / "annotations" / "trimaps"
+        return folder, Inside(folder, _ARCHIVE)
 
 
 class _Entry(NamedTuple):
@@ -140,6 +143,12 @@ def _find(root: Path) -> Path:
             return folder
     reason = f"has no annotations/trainval.txt, and neither has {_FOLDER} in it" if root.is_dir() else "is not a folder"
     raise DataError(f"{root}: {reason}. Give the folder of the unpacked images and annotations of {_ARCHIVE}.")
+
+
+def _trimap_file(trimaps: tuple[Path, Inside], name: str) -> Path | None:
+    folder, locate = trimaps
+    file = f"{name}.png"
+    return locate(file, f"{folder}: {file}") if (folder / file).is_file() else None
 
 
 def _entries(file: Path) -> Iterator[_Entry]:

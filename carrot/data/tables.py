@@ -1,10 +1,12 @@
 """The text files of an official data set: rows of columns, numbers and paths, each checked where it is read."""
 
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from carrot.errors import DataError
@@ -48,12 +50,13 @@ def rows(file: Path, form: str, archive: str, comment: str | None = None) -> Ite
     """
     n_columns = len(form.split())
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{file}: there is no such file. Unpack the official {archive} archive again.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: can't be read as text: {error}. {repair(archive)}") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Python has translated \r\n; ``splitlines`` would also break names at U+2028, U+0085 and others.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or (comment is not None and line.lstrip().startswith(comment)):
             continue
         columns = line.split(maxsplit=n_columns - 1)
@@ -63,19 +66,61 @@ def rows(file: Path, form: str, archive: str, comment: str | None = None) -> Ite
         yield row
 
 
-def locate(folder: Path, path: str, where: str, archive: str) -> Path:
-    """Return the file ``folder / path``, having checked that it exists and lies, links followed, inside of ``folder``."""
-    file = folder / path
-    try:
-        inside = ".." not in PurePosixPath(path).parts and file.resolve().is_relative_to(folder.resolve())
-        exists = file.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # too long a name, a loop of links, a null byte
-        raise DataError(f"{where} is no possible path: {path!r} ({error}). {repair(archive)}") from error
-    if not inside:
-        raise DataError(f"{where} lies outside of {folder}: {path}. Use paths, and files, inside of that folder.")
-    if not exists:
-        raise DataError(f"{where}: there is no file {file}. {repair(archive)}")
-    return file
+class Inside:
+    """Finds files inside of one folder, links followed. Each folder in it is resolved once, so that a file costs one look at the disk.
+
+    Args:
+        folder: Nothing outside of it is given.
+        archive: The official archive that has the right files; "": none is official.
+    """
+
+    def __init__(self, folder: Path, archive: str = "") -> None:
+        self._folder, self._archive = folder, archive
+        self._root = os.path.join(os.path.realpath(folder), "")  # with the last separator
+        self._parents: dict[str, str] = {}
+
+    def __call__(self, path: str, where: str) -> Path:
+        """Return the file ``folder / path``, having checked that it exists and lies, links followed, inside of ``folder``.
+
+        Raises:
+            DataError: It doesn't; the message begins with ``where``.
+        """
+        found = self.find(path, where)
+        if found is None:
+            raise DataError(f"{where}: there is no file {self._folder / path}. {repair(self._archive)}")
+        return found[0]
+
+    def find(self, path: str, where: str) -> tuple[Path, str] | None:
+        """Return the file, and where it lies, links followed: two paths may lead to one file; None: there is no such file.
+
+        Raises:
+            DataError: It lies outside of ``folder``, or can't be a path.
+        """
+        file = self._folder / path
+        try:
+            real, is_file = self._look(file)
+        except (OSError, ValueError) as error:  # too long a name, a loop of links, a null byte
+            raise DataError(f"{where} is no possible path: {path!r} ({error}). {repair(self._archive)}") from error
+        if ".." in path.split("/") or not f"{real}{os.sep}".startswith(self._root):
+            raise DataError(
+                f"{where} lies outside of {self._folder}: {path}. Use paths, and files, inside of that folder."
+            )
+        return (file, real) if is_file else None
+
+    def _look(self, file: Path) -> tuple[str, bool]:
+        """Return where a path leads, and whether to a file."""
+        parent, name = os.path.split(file)
+        if parent not in self._parents:
+            self._parents[parent] = os.path.realpath(parent)
+        real = os.path.join(self._parents[parent], name)
+        try:
+            mode = os.lstat(real).st_mode
+            if stat.S_ISLNK(mode):
+                real = os.path.realpath(real)
+                mode = os.stat(real).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return real, False
+        return real, stat.S_ISREG(mode)
 
 
 def unpacked(root: Path | str, folder: str, signs: Sequence[str], archive: str) -> Path:
@@ -118,9 +163,13 @@ def each_is_trained(classes: Sequence[str], trained: Container[int], where: obje
             raise DataError(f"{where}: class {name!r} has no training picture. {repair(archive)}")
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key: numbers by value, letters without case, and the name itself where these tie."""
-    return [int(piece) if piece.isdecimal() else piece.casefold() for piece in re.split("([0-9]+)", name)], name
+def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sort key: numbers by value, letters without case, and the name itself where these tie.
+
+    Digits are 0 to 9; all others are letters. By value is by length, then by digits: of any length, without a conversion.
+    """
+    pieces = re.split("0*([0-9]+)", name)  # text and number by turns, text first
+    return [(len(piece), piece) if place % 2 else piece.casefold() for place, piece in enumerate(pieces)], name
 
 
 def repair(archive: str) -> str:

@@ -141,7 +141,8 @@ def test_a_hub_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
         "train": Rows(LABELLED, [0, 1, 0]),
     }
     calls = stand_in(monkeypatch, found)
-    data = open_dataset("hf:someone/digits")
+    with pytest.warns(UserWarning, match="1 set aside .* test: a split without labelled pictures"):
+        data = open_dataset("hf:someone/digits")
     assert isinstance(data, HuggingFace)
     assert calls == [("load", "someone/digits")]
     assert (data.name, data.classes) == ("digits", ("1", "0"))
@@ -165,14 +166,57 @@ def test_a_saved_folder_of_one_split_with_plain_labels(tmp_path: Path, monkeypat
     assert [k for k, r in enumerate(data.records) if r.split == "test"] == [8, 9]
 
 
+def test_a_torchvision_test_side_without_labels_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import datasets
+
+    class Made:
+        def __init__(self, root: str, split: str) -> None:
+            if split not in ("train", "test"):
+                raise ValueError(split)
+            self.labels = [0, 4] * 5 if split == "train" else [-1, -1]
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            return Image.fromarray(pixels(index)), self.labels[index]
+
+    monkeypatch.setattr(datasets, "Made", Made, raising=False)
+    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Made"))
+    with pytest.warns(UserWarning, match="1 set aside .* test: a split without labelled pictures"):
+        data = open_dataset(f"torchvision:Made:{tmp_path}")
+    assert data.classes == ("0", "4")  # the labels that occur
+    assert [k for k, r in enumerate(data.records) if r.split == "test"] == [8, 9]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), "", " "])
+def test_labels_that_are_missing(monkeypatch: pytest.MonkeyPatch, missing: Any) -> None:
+    features = {"image": FakeImage(), "label": Value()}
+    stand_in(monkeypatch, {"train": Rows(features, ["a", missing, "b"]), "test": Rows(features, [missing, "b", "a"])})
+    with pytest.warns(UserWarning, match="2 set aside .* train/0000001: it has no label"):
+        data = HuggingFace("x")
+    assert data.classes == ("a", "b")
+    assert [(r.id, r.label) for r in data.records] == [
+        ("train/0000000", 0),
+        ("train/0000002", 1),
+        ("test/0000001", 1),
+        ("test/0000002", 0),
+    ]
+    assert set(data.skipped) == {"train/0000001", "test/0000000"}
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [
+        (
+            Rows({"image": FakeImage(), "label": Value()}, [["a", "b"], ["c"]]),
+            r"must be a name or a number; got \['a', 'b'\]",
+        ),
         (ConnectionError("no route"), "hf:x: can't be opened: no route. Give a folder, or a name that the hub has"),
         ({"dev": Rows(LABELLED, [0])}, r"hf:x: has no split trainval or train; got \['dev'\]"),
         (Rows({"label": ClassLabel(["a"])}, [0]), "hf:x: has no picture column"),
         (Rows({"image": FakeImage(), "caption": Value()}, ["a"]), "hf:x: has no label column"),
-        (Rows(LABELLED, [0, 7]), "hf:x: picture 1 of train has the label 7, of 2 classes"),
+        (Rows(LABELLED, [0, 7]), "no training picture of 0 .*1 are left out; the first: its label 7 is none of the 2"),
         (Rows(LABELLED, [0, 0]), "hf:x: has no training picture of 0"),
         (Rows(LABELLED, []), "hf:x: has no training picture of 1"),
     ],

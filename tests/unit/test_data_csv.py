@@ -1,7 +1,9 @@
 """The CSV reader: columns, splits, order, and every way in which a line can be wrong."""
 
+import os
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,7 @@ def test_validation_pictures(tmp_path: Path) -> None:
     write(tmp_path, text.format("validation"), *names)
     assert [r.split for r in CsvFolder(tmp_path).records] == ["train", "train", "test", "test"]
     write(tmp_path, text.format("test"))
-    with pytest.warns(UserWarning, match="1 pictures of a validation split set aside"):
+    with pytest.warns(UserWarning, match=r"1 set aside .* 3\.png: split 'val', beside a test split"):
         data = CsvFolder(tmp_path)
     assert [r.id for r in data.records] == ["1.png", "2.png", "4.png"]
     assert data.skipped == {"3.png": "split 'val', beside a test split"}
@@ -82,9 +84,11 @@ def test_validation_pictures(tmp_path: Path) -> None:
         ("image,label\n", r"labels\.csv: lists no pictures"),
         ("image,label\n1.png,a\n2.png\n", r"labels\.csv, line 3: must have 2 columns, as the first line; got 1"),
         ("image,label\n1.png,a\n,b\n", r"labels\.csv, line 3: the image is empty"),
-        ("image,label\n1.png,a\n2.png, \n", r"labels\.csv, line 3: the label is empty"),
         ("image,label,split\n1.png,a,train\n2.png,b,\n", r"labels\.csv, line 3: the split is empty"),
-        ("image,label,split\n1.png,a,train\n2.png,b,dev\n", r"line 3: the split must be train, test or val; got 'dev'"),
+        (
+            "image,label,split\n1.png,a,train\n2.png,b,both\n",
+            r"line 3: the split must be train, test or val; got 'both'\. Known are trainval, .*dev",
+        ),
         ("image,label\n1.png,a\n./1.png,b\n", r"line 3: 1\.png is listed a second time; the first: .*line 2"),
         (
             "image,label\n1.png,a\n8.png,b\n9.png,b\n",
@@ -92,12 +96,11 @@ def test_validation_pictures(tmp_path: Path) -> None:
         ),
         ("image,label\n1.png,a\n../out.png,b\n", r"line 3 lies outside of .*: \.\./out\.png"),
         ("image,label\n1.png,a\nlink.png,b\n", r"line 3 lies outside of"),
+        ("image,label\n1.png,a\nlinked/2.png,b\n", r"line 3 lies outside of"),
+        ("image,label\n1.png,a\nloop.png,b\n", r"line 3 is no possible path: 'loop\.png'"),
+        ("image,label\n1.png,a\nsame.png,b\n", r"line 3: same\.png is listed a second time; .*line 2, as 1\.png"),
         ("image,label\n1.png,a\nsub,b\n", r"line 3: there is no file .*sub\. Correct it\."),
         ("image,label\n1.png,a\n2.png,a\n", r"needs training pictures of at least two classes; got \['a'\]"),
-        (
-            "image,label,split\n1.png,a,train\n2.png,b,train\n3.png,c,test\n",
-            r"labels\.csv, line 4: class 'c' has no training picture",
-        ),
         ('image,label\n1.png,"a\n', r"labels\.csv, line 2: unexpected end of data"),
     ],
 )
@@ -107,6 +110,9 @@ def test_wrong_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
     write(root, text, "1.png", "2.png", "3.png", "../out.png")
     (root / "sub").mkdir()
     (root / "link.png").symlink_to(tmp_path / "out.png")
+    (root / "linked").symlink_to(tmp_path)
+    (root / "same.png").symlink_to(root / "1.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
     with pytest.raises(DataError, match=message):
         CsvFolder(root)
 
@@ -132,9 +138,10 @@ def test_which_file(tmp_path: Path) -> None:
         CsvFolder(tmp_path / "nowhere.csv")
 
 
-def test_a_table_beside_class_folders_changes_nothing(tmp_path: Path) -> None:
+def test_a_table_beside_class_folders_changes_nothing_and_is_told(tmp_path: Path) -> None:
     write(tmp_path, "image,label\na/1.png,x\nb/1.png,y\n", "a/1.png", "b/1.png")
-    assert isinstance(open_dataset(tmp_path), ImageFolder)
+    with pytest.warns(UserWarning, match="by its class folders, not by its table"):
+        assert isinstance(open_dataset(tmp_path), ImageFolder)
     assert open_dataset(f"csv:{tmp_path}").classes == ("x", "y")
 
 
@@ -145,3 +152,116 @@ def test_it_travels_to_another_process(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(data))  # noqa: S301 (our own bytes)
     assert again.records == data.records
     np.testing.assert_array_equal(np.asarray(again.image(1)), pixels("2.png"))
+
+
+COLUMNS = "image,label,split\n1.png,a,train\n2.png,b,train\n3.png,a,test\n"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("extension", [".csv", ".tsv", ".TAB"])
+def test_how_a_table_is_written(tmp_path: Path, separator: str, encoding: str, end: str, extension: str) -> None:
+    file = write(tmp_path, "", *(f"{k}.png" for k in (1, 2, 3)), file=f"t{extension}")
+    text = COLUMNS.replace(",", separator).replace("\n", end)
+    bom = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    file.write_bytes((bom + text).encode(encoding))
+    for spec in (tmp_path, file):
+        data = open_dataset(spec)
+        assert [(r.id, r.label, r.split) for r in data.records] == [
+            ("1.png", 0, "train"),
+            ("2.png", 1, "train"),
+            ("3.png", 0, "test"),
+        ]
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+def test_only_line_ends_end_lines(tmp_path: Path, letter: str) -> None:
+    text = f'image,label\n1.png,great{letter}tit\n2.png,"great{letter}\ntit"\n3{letter}.png,wren\n'
+    write(tmp_path, text, "1.png", "2.png", f"3{letter}.png")
+    with pytest.warns(UserWarning, match="names that look alike"):
+        data = CsvFolder(tmp_path)
+    assert set(data.classes) == {f"great{letter}tit", f"great{letter}\ntit", "wren"}
+    assert data.records[2].id == f"3{letter}.png"
+
+
+def test_excels_own_line_names_the_separator(tmp_path: Path) -> None:
+    write(tmp_path, "sep=;\r\nimage;label\r\n1.png;a, or c\r\n2.png;b\r\n", "1.png", "2.png")
+    data = open_dataset(tmp_path)
+    assert data.classes == ("a, or c", "b")
+    with pytest.raises(DataError, match=r"labels\.csv, line 4: must have 2 columns"):
+        CsvFolder(write(tmp_path, "sep=;\nimage;label\n1.png;a\n2.png\n"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["id,label", "filepath,labels", "Image Path,class-name", "filename,category", "file_name,id,label", "img,breed"],
+)
+def test_other_usual_names_of_columns(tmp_path: Path, header: str) -> None:
+    columns = header.split(",")
+    image = next((c for c in columns if c != "id" and ("file" in c or "im" in c.lower())), "id")
+    rows = [
+        ",".join(name if c == image else "9" if c == "id" else label for c in columns)
+        for name, label in (("1.png", "x"), ("2.png", "y"))
+    ]
+    write(tmp_path, "\n".join([header, *rows]), "1.png", "2.png")
+    assert [(r.id, r.label) for r in open_dataset(tmp_path).records] == [("1.png", 0), ("2.png", 1)]
+
+
+@pytest.mark.parametrize("column", ["split", "set", "Data Set", "subset", "Usage"])
+def test_a_column_of_splits_under_other_names(tmp_path: Path, column: str) -> None:
+    text = f"image,label,{column}\n1.png,a,Training\n2.png,b,training\n3.png,a,TESTING\n4.png,b,test\n"
+    write(tmp_path, text, *(f"{k}.png" for k in range(1, 5)))
+    assert [r.split for r in CsvFolder(tmp_path).records] == ["train", "train", "test", "test"]
+
+
+def test_a_column_that_only_sounds_like_splits_is_ignored(tmp_path: Path) -> None:
+    write(tmp_path, "image,label,set\n1.png,a,train\n2.png,b,autumn\n", "1.png", "2.png")
+    assert [r.split for r in CsvFolder(tmp_path).records] == ["train", "train"]
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("id,label\n1,a\n2,b\n", r"2 of the listed pictures are missing .*: 1, 2\. There is 1\.png: write paths below"),
+        ("id,label\ntrain/1,a\n", r"There is 1\.png"),
+        ("image,label\n5.png,a\n", r"There is sub/5\.png"),
+        ("image,label\nsub\\5.png,a\n", r"There is sub/5\.png: .* with / and the extension"),
+        ("image,label\nsub\\1.png,a\n", r"There is sub/1\.png"),
+        ("image,label\n77.png,a\n", r"77\.png\. Add them\."),
+        (
+            "1.png,a\n2.png,b\n",
+            r"got none in \['1\.png', 'a'\]\. It names a picture: add a line above it, such as image",
+        ),
+        ("id,weight\n1,a\n", r"must name one column label or class; got none in \['id', 'weight'\]"),
+        ("a;b;c\n1;2;3\n", r"must name one column image or .*; got none in \['a', 'b', 'c'\]"),
+    ],
+)
+def test_tables_that_almost_fit_say_what_is_missing(tmp_path: Path, text: str, advice: str) -> None:
+    write(tmp_path, text, "1.png", "2.png", "sub/5.png", "sub/1.png")
+    for opened in (lambda: CsvFolder(tmp_path), lambda: open_dataset(tmp_path)):
+        with pytest.raises(DataError, match=advice):
+            opened()
+
+
+def test_opening_looks_at_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = "a/b/c/d"
+    names = [f"{folder}/{k}.png" for k in range(40)]
+    (tmp_path / folder).mkdir(parents=True)
+    for name in names:
+        (tmp_path / name).touch()
+    write(tmp_path, "image,label\n" + "".join(f"{name},{k % 2}\n" for k, name in enumerate(names)))
+    looks = 0
+
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def look(*args: object, **kwargs: object) -> object:
+            nonlocal looks
+            looks += 1
+            return real(*args, **kwargs)
+
+        return look
+
+    for name in ("lstat", "stat", "readlink"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    assert len(CsvFolder(tmp_path).records) == 40
+    assert looks < 40 + 60, "one for each file; the folders above once"

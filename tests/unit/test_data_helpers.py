@@ -1,9 +1,12 @@
 """What the readers share: sizes from headers, grey values, pictures of other libraries, and .mat files."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
@@ -93,3 +96,16 @@ def test_untrained_classes_and_order() -> None:
     with pytest.raises(DataError, match="f: class 'b' has no training picture"):
         each_is_trained(["a", "b"], {0}, "f", "A")
     assert sorted(["b10", "B2", "a"], key=natural) == ["a", "B2", "b10"]
+
+
+DIGITS = "".join(chr(c) for c in range(sys.maxunicode + 1) if chr(c).isdigit() or chr(c).isnumeric())
+
+
+@given(st.lists(st.text(st.sampled_from(DIGITS + "0123456789ab."), min_size=1, max_size=5), min_size=2, unique=True))
+def test_any_digits_can_be_sorted(names: list[str]) -> None:
+    assert sorted(reversed(sorted(names, key=natural)), key=natural) == sorted(names, key=natural)
+
+
+def test_numbers_of_any_length_are_sorted_by_value() -> None:
+    long = "9" * 5000  # int() refuses it
+    assert sorted([f"1{long}", "0" * 5000 + "7", long, "8"], key=natural) == ["0" * 5000 + "7", "8", long, f"1{long}"]

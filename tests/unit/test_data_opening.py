@@ -1,5 +1,6 @@
 """``open_dataset``: the table of kinds, how paths are recognised, and what an error says; and the toy set's masks."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from carrot.data import Box, CsvFolder, ImageDataset, ImageFolder, Pets, Segment
 from carrot.data.opening import KINDS
 from carrot.data.toy import ToyBirds
 from carrot.errors import DataError
+from carrot.store.bundle import CONFIG, FORMAT
 from tests.conftest import RealFiles
 
 
@@ -58,6 +60,7 @@ def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HOME", str(tmp_path))
     folder_of_two(tmp_path / "x")
     assert open_dataset("folder:~/x").name == "x"
+    assert open_dataset("~/x").name == "x"
 
 
 @pytest.mark.parametrize("name", ["toy", "cub:birds", "C:data", "hf:a"])
@@ -76,6 +79,7 @@ def test_what_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             "cubs:here",
             r"cubs:here: there is no such path, and no kind 'cubs' .* one of toy, cub:DIR, .*, hf:NAME_OR_DIR\.",
         ),
+        ("CUB:here", r"no kind 'CUB' of data set\. Did you mean cub:\? Give a path"),
         ("cub", r"cub: says not where\. Write cub:DIR"),
         ("nowhere/at/all", r"nowhere/at/all: there is no such file or folder\. Give a path, or one of toy, cub:DIR"),
         (r"C:\birds", r"C:\\birds: there is no such file or folder\."),
@@ -112,8 +116,48 @@ def test_a_folder_of_several_data_sets_is_refused(tmp_path: Path) -> None:
 
 def test_a_picture_is_no_data_set(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "1.png")
-    with pytest.raises(DataError, match=r"1\.png: is not a folder"):
+    with pytest.raises(DataError, match=r"1\.png: is not a folder, but one picture\. Give a folder of pictures"):
         open_dataset(tmp_path / "1.png")
+    (tmp_path / "t.xlsx").touch()
+    with pytest.raises(DataError, match=r"t\.xlsx: is not a folder, nor a table that is read\. .*save it as CSV"):
+        open_dataset(tmp_path / "t.xlsx")
+
+
+def test_a_model_is_no_data_set(tmp_path: Path) -> None:
+    folder_of_two(tmp_path)
+    (tmp_path / CONFIG).write_text(json.dumps({"format": FORMAT}))
+    with pytest.raises(DataError, match="is a model that CARROT saved, not a data set"):
+        open_dataset(tmp_path)
+    for text in ('{"format": "of somebody else"}', "[1]", "no json"):
+        (tmp_path / CONFIG).write_text(text)
+        assert isinstance(open_dataset(tmp_path), ImageFolder)
+
+
+@pytest.mark.parametrize("spec", ["https://a.b/c.zip", Path("https://a.b/c.zip"), "http://a.b/c.zip", "s3://a.b/c.zip"])
+def test_an_address_keeps_its_slashes(spec: str | Path) -> None:
+    kind = str(spec).split(":")[0]
+    with pytest.raises(DataError, match=rf"^{kind}://a\.b/c\.zip: an address is not opened\. Download"):
+        open_dataset(spec)
+
+
+def test_a_table_in_a_folder_is_not_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,weight\n1.png,3\n")
+    with pytest.raises(
+        DataError, match=r"no class folders.*Its table can't be used: .*t\.csv: the first line must name"
+    ):
+        open_dataset(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "t.csv").write_text("image,label\n1.png,a\n")
+    with pytest.raises(DataError, match=r"no pictures.*To read its table, give csv:.*t\.csv"):
+        open_dataset(tmp_path)
+    for name in ("one", "two"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "1.png")
+    with pytest.warns(
+        UserWarning, match=r"by its class folders, not by its table. To read the table, give csv:.*t\.csv"
+    ):
+        assert open_dataset(tmp_path).classes == ("one", "two")
+    assert open_dataset(f"folder:{tmp_path}").classes == ("one", "two")
 
 
 def test_the_toy_masks_are_the_bird() -> None:

@@ -90,10 +90,13 @@ def test_test_comes_before_val_which_is_reported(tmp_path: Path) -> None:
     assert list(data.skipped) == ["val"]
 
 
-def test_a_test_class_must_be_trained(tmp_path: Path) -> None:
-    make(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png")
-    with pytest.raises(DataError, match=r"test/c: this class is missing from .*train \(1 such classes\)\. Add"):
-        ImageFolder(tmp_path)
+def test_test_pictures_of_a_class_that_is_not_trained_are_set_aside(tmp_path: Path) -> None:
+    make(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/c/1.png", "test/c/2.png", "test/B/1.png")
+    with pytest.warns(UserWarning, match=r"3 set aside .*: 2 x class 'c' has no training picture; 1 x class 'B' has"):
+        data = ImageFolder(tmp_path)
+    assert [record.id for record in data.records] == ["train/a/1.png", "train/b/1.png", "test/a/1.png"]
+    assert data.skipped["test/c/2.png"] == "class 'c' has no training picture"
+    assert data.skipped["test/B/1.png"] == "class 'B' has no training picture; 'b' has, which looks alike"
 
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:

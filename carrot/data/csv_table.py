@@ -1,0 +1,134 @@
+"""The table of ``CsvFolder`` as text: how it is encoded, what separates its cells, and which column is what.
+
+Read are UTF-8, and UTF-16 with a byte order mark (Excel's "Unicode text"); the separator is the comma, semicolon, tabulator or bar
+under which the first line has the columns. Lines end where csv says so: U+2028, U+0085 and the like are letters of a cell.
+"""
+
+import codecs
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from carrot.data import splits
+from carrot.data.images import image_extensions
+from carrot.errors import DataError
+
+EXTENSIONS = (".csv", ".tsv", ".tab")
+_SEPARATORS = ",;\t|"
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+# What a column is called, the surest names first: later ones count where none of the earlier ones is there.
+_COLUMNS = {
+    "image": (
+        ("image", "filename", "file_name", "path"),
+        (
+            *("file", "filepath", "file_path", "image_path", "image_name", "image_file", "img", "img_path", "picture"),
+            *("images", "files", "filenames", "filepaths", "paths", "pictures"),
+        ),
+        ("id", "image_id", "img_id"),
+    ),
+    "label": (
+        ("label", "class"),
+        ("category", "class_name", "label_name", "target", "species", "breed", "labels", "classes", "categories"),
+    ),
+    "split": (("split",), ("set", "data_set", "dataset", "subset", "partition", "usage")),
+}
+
+
+class Line(NamedTuple):
+    """One picture of a table; ``label`` "": it has none; ``split`` None: the table has no split."""
+
+    where: str  # "file, line n"
+    image: str
+    label: str
+    split: str | None
+
+
+def table_files(folder: Path) -> list[Path]:
+    """Return the tables that lie in a folder, by their extensions."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS and not file.name.startswith("."))
+    return sorted(file for file in found if file.is_file())
+
+
+def why_no_table(file: Path) -> str:
+    """Return "" if the first line of a file has the columns of a data set, and otherwise what is wrong with it."""
+    try:
+        _header(_text(file), file)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def read_lines(file: Path) -> Iterator[Line]:
+    """Yield the lines of a table that aren't blank.
+
+    Raises:
+        DataError: The file can't be read as text, lacks a column, or a line has too few or too many cells or names no picture.
+    """
+    reader, header, places = _header(_text(file), file)
+    try:
+        rows = [(reader.line_num, values) for values in reader if any(value.strip() for value in values)]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: {error}. Correct it.") from error
+    for number, values in rows:
+        if len(values) != len(header):
+            raise DataError(
+                f"{file}, line {number}: must have {len(header)} columns, as the first line; got {len(values)}. Correct it."
+            )
+    sure = header[places["split"]].strip().casefold() == "split" if "split" in places else True
+    if not sure and any(splits.kind_of(values[places["split"]]) is None for _, values in rows):
+        del places["split"]  # a column "set" or "usage" that says something else
+    for number, values in rows:
+        where, given = f"{file}, line {number}", {name: values[place].strip() for name, place in places.items()}
+        for name in ("image", "split"):
+            if not given.get(name, "-"):
+                raise DataError(f"{where}: the {name} is empty. Fill it in, or remove the line.")
+        yield Line(where, PurePosixPath(given["image"]).as_posix(), given["label"], given.get("split"))
+
+
+def _text(file: Path) -> str:
+    try:
+        data = file.read_bytes()
+        return data.decode(next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: can't be read as text: {error}. Save it as UTF-8.") from error
+
+
+def _header(text: str, file: Path) -> tuple[Any, list[str], dict[str, int]]:
+    """Return the reader behind the first line, the columns named there, and which of them is what."""
+    said = re.match(r"sep=(.)(\r\n|\r|\n)", text)  # Excel's own line
+    errors: list[tuple[int, DataError]] = []
+    for separator in said[1] if said else _SEPARATORS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        header: list[str] = []
+        try:
+            for _ in range(2 if said else 1):
+                header = next(reader, [])
+            return reader, header, _places(header, file)
+        except csv.Error as error:
+            errors.append((0, DataError(f"{file}, line {reader.line_num}: {error}. Correct it.")))
+        except DataError as error:
+            errors.append((len(header), error))
+    raise max(errors, key=lambda found: found[0])[1]  # of the separator that gives the most columns
+
+
+def _places(header: list[str], file: Path) -> dict[str, int]:
+    """Return where the columns are; only ``split`` may be absent."""
+    places = {}
+    columns = [re.sub(r"[\s_-]+", "_", column.strip().casefold()) for column in header]
+    for name, tiers in _COLUMNS.items():
+        found = next((f for tier in tiers if (f := [p for p, column in enumerate(columns) if column in tier])), [])
+        if len(found) > 1 or (not found and name != "split"):
+            got = "more than one" if found else "none"
+            is_picture = any(os.path.splitext(cell.strip())[1].lower() in image_extensions() for cell in header)
+            advice = "It names a picture: add a line above it, such as image,label" if is_picture else "Correct it"
+            raise DataError(
+                f"{file}: the first line must name one column {' or '.join(tiers[0])}; got {got} in {header}. {advice}."
+            )
+        if found:
+            places[name] = found[0]
+    return places

@@ -1,0 +1,77 @@
+"""The names that splits go by: one table for every reader.
+
+A split is known by its name without case, blanks and punctuation, and without a last "set", "data" or "images":
+"Training", "test_set", "Train-Images", "VAL". ``trainval`` holds the validation pictures, so that only what is for testing goes with it.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from carrot.errors import DataError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "trainval": ("trainval", "trainvalid", "trainvalidation"),
+    "train": ("train", "training", "trn"),
+    "test": ("test", "testing", "tst"),
+    "eval": ("eval", "evaluation", "holdout", "heldout"),
+    "val": ("val", "valid", "validation"),
+    "dev": ("dev", "devel", "development"),
+}
+"""The names of each kind of split: first the kinds to train on, then those to test on, the best first."""
+
+TRAINING = ("trainval", "train")
+TESTING = tuple(kind for kind in NAMES if kind not in TRAINING)
+_KIND_OF = {name: kind for kind, names in NAMES.items() for name in names}
+_DECORATION = re.compile(r"(?<=.)(set|data|images|pictures|split)$")
+
+
+class Sides(NamedTuple):
+    """Names of splits by what they are for.
+
+    Attributes:
+        train: The one to train on, or None.
+        test: Those that may serve for testing beside ``train``, the best first.
+        others: What is left: other names, and splits whose pictures may be among those of ``train``.
+    """
+
+    train: str | None
+    test: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def kind_of(name: str) -> str | None:
+    """Return which kind of split a name means, a key of ``NAMES``; None: it means none."""
+    plain = re.sub(r"[\W_]+", "", name.casefold())
+    return _KIND_OF.get(plain) or _KIND_OF.get(_DECORATION.sub("", plain))
+
+
+def mentions_training(name: str) -> bool:
+    """Return whether one of the words of a name is that of a training split: "seg_train", "Training 2"."""
+    return any(kind_of(word) in TRAINING for word in re.split(r"[\W_]+", name))
+
+
+def sides(names: Iterable[str], where: object) -> Sides:
+    """Sort the names of splits.
+
+    Raises:
+        DataError: Two names mean the same ("test", "testing"): which is meant can't be told.
+    """
+    names = tuple(names)
+    by_kind: dict[str, str] = {}
+    for name in names:
+        kind = kind_of(name)
+        if kind is not None and by_kind.setdefault(kind, name) != name:
+            raise DataError(f"{where}: {by_kind[kind]!r} and {name!r} mean the same split. Rename or remove one.")
+    held = [kind for kind in TESTING if kind in by_kind]
+    beside_trainval = [kind for kind in held if kind in ("test", "eval")]
+    train = "trainval" if "trainval" in by_kind and (beside_trainval or "train" not in by_kind) else "train"
+    if train not in by_kind:
+        return Sides(None, tuple(by_kind[kind] for kind in held), tuple(n for n in names if n not in by_kind.values()))
+    test = tuple(by_kind[kind] for kind in (beside_trainval if train == "trainval" else held))
+    return Sides(by_kind[train], test, tuple(n for n in names if n != by_kind[train] and n not in test))
+
+
+def known() -> str:
+    """Return the names of ``NAMES``, for a message."""
+    return ", ".join(name for names in NAMES.values() for name in names)
