@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from carrot.ambient import pinned_class
 from carrot.audit import Audit
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
@@ -47,6 +48,7 @@ BATCH = 32
 MAX_EMBEDDINGS = 16 * 2**30  # bytes of float64 embeddings that a fit may hold
 
 
+@pinned_class
 class Carrot(HubMixin):
     """An image classifier that can be held to account, with scikit-learn's verbs.
 
@@ -62,8 +64,7 @@ class Carrot(HubMixin):
         lam: Ridge penalty, or "loo": by exact leave-one-out.
         fit_intercept: True: centred exactly, and explanations are told relative to the mean training picture. False is the guide's.
         checkpoint: Local weights for ``backbone``.
-        img_size: As ``TimmViTPatchBackbone`` has it.
-        crop: As ``TimmViTPatchBackbone`` has it.
+        img_size, crop: As ``TimmViTPatchBackbone`` has them.
         device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays so.
 
@@ -304,7 +305,6 @@ class Carrot(HubMixin):
         model._find = PictureFinder(None, None if data is None else lambda: open_dataset(data))
         return model
 
-    # ---- what was fitted
     @property
     def fitted(self) -> Fitted:
         """All that fitting left behind; ``NotFittedError`` before."""

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from carrot.ambient import pinned, pinned_class
 from carrot.graph import RegionGraph
 from carrot.utils import require_finite, require_float, require_shape
 
@@ -51,6 +52,7 @@ def chebyshev_coefficients(t: float, tol: float) -> tuple[float, ...]:
     return tuple(c[: K + 1])
 
 
+@pinned()
 def heat_path(
     apply_S: Callable[[Tensor], Tensor], v: Float[Tensor, "*b N R"], times: Sequence[float], tol: float
 ) -> list[Float[Tensor, "*b N R"]]:
@@ -78,6 +80,7 @@ def heat_path(
     return sums
 
 
+@pinned_class
 class DiffusionOperator:
     """Heat diffusion ``exp(-tL)`` on a region graph.
 
