@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned
 from carrot.graph import RegionGraph
 from carrot.influence import (
     group_removal_effect,
@@ -74,6 +75,7 @@ __all__ = [
 # ---- regions of the picture
 
 
+@pinned()
 def region_contribution(
     H: Float[Tensor, "*b N D"],
     pi: Float[Tensor, "*b N"],
@@ -128,6 +130,7 @@ def region_contribution(
     return parts - (share / share.sum(dim=-1, keepdim=True)).unsqueeze(-1) * offset
 
 
+@pinned()
 def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"], lift: Lift = IDENTITY) -> Float[Tensor, "*b N"]:
     """Return ``<pi_i phi(h_i), g>``: each region's share of ``|g|^2``, whatever the class. Sums to ``|g|^2``; may be negative."""
     require_shape("pi", pi, H.shape[:-1], "the regions of H")
@@ -135,6 +138,7 @@ def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"], lift: Lif
     return pi * (lift.kernel(H, H) @ pi.unsqueeze(-1)).squeeze(-1)
 
 
+@pinned()
 def dirichlet_energy(H: Float[Tensor, "*b N D"], graph: RegionGraph) -> Float[Tensor, "*b N"]:
     """Return ``1/2 sum_j W_ij |h_i / sqrt(d_i) - h_j / sqrt(d_j)|^2``: how unlike its neighbours each node is.
 
@@ -151,6 +155,7 @@ def dirichlet_energy(H: Float[Tensor, "*b N D"], graph: RegionGraph) -> Float[Te
 # ---- region to region
 
 
+@pinned()
 def pair_contribution(
     H_test: Float[Tensor, "*b N D"],
     pi_test: Float[Tensor, "*b N"],

@@ -17,12 +17,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from carrot.ambient import pinned_class
 from carrot.blueprint import Blueprint
 from carrot.class_attention import check_attention, last_attention
 from carrot.errors import BackboneError
 from carrot.geometry import CropMode, Geometry
 from carrot.token_map import check_tokens, last_map, patch_centres, require_tiling
-from carrot.weights import digest, require_hub
+from carrot.weights import digest, named_weights, require_hub, unwrapped, version_of
 
 Crop = Literal["model", "squash", "border"]
 
@@ -53,6 +54,7 @@ class PatchOutput:
     attention: Float[Tensor, "B N"] | None = None
 
 
+@pinned_class
 @dataclass(frozen=True)
 class PictureTransform:
     """A model's own preprocessing: resize, crop, scale to [0, 1], normalise. Called on an upright PIL picture."""
@@ -108,6 +110,7 @@ class PictureTransform:
         )
 
 
+@pinned_class
 class TimmViTPatchBackbone(nn.Module):
     """A timm vision transformer as a map from pictures to patch tokens, H = ViT(x) without its prefix tokens.
 
@@ -188,17 +191,22 @@ class TimmViTPatchBackbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are, and where ``x`` must be."""
-        return next(self.model.parameters()).device
+        return next(self.bare_model.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights, and of ``x``."""
-        return next(self.model.parameters()).dtype
+        return next(self.bare_model.parameters()).dtype
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """``model`` without what was put around it since (``torch.compile``, ``DataParallel``): what runs."""
+        return unwrapped(self.model)
 
     @property
     def has_class_token(self) -> bool:
         """Whether the first prefix token is a class token (and not a register, say)."""
-        return self.num_prefix_tokens > 0 and getattr(self.model, "cls_token", None) is not None
+        return self.num_prefix_tokens > 0 and getattr(self.bare_model, "cls_token", None) is not None
 
     def train(self, mode: bool = True) -> "TimmViTPatchBackbone":
         """Set the training mode, as for any module; a frozen backbone stays in evaluation mode."""
@@ -218,7 +226,7 @@ class TimmViTPatchBackbone(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             if self.attention:
                 return self._with_attention(x)
-            features, patches = last_map(self.model, x, norm=self.out_norm and self._timm_norm)
+            features, patches = last_map(self.bare_model, x, norm=self.out_norm and self._timm_norm)
         gh, gw = patches.shape[2:]
         H = patches.flatten(2).transpose(1, 2).contiguous()  # (B, N, D)
         prefix = features[:, : self.num_prefix_tokens].clone() if self.num_prefix_tokens else None
@@ -236,7 +244,7 @@ class TimmViTPatchBackbone(nn.Module):
         return True
 
     def _with_attention(self, x: Tensor) -> PatchOutput:
-        features, A = last_attention(self.model, x, self.num_prefix_tokens)
+        features, A = last_attention(self.bare_model, x, self.num_prefix_tokens)
         K, (img_h, img_w), (patch_h, patch_w) = self.num_prefix_tokens, x.shape[2:], self.patch_hw
         gh, gw = img_h // patch_h, img_w // patch_w  # ``_check_input``: they tile it
         H, prefix = features[:, K:].contiguous(), features[:, :K].clone()
@@ -255,11 +263,11 @@ class TimmViTPatchBackbone(nn.Module):
 
         That is every weight and its precision, the architecture, the input size, the preprocessing and ``out_norm``;
         not the device, nor where the weights came from. It is computed again only after the weights have changed.
+        A ``model`` that lost some since is refused with a ``BackboneError``.
         """
-        state = self.model.state_dict()
-        tensors = [(key, state[key]) for key in self._keys]
-        version = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for _, tensor in tensors)
-        if self._fingerprint[0] != version:
+        tensors = named_weights(self._name, self.bare_model, self._keys)
+        version = version_of(tensors)
+        if version is None or self._fingerprint[0] != version:
             context = {"model": self._name, "out_norm": self.out_norm, "transform": asdict(self.transform)}
             self._fingerprint = (version, digest(tensors, json.dumps(context, sort_keys=True)))
         return self._fingerprint[1]
@@ -286,7 +294,7 @@ class TimmViTPatchBackbone(nn.Module):
 
     def _token_norm(self) -> str:
         names = ("norm", "neck", "fc_norm")  # SAM calls its final norm a neck
-        norm, neck, after_pooling = (type(getattr(self.model, name, None)).__name__ for name in names)
+        norm, neck, after_pooling = (type(getattr(self.bare_model, name, None)).__name__ for name in names)
         last = neck if norm in _NO_NORM else norm
         if last not in _NO_NORM and self._timm_norm:
             return f"{last}, applied once" if self.out_norm else f"before the final {last}"
@@ -308,7 +316,7 @@ class TimmViTPatchBackbone(nn.Module):
         if x.shape[2:] == self.input_hw:
             return
         img_h, img_w = x.shape[2:]
-        if not getattr(self.model, "dynamic_img_size", False):
+        if not getattr(self.bare_model, "dynamic_img_size", False):
             raise BackboneError(
                 f"{self._name} was built for inputs of {self.input_hw[0]} x {self.input_hw[1]} pixels (height x width);"
                 f" got {img_h} x {img_w}. Build it with img_size=({img_h}, {img_w})."

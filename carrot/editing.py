@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from carrot.ambient import pinned_class
 from carrot.certificate import Certificate
 from carrot.data.inputs import PictureList, Pictures
 from carrot.data.labels import Label, Labels
@@ -15,6 +16,7 @@ from carrot.fitted import Fitted
 from carrot.updates import Edits, change
 
 
+@pinned_class
 class Editable:
     """``forget``, ``relabel``, ``add`` and ``apply``, over a model that has ``encoder``, ``fitted`` and ``_lock``."""
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned_class
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import ImageDataset
 from carrot.data.inputs import PictureLike, as_picture
@@ -82,6 +83,7 @@ class BackboneSpec:
         )
 
 
+@pinned_class
 class Encoder:
     """Pictures to rounded tokens. The backbone is built when it is first needed.
 

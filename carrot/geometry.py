@@ -19,9 +19,12 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
+from carrot.ambient import pinned_class
+
 CropMode = Literal["center", "squash", "border"]
 
 
+@pinned_class
 @dataclass(frozen=True)
 class Geometry:
     """The way of one picture to the model's input, and back (equation 1 of the module).

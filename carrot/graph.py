@@ -25,6 +25,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carrot.ambient import pinned, pinned_class
 from carrot.regions import RegionSet
 from carrot.utils import require_finite, require_float, require_positive, require_shape
 
@@ -32,6 +33,7 @@ MIRROR_MIN_REGIONS, MIRROR_MIN_WIDTH = 512, 64  # from here on, half of the prod
 SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
 
 
+@pinned_class
 @dataclass(frozen=True, eq=False)
 class RegionGraph:
     """A weighted complete graph on the regions of one picture or of a batch. Unpacks as ``W, L = graph``.
@@ -105,6 +107,7 @@ def require_symmetric(name: str, matrix: Float[Tensor, "*b N N"]) -> None:
         )
 
 
+@pinned()
 def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
     """Return ``|x_i - x_j|^2 = |x_i|^2 + |x_j|^2 - 2 <x_i, x_j>`` by one product, clamped at 0, exactly 0 on the diagonal.
 
@@ -118,6 +121,7 @@ def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
     return D2
 
 
+@pinned()
 def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
     """Return the lower median of the N (N - 1) / 2 off-diagonal entries of a symmetric D2 >= 0 with a zero diagonal.
 
@@ -208,6 +212,7 @@ def _order_statistic(values: NDArray[np.floating], rank: int) -> np.floating:
     return np.partition(inside, place)[place]
 
 
+@pinned_class
 @dataclass(frozen=True)
 class RegionGraphBuilder:
     """Builds the region graph: equations (1) to (4) above.

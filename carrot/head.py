@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot.ambient import pinned_class
 from carrot.blocks import times
 from carrot.errors import NotFittedError
 from carrot.restored import RestoredSystem
@@ -39,6 +40,7 @@ from carrot.statistics import RidgeStatistics
 from carrot.utils import require_finite, require_positive
 
 
+@pinned_class
 class RidgeHead:
     """Closed-form ridge classifier on embeddings: no ``nn.Module``, no SGD. ``fit`` returns self, as in scikit-learn.
 
@@ -104,7 +106,7 @@ class RidgeHead:
             warnings.warn(
                 f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: a better one may lie beyond it. Fit with a "
                 "`lam` of your own there (RidgeHead takes `lams` too).",
-                stacklevel=2,
+                stacklevel=3,  # `pinned` is one of them
             )
         return self._solve(rows, known, lam, path)
 

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot.ambient import pinned
 from carrot.blocks import times
 from carrot.head import RidgeHead
 from carrot.ridge import ALONE
@@ -36,6 +37,7 @@ from carrot.utils import require_finite, require_shape, widen
 TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
 
 
+@pinned()
 def training_contribution(
     g_test: Float[Tensor, "*m D"], G_train: Float[Tensor, "n D"], alpha: Float[Tensor, "n C"]
 ) -> Float[Tensor, "*m n C"]:
@@ -54,11 +56,13 @@ def training_contribution(
     return products.reshape(*g_test.shape[:-1], n, 1) * alpha
 
 
+@pinned()
 def label_contribution(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
     """Return ``s_i(g) y_ic``: whose labels the score is made of. Sums over i to the logit, bias included."""
     return head.smoother(g_test).unsqueeze(-1) * head.Y
 
 
+@pinned()
 def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tensor, "*m n C"]:
     """Return ``logit - logit fitted without i`` for every training picture i: ``s_i(g) R_ic / (1 - leverage_i)``.
 
@@ -70,6 +74,7 @@ def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tens
     return head.smoother(g_test).unsqueeze(-1) * (head.residual / head.slack.unsqueeze(-1))
 
 
+@pinned()
 def group_removal_effect(
     head: RidgeHead, g_test: Float[Tensor, "*m D"], indices: Tensor | list[int]
 ) -> Float[Tensor, "*m C"]:
@@ -95,6 +100,7 @@ def group_removal_effect(
     return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
 
 
+@pinned()
 def relabel_effect(
     head: RidgeHead, g_test: Float[Tensor, "*m D"], i: int, y_new: Float[Tensor, " C"] | int
 ) -> Float[Tensor, "*m C"]:
@@ -113,6 +119,7 @@ def relabel_effect(
     return head.smoother(g_test, index) * (_targets(head, y_new) - head.Y[i])
 
 
+@pinned()
 def replacement_effect(
     head: RidgeHead,
     g_test: Float[Tensor, "*m D"],
@@ -152,6 +159,7 @@ def replacement_effect(
     return torch.cat([k_old(g_test), head.kernel(g_test, g_new)], -1) @ torch.linalg.solve(system, R_U)
 
 
+@pinned()
 def top_training(
     head: RidgeHead,
     g_test: Float[Tensor, "m D"],

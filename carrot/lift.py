@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned_class
 from carrot.readout import embed
 from carrot.utils import require_positive, require_shape, widen
 
@@ -39,6 +40,7 @@ DEFAULT_WIDTH = 4096  # M of relu, fourier and sketch
 NUMBERS = 2**24  # float64 numbers that exist at a time: 128 MB
 
 
+@pinned_class
 class Lift:
     """A fixed token-wise map phi: (D,) -> (M,). All results are float64, whatever the tokens are.
 
@@ -109,6 +111,7 @@ class Lift:
         return self.name
 
 
+@pinned_class
 class IdentityLift(Lift):
     """phi(h) = h: tokens as they are, equation (4)."""
 
@@ -123,6 +126,7 @@ class IdentityLift(Lift):
         return widen(H)[0]
 
 
+@pinned_class
 class QuadraticLift(Lift):
     """phi(h) = vech(h h^T), off-diagonals times sqrt 2: all products of two features, equation (5)."""
 
@@ -161,6 +165,7 @@ class QuadraticLift(Lift):
         return torch.cat(scores, dim=-1)
 
 
+@pinned_class
 class ReluLift(Lift):
     """phi(h) = sqrt(2 / M) max(0, Omega^T h), Omega standard normal (D, M): equation (6).
 
@@ -187,6 +192,7 @@ class ReluLift(Lift):
         return _described(self)
 
 
+@pinned_class
 class FourierLift(Lift):
     """phi(h) = sqrt(2 / M) [cos, sin](Omega^T h / |h|), Omega normal with variance 2 gamma, (D, M / 2): equation (7).
 
@@ -218,6 +224,7 @@ class FourierLift(Lift):
         return _described(self)
 
 
+@pinned_class
 class SketchLift(Lift):
     """TensorSketch of the quadratic lift, for tokens too wide for it: equation (8). C_1 and C_2 are count sketches.
 

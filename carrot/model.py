@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carrot.ambient import pinned_class
 from carrot.audit import Audit
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
@@ -56,6 +57,7 @@ Solved = tuple[RidgeHead, Setting, tuple[Mapping[str, object], ...]]
 MAX_EMBEDDINGS = 16 * 2**30  # bytes of float64 embeddings that a fit may hold
 
 
+@pinned_class
 class Carrot(Estimator, Editable, HubMixin):
     """An image classifier that can be held to account, with scikit-learn's verbs.
 
@@ -74,8 +76,7 @@ class Carrot(Estimator, Editable, HubMixin):
         fit_intercept: True: centred exactly, and explanations are told relative to the mean training picture. False is the guide's.
         class_weight: What a class counts: None, all pictures alike; "balanced", all classes alike; or a number by label.
         checkpoint: Local weights for ``backbone``.
-        img_size: As ``TimmViTPatchBackbone`` has it.
-        crop: As ``TimmViTPatchBackbone`` has it.
+        img_size, crop: As ``TimmViTPatchBackbone`` has them.
         device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays so.
 
@@ -344,7 +345,6 @@ class Carrot(Estimator, Editable, HubMixin):
         model._find = PictureFinder(None, None if fitted.data is None else partial(open_dataset, fitted.data))
         return model
 
-    # ---- what was fitted
     @property
     def fitted(self) -> Fitted:
         """All that fitting left behind; ``NotFittedError`` before."""

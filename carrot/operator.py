@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from carrot.ambient import pinned, pinned_class
 from carrot.graph import RegionGraph, require_symmetric
 from carrot.utils import real_number, require_finite, require_float, require_shape, require_tensor, whole_number
 
@@ -58,6 +59,7 @@ def chebyshev_coefficients(t: float, tol: float) -> tuple[float, ...]:
     return tuple(c[: K + 1])
 
 
+@pinned()
 def heat_path(
     apply_S: Callable[[Tensor], Tensor], v: Float[Tensor, "*b N R"], times: Sequence[float], tol: float
 ) -> list[Float[Tensor, "*b N R"]]:
@@ -85,6 +87,7 @@ def heat_path(
     return sums
 
 
+@pinned_class
 class DiffusionOperator:
     """Heat diffusion ``exp(-tL)`` on a region graph.
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot.ambient import pinned, pinned_class
 from carrot.attribution import pair_contribution, region_contribution, remove_each_region
 from carrot.blocks import times
 from carrot.graph import RegionGraph
@@ -27,6 +28,7 @@ from carrot.regions import RegionSet
 from carrot.rows import check_indices
 
 
+@pinned_class
 @dataclass(frozen=True)
 class Trace:
     """Every object of the theory for one picture.
@@ -91,6 +93,7 @@ class Trace:
         return {"H": H, "P": P, "W": W, "L": L, "r": self.r, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
 
 
+@pinned_class
 @dataclass(frozen=True)
 class LogitParts:
     """What made one logit, or the difference of two. Token level: exact for tokens -> logit; the backbone does not run again.
@@ -141,6 +144,7 @@ class LogitParts:
         return self.dual.topk(min(k, len(self.dual))).indices
 
 
+@pinned()
 def take_apart(
     trace: Trace,
     operator: DiffusionOperator,
@@ -200,6 +204,7 @@ def _contrast(per_class: Tensor, target: int, against: int | None) -> Tensor:
     return per_class[..., target] if against is None else per_class[..., target] - per_class[..., against]
 
 
+@pinned()
 def region_to_region(
     test: Trace,
     train: Trace,
@@ -239,12 +244,14 @@ def region_to_region(
     )[:, 0]
 
 
+@pinned()
 def strongest_pairs(pairs: Float[Tensor, "N K"], k: int) -> list[tuple[int, int, float]]:
     """Return the k pairs that bring most: (test region, training region, contribution), best first."""
     values, flat = pairs.flatten().topk(min(k, pairs.numel()))
     return [(int(f) // pairs.shape[1], int(f) % pairs.shape[1], float(v)) for v, f in zip(values, flat, strict=True)]
 
 
+@pinned()
 def refit_without(head: RidgeHead, i: int) -> RidgeHead:
     """Return a head really fitted again without training picture i, at the same lam: what ``removal_effect`` claims to equal."""
     check_indices([i], len(head.G))

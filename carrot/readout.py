@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned, pinned_class
 from carrot.utils import require_finite, require_shape
 
 KINDS = ("mean", "source")
@@ -32,6 +33,7 @@ class Readout(Protocol):
     def weights(self, N: int, dtype: torch.dtype = torch.float64) -> Tensor: ...  # noqa: D102
 
 
+@pinned_class
 class GraphReadout:
     """Linear readout of the diffused tokens.
 
@@ -123,6 +125,7 @@ class GraphReadout:
         return f"GraphReadout({self.kind!r}{tau}{share})"
 
 
+@pinned_class
 @dataclass(frozen=True, eq=False)
 class BoundReadout:
     """A readout with the weights r of one picture, or of each picture of a batch."""
@@ -145,6 +148,7 @@ class BoundReadout:
         return self.r.to(dtype)
 
 
+@pinned()
 def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> Float[Tensor, "*b N"]:
     """Return the cosine of every region to ``source``, the class token say: scores u of equation (2); 0 for a token of zeros."""
     require_shape("source", source, (*H.shape[:-2], H.shape[-1]), "the width of H")
@@ -152,11 +156,13 @@ def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> 
     return (directions @ one.unsqueeze(-1)).squeeze(-1)
 
 
+@pinned()
 def attention_source(A: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
     """Return ``log A``: scores u under which equation (2) is ``r_i = A_i^tau / sum_j A_j^tau``; 0 counts as the least positive number."""
     return A.clamp_min(torch.finfo(A.dtype).tiny).log()
 
 
+@pinned()
 def embed(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"]) -> Float[Tensor, "*b D"]:
     """Return ``g = H^T pi = sum_i pi_i h_i``, the picture's embedding by the collapsed path."""
     return torch.matmul(H.mT, pi.unsqueeze(-1)).squeeze(-1)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned, pinned_class
 from carrot.utils import require_finite, require_float
 
 
@@ -22,6 +23,7 @@ class Patches(Protocol):
     def grid_hw(self) -> tuple[int, int]: ...  # noqa: D102
 
 
+@pinned_class
 @dataclass(frozen=True, eq=False)
 class RegionSet:
     """The regions of a picture, or of a batch of pictures that share their places.
@@ -135,6 +137,7 @@ class RegionSet:
         return coarse.with_global(self.features[..., local.num_regions :, :]) if self.num_global else coarse
 
 
+@pinned()
 def grid_positions(gh: int, gw: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 2"]:
     """Return the centres (x, y) in [-1, 1] of a row-major ``gh`` x ``gw`` grid.
 

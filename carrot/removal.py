@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from carrot.ambient import pinned
 from carrot.graph import RegionGraph
 from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
@@ -45,6 +46,7 @@ class LinearHead(Protocol):
     def bias(self) -> Tensor: ...  # noqa: D102
 
 
+@pinned()
 def remove_regions(
     H: Float[Tensor, "*b N D"],
     graph: RegionGraph,
@@ -81,6 +83,7 @@ def remove_regions(
     )
 
 
+@pinned()
 def remove_each_region(
     H: Float[Tensor, "*b N D"],
     graph: RegionGraph,
@@ -96,6 +99,7 @@ def remove_each_region(
     return logits[..., N:, :] - logits[..., :N, :]
 
 
+@pinned()
 def deletion_curve(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
@@ -114,6 +118,7 @@ def deletion_curve(
     return remove_regions(H, graph, operator, readout, head, keep, lift)
 
 
+@pinned()
 def insertion_curve(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
@@ -132,6 +137,7 @@ def insertion_curve(
     return remove_regions(H, graph, operator, readout, head, keep, lift)
 
 
+@pinned()
 def region_shapley(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,
@@ -193,6 +199,7 @@ def region_shapley(
     return mean, (squares / (pairs * (pairs - 1))).sqrt()
 
 
+@pinned()
 def region_interactions(
     H: Float[Tensor, "N D"],
     graph: RegionGraph,

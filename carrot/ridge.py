@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned
 from carrot.blocks import blocks, centred, square_sum, times, transposed_times, weighted_mean
 from carrot.errors import IllConditionedError
 from carrot.gram import Gram
@@ -264,6 +265,7 @@ def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = N
     return PrimalSystem(known, lam, fit_intercept, rows)
 
 
+@pinned()
 def loo_path(
     rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = None, known: Moments | None = None
 ) -> LooPath:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.errors import BackboneError
 from carrot.graph import RegionGraph, RegionGraphBuilder
@@ -79,6 +80,7 @@ class Tokens:
                 raise ValueError(f"`{name}` must be {shape}, as `H` is {(B, N, D)}; got {tuple(values.shape)}.")
 
     @classmethod
+    @pinned()
     def of(
         cls, backbone: TimmViTPatchBackbone, x: Float[Tensor, "B 3 img_h img_w"], dtype: torch.dtype = torch.float32
     ) -> "Tokens":
@@ -90,7 +92,7 @@ class Tokens:
         Raises:
             BackboneError: A token is NaN or infinite, or too large for ``dtype``; the message names the place in the batch.
         """
-        with torch.inference_mode():
+        with torch.no_grad():
             patches = backbone(x.to(backbone.device, backbone.dtype))
         token = None if patches.prefix is None or not backbone.has_class_token else patches.prefix[:, 0]
         found = {"H": patches.H, "class_token": token, "attention": patches.attention}
@@ -114,6 +116,7 @@ class Tokens:
         return {name: values for name, values in named.items() if values is not None}
 
 
+@pinned()
 def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
     """Return the regions of a batch of pictures, float64, and what each weighs in the readout, (B, N).
 
@@ -142,11 +145,13 @@ def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
     return regions, BoundReadout(r.expand(regions.features.shape[:-1]))
 
 
+@pinned()
 def build_graph(regions: RegionSet, s: Setting) -> RegionGraph:
     """Return the graph of a setting."""
     return RegionGraphBuilder(s.sigma_spatial, s.sigma_feature).build(regions)
 
 
+@pinned()
 def refuse_impossible(backbone: TimmViTPatchBackbone, settings: Iterable[Setting]) -> None:
     """Refuse settings that are out of range or don't go with a backbone, before a picture is embedded.
 
@@ -167,6 +172,7 @@ def refuse_impossible(backbone: TimmViTPatchBackbone, settings: Iterable[Setting
         DiffusionOperator(s.t)
 
 
+@pinned()
 def pooling_weights(tokens: Tokens, settings: Sequence[Setting]) -> list[Float[Tensor, "B n"]]:
     """Return pi of each picture for each setting: each graph is built once, and all its t come from one recurrence."""
     pis: dict[Setting, Tensor] = {}
@@ -184,6 +190,7 @@ def pooling_weights(tokens: Tokens, settings: Sequence[Setting]) -> list[Float[T
     return [pis[s] for s in settings]
 
 
+@pinned()
 def embed_tokens(tokens: Tokens, s: Setting, pi: Float[Tensor, "B n"] | None = None) -> Float[Tensor, "B M"]:
     """Return g of each picture, float64, by the collapsed path; no graph is built at t = 0.
 
@@ -199,6 +206,7 @@ def embed_tokens(tokens: Tokens, s: Setting, pi: Float[Tensor, "B n"] | None = N
     return lift.embed(regions.features, pooling_weights(tokens, [s])[0] if pi is None else pi)
 
 
+@pinned()
 def trace_tokens(tokens: Tokens, s: Setting) -> Trace:
     """Return every object of the theory for one picture, a batch of one.
 

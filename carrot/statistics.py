@@ -17,11 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.ambient import pinned_class
 from carrot.blocks import second_moments, transposed_times, weighted_mean
 
 MOST_LOST = 1e3  # how much larger the moments may have been before pictures were taken away
 
 
+@pinned_class
 @dataclass(frozen=True, eq=False)
 class RidgeStatistics:
     """What ridge regression needs to know of a set of pictures: O(D^2 + D C) numbers, float64, whatever their number.

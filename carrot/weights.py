@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from carrot.errors import CheckpointError, HubUnreachableError
+from carrot.errors import BackboneError, CheckpointError, HubUnreachableError
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # what training scripts put a state dict under
 PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # what torch.compile and DDP put before every name
+_WRAPPED = ("_orig_mod", "module")  # the only child of such a wrapper
 POSITION_TABLE = re.compile(r"pos_embed|rel_pos|relative_position")
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 
@@ -151,6 +152,40 @@ def is_network_failure(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return what ``torch.compile``, ``DataParallel``, DDP and their kin were put around: the model with its own names."""
+    while True:
+        children = dict(model.named_children())
+        name = next((name for name in _WRAPPED if list(children) == [name]), None)
+        if name is None:
+            return model
+        model = children[name]
+
+
+def named_weights(name: str, model: nn.Module, keys: Sequence[str]) -> list[tuple[str, Tensor]]:
+    """Return the weights that a model was built with, by name.
+
+    Raises:
+        BackboneError: One is no longer there.
+    """
+    state = model.state_dict()
+    lost = [key for key in keys if key not in state]
+    if lost:
+        raise BackboneError(
+            f"`model` must be the {name} that the backbone was built with; it lacks {_first_few(lost)}. Change weights before they"
+            " are saved as a checkpoint, and build the backbone from that."
+        )
+    return [(key, state[key]) for key in keys]
+
+
+def version_of(tensors: Iterable[tuple[str, Tensor]]) -> object:
+    """Return what changes whenever one of the tensors does; None where torch doesn't count changes (inference mode)."""
+    values = [tensor for _, tensor in tensors]
+    if any(x.is_inference() for x in values):
+        return None
+    return tuple((x.data_ptr(), x._version, x.dtype) for x in values)
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]], context: str) -> str:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "carrot"
 
 # Each module may import those before it. Modules of one concept stand on one line.
 ORDER = [
-    ["errors", "utils"],
+    ["errors", "utils", "ambient"],
     ["regions"],
     ["graph"],
     ["operator"],

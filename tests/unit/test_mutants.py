@@ -16,6 +16,7 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 MODULES = [
+    "ambient",
     *("utils", "errors", "regions", "graph", "operator", "readout", "lift"),
     *(
         "blocks",
