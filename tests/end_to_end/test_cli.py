@@ -155,6 +155,7 @@ def test_a_broken_picture_is_set_aside_and_strict_says_so(model: Path, capsys: p
         broken.unlink()
 
 
+@pytest.mark.filterwarnings("default:.*set aside")
 def test_a_format_that_is_not_read_is_named_and_strict_says_so(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
