@@ -143,21 +143,28 @@ def _say_missing(root: Path, missing: list[Line], inside: Inside) -> None:
     if os.path.lexists(root / name):
         inside(name, missing[0].where)  # it is a folder, or the like
     names = ", ".join(line.image for line in missing[:3]) + (", ..." if len(missing) > 3 else "")
-    plain = name.replace("\\", "/")
-    wanted, stem = os.path.basename(plain), Path(plain).stem
-    near = (
-        f"{folder}{entry}"
-        for folder in ("", *(f"{entry.name}/" for entry in root.iterdir() if entry.is_dir()))
-        for entry in sorted(os.listdir(root / folder))
-        if wanted in (entry, os.path.splitext(entry)[0]) or entry == stem
-    )
-    found = plain if os.path.isfile(root / plain) else next(near, None)
+    found = _near(root, name.replace("\\", "/"))
     advice = (
         f"There is {found}: write paths below the table's folder, with / and the extension" if found else "Add them"
     )
     raise DataError(
         f"{missing[0].where}: {len(missing)} of the listed pictures are missing from {root}: {names}. {advice}."
     )
+
+
+def _near(root: Path, name: str) -> str | None:
+    """Return the path, in the folder or in one of its folders, of a file that is called so, with or without an extension."""
+    if os.path.isfile(root / name):
+        return name
+    wanted, stem = os.path.basename(name), Path(name).stem
+    try:
+        for folder in ("", *(f"{entry.name}/" for entry in root.iterdir() if entry.is_dir())):
+            for entry in sorted(os.listdir(root / folder)):
+                if wanted in (entry, os.path.splitext(entry)[0]) or entry == stem:
+                    return f"{folder}{entry}"
+    except OSError:  # a folder that can't be listed: no hint
+        pass
+    return None
 
 
 def _sides(

@@ -58,18 +58,20 @@ def sides(names: Iterable[str], where: object) -> Sides:
         DataError: Two names mean the same ("test", "testing"): which is meant can't be told.
     """
     names = tuple(names)
-    by_kind: dict[str, str] = {}
+    by_kind: dict[str | None, list[str]] = {}
     for name in names:
-        kind = kind_of(name)
-        if kind is not None and by_kind.setdefault(kind, name) != name:
-            raise DataError(f"{where}: {by_kind[kind]!r} and {name!r} mean the same split. Rename or remove one.")
+        by_kind.setdefault(kind_of(name), []).append(name)
     held = [kind for kind in TESTING if kind in by_kind]
     beside_trainval = [kind for kind in held if kind in ("test", "eval")]
     train = "trainval" if "trainval" in by_kind and (beside_trainval or "train" not in by_kind) else "train"
-    if train not in by_kind:
-        return Sides(None, tuple(by_kind[kind] for kind in held), tuple(n for n in names if n not in by_kind.values()))
-    test = tuple(by_kind[kind] for kind in (beside_trainval if train == "trainval" else held))
-    return Sides(by_kind[train], test, tuple(n for n in names if n != by_kind[train] and n not in test))
+    used = (beside_trainval if train == "trainval" else held) if train in by_kind else []
+    for kind in [train] * (train in by_kind) + used:
+        if len(by_kind[kind]) > 1:
+            first, second = by_kind[kind][:2]
+            raise DataError(f"{where}: {first!r} and {second!r} mean the same split. Rename or remove one.")
+    chosen = next(iter(by_kind.get(train, [])), None)
+    test = tuple(by_kind[kind][0] for kind in used)
+    return Sides(chosen, test, tuple(name for name in names if name not in (chosen, *test)))
 
 
 def known() -> str:

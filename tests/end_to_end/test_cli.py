@@ -159,6 +159,23 @@ def test_a_broken_picture_is_set_aside_and_strict_says_so(model: Path, capsys: p
         broken.unlink()
 
 
+@pytest.mark.filterwarnings("default:.*set aside")
+def test_a_format_that_is_not_read_is_named_and_strict_says_so(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(here / "other_pictures", tmp_path / "pictures")
+    for k in range(2):
+        (tmp_path / "pictures" / "wren" / f"IMG_{k}.HEIC").touch()
+    words = ("fit", str(tmp_path / "pictures"), "--out", str(tmp_path / "m"), "--lift", "identity", "--strict")
+    assert run(*words) == 3
+    told = capsys.readouterr().err
+    assert "2 set aside" in told
+    assert "set aside: wren/IMG_1.HEIC: HEIC is a format that isn't read: convert it to JPEG or PNG" in told
+    for more, expected in (((), 0), (("--strict",), 3)):
+        assert run("predict", str(tmp_path / "m"), str(tmp_path / "pictures"), *more) == expected
+        assert "wren/IMG_1.HEIC: HEIC is a format that isn't read" in capsys.readouterr().err
+
+
 def test_a_folder_that_moved_is_told_and_can_be_given(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,11 @@ def test_two_names_of_one_side_are_refused(tmp_path: Path, monkeypatch: pytest.M
         reader(tmp_path, ("train", "test", "testing"), monkeypatch)
 
 
+def test_names_of_classes_that_only_sound_alike_are_no_split(tmp_path: Path) -> None:
+    make(tmp_path, "test/1.png", "testing/1.png", "valid/1.png", "validation/1.png")
+    assert len(ImageFolder(tmp_path).classes) == 4
+
+
 def test_validation_pictures_are_not_tested_beside_trainval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match="trainval: a split that is not used"):
         data = as_hub(tmp_path, ("trainval", "train", "val"), monkeypatch)
