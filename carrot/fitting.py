@@ -16,6 +16,7 @@ from carrot.data.inputs import PictureList
 from carrot.data.labels import Labels
 from carrot.data.opening import KINDS
 from carrot.data.records import Subset
+from carrot.data.reporting import warn_of_twins
 from carrot.encoder import Encoder
 from carrot.errors import DataError
 from carrot.lift import lift_from
@@ -38,6 +39,7 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
                 f"`y` goes with pictures, and {str(data)!r} is a data set, whose labels are its own. Leave `y` out."
             )
         data = PictureList(data, y)
+        warn_of_twins(data.classes, "`y`")
     elif isinstance(data, str | Path):
         spec, data = resolved(str(data)), open_dataset(data)
     if not isinstance(data, ImageDataset):

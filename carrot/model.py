@@ -11,7 +11,7 @@
     model.save("birds"); Carrot.load("birds")
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from carrot.ambient import pinned_class
 from carrot.audit import Audit
@@ -29,7 +28,6 @@ from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
 from carrot.data.inputs import PictureLike, Pictures, as_list
 from carrot.data.labels import Label, Labels
-from carrot.data.records import Subset
 from carrot.editing import Editable
 from carrot.encoder import DEFAULT_MODEL, Encoder
 from carrot.errors import NotFittedError
@@ -37,8 +35,8 @@ from carrot.estimator import Estimator
 from carrot.evaluation.calibration import probabilities
 from carrot.explaining import explain
 from carrot.explanation import Explanation
+from carrot.fittable import Fittable
 from carrot.fitted import Fitted
-from carrot.fitting import readable, refuse_too_large, tokens_of, training_set
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.hub import HubMixin
@@ -47,18 +45,15 @@ from carrot.model_files import load, save, seal
 from carrot.operator import DiffusionOperator
 from carrot.parts import Trace
 from carrot.readout import GraphReadout
-from carrot.stages import Setting, embed_tokens, refuse_impossible, trace_tokens
-from carrot.store import TokenCache
+from carrot.stages import Setting, embed_tokens, trace_tokens
 from carrot.training import PictureFinder
-from carrot.weighting import ClassWeight, checked_class_weight, own_weights, refuse_unknown_classes, row_weights
+from carrot.weighting import ClassWeight, checked_class_weight
 
 BATCH = 32
-Solved = tuple[RidgeHead, Setting, tuple[Mapping[str, object], ...]]
-MAX_EMBEDDINGS = 16 * 2**30  # bytes of float64 embeddings that a fit may hold
 
 
 @pinned_class
-class Carrot(Estimator, Editable, HubMixin):
+class Carrot(Estimator, Fittable, Editable, HubMixin):
     """An image classifier that can be held to account, with scikit-learn's verbs.
 
     Threads may share one: each change is whole, and an answer is of one state.
@@ -130,94 +125,6 @@ class Carrot(Estimator, Editable, HubMixin):
         self._find = PictureFinder(None)
         self._seen: tuple[Path, str] | None = None  # the folder that it was read from or saved to, as it was then
         self._lock = RLock()
-
-    # ---- fitting
-
-    def fit(
-        self, data: Any, y: Labels | None = None, *, sample_weight: Any = None, tokens: str | Path | None = None
-    ) -> "Carrot":
-        """Fit the closed-form head on a data set's training pictures.
-
-        Args:
-            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with ``y``.
-            y: Labels, one for each picture, for pictures only: names, whole numbers or truth values.
-            sample_weight: What each training picture counts, > 0, in their order; or by id, 1 for the others.
-            tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of regions are
-                explained. Those of several data sets and backbones may share it. None: a temporary one.
-
-        Raises:
-            DataError: The data set is not what its format says, or a class has no readable training picture.
-            StoreError: ``tokens`` holds those of other pictures or of another backbone.
-            ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into memory.
-        """
-        train, spec = training_set(data, y)
-        refuse_impossible(self.encoder.backbone, [s := self.setting_])
-        refuse_too_large(s, len(train.records), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
-
-        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
-            return RidgeHead(self.lam, self.fit_intercept).fit(cache.embed(rows, s), labels, w), s, ()
-
-        return self._solve(train, spec, sample_weight, tokens, solve)
-
-    def select(
-        self,
-        data: Any,
-        y: Labels | None = None,
-        *,
-        grid: Mapping[str, Sequence[Any]] | None = None,
-        sample_weight: Any = None,
-        tokens: str | Path | None = None,
-        show: bool = True,
-    ) -> "Carrot":
-        """Choose lift, tau, the graph, t and lam by exact leave-one-out on the training pictures alone; then it is fitted.
-
-        First lift and tau at t = 0, then the graph for the best of them; t = 0 and mean pooling of tokens as they are always compete.
-        The class token as a global region competes only where ``grid`` names it: {"global_share": [0, 0.3]}.
-
-        Args:
-            data: As in ``fit``.
-            y: As in ``fit``.
-            grid: What to choose from, by the names of ``Setting``; what is absent has the default of ``carrot.selecting``.
-            sample_weight: As in ``fit``; leave-one-out errors are weighted alike.
-            tokens: As in ``fit``.
-            show: Print the table and what was chosen.
-
-        Raises:
-            DataError, StoreError, ValueError: As in ``fit``; a name in ``grid`` is unknown.
-        """
-        from carrot.selecting import Plan, choose, table_lines
-
-        train, spec = training_set(data, y)
-        plan = Plan.of(grid or {}, self.encoder.backbone, len(train.records), MAX_EMBEDDINGS)
-
-        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
-            best, tried = choose(cache, rows, labels, plan, self.fit_intercept, w)
-            return best.head, best.setting, tuple(tried)
-
-        self._solve(train, spec, sample_weight, tokens, solve)
-        if show:
-            print(*table_lines(self.selection_, self.setting_), sep="\n")
-        return self
-
-    def _solve(
-        self,
-        train: Subset,
-        spec: str | None,
-        sample_weight: Any,
-        tokens: str | Path | None,
-        solve: Callable[..., Solved],
-    ) -> "Carrot":
-        refuse_unknown_classes(self.class_weight, train.classes)
-        own = own_weights(train, sample_weight)
-        with tokens_of(self.encoder, train, tokens) as cache:
-            rows, labels = readable(train, cache)
-            w = row_weights(own[rows], labels, self.class_weight, train.classes)
-            head, setting, tried = solve(cache, rows, labels, w)
-            facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": self.lam}
-            fitted = Fitted.of(head, setting, train, rows, own, cache, tokens is not None, **facts)
-        with self._lock:
-            self._fitted, self._find = fitted, PictureFinder(train)
-        return self
 
     # ---- predicting
 

@@ -123,6 +123,11 @@ def test_what_costs_nothing_to_know_is_refused_before_embedding(
             carrot_(class_weight=class_weight)
 
 
+def test_labels_that_look_alike_are_told(X: list[Image.Image]) -> None:
+    with pytest.warns(UserWarning, match="`y`: 'Cat' and 'cat'.*look alike"):
+        carrot_(lam=1.0).fit(X[:4], ["Cat", "cat", "dog", "cat"])
+
+
 # ---- weights
 
 
