@@ -15,7 +15,7 @@ from PIL import Image
 from carrot.data import splits
 from carrot.data.images import upright_rgb
 from carrot.data.records import Record, Split
-from carrot.data.reporting import NO_LABEL, UNLABELLED, untrained, warn_of_skipped, warn_of_twins
+from carrot.data.reporting import NO_LABEL, UNLABELLED, told_apart, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
 from carrot.errors import DataError, UnreadableImageError
 
@@ -36,7 +36,8 @@ class _Adapter:
     """What the adapters have in common; ``key`` is what an item's picture is found by."""
 
     def __init__(self, spec: str, name: str, classes: Sequence[str], parts: Sequence[_Part], key: int | str) -> None:
-        self.name, self.classes, self._spec, self._key = name, tuple(classes), spec, key
+        self.name, self._spec, self._key = name, spec, key
+        self.classes = told_apart(classes, spec)
         self.skipped: dict[str, str] = {}
         self._data = [part.data for part in parts]
         self._places: list[tuple[int, int]] = []

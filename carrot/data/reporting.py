@@ -3,7 +3,7 @@
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 NO_LABEL = "it has no label"
 UNLABELLED = "a split without labelled pictures"
@@ -17,6 +17,16 @@ def untrained(name: object, classes: Iterable[str]) -> str:
     return f"class {name!r} has no training picture" + (
         f"; {twin!r} has, which looks alike" if twin is not None else ""
     )
+
+
+def told_apart(names: Sequence[str], where: object) -> tuple[str, ...]:
+    """Return the names of classes, no two the same: those that are get their number, with one warning."""
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        message = f"{where}: {twice[0]!r} is the name of {counts[twice[0]]} classes ({len(twice)} such names). Their numbers are added."
+        warnings.warn(message, stacklevel=4)
+    return tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))
 
 
 def warn_of_skipped(where: object, skipped: Mapping[str, str]) -> None:

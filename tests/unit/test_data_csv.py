@@ -160,8 +160,8 @@ COLUMNS = "image,label,split\n1.png,a,train\n2.png,b,train\n3.png,a,test\n"
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("extension", [".csv", ".tsv", ".TAB"])
-def test_how_a_table_is_written(tmp_path: Path, separator: str, encoding: str, end: str, extension: str) -> None:
+def test_how_a_table_is_written(tmp_path: Path, separator: str, encoding: str, end: str) -> None:
+    extension = {",": ".csv", "\t": ".tsv", "|": ".TAB", ";": ".CSV"}[separator]
     file = write(tmp_path, "", *(f"{k}.png" for k in (1, 2, 3)), file=f"t{extension}")
     text = COLUMNS.replace(",", separator).replace("\n", end)
     bom = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
