@@ -51,7 +51,7 @@ def warn_of_twins(names: Iterable[str], where: object) -> None:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_folded(name), []).append(name)
-    twins = [" and ".join(_told_apart(group)) for group in groups.values() if len(group) > 1]
+    twins = [" and ".join(_written_out(group)) for group in groups.values() if len(group) > 1]
     if twins:
         listed = ", ".join(twins[:_MOST]) + ", ..." * (len(twins) > _MOST)
         message = (
@@ -73,7 +73,7 @@ def _folded(name: str) -> str:
     return " ".join("".join(letter for letter in plain if unicodedata.category(letter) != "Cf").split())
 
 
-def _told_apart(group: list[str]) -> list[str]:
+def _written_out(group: list[str]) -> list[str]:
     """Return the names of twins so that they look different: by code points where they would be printed the same."""
     printed = {
         unicodedata.normalize("NFC", "".join(c for c in name if unicodedata.category(c) != "Cf")) for name in group
