@@ -183,7 +183,7 @@ class HuggingFace(_Adapter):
             )
         names = getattr(features[label], "names", None)
         values = [_label(value, names is not None, spec) for value in found[train][label]]
-        classes = list(names or sorted({value for value in values if isinstance(value, str)}, key=natural))
+        classes = tuple(names or sorted({value for value in values if isinstance(value, str)}, key=natural))
         parts = [_Part(train, found[train], _numbers(values, classes), "train")]
         unused = dict.fromkeys(others, "a split that is not used")
         for side in tests:
@@ -315,7 +315,7 @@ def _label(value: Any, is_number: bool, spec: str) -> int | str | None:
     return str(value) if str(value).strip() else None
 
 
-def _numbers(values: Iterable[int | str | None], classes: Sequence[str]) -> list[int | str]:
+def _numbers(values: Iterable[int | str | None], classes: tuple[str, ...]) -> list[int | str]:
     """Return the class of each label, or why there is none."""
     place = {name: place for place, name in enumerate(classes)}
     labels: list[int | str] = []

@@ -4,6 +4,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 NO_LABEL = "it has no label"
 UNLABELLED = "a split without labelled pictures"
@@ -11,9 +12,10 @@ _NO_VALUES = frozenset({"", "nan", "none", "null", "nil", "n/a", "na", "<na>", "
 _MOST = 4  # of each kind are written out
 
 
-def untrained(name: object, classes: Iterable[str]) -> str:
+@lru_cache(maxsize=1024)  # a class has many pictures
+def untrained(name: str, classes: tuple[str, ...]) -> str:
     """Return why a test picture of class ``name`` is set aside: no training picture has it; ``classes`` are those that have."""
-    twin = next((known for known in classes if _folded(known) == _folded(str(name))), None)
+    twin = next((known for known in classes if _folded(known) == _folded(name)), None)
     return f"class {name!r} has no training picture" + (
         f"; {twin!r} has, which looks alike" if twin is not None else ""
     )
@@ -67,6 +69,7 @@ def warn_of_twins(names: Iterable[str], where: object) -> None:
         warnings.warn(message, stacklevel=3)
 
 
+@lru_cache(maxsize=65536)
 def _folded(name: str) -> str:
     """Return what twins have in common."""
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
