@@ -15,7 +15,7 @@ from PIL import Image
 from carrot.data import splits
 from carrot.data.images import upright_rgb
 from carrot.data.records import Record, Split
-from carrot.data.reporting import NO_LABEL, UNLABELLED, untrained, warn_of_skipped, warn_of_twins
+from carrot.data.reporting import NO_LABEL, UNLABELLED, told_apart, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
 from carrot.errors import DataError, UnreadableImageError
 
@@ -36,7 +36,8 @@ class _Adapter:
     """What the adapters have in common; ``key`` is what an item's picture is found by."""
 
     def __init__(self, spec: str, name: str, classes: Sequence[str], parts: Sequence[_Part], key: int | str) -> None:
-        self.name, self.classes, self._spec, self._key = name, tuple(classes), spec, key
+        self.name, self._spec, self._key = name, spec, key
+        self.classes = told_apart(classes, spec)
         self.skipped: dict[str, str] = {}
         self._data = [part.data for part in parts]
         self._places: list[tuple[int, int]] = []
@@ -182,7 +183,7 @@ class HuggingFace(_Adapter):
             )
         names = getattr(features[label], "names", None)
         values = [_label(value, names is not None, spec) for value in found[train][label]]
-        classes = list(names or sorted({value for value in values if isinstance(value, str)}, key=natural))
+        classes = tuple(names or sorted({value for value in values if isinstance(value, str)}, key=natural))
         parts = [_Part(train, found[train], _numbers(values, classes), "train")]
         unused = dict.fromkeys(others, "a split that is not used")
         for side in tests:
@@ -314,7 +315,7 @@ def _label(value: Any, is_number: bool, spec: str) -> int | str | None:
     return str(value) if str(value).strip() else None
 
 
-def _numbers(values: Iterable[int | str | None], classes: Sequence[str]) -> list[int | str]:
+def _numbers(values: Iterable[int | str | None], classes: tuple[str, ...]) -> list[int | str]:
     """Return the class of each label, or why there is none."""
     place = {name: place for place, name in enumerate(classes)}
     labels: list[int | str] = []

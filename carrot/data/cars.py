@@ -23,7 +23,7 @@ from carrot.data.images import open_image
 from carrot.data.matlab import read_mat, text, whole
 from carrot.data.records import Box, Record, Split
 from carrot.data.reporting import warn_of_twins
-from carrot.data.tables import Inside, each_is_trained, has_sign, repair, unpacked
+from carrot.data.tables import Inside, each_is_trained, each_once, has_sign, repair, unpacked
 from carrot.errors import DataError
 
 _ARCHIVE = "Stanford Cars"
@@ -55,9 +55,8 @@ class Cars:
         self.root = unpacked(root, _FOLDER, _SIGNS, _ARCHIVE)
         meta = self.root / "devkit" / "cars_meta.mat"
         (names,) = read_mat(meta, ["class_names"], _ARCHIVE)
-        self.classes: tuple[str, ...] = tuple(
-            text(name, f"{meta}: class name {place}", _ARCHIVE) for place, name in enumerate(names, start=1)
-        )
+        texts = [text(name, f"{meta}: class name {place}", _ARCHIVE) for place, name in enumerate(names, start=1)]
+        self.classes: tuple[str, ...] = each_once(texts, meta, _ARCHIVE)
         train_file = self.root / "devkit" / "cars_train_annos.mat"
         sides: tuple[tuple[Split, Path], ...] = (("train", train_file), ("test", _test_file(self.root)))
         records: dict[str, Record] = {}

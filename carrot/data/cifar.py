@@ -23,7 +23,7 @@ from PIL import Image
 
 from carrot.data.records import Record, Split
 from carrot.data.reporting import warn_of_twins
-from carrot.data.tables import each_is_trained, has_sign, repair, rows, unpacked
+from carrot.data.tables import each_is_trained, each_once, has_sign, repair, rows, unpacked
 from carrot.errors import DataError, UnreadableImageError
 
 _SIDE = 32
@@ -71,9 +71,8 @@ class _Cifar:
         self.name = name
         self.root = _find(root, form)
         self._row = form.n_labels + _PIXELS
-        self.classes: tuple[str, ...] = tuple(
-            row.columns[0] for row in rows(self.root / form.names, "name", form.archive)
-        )
+        names = [row.columns[0] for row in rows(self.root / form.names, "name", form.archive)]
+        self.classes: tuple[str, ...] = each_once(names, self.root / form.names, form.archive)
         records: list[Record] = []
         self._places: list[tuple[str, int]] = []
         for split, file in form.files:

@@ -46,12 +46,11 @@ class CsvFolder:
     Raises:
         DataError: No such file, a line is malformed or lists a picture twice, a picture is missing or lies outside of the folder,
             fewer than two classes.
-        ValueError: ``test_every`` is less than 2.
+        TypeError, ValueError: ``test_every`` is no whole number, or less than 2.
     """
 
     def __init__(self, path: Path | str, test_every: int | None = 5) -> None:
-        if test_every is not None and test_every < 2:
-            raise ValueError(f"test_every must be at least 2, or None for no test pictures; got {test_every}")
+        splits.require_every(test_every)
         self.file = _find(Path(path))
         self.root = self.file.parent
         self.name = self.root.resolve().name

@@ -55,12 +55,11 @@ class ImageFolder:
     Raises:
         DataError: No such folder, a class folder without pictures, fewer than two classes, two folders for one side of the split,
             first-level folders that look like no classes.
-        ValueError: ``test_every`` is less than 2.
+        TypeError, ValueError: ``test_every`` is no whole number, or less than 2.
     """
 
     def __init__(self, root: Path | str, test_every: int | None = 5, nested: bool = False) -> None:
-        if test_every is not None and test_every < 2:
-            raise ValueError(f"test_every must be at least 2, or None for no test pictures; got {test_every}")
+        splits.require_every(test_every)
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{root}: is not a folder. Give a folder that has one folder of pictures per class.")
@@ -159,22 +158,23 @@ def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> No
     """Refuse first-level folders that look like another level above the classes: a wrong guess would train on splits, or on views.
 
     Raises:
-        DataError: All of them hold the same sub-folders, two or more, and no pictures of their own; or one without pictures of its own is
-            named after a training split.
+        DataError: Most of them have no pictures of their own, but the same sub-folders, two or more; or one without pictures of its own
+            is named after a training split.
     """
     depth = len(folder.relative_to(root).parts) + 1
     inside: dict[str, set[str]] = {}
     for name, pictures in by_class.items():
         tails = [picture.split("/")[depth:] for picture in pictures]
         inside[name] = set() if any(len(tail) == 1 for tail in tails) else {tail[0] for tail in tails}
-    common = set.intersection(*inside.values())
-    named = [name for name, below_it in inside.items() if below_it and splits.mentions_training(name)]
+    levels = {name: below_it for name, below_it in inside.items() if below_it}
+    common = set.intersection(*levels.values()) if 2 * len(levels) > len(inside) and len(levels) > 1 else set()
+    named = [name for name in levels if splits.mentions_training(name)]
     if len(common) < 2 and not named:
         if all(len(below_it) > 1 for below_it in inside.values()):
             _say_nested(inside, folder)
         return
     shown = " and ".join(map(repr, sorted(common, key=natural)[:2] or sorted(inside[named[0]], key=natural)[:2]))
-    first = named[0] if named else next(iter(inside))
+    first = named[0] if named else next(iter(levels))
     if all(splits.kind_of(name) for name in common) and common:
         advice = f"Put the split above the classes: {folder / 'train'}/CLASS and {folder / 'test'}/CLASS"
     else:
@@ -182,7 +182,7 @@ def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> No
             f"If they are a split, name them train and test, or give one of them ({folder / first}); if they are the classes, "
             f"write folder:{root} (in Python, ImageFolder({str(root)!r}, nested=True))"
         )
-    some = ", ".join(map(repr, list(inside)[:3])) + ", ..." * (len(inside) > 3)
+    some = ", ".join(map(repr, list(levels)[:3])) + ", ..." * (len(levels) > 3)
     raise DataError(
         f"{folder}: {some} look like another level above the classes: they have no pictures of their own, but folders such as "
         f"{shown} in them. {advice}."

@@ -37,9 +37,14 @@ def open_dataset(spec: Path | str) -> ImageDataset:
     lie in it, or in the official folder inside of it, and by ``ImageFolder`` if there are none.
 
     Raises:
+        TypeError: ``spec`` is neither text nor a path.
         DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its files.
     """
-    text = os.fspath(spec)
+    text = os.fspath(spec) if isinstance(spec, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(
+            f"A data set must be named by a path or kind:WHERE, as a str or a Path; got {type(spec).__name__}."
+        )
     for found in (text, os.path.expanduser(text)):
         if found and os.path.exists(found):
             return _open_path(Path(found))

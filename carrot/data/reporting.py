@@ -3,7 +3,8 @@
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 NO_LABEL = "it has no label"
 UNLABELLED = "a split without labelled pictures"
@@ -11,12 +12,23 @@ _NO_VALUES = frozenset({"", "nan", "none", "null", "nil", "n/a", "na", "<na>", "
 _MOST = 4  # of each kind are written out
 
 
-def untrained(name: object, classes: Iterable[str]) -> str:
+@lru_cache(maxsize=1024)  # a class has many pictures
+def untrained(name: str, classes: tuple[str, ...]) -> str:
     """Return why a test picture of class ``name`` is set aside: no training picture has it; ``classes`` are those that have."""
-    twin = next((known for known in classes if _folded(known) == _folded(str(name))), None)
+    twin = next((known for known in classes if _folded(known) == _folded(name)), None)
     return f"class {name!r} has no training picture" + (
         f"; {twin!r} has, which looks alike" if twin is not None else ""
     )
+
+
+def told_apart(names: Sequence[str], where: object) -> tuple[str, ...]:
+    """Return the names of classes, no two the same: those that are get their number, with one warning."""
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        message = f"{where}: {twice[0]!r} is the name of {counts[twice[0]]} classes ({len(twice)} such names). Their numbers are added."
+        warnings.warn(message, stacklevel=4)
+    return tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))
 
 
 def warn_of_skipped(where: object, skipped: Mapping[str, str]) -> None:
@@ -41,7 +53,7 @@ def warn_of_twins(names: Iterable[str], where: object) -> None:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_folded(name), []).append(name)
-    twins = [" and ".join(_told_apart(group)) for group in groups.values() if len(group) > 1]
+    twins = [" and ".join(_written_out(group)) for group in groups.values() if len(group) > 1]
     if twins:
         listed = ", ".join(twins[:_MOST]) + ", ..." * (len(twins) > _MOST)
         message = (
@@ -57,13 +69,14 @@ def warn_of_twins(names: Iterable[str], where: object) -> None:
         warnings.warn(message, stacklevel=3)
 
 
+@lru_cache(maxsize=65536)
 def _folded(name: str) -> str:
     """Return what twins have in common."""
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return " ".join("".join(letter for letter in plain if unicodedata.category(letter) != "Cf").split())
 
 
-def _told_apart(group: list[str]) -> list[str]:
+def _written_out(group: list[str]) -> list[str]:
     """Return the names of twins so that they look different: by code points where they would be printed the same."""
     printed = {
         unicodedata.normalize("NFC", "".join(c for c in name if unicodedata.category(c) != "Cf")) for name in group

@@ -6,7 +6,8 @@ A split is known by its name without case, blanks and punctuation, and without a
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from operator import index
+from typing import NamedTuple, SupportsIndex
 
 from carrot.errors import DataError
 
@@ -72,6 +73,21 @@ def sides(names: Iterable[str], where: object) -> Sides:
     chosen = next(iter(by_kind.get(train, [])), None)
     test = tuple(by_kind[kind][0] for kind in used)
     return Sides(chosen, test, tuple(name for name in names if name not in (chosen, *test)))
+
+
+def require_every(test_every: int | None) -> None:
+    """Refuse a number of pictures of which one is for testing, where it leaves none for training.
+
+    Raises:
+        TypeError: ``test_every`` is neither a whole number nor None.
+        ValueError: It is less than 2.
+    """
+    if test_every is None:
+        return
+    if isinstance(test_every, bool) or not isinstance(test_every, SupportsIndex):
+        raise TypeError(f"test_every must be a whole number, or None for no test pictures; got {test_every!r}")
+    if index(test_every) < 2:
+        raise ValueError(f"test_every must be at least 2, or None for no test pictures; got {test_every}")
 
 
 def known() -> str:

@@ -163,6 +163,19 @@ def each_is_trained(classes: Sequence[str], trained: Container[int], where: obje
             raise DataError(f"{where}: class {name!r} has no training picture. {repair(archive)}")
 
 
+def each_once(classes: Sequence[str], where: object, archive: str) -> tuple[str, ...]:
+    """Return the names of classes, having checked that no two are the same.
+
+    Raises:
+        DataError: Two are.
+    """
+    first: dict[str, int] = {}
+    for number, name in enumerate(classes, start=1):
+        if first.setdefault(name, number) != number:
+            raise DataError(f"{where}: class {number} is the same as class {first[name]}: {name!r}. {repair(archive)}")
+    return tuple(classes)
+
+
 def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """Sort key: numbers by value, letters without case, and the name itself where these tie.
 

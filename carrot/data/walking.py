@@ -1,6 +1,6 @@
 """The pictures below a folder: one walker for every folder that a user names.
 
-Files and folders come in natural order ("2" before "10"). What is passed over in silence: hidden files and folders, ``__MACOSX``, and
+Files and folders come in natural order ("2" before "10"). What is passed over in silence: hidden files and folders, ``HIDDEN``, and
 files that are no pictures (Thumbs.db, texts, tables). What is passed over and **told**, in ``skipped``: symbolic links, which may leave
 the folder, run in a circle or show one picture twice; names that aren't UTF-8; and pictures of formats that aren't read.
 
@@ -18,6 +18,9 @@ from carrot.errors import DataError
 
 LINK = "a symbolic link, not followed"
 UNREAD = "is a format that isn't read: convert it to JPEG or PNG"
+HIDDEN = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+"""What archives, network disks and systems put beside a user's files: copies, thumbnails, things thrown away."""
+
 NOT_UTF8 = "its name is not valid UTF-8"
 
 
@@ -85,7 +88,7 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
     """
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in HIDDEN]
     except OSError as error:
         raise DataError(f"{folder}: can't be listed: {error.strerror}. Make it readable, or remove it.") from error
     return sorted(shown, key=lambda entry: natural(entry.name))

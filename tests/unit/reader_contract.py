@@ -72,6 +72,7 @@ def world(*classes: str, trained: int = 2, tested: int = 1) -> World:
 
 SOUND = world("cat", "dog")
 TWINS = [("Cat", "cat"), ("caf\u00e9", "cafe\u0301"), ("m\u00b2", "m2")]
+LINE_ENDS = ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e")
 DIGITS = ("\u0663", "\u00b2", "7", "class 10", "class 2", "\u0967\u0968")
 
 
@@ -186,6 +187,14 @@ class ReaderContract:
     def test_digits_of_other_scripts(self, opened: Callable[[World], ImageDataset]) -> None:
         given = world(*DIGITS)
         self.holds(opened(given), given)
+
+    def test_letters_that_are_taken_for_line_ends(self, opened: Callable[[World], ImageDataset]) -> None:
+        given = world(*(f"{word}{letter}tit" for word, letter in zip("abcdefgh", LINE_ENDS, strict=True)))
+        self.holds(opened(given), given)
+
+    def test_two_classes_of_one_name(self, opened: Callable[[World], ImageDataset]) -> None:
+        with pytest.raises(DataError, match="the same as|second time"):
+            opened(World((*SOUND.classes, "cat"), SOUND.pictures))
 
     def test_a_picture_on_both_sides(self, opened: Callable[[World], ImageDataset]) -> None:
         again = replace(SOUND.pictures[0], split="test")

@@ -189,6 +189,17 @@ def test_a_torchvision_test_side_without_labels_is_told(tmp_path: Path, monkeypa
     assert [k for k, r in enumerate(data.records) if r.split == "test"] == [8, 9]
 
 
+def test_two_classes_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = {"image": FakeImage(), "label": ClassLabel(["crane", "wren", "crane"])}
+    stand_in(monkeypatch, {"train": Rows(features, [0, 1, 2]), "test": Rows(features, [2])})
+    with pytest.warns(
+        UserWarning, match=r"'crane' is the name of 2 classes \(1 such names\)\. Their numbers are added"
+    ):
+        data = HuggingFace("x")
+    assert data.classes == ("crane (0)", "wren", "crane (2)")
+    assert [r.label for r in data.records] == [0, 1, 2, 2]
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), "", " "])
 def test_labels_that_are_missing(monkeypatch: pytest.MonkeyPatch, missing: Any) -> None:
     features = {"image": FakeImage(), "label": Value()}

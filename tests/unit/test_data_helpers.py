@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from carrot.data.images import image_size, open_grey, open_image, upright_rgb
 from carrot.data.matlab import read_mat, whole
-from carrot.data.tables import each_is_trained, has_sign, natural, unpacked
+from carrot.data.tables import Inside, each_is_trained, has_sign, natural, unpacked
 from carrot.errors import DataError, UnreadableImageError
 
 
@@ -89,6 +89,36 @@ def test_where_an_archive_was_unpacked(tmp_path: Path) -> None:
         DataError, match=r"has no sign\.txt, and neither has B in it\. Give the folder of the unpacked B"
     ):
         unpacked(tmp_path, "B", ["sign.txt"], "B")
+
+
+def test_nothing_outside_of_a_folder_is_found(tmp_path: Path) -> None:
+    root, twin = tmp_path / "data", tmp_path / "data2"  # the one's name begins with the other's
+    for file in (root / "a" / "in.png", twin / "out.png", tmp_path / "up.png"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (root / "file.png").symlink_to(twin / "out.png")
+    (root / "folder").symlink_to(twin)
+    (root / "a" / "folder").symlink_to(root / "folder")
+    (root / "round").symlink_to(root / "a")
+    (root / "loop").symlink_to(root / "loop")
+    (tmp_path / "entry").symlink_to(root)
+    for start in (root, tmp_path / "entry", root / "a" / ".."):
+        inside = Inside(start, "A")
+        for path in ("a/in.png", "round/in.png", "a/./in.png"):
+            assert inside(path, "here") == start / path
+            assert inside.find(path, "here") == (start / path, str(root.resolve() / "a" / "in.png"))
+        wrong = ("file.png", "folder/out.png", "a/folder/out.png", "../up.png", "a/../a/in.png", "../data2/out.png")
+        for path in (*wrong, "..", str(tmp_path / "up.png"), str(twin / "out.png"), "folder/nothing.png"):
+            for _ in range(2):  # the second time its folder is known already
+                with pytest.raises(DataError, match="here lies outside of"):
+                    inside(path, "here")
+        for path in ("a", "nothing.png", "a/in.png/x.png", "nowhere/x.png", "", "."):
+            assert inside.find(path, "here") is None
+            with pytest.raises(DataError, match="here: there is no file"):
+                inside(path, "here")
+        for path in ("loop", "a\0b", "x" * 300):
+            with pytest.raises(DataError, match="here is no possible path"):
+                inside(path, "here")
 
 
 def test_untrained_classes_and_order() -> None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,13 @@ def test_a_model_is_no_data_set(tmp_path: Path) -> None:
     for text in ('{"format": "of somebody else"}', "[1]", "no json"):
         (tmp_path / CONFIG).write_text(text)
         assert isinstance(open_dataset(tmp_path), ImageFolder)
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("spec", [None, b"toy", 7, ["toy"]])
+def test_other_kinds_of_names_are_refused(spec: Any) -> None:
+    with pytest.raises(TypeError, match=f"by a path or kind:WHERE, as a str or a Path; got {type(spec).__name__}"):
+        open_dataset(spec)
 
 
 @pytest.mark.parametrize("spec", ["https://a.b/c.zip", Path("https://a.b/c.zip"), "http://a.b/c.zip", "s3://a.b/c.zip"])

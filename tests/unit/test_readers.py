@@ -29,6 +29,7 @@ class TestFolder(ReaderContract):
     cannot: ClassVar = {
         "a_label_that_is_no_class": "a folder is its own label",
         "a_picture_on_both_sides": "a file has one place; links are not followed (test_folder)",
+        "two_classes_of_one_name": "a folder has one name",
     }
 
     def open(self, root: Path, given: World, patch: pytest.MonkeyPatch) -> ImageDataset:
@@ -50,6 +51,7 @@ class TestCsv(ReaderContract):
         "a_label_that_is_no_class": "a table declares no classes",
         "a_class_that_is_in_test_only": "a table declares no classes: see an_extra_class_in_test",
         "an_empty_class": "a table declares no classes",
+        "two_classes_of_one_name": "a table declares no classes",
     }
 
     def open(self, root: Path, given: World, patch: pytest.MonkeyPatch) -> ImageDataset:
@@ -69,7 +71,7 @@ class TestCub(ReaderContract):
 
     def open(self, root: Path, given: World, patch: pytest.MonkeyPatch) -> ImageDataset:
         place = {name: number for number, name in enumerate(given.classes, start=1)}
-        files = {"classes.txt": [f"{number} {name}" for name, number in place.items()]}
+        files = {"classes.txt": [f"{number} {name}" for number, name in enumerate(given.classes, start=1)]}
         files |= {name: [] for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")}
         files["bounding_boxes.txt"] = []
         for number, picture in enumerate(given.pictures, start=1):
@@ -93,6 +95,8 @@ class TestPets(ReaderContract):
         "a_label_that_is_no_class": DECLARED_BY_PICTURES,
         "a_class_that_is_in_test_only": f"{DECLARED_BY_PICTURES}: see an_extra_class_in_test",
         "an_empty_class": DECLARED_BY_PICTURES,
+        "two_classes_of_one_name": f"{DECLARED_BY_PICTURES}; ids that disagree with names are refused (test_pets)",
+        "letters_that_are_taken_for_line_ends": "a breed's name has no blanks, and these are blanks",
     }
 
     def open(self, root: Path, given: World, patch: pytest.MonkeyPatch) -> ImageDataset:
@@ -161,6 +165,8 @@ class TestFlowers102(ReaderContract):
         "a_class_that_is_in_test_only": f"{DECLARED_BY_PICTURES}: see an_extra_class_in_test",
         "an_empty_class": DECLARED_BY_PICTURES,
         "twin_names": "the names are this package's own",
+        "two_classes_of_one_name": "the names are this package's own",
+        "letters_that_are_taken_for_line_ends": "the names are this package's own",
         "a_class_called_nan": "the names are this package's own",
         "digits_of_other_scripts": "the names are this package's own",
     }
@@ -283,7 +289,10 @@ class _Rows:
 
 class TestTorchvision(ReaderContract):
     kind, official = "torchvision", False
-    cannot: ClassVar = {"a_picture_on_both_sides": "rows have no names"}
+    cannot: ClassVar = {
+        "a_picture_on_both_sides": "rows have no names",
+        "two_classes_of_one_name": "not refused: ImageNet has two cranes; they are told apart (test_data_adapters)",
+    }
 
     def open(self, root: Path, given: World, patch: pytest.MonkeyPatch) -> ImageDataset:
         from torchvision import datasets
@@ -318,7 +327,10 @@ class _Table:
 
 class TestHuggingFace(ReaderContract):
     kind, official = "hf", False
-    cannot: ClassVar = {"a_picture_on_both_sides": "rows have no names"}
+    cannot: ClassVar = {
+        "a_picture_on_both_sides": "rows have no names",
+        "two_classes_of_one_name": "not refused: ImageNet has two cranes; they are told apart (test_data_adapters)",
+    }
 
     def column(self, given: World) -> tuple[Any, dict[str | None, Any]]:
         """Return the column's kind, and how a label is written."""
@@ -347,6 +359,7 @@ class TestHuggingFace(ReaderContract):
 class TestHuggingFaceWithPlainLabels(TestHuggingFace):
     cannot: ClassVar = {
         "a_picture_on_both_sides": "rows have no names",
+        "two_classes_of_one_name": DECLARED_BY_PICTURES,
         "a_label_that_is_no_class": DECLARED_BY_PICTURES,
         "a_class_that_is_in_test_only": f"{DECLARED_BY_PICTURES}: see an_extra_class_in_test",
         "an_empty_class": DECLARED_BY_PICTURES,

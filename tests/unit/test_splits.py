@@ -5,6 +5,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -41,6 +42,14 @@ def as_hub(root: Path, names: tuple[str, ...], patch: pytest.MonkeyPatch) -> Ima
     module.load_dataset = module.load_from_disk = lambda name: found  # type: ignore[attr-defined]
     patch.setitem(sys.modules, "datasets", module)
     return HuggingFace("x")
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("reader", [ImageFolder, CsvFolder])
+@pytest.mark.parametrize("test_every", [True, 2.5, "5", 1, 0])
+def test_what_every_can_be(tmp_path: Path, reader: Any, test_every: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="test_every must be"):
+        reader(tmp_path, test_every)
 
 
 READERS = [as_folder, as_table, as_hub]
@@ -100,6 +109,7 @@ def test_what_is_no_split(name: str) -> None:
     [
         ("First/a", "First/b", "Second/a", "Second/b"),
         ("x1/a", "x1/b", "x1/c", "x2/a", "x2/b"),
+        ("fold1/a", "fold1/b", "fold2/a", "fold2/b", "samples"),
         ("images/train", "images/test", "masks/train", "masks/test"),
         ("seg_train/seg_train/a", "seg_train/seg_train/b", "seg_test/seg_test/a", "seg_pred"),
         ("train/a", "train/b", "new"),

@@ -118,7 +118,16 @@ def test_a_table_tells_formats_that_are_not_read(tmp_path: Path) -> None:
 def test_fitting_and_predicting_walk_alike(tmp_path: Path) -> None:
     root = tmp_path / "root"
     names = ("a/2.png", "a/10.png", "a/deep/1.png", "a/folder.jpg/1.png", "b/plain")
-    make(root, *names, "a/.hidden/1.png", "a/.1.png", "__MACOSX/1.png", "a/__MACOSX/1.png", "../out/1.png")
+    make(
+        root,
+        *names,
+        "a/.hidden/1.png",
+        "a/.1.png",
+        "__MACOSX/1.png",
+        "a/__MACOSX/1.png",
+        "a/@eaDir/2.png/t.png",
+        "../out/1.png",
+    )
     (root / "a" / "link.png").symlink_to(root / "a" / "2.png")
     (root / "b" / "out").symlink_to(tmp_path / "out")
     (root / "b" / "1.heic").write_bytes(HEIC)
