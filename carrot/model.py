@@ -188,7 +188,7 @@ class Carrot(HubMixin):
         """Return the name of the class with the highest logit, (m,), one for each picture.
 
         Args:
-            pictures: One or many: paths, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
+            pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
         """
         return np.array(self.classes_, dtype=np.str_)[self.decision_function(pictures).argmax(axis=1)]
 
