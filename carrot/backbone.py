@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from carrot.ambient import pinned_class
 from carrot.blueprint import Blueprint
 from carrot.class_attention import check_attention, last_attention
+from carrot.data.images import upright_rgb
 from carrot.errors import BackboneError
 from carrot.geometry import CropMode, Geometry
 from carrot.token_map import check_tokens, last_map, patch_centres, require_tiling
@@ -57,7 +58,7 @@ class PatchOutput:
 @pinned_class
 @dataclass(frozen=True)
 class PictureTransform:
-    """A model's own preprocessing: resize, crop, scale to [0, 1], normalise. Called on an upright PIL picture."""
+    """A model's own preprocessing: resize, crop, scale to [0, 1], normalise. Called on a PIL picture."""
 
     input_hw: tuple[int, int]
     crop_pct: float
@@ -73,23 +74,23 @@ class PictureTransform:
         return cls(input_hw, pct, mode, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
-        """Return the model's input for one picture; modes other than RGB are converted.
+        """Return the model's input for one picture, made upright and RGB first as ``carrot.data.open_image`` does.
 
         Raises:
             TypeError: Not a PIL image.
-            ValueError: More than 8 bits a channel; a picture too long and narrow for the crop.
+            UnreadableImageError: It can't be decoded, or has no defined white.
+            ValueError: A picture too long and narrow for the crop.
         """
         if not isinstance(image, Image.Image):
             raise TypeError(f"`image` must be a PIL image; got {type(image).__name__}.")
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f'`image` must have 8 bits a channel; got mode "{image.mode}". Scale it to 8 bits first.')
+        image = upright_rgb(image, "`image`")
         resized_h, resized_w = self.geometry(image.size).resized_hw
         if resized_h * resized_w > MAX_RESIZED_PIXELS:
             raise ValueError(
                 f"A picture of {image.width} x {image.height} pixels would be resized to {resized_w} x {resized_h}"
                 ' before its middle is cut out. Cut it, or build the backbone with crop="squash".'
             )
-        tensor: Tensor = self._timm(image.convert("RGB"))
+        tensor: Tensor = self._timm(image)
         return tensor
 
     def geometry(self, image_size: tuple[int, int]) -> Geometry:
@@ -265,8 +266,7 @@ class TimmViTPatchBackbone(nn.Module):
         not the device, nor where the weights came from. It is computed again only after the weights have changed.
         A ``model`` that lost some since is refused with a ``BackboneError``.
         """
-        tensors = named_weights(self._name, self.bare_model, self._keys)
-        version = version_of(tensors)
+        version = version_of(tensors := named_weights(self._name, self.bare_model, self._keys))
         if version is None or self._fingerprint[0] != version:
             context = {"model": self._name, "out_norm": self.out_norm, "transform": asdict(self.transform)}
             self._fingerprint = (version, digest(tensors, json.dumps(context, sort_keys=True)))

@@ -132,7 +132,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         """Return the name of the class with the highest logit, (m,), one for each picture.
 
         Args:
-            pictures: One or many: paths, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
+            pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
         """
         fitted = self.fitted
         return fitted.labels_of(fitted.classes)[self._logits(fitted, pictures).argmax(axis=1)]

@@ -1,8 +1,8 @@
-"""One picture from a file: upright, RGB, 8 bits per channel, or an error that names the file.
+"""One picture, from a file, from its bytes or as another library opened it: upright, RGB, 8 bits per channel, or an error that names it.
 
 Pixels are converted, never guessed:
 
-- EXIF orientation is applied;
+- EXIF orientation is applied, once: what comes out says nothing of it any more;
 - transparency, in whichever form, is composited on **white**;
 - 16-bit grey is scaled by its full range, ``round(v / 257)``, where Pillow's own conversion clips at 255; 16-bit
   colour keeps its high byte, as Pillow decodes it;
@@ -11,6 +11,8 @@ Pixels are converted, never guessed:
 - a picture whose numbers have no defined white (32-bit integers, floating point) is refused.
 """
 
+import io
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -20,7 +22,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from carrot.errors import UnreadableImageError
 
@@ -33,7 +36,7 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM",
 """The formats that are read. Others of Pillow's are left out: EPS would run Ghostscript, several are mere stubs."""
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+_UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,7 +47,9 @@ _UPRIGHT = {
 }
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
-_open_lock = threading.Lock()
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+")  # two letters at least: "C:/" is a drive
+_PILLOW = Path(Image.__file__).parent
+_warnings_lock = threading.Lock()
 
 
 def open_image(path: Path | str) -> Image.Image:
@@ -54,8 +59,22 @@ def open_image(path: Path | str) -> Image.Image:
         UnreadableImageError: The file is missing, empty, truncated, no picture, larger than ``MAX_PIXELS`` pixels, or
             of a kind that has no defined conversion. The message and ``.path`` name the file.
     """
-    path = Path(path)
-    return _read(path, lambda image: _to_rgb(_upright(image, path), image.format))
+    return _read(path, _upright_rgb)
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """Return the picture whose file holds ``content``, as ``open_image`` gives it; ``name`` is what an error calls it.
+
+    Raises:
+        UnreadableImageError: As ``open_image``.
+    """
+    try:
+        if not content:
+            raise ValueError("it is empty (0 bytes)")
+        with _open_quietly(io.BytesIO(content), name) as image:
+            return _upright_rgb(image, name)
+    except Exception as error:
+        raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.") from error
 
 
 def open_codes(path: Path | str) -> Image.Image:
@@ -66,7 +85,7 @@ def open_codes(path: Path | str) -> Image.Image:
     Raises:
         UnreadableImageError: As ``open_image``, or the pixels aren't one byte each.
     """
-    return _read(Path(path), _to_codes)
+    return _read(path, _to_codes)
 
 
 def open_grey(path: Path | str) -> NDArray[np.uint8]:
@@ -75,49 +94,54 @@ def open_grey(path: Path | str) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: As ``open_image``, or the picture isn't 8-bit grey.
     """
-    return np.asarray(_read(Path(path), _to_grey))
+    return np.asarray(_read(path, _to_grey))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Return (width, height) of ``open_image(path)``, from the file's header: pixels are not decoded, nor checked.
+    """Return (width, height) of ``open_image(path)``, from the file's header: pixels are not checked.
 
     Raises:
         UnreadableImageError: As ``open_image``, where the header shows it.
     """
-    path = Path(path)
-    return _read(path, lambda image: _upright_size(image, path), decode=False)
+    return _read(path, _upright_size)
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     """Return a picture that another library opened as ``open_image`` gives it; ``name`` is what an error calls it.
 
+    f(f(x)) = f(x): what comes out is a picture of its own, with nothing left that says how to turn it.
+
     Raises:
-        UnreadableImageError: The picture is damaged, or of a kind that has no defined conversion.
+        UnreadableImageError: The picture is damaged or too large, its file was closed, or it is of a kind that has no defined conversion.
     """
     try:
-        return _to_rgb(_upright(image, Path(name)), image.format)
+        return _upright_rgb(image, name)
     except Exception as error:
-        raise UnreadableImageError(f"{name}: can't be read as a picture: {error or type(error).__name__}.") from error
+        raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.") from error
 
 
-def _read(path: Path, convert: Callable[[Image.Image], T], decode: bool = True) -> T:
+def _read(path: Path | str, convert: Callable[[Image.Image, str], T]) -> T:
+    name = str(path)
     try:
+        path = Path(path)
         if not path.is_file():  # also keeps a named pipe from blocking
+            if not path.exists() and (url := _URL.match(name)):
+                name = f"{url[1]}://{name[url.end() :]}"  # a Path has lost a slash of it
+                raise OSError("nothing is fetched from elsewhere: download it, and give the file")
             raise OSError("there is no such file" if not path.exists() else "not a regular file")
         if path.stat().st_size == 0:
             raise OSError("the file is empty (0 bytes)")
-        with _open_quietly(path) as image:
-            pixels = image.width * image.height
-            if pixels > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} = {pixels:,} pixels, and the limit is {MAX_PIXELS:,}")
-            if decode:
-                image.load()
-            return convert(image)
+        with _open_quietly(path, name) as image:
+            return convert(image, name)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        raise UnreadableImageError(
-            f"{path}: can't be read as a picture: {error or type(error).__name__}. Replace the file or remove it.",
-            str(path),
-        ) from error
+        remedy = "" if _URL.match(name) else " Replace the file or remove it."
+        raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.{remedy}", name) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # Pillow's words hold an address
+        return f"cannot identify its format, which must be one of {', '.join(_available_formats())}"
+    return str(error).rstrip(".") or type(error).__name__
 
 
 @cache
@@ -133,49 +157,107 @@ def _available_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)  # AVIF and WEBP depend on how Pillow was built
 
 
-def _open_quietly(path: Path) -> Image.Image:
+def _open_quietly(file: Path | io.BytesIO, name: str) -> Image.Image:
     """Open without Pillow's warning at half its limit: ours is an error, at one size, whatever the filters are."""
-    with _open_lock, warnings.catch_warnings():  # the filters are global: one thread at a time
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=_available_formats())
-
-
-def _upright(image: Image.Image, path: Path) -> Image.Image:
+    opened: list[Image.Image] = []
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        _naming(name, lambda: opened.append(Image.open(file, formats=_available_formats())))
+    except Exception:
+        for image in opened:  # a warning is an error to this caller
+            image.close()
+        raise
+    return opened[0]
+
+
+def _naming(name: str, ask: Callable[[], T]) -> T:
+    """Return what Pillow answers; what it warns of, say with the name of the picture, which Pillow leaves out."""
+    with _warnings_lock, warnings.catch_warnings(record=True) as caught:  # the filters are global: one thread at a time
+        warnings.simplefilter("always")
+        answer = ask()
+    for found in caught:
+        if Path(found.filename).parent != _PILLOW:  # another thread's
+            warnings.warn_explicit(found.message, found.category, found.filename, found.lineno)
+        elif not issubclass(found.category, Image.DecompressionBombWarning):
+            warnings.warn(f"{name}: {found.message}", found.category, stacklevel=2)
+    return answer
+
+
+def _orientation(image: Image.Image, name: str) -> object:
+    try:
+        return _naming(name, lambda: image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception as error:  # the pixels are sound: only the camera's notes are damaged
-        warnings.warn(f"{path}: damaged EXIF ({error}); the picture is taken as upright", stacklevel=5)
-        orientation = 1
-    method = _UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+        warnings.warn(f"{name}: damaged EXIF ({error}); the picture is taken as upright", stacklevel=2)
+        return 1
 
 
-def _upright_size(image: Image.Image, path: Path) -> tuple[int, int]:
+def _refuse_too_large(image: Image.Image) -> None:
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} = {pixels:,} pixels, and the limit is {MAX_PIXELS:,}")
+
+
+def _decode(image: Image.Image, name: str) -> None:
+    if 0 in image.size:
+        raise ValueError(f"it has no pixels ({image.width} x {image.height})")
+    _refuse_too_large(image)
+    if not isinstance(image, TiffImageFile):
+        image.load()
+        return
+    _orientation(image, name)  # decoding reads it, and would warn without a name
+    file = image.filename
+    image.filename = ""  # with a name, Pillow maps an unpacked file into memory, at its upright size: scrambled
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # `open_image` warns of it
-        orientation = 1
-    return (image.height, image.width) if orientation in _SIDEWAYS else image.size
+        image.load()
+    finally:
+        image.filename = file
 
 
-def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
-    if image.mode in _GREY_16 or (image.mode == "I" and file_format in ("PNG", "PPM")):  # both formats mean 16 bits
+def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
+    _refuse_too_large(image)
+    try:
+        sideways = _orientation(image, name) in _SIDEWAYS
+    except Warning:  # an error where the filters say so; `open_image` warns of it
+        sideways = False
+    tags = getattr(
+        image, "tag_v2", None
+    )  # of a TIFF some versions of Pillow give the stored size, others the upright one
+    width, height = image.size if tags is None else (int(tags[256]), int(tags[257]))
+    return (height, width) if sideways else (width, height)
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Take the one way of every picture: as its pixels are stored -> RGB -> upright -> a new picture without anything else."""
+    _decode(image, name)
+    method = _UPRIGHT.get(
+        _orientation(image, name)
+    )  # asked after decoding: a TIFF is upright then, and a PNG may end with it
+    rgb = _to_rgb(image)
+    return Image.fromarray(np.asarray(rgb if method is None else rgb.transpose(method)))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _GREY_16 or (image.mode == "I" and image.format in ("PNG", "PPM")):  # both formats mean 16 bits
         return _from_grey_16(np.asarray(image).astype(np.uint32), image.info.get("transparency"))
     if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode!r} has no defined white; save it with 8 or 16 bits per channel")
+        raise ValueError(
+            f"mode {image.mode!r} has no defined white; save it with 8 or 16 bits per channel"
+            + ("" if image.format else " (a copy in memory no longer knows what format it had: a file does)")
+        )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")  # a copy, also where it is RGB already: the file may be closed
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_codes(image: Image.Image) -> Image.Image:
+def _to_codes(image: Image.Image, name: str) -> Image.Image:
+    _decode(image, name)
     if image.mode not in ("L", "P"):
         raise ValueError(f"a label picture has one byte per pixel (mode 'L' or 'P'); got mode {image.mode!r}")
     return Image.fromarray(np.asarray(image))
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def _to_grey(image: Image.Image, name: str) -> Image.Image:
+    _decode(image, name)
     if image.mode not in ("L", "LA"):
         raise ValueError(f"must be 8-bit grey (mode 'L' or 'LA'); got mode {image.mode!r}")
     return image.getchannel(0)

@@ -6,24 +6,39 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from carrot.data.images import open_image
+from carrot.data.images import decode_image, open_image, upright_rgb
 from carrot.data.labels import LabelKind, Labels, in_order, names_of
 from carrot.data.records import Record, Split
 
-PictureLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that was opened for reading bytes, or what behaves like one (``io.BytesIO``)."""
+
+    def read(self, size: int = -1, /) -> bytes: ...  # noqa: D102
+
+
+PictureLike: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | np.ndarray | Tensor
+)
 Pictures: TypeAlias = PictureLike | Iterable[PictureLike]
 
-_KINDS = "a path, a PIL picture, an array (height, width, 3) of uint8 or a tensor (3, height, width)"
+_KINDS = (
+    "a path, the bytes of a picture file or a file opened for reading them, a PIL picture, an array (height, width, 3) of uint8 or a "
+    "tensor (3, height, width)"
+)
 
 
 def as_list(pictures: Pictures) -> list[PictureLike]:
     """Return one picture, or many, as a list. A batch is an array (B, height, width, 3) or a tensor (B, 3, height, width), or one of paths.
+
+    What is open for reading is read: it may be closed, or read by others, before it is looked at.
 
     Raises:
         TypeError: Something else.
@@ -32,32 +47,39 @@ def as_list(pictures: Pictures) -> list[PictureLike]:
         return pictures.ravel().tolist()
     if isinstance(pictures, np.ndarray | Tensor):
         return list(pictures) if pictures.ndim == 4 else [pictures]
-    if isinstance(pictures, str | os.PathLike | Image.Image):
+    if isinstance(pictures, str | os.PathLike | Image.Image | bytes | bytearray | memoryview):
         return [pictures]
+    if isinstance(pictures, Readable):
+        return [_content(pictures)]
     if isinstance(pictures, Iterable):
-        return list(pictures)
+        return [_content(picture) if isinstance(picture, Readable) else picture for picture in pictures]
     raise TypeError(f"`pictures` must be {_KINDS}, or several of them; got {type(pictures).__name__}.")
 
 
 def as_picture(picture: PictureLike) -> Image.Image:
-    """Return one picture as upright RGB.
+    """Return one picture as upright RGB: a new one, which comes back the same from here.
 
     Arrays are (height, width) or (height, width, 3), uint8; tensors (3, height, width) or (1, height, width), uint8 or floating point in
-    [0, 1]. Values of another range are refused: a picture that was normalised already would be normalised twice.
+    [0, 1]. Values of another range are refused: a picture that was normalised already would be normalised twice. Files that are open are
+    read from their start.
 
     Raises:
         TypeError: Not a picture.
         ValueError: An array or a tensor of another shape, dtype or range.
-        UnreadableImageError: A file that can't be decoded.
+        UnreadableImageError: A file, its bytes or a PIL picture that can't be decoded, or has no defined white.
     """
     if isinstance(picture, str | os.PathLike):
-        return open_image(Path(picture))
+        return open_image(picture if isinstance(picture, str) else Path(picture))
     if isinstance(picture, Image.Image):
-        return _from_pil(picture)
+        return upright_rgb(picture, getattr(picture, "filename", "") or "the PIL picture")
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return decode_image(bytes(picture), f"the {len(picture):,} bytes")
     if isinstance(picture, Tensor):
         return Image.fromarray(_from_tensor(picture))
     if isinstance(picture, np.ndarray):
         return Image.fromarray(_from_array(picture))
+    if isinstance(picture, Readable):
+        return decode_image(_content(picture), str(getattr(picture, "name", "the open file")))
     raise TypeError(f"A picture must be {_KINDS}; got {type(picture).__name__}.")
 
 
@@ -142,16 +164,14 @@ class PictureList:
         return as_picture(self._pictures[index])
 
 
-def _from_pil(image: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):
-        raise ValueError(
-            f"A PIL picture must have 8 bits a channel; got mode {upright.mode!r}. Save it, and give the path."
-        )
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return upright.convert("RGB")
+def _content(file: Readable) -> bytes:
+    seekable = getattr(file, "seekable", None)
+    if seekable is not None and seekable():
+        file.seek(0)  # type: ignore[attr-defined]  # as Pillow does: a second look sees the same
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise TypeError(f'A file must be opened for reading bytes, mode "rb"; it gave {type(content).__name__}.')
+    return content
 
 
 def _from_tensor(x: Tensor) -> np.ndarray:

@@ -110,7 +110,7 @@ def test_every_kind_of_picture_is_the_same_picture(birds: ToyBirds, fitted: Carr
         (torch.zeros(4, 4, 3), ValueError, "3, height, width"),
         (torch.full((3, 4, 4), 2.0), ValueError, "before any normalisation"),
         (torch.full((3, 4, 4), float("nan")), ValueError, "before any normalisation"),
-        (Image.new("I", (4, 4)), ValueError, "8 bits"),
+        (Image.new("I", (4, 4)), carrot.UnreadableImageError, "8 or 16 bits"),
         ("nowhere.png", carrot.UnreadableImageError, "nowhere.png"),
     ],
 )
