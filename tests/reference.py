@@ -221,3 +221,19 @@ def condition(G: Array, lam: float, intercept: bool, w: Array | None = None) -> 
     s = np.linalg.svd(np.sqrt(w)[:, None] * (G - centre), compute_uv=False)
     smallest = s[-1] ** 2 if len(G) > G.shape[1] else 0.0
     return float((s[0] ** 2 + lam) / (smallest + lam))
+
+
+def flagged_labels(p: Array, y: list[int]) -> list[bool]:
+    """Return who is off the diagonal of the confident joint and isn't predicted as labelled, picture by picture."""
+    n, C = len(p), len(p[0])
+    thresholds = []
+    for c in range(C):
+        own = [float(p[i][c]) for i in range(n) if y[i] == c]
+        thresholds.append(sum(own) / len(own) if own else math.inf)
+    flags = []
+    for i in range(n):
+        row = [float(value) for value in p[i]]
+        reached = [c for c in range(C) if row[c] >= thresholds[c] - 1e-12]
+        best = max(reached, key=lambda c: row[c]) if reached else y[i]
+        flags.append(best != y[i] and any(row[c] > row[y[i]] for c in range(C)))
+    return flags
