@@ -35,6 +35,7 @@ class _Adapter:
     def __init__(self, spec: str, name: str, classes: Sequence[str], parts: Sequence[_Part], key: int | str) -> None:
         self.name, self.classes, self._spec, self._key = name, tuple(classes), spec, key
         self._data = [part.data for part in parts]
+        self.split_is_own = all(part.split is not None for part in parts)
         self._places: list[tuple[int, int]] = []
         records = []
         for place, part in enumerate(parts):

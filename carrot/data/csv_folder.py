@@ -37,12 +37,14 @@ class CsvFolder:
         path: The file, or the folder that has just one ``.csv`` file.
         test_every: Without a ``split`` column: every ``test_every``-th picture of each class, in the order of the lines, is for
             testing; a class of fewer pictures has none. None: all are for training.
+        for_testing: The pictures are only to be tested on: one class is enough, and none needs training pictures.
 
     Attributes:
         name: The name of the file's folder.
         classes: The labels of the training pictures, sorted naturally ("2" before "10").
         records: In the order of the lines; ``id`` is the path below the folder.
         skipped: What was set aside: the reason by ``id``.
+        split_is_own: Whether the file has a column ``split``; False: it was made here.
 
     Raises:
         DataError: No such file, a line is malformed or lists a picture twice, a picture is missing or lies outside of the folder,
@@ -50,7 +52,7 @@ class CsvFolder:
         ValueError: ``test_every`` is less than 2.
     """
 
-    def __init__(self, path: Path | str, test_every: int | None = 5) -> None:
+    def __init__(self, path: Path | str, test_every: int | None = 5, for_testing: bool = False) -> None:
         if test_every is not None and test_every < 2:
             raise ValueError(f"test_every must be at least 2, or None for no test pictures; got {test_every}")
         self.file = _find(Path(path))
@@ -61,9 +63,12 @@ class CsvFolder:
         lines = _once(list(_lines(self.file)), self.file)
         files = _pictures(self.root, lines)
         sides = _sides(lines, test_every, self.skipped)
-        trained = {line.label for line, side in zip(lines, sides, strict=True) if side == "train"}
+        self.split_is_own = any(line.split is not None for line in lines)
+        trained = {
+            line.label for line, side in zip(lines, sides, strict=True) if side == "train" or (for_testing and side)
+        }
         self.classes: tuple[str, ...] = tuple(sorted(trained, key=natural))
-        if len(self.classes) < 2:
+        if len(self.classes) < (1 if for_testing else 2):
             raise DataError(
                 f"{self.file}: needs training pictures of at least two classes; got {list(self.classes)}. Add some."
             )

@@ -40,6 +40,7 @@ class ImageFolder:
         test_every: Where the folder has no split of its own: every ``test_every``-th picture of each class, in sorted order,
             is for testing; a class of fewer pictures has none. None: all are for training. Near duplicates (frames of one
             film) may fall on both sides: give ``train`` and ``test`` folders where that matters.
+        for_testing: The pictures are only to be tested on: one class is enough, and a class folder may be empty.
 
     Attributes:
         name: The root folder's name.
@@ -47,13 +48,14 @@ class ImageFolder:
         records: Class by class, pictures sorted naturally; training pictures first where the folder has its own split.
             ``id`` is the path below the root.
         skipped: What was set aside: the reason by path below the root.
+        split_is_own: Whether the folder has a split of its own; False: it was made here.
 
     Raises:
         DataError: No such folder, a class folder without pictures, fewer than two classes, a test class that ``train`` lacks.
         ValueError: ``test_every`` is less than 2.
     """
 
-    def __init__(self, root: Path | str, test_every: int | None = 5) -> None:
+    def __init__(self, root: Path | str, test_every: int | None = 5, for_testing: bool = False) -> None:
         if test_every is not None and test_every < 2:
             raise ValueError(f"test_every must be at least 2, or None for no test pictures; got {test_every}")
         self.root = Path(root)
@@ -63,15 +65,17 @@ class ImageFolder:
         self.skipped: dict[str, str] = {}
 
         own_split = _own_split(self.root, self.skipped)
-        train = _pictures_by_class(self.root, own_split[0] if own_split else self.root, self.skipped)
-        self.classes: tuple[str, ...] = _at_least_two(train, own_split[0] if own_split else self.root)
+        self.split_is_own = own_split is not None
+        train_folder = own_split[0] if own_split else self.root
+        train = _pictures_by_class(self.root, train_folder, self.skipped, for_testing)
+        self.classes: tuple[str, ...] = tuple(train) if for_testing else _at_least_two(train, train_folder)
         records = []
         for label, pictures in enumerate(train.values()):
             for place, picture in enumerate(pictures, start=1):
                 is_test = own_split is None and test_every is not None and place % test_every == 0
                 records.append(self._record(picture, label, "test" if is_test else "train"))
         if own_split:
-            test = _pictures_by_class(self.root, own_split[1], self.skipped)
+            test = _pictures_by_class(self.root, own_split[1], self.skipped, for_testing)
             _must_be_trained(test, self.classes, *own_split)
             for name, pictures in test.items():
                 records += [self._record(picture, self.classes.index(name), "test") for picture in pictures]
@@ -106,7 +110,7 @@ def _own_split(root: Path, skipped: dict[str, str]) -> tuple[Path, Path] | None:
     return root / folders["train"], root / test
 
 
-def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str]) -> dict[str, list[str]]:
+def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str], may_be_empty: bool) -> dict[str, list[str]]:
     """Return the pictures' paths below ``root``, sorted, by the name of their class, sorted."""
     by_class: dict[str, list[str]] = {}
     for entry in _visible(folder):
@@ -115,7 +119,7 @@ def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str]) -> dic
             continue
         if entry.is_dir():
             by_class[entry.name] = list(_pictures(root, path, skipped))
-            if not by_class[entry.name]:
+            if not by_class[entry.name] and not may_be_empty:
                 raise DataError(f"{path}: this class folder has no pictures. Add some, or remove it.{_hint(skipped)}")
         elif _is_picture(entry.name):
             skipped[path.relative_to(root).as_posix()] = "not in a class folder"

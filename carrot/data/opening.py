@@ -25,21 +25,25 @@ class _Kind(NamedTuple):
     sign: str = ""  # what ``recognise`` looks for
 
 
-def open_dataset(spec: Path | str) -> ImageDataset:
+def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
     """Open the data set that ``spec`` names: ``kind:WHERE`` as in the table of ``carrot.data``, or a path.
 
     What exists is a path, also if it is called ``toy`` or has a colon in its name. A path is opened by the reader whose own files
     lie in it, or in the official folder inside of it, and by ``ImageFolder`` if there are none.
+
+    Args:
+        spec: What to open.
+        for_testing: The pictures are only to be tested on: of a folder or a table one class is enough.
 
     Raises:
         DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its files.
     """
     text = os.fspath(spec)
     if text and os.path.exists(text):
-        return _open_path(Path(text))
+        return _open_path(Path(text), for_testing)
     kind, colon, where = text.partition(":")
     if kind in KINDS and (where or kind == "toy"):
-        return KINDS[kind].open(os.path.expanduser(where))
+        return _open(KINDS[kind], os.path.expanduser(where), for_testing)
     forms = ", ".join(entry.form for entry in KINDS.values())
     if kind in KINDS:
         raise DataError(f"{text}: says not where. Write {KINDS[kind].form}.")
@@ -50,15 +54,22 @@ def open_dataset(spec: Path | str) -> ImageDataset:
     raise DataError(f"{text}: there is no such file or folder. Give a path, or one of {forms}.")
 
 
-def _open_path(path: Path) -> ImageDataset:
+def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
+    for reader in (ImageFolder, CsvFolder):
+        if entry.open is reader:
+            return reader(where, for_testing=for_testing)
+    return entry.open(where)
+
+
+def _open_path(path: Path, for_testing: bool) -> ImageDataset:
     found = [entry for entry in KINDS.values() if entry.recognise is not None and entry.recognise(path)]
     if len(found) > 1:
         forms = " or ".join(entry.form for entry in found)
         raise DataError(f"{path}: has the files of several data sets. Say which: {forms}.")
     if found:
-        return found[0].open(str(path))
+        return _open(found[0], str(path), for_testing)
     try:
-        return ImageFolder(path)
+        return ImageFolder(path, for_testing=for_testing)
     except DataError as error:
         signs = ", ".join(f"{entry.sign} ({name})" for name, entry in KINDS.items() if entry.sign)
         raise DataError(f"{error} It was read as a folder of class folders, for it has none of {signs}.") from error

@@ -71,6 +71,11 @@ def split_indices(dataset: ImageDataset, split: Split) -> list[int]:
     return [index for index, record in enumerate(dataset.records) if record.split == split]
 
 
+def split_is_own(dataset: ImageDataset) -> bool:
+    """Return whether the split is the data set's own; False: it was made by the reader, where none was asked for."""
+    return bool(getattr(dataset, "split_is_own", True))
+
+
 class Subset:
     """Some pictures of a data set, as a data set.
 
