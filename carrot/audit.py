@@ -1,25 +1,33 @@
-"""Who looks wrong among the training pictures: labels that the others contradict, near duplicates, and pictures of high leverage."""
+"""Who looks wrong: labels that the training pictures contradict, near duplicates, and pictures of high leverage."""
 
 import csv
 import io
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from carrot.counts import Counts
+from carrot.encoder import Encoder
 from carrot.evaluation.audit import near_duplicates
-from carrot.evaluation.suspects import label_suspects
+from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.fitted import Fitted
+from carrot.held_out import HeldOut, held_out
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A training picture as the head fitted without it sees it.
+    """A picture as a head that was not fitted on it sees it: of a training picture, the head fitted without it.
 
     Attributes:
         id: The picture.
         label: Its label.
         suggested: The class that the others say.
-        margin: Logit of its label less the best other one; below 0 the others contradict the label.
+        margin: Logit of its label less the best other one.
         probability: Of its label.
-        leverage: How much its own label counts in its own logits, when it is there.
+        leverage: How much its own label counts in its own logits, when it is there; None: it was not fitted on.
+        flagged: Whether the others contradict the label: ``carrot.evaluation.suspects``, equation (5).
+        split: "train", or "test": it was not fitted on.
     """
 
     id: str
@@ -27,7 +35,9 @@ class Suspect:
     suggested: str
     margin: float
     probability: float
-    leverage: float
+    leverage: float | None
+    flagged: bool
+    split: str = "train"
 
 
 @dataclass(frozen=True)
@@ -51,17 +61,21 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Audit:
-    """Every training picture, most suspicious label first; and pairs that are nearly the same.
+    """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures that were held out.
 
     Attributes:
         suspects: All training pictures, least probable own label first: the order that finds most planted wrong labels.
         duplicates: Pairs of a cosine of at least ``threshold``, highest first.
         threshold: That cosine.
+        held_out: Pictures that were not fitted on, in the same order; empty unless they are asked for.
+        counts: What became of the pictures that were asked for; None: none were.
     """
 
     suspects: tuple[Suspect, ...]
     duplicates: tuple[Duplicates, ...]
     threshold: float
+    held_out: tuple[Suspect, ...] = ()
+    counts: Counts | None = None
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
@@ -71,18 +85,9 @@ class Audit:
             ValueError: ``threshold`` is not in (0, 1].
         """
         head, names, records = fitted.head, fitted.classes, fitted.records
-        found = label_suspects(head.loo_predict(), fitted.labels, fitted.temperature)
-        leverage = head.leverage
-        suspects = tuple(
-            Suspect(
-                records[i].id,
-                names[records[i].label],
-                names[int(found.suggested[i])],
-                float(found.margin[i]),
-                float(found.self_confidence[i]),
-                float(leverage[i]),
-            )
-            for i in found.order("self_confidence").tolist()
+        found, leverage = judged_by_others(fitted), head.leverage
+        suspects = _suspects(
+            found, fitted, [record.id for record in records], fitted.labels.tolist(), leverage.tolist()
         )
         pairs = near_duplicates(head.G, threshold)
         duplicates = tuple(
@@ -97,47 +102,74 @@ class Audit:
         )
         return cls(suspects, duplicates, threshold)
 
+    def with_held_out(self, fitted: Fitted, found: HeldOut) -> "Audit":
+        """Return it with pictures that the model was not fitted on: their labels against the model, by the same thresholds."""
+        logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
+        thresholds = judged_by_others(fitted).thresholds
+        judged = label_suspects(logits, found.labels, fitted.temperature, thresholds)
+        ids = [found.test.records[place].id for place in found.places]
+        return replace(self, held_out=_suspects(judged, fitted, ids, found.labels.tolist()), counts=found.counts)
+
     @property
     def contradicted(self) -> tuple[Suspect, ...]:
-        """The pictures whose label is not what the others say."""
-        return tuple(suspect for suspect in self.suspects if suspect.margin < 0)
+        """The training pictures whose label the others contradict."""
+        return tuple(suspect for suspect in self.suspects if suspect.flagged)
+
+    @property
+    def held_out_contradicted(self) -> tuple[Suspect, ...]:
+        """The held-out pictures whose label the model contradicts."""
+        return tuple(suspect for suspect in self.held_out if suspect.flagged)
 
     @property
     def by_leverage(self) -> tuple[Suspect, ...]:
-        """The same pictures, highest leverage first: those that the model could least do without."""
-        return tuple(sorted(self.suspects, key=lambda suspect: -suspect.leverage))
+        """The training pictures, highest leverage first: those that the model could least do without."""
+        return tuple(sorted(self.suspects, key=lambda suspect: -(suspect.leverage or 0.0)))
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON."""
+        counts = Counts(len(self.suspects)).to_dict()
         return {
             "threshold": self.threshold,
+            "counts": counts,
             "suspects": [asdict(suspect) for suspect in self.suspects],
             "duplicates": [{**asdict(pair), "labels": list(pair.labels)} for pair in self.duplicates],
+            "held_out": [asdict(suspect) for suspect in self.held_out],
+            "held_out_counts": None if self.counts is None else self.counts.to_dict(),
         }
 
     def to_csv(self) -> str:
-        """Return a line for each training picture, most suspicious first."""
+        """Return a line for each picture, most suspicious first; training pictures, then those held out."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(Suspect.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(suspect) for suspect in self.suspects)
+        writer.writerows(asdict(suspect) for suspect in (*self.suspects, *self.held_out))
         return text.getvalue()
 
     def lines(self, k: int = 20) -> list[str]:
         """Return the k most suspicious of each kind as text."""
         wrong = self.contradicted
         lines = [
-            f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact leave-one-out)"
+            f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact leave-one-out)",
+            *_table(wrong, k, "others say"),
         ]
-        lines += [
-            f"  {s.id:<58} labelled {s.label}, others say {s.suggested}   margin {s.margin:+.3f}   p {s.probability:.3f}"
-            for s in wrong[:k]
-        ]
+        if less_sure := sum(s.margin < 0 for s in self.suspects) - len(wrong):
+            lines.append(
+                f"  {less_sure} more are not what the others find likeliest, by no more than is usual of these classes"
+            )
+        if self.counts is not None:
+            wrong = self.held_out_contradicted
+            lines += [
+                f"{len(wrong)} of {len(self.held_out)} held-out pictures have a label that the model contradicts",
+                *_table(wrong, k, "the model says"),
+                f"  looked for in {self.counts.line('audited')}",
+            ]
         lines.append(f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g})")
         for pair in self.duplicates[:k]:
             note = "the same file" if pair.same_file else f"cosine {pair.cosine:.4f}"
             note += "" if pair.labels[0] == pair.labels[1] else f", labelled {pair.labels[0]} and {pair.labels[1]}"
             lines.append(f"  {pair.first}   {pair.second}   {note}")
+        if len(self.duplicates) > k:
+            lines.append(f"  and {len(self.duplicates) - k} more")
         lines.append("highest leverage: their own label decides their own logits most")
         lines += [f"  {s.id:<58} {s.label:<30} leverage {s.leverage:.3f}" for s in self.by_leverage[: min(k, 5)]]
         return lines
@@ -145,3 +177,49 @@ class Audit:
     def __str__(self) -> str:
         """Return the most suspicious as text."""
         return "\n".join(self.lines())
+
+
+def audit(encoder: Encoder, fitted: Fitted, data: str | Path | None) -> Audit:
+    """Return the audit of a model; with ``data``, also of its pictures that the model was not fitted on; see ``Carrot.audit``."""
+    found = Audit.of(fitted)
+    if data is None:
+        return found
+    with TemporaryDirectory(prefix="carrot-") as folder:
+        return found.with_held_out(fitted, held_out(encoder, fitted, str(data), Path(folder)))
+
+
+def judged_by_others(fitted: Fitted) -> LabelSuspects:
+    """Return the training pictures as the heads fitted without them see their labels: the one place where it is decided who is flagged."""
+    return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
+
+
+def _suspects(
+    found: LabelSuspects,
+    fitted: Fitted,
+    ids: Sequence[str],
+    labels: Sequence[int],
+    leverage: Sequence[float] | None = None,
+) -> tuple[Suspect, ...]:
+    """Return a line for each picture, least probable own label first; without ``leverage`` they were not fitted on."""
+    names = fitted.classes
+    return tuple(
+        Suspect(
+            ids[i],
+            names[labels[i]],
+            names[int(found.suggested[i])],
+            float(found.margin[i]),
+            float(found.self_confidence[i]),
+            None if leverage is None else leverage[i],
+            bool(found.flagged[i]),
+            "test" if leverage is None else "train",
+        )
+        for i in found.order("self_confidence").tolist()
+    )
+
+
+def _table(wrong: Sequence[Suspect], k: int, who: str) -> list[str]:
+    lines = [
+        f"  {s.id:<58} labelled {s.label}, {who} {s.suggested}   margin {s.margin:+.3f}   p {s.probability:.3f}"
+        for s in wrong[:k]
+    ]
+    return lines + ([f"  and {len(wrong) - k} more"] if len(wrong) > k else [])

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from carrot.ambient import pinned_class
-from carrot.audit import Audit
+from carrot.audit import Audit, audit
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
 from carrot.data.inputs import PictureLike, Pictures, as_list
@@ -197,9 +197,9 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         """
         return explain(self.encoder, self.fitted, self._find, self.facts(), picture, target, against, k, label)
 
-    def audit(self) -> Audit:
-        """Return training labels that the other pictures contradict, near duplicates, and pictures of high leverage."""
-        return Audit.of(self.fitted)
+    def audit(self, data: str | Path | None = None) -> Audit:
+        """Return labels that the training pictures contradict, near duplicates, high leverage; also of ``data`` that is not fitted on."""
+        return audit(self.encoder, self.fitted, data)
 
     # ---- keeping; changing is in ``carrot.editing``
 

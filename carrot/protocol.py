@@ -6,7 +6,6 @@ occluded, backbone run again) are two families of numbers under two names.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carrot.data import open_dataset, split_indices
+from carrot.data import open_dataset
 from carrot.data.records import Subset
-from carrot.errors import DataError
+from carrot.errors import CarrotError
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.audit import nearest
 from carrot.evaluation.baselines import knn, logistic_regression, sklearn_ridge
@@ -24,6 +23,9 @@ from carrot.evaluation.calibration import brier, expected_calibration_error, neg
 from carrot.evaluation.checks import leave_one_out_check
 from carrot.evaluation.confusion import confusion_pairs, per_class
 from carrot.evaluation.selection import candidate
+from carrot.fitted import Fitted
+from carrot.fitting import resolved
+from carrot.held_out import HeldOut, held_out
 from carrot.model import Carrot
 from carrot.progress import progress
 from carrot.protocol_explanations import measure_explanations
@@ -47,46 +49,43 @@ def evaluate(
 ) -> Answer:
     """Return every number of the protocol.
 
-    Pictures that the model was fitted on (same id, same content) are no test pictures, whatever the data set's split says now: that of
-    a folder shifts when pictures are added or deleted. They are left out, and listed under "left_out".
+    What is measured is said under "counts" (``carrot.held_out``): a data set without a split of its own is used whole. Pictures that the
+    model was fitted on are no test pictures, and are listed under "left_out".
 
     Args:
         model: Fitted.
-        data: Data set, as ``open_dataset`` takes it; its test pictures are measured.
-        folder: The model's, where tokens are kept.
+        data: Data set, as ``open_dataset`` takes it.
+        folder: Where tokens are kept: the model's, as a rule.
         explained: How many test pictures to explain, evenly spaced.
         occluded: How many of those to occlude at pixel level.
         refits: How many leave-one-outs to hold against real fits.
         baselines: Also measure what a user would pick instead.
 
     Raises:
-        DataError: No test pictures but those that the model was fitted on, or a class that it doesn't know.
+        DataError: No test pictures but those that the model was fitted on, or of classes that it doesn't know.
         ValueError: A number is negative.
     """
     for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
         if number < 0:
             raise ValueError(f"`{name}` must be 0 or more; got {number}.")
-    dataset, fitted, encoder = open_dataset(data), model.fitted, model.encoder
-    test = Subset(dataset, split_indices(dataset, "test"))
-    if not test.records:
-        raise DataError(f"{dataset.name}: has no test pictures. Give a data set that has some.")
-    labels = _labels(model, test)
-    cache = encoder.cache(test, folder / "tokens")
-    there = torch.nonzero(cache.readable).flatten().tolist()
-    if not there:
-        raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
-    fitted_on = {(record.id, record.sha256) for record in model.records_}
-    places = [i for i in there if (test.records[i].id, cache.sha256[i]) not in fitted_on]
-    if not places:
-        raise DataError(f"{dataset.name}: the model was fitted on all of its {len(there)} test pictures. Give others.")
-    y = labels[places]
+    fitted, encoder = model.fitted, model.encoder
+    found = held_out(encoder, fitted, data, folder / "tokens")
+    test, cache, places, y = found.test, found.cache, found.places, found.labels
     g = cache.embed(places, fitted.setting)
     logits = fitted.head.predict(g)
     answer: Answer = {
-        "data": {"name": dataset.name, "given": data, "test_pictures": len(places), "crop": encoder.spec.crop},
-        "left_out": [test.records[i].id for i in sorted(set(there) - set(places))],
+        "data": {
+            "name": found.dataset.name,
+            "given": data,
+            "test_pictures": len(places),
+            "crop": encoder.spec.crop,
+            "is_own": _is_own(found, fitted, data),
+        },
+        "counts": found.counts.to_dict(),
+        "left_out": list(found.fitted_on),
+        "unknown_classes": dict(found.unknown),
         "model": model.facts(),
-        "set_aside": dict(cache.errors),
+        "set_aside": dict(found.set_aside),
         "accuracy": _accuracy(logits, y),
         "leaks": _leaks(model, test, cache, places, g, logits, y),
         "calibration": _calibration(logits, y, fitted.temperature),
@@ -98,17 +97,13 @@ def evaluate(
         "milliseconds_a_picture": time_stages(encoder, fitted),
     }
     if baselines:
-        answer["baselines"] = _baselines(model, dataset, folder, cache, places, y, answer["left_out"])
+        answer["baselines"] = _baselines(model, found, answer["data"]["is_own"], folder)
     return _plain(answer)
 
 
-def _labels(model: Carrot, test: Subset) -> Int[Tensor, " m"]:
-    unknown = [name for name in test.classes if name not in model.classes_]
-    if unknown:
-        raise DataError(
-            f"{test.name}: class {unknown[0]!r} is none of the model's ({len(unknown)} such). Give the data set that it was fitted on."
-        )
-    return torch.tensor([model.fitted.class_index(test.classes[record.label]) for record in test.records])
+def _is_own(found: HeldOut, fitted: Fitted, data: str) -> bool:
+    """Return whether this is the data set that the model was fitted on: by its place, or, where that has changed, by its pictures."""
+    return resolved(data) == fitted.data or 2 * len(found.fitted_on) > len(fitted.records)
 
 
 def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
@@ -161,43 +156,41 @@ def _spread(places: list[int], k: int) -> list[int]:
     return [places[i * len(places) // k] for i in range(k)]
 
 
-def _baselines(
-    model: Carrot,
-    dataset: Any,
-    folder: Path,
-    test_cache: TokenCache,
-    places: list[int],
-    y: Tensor,
-    left_out: Sequence[str],
-) -> Answer:
+def _baselines(model: Carrot, found: HeldOut, is_own: bool, folder: Path) -> Answer:
     """Return accuracies of other embeddings and heads on the same tokens, fitted on the training pictures that the model has too."""
-    encoder, shifted = model.encoder, set(left_out)
-    known = {record.id for record in model.records_}  # what was forgotten stays forgotten
-    own = {*split_indices(dataset, "train"), *(i for i, record in enumerate(dataset.records) if record.id in shifted)}
-    train = Subset(dataset, [i for i in sorted(own) if dataset.records[i].id in known])
+    fitted, encoder = model.fitted, model.encoder
+    known = {record.id: record for record in fitted.records}  # what was forgotten stays forgotten
+    try:
+        dataset = found.dataset if is_own or fitted.data is None else open_dataset(fitted.data)
+    except (CarrotError, OSError) as error:
+        return _not_measured(f"the pictures that the model was fitted on can't be opened: {error}")
+    train = Subset(dataset, [i for i, record in enumerate(dataset.records) if record.id in known])
     if not train.records:
-        return {}
+        return _not_measured(f"{dataset.name} has none of the pictures that the model was fitted on")
     cache = encoder.cache(train, folder / "tokens")
-    rows = torch.nonzero(cache.readable).flatten().tolist()
-    labels = _labels(model, train)[rows]
-    C, found = len(model.classes_), {}
-    if len(labels.unique()) < C:
-        return {
-            "baselines": {
-                "not_measured": f"{dataset.name} has no training pictures of {C - len(labels.unique())} classes"
-            }
-        }
+    rows = [
+        i for i, record in enumerate(train.records) if cache.readable[i] and cache.sha256[i] == known[record.id].sha256
+    ]
+    labels = torch.tensor([known[train.records[i].id].label for i in rows])
+    C, measured = len(fitted.classes), Answer()
+    if missing := C - len(labels.unique()):
+        return _not_measured(f"{dataset.name} has no training pictures of {missing} classes")
+    y, places, test_cache = found.labels, found.places, found.cache
     embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if encoder.backbone.has_class_token else {})
     for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
-        found[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
-        found[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
+        measured[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
+        measured[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
         for head, fit in (("logistic regression", logistic_regression), ("ridge by scikit-learn", sklearn_ridge)):
             try:
-                found[f"{name}, {head}"] = _accuracy(fit(G, labels, g, C), y)
+                measured[f"{name}, {head}"] = _accuracy(fit(G, labels, g, C), y)
             except ImportError as error:
-                found[f"{name}, {head}"] = {"not_measured": str(error)}
-    return found
+                measured[f"{name}, {head}"] = {"not_measured": str(error)}
+    return measured
+
+
+def _not_measured(why: str) -> Answer:
+    return {"baselines": {"not_measured": why}}
 
 
 def _plain(value: Any) -> Any:

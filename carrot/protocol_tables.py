@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from carrot.counts import Counts
 from carrot.evaluation.tables import Measured, markdown_table
 
 Answer = Mapping[str, Any]
@@ -11,12 +12,14 @@ Answer = Mapping[str, Any]
 def lines_of(answer: Answer) -> Iterator[str]:
     """Yield the answer in short."""
     data, calibration = answer["data"], answer["calibration"]
-    yield f"{data['test_pictures']} test pictures of {data['given']}, crop {data['crop']!r}; {len(answer['set_aside'])} set aside"
+    yield f"{counted(answer)}; crop {data['crop']!r}"
     for row in _accuracies(answer):
         top1: Measured = row["top-1"]
         yield f"  {row['what']:<40} top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
-    if answer["left_out"]:
-        yield f"{len(answer['left_out'])} left out: the model was fitted on them (the data set's split has shifted)"
+    if answer["unknown_classes"]:
+        yield "classes that the model doesn't know: " + ", ".join(
+            f"{name} ({n})" for name, n in answer["unknown_classes"].items()
+        )
     leaks = answer["leaks"]
     if leaks["test_pictures"]:
         without = leaks["accuracy_without"]
@@ -48,6 +51,7 @@ def markdown_of(answer: Answer) -> str:
     data, model, e = answer["data"], answer["model"], answer["explanations"]
     parts = [
         f"# {data['name']}: {data['test_pictures']} test pictures, crop {data['crop']!r}",
+        f"{counted(answer)}.",
         f"Backbone {model['backbone']}; {model['lift']}, tau {model['tau']:g}, t {model['t']:g}, lam {model['lam']:.3g}; "
         f"{model['training_pictures']} training pictures of {model['classes']} classes. ± is one standard error.",
         "## Accuracy",
@@ -74,6 +78,12 @@ def markdown_of(answer: Answer) -> str:
                 markdown_table(list(_rows(e["localisation"]))),
             ]
     return "\n\n".join(parts) + "\n"
+
+
+def counted(answer: Answer) -> str:
+    """Return how many pictures were measured, and what became of the others."""
+    counts = answer["counts"]
+    return Counts(counts["used"], counts["left_out"], counts["set_aside"]).line("measured", answer["data"]["given"])
 
 
 def _accuracies(answer: Answer) -> Iterator[dict[str, Any]]:

@@ -8,24 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carrot.audit import judged_by_others
 from carrot.blocks import times
-from carrot.data import open_dataset, split_indices
-from carrot.data.records import Subset
 from carrot.encoder import Encoder
-from carrot.errors import DataError
 from carrot.evaluation.calibration import probabilities
+from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.fitted import Fitted
+from carrot.held_out import HeldOut, held_out
 from carrot.store.files import write_atomically
 
 Rows = list[dict[str, Any]]
 
 
 def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None = None, influences: int = 3) -> Rows:
-    """Return the lines: training pictures as the heads fitted without them see them; then the test pictures of ``data``.
+    """Return the lines: ``training_rows``, then, with ``data``, ``held_out_rows``.
 
     Columns: id, path, sha256, split, label, predicted, probability, label_probability, margin (logit of the label less the best other one),
-    suspect (margin < 0), leverage (training pictures only), and for k = 1 .. influences the k-th training picture with the largest dual
-    contribution to the predicted class's logit: influence_k, influence_k_dual. A training picture never names itself.
+    suspect (whether the others contradict the label: ``carrot.evaluation.suspects``), leverage (training pictures only), and for
+    k = 1 .. influences the k-th training picture with the largest dual contribution to the predicted class's logit: influence_k,
+    influence_k_dual. A training picture never names itself.
 
     Args:
         encoder: Pictures to tokens; not used without ``data``.
@@ -36,7 +37,17 @@ def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None
 
     Raises:
         ValueError: ``influences`` is negative.
-        DataError: The data set has other classes than the model.
+        DataError: The data set has no picture that the model can be measured on.
+    """
+    found = None if data is None else held_out(encoder, fitted, data, model / "tokens")
+    return training_rows(fitted, influences) + ([] if found is None else held_out_rows(fitted, found, influences))
+
+
+def training_rows(fitted: Fitted, influences: int = 3) -> Rows:
+    """Return a line for each training picture, as the head fitted without it sees it.
+
+    Raises:
+        ValueError: ``influences`` is negative.
     """
     if influences < 0:
         raise ValueError(f"`influences` must be 0 or more; got {influences}.")
@@ -44,8 +55,8 @@ def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None
     k = min(influences, len(fitted.records) - 1)
     logits, leverage = head.loo_predict(), head.leverage
     values, names = _influences(fitted, head.G, logits, k, own=True)
-    verdicts = _verdicts(fitted, logits, fitted.labels)
-    rows = [
+    verdicts = _verdicts(fitted, logits, fitted.labels, judged_by_others(fitted))
+    return [
         {
             **{"id": record.id, "path": record.path, "sha256": record.sha256, "split": "train"},
             **verdict,
@@ -54,7 +65,25 @@ def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None
         }
         for i, (record, verdict) in enumerate(zip(fitted.records, verdicts, strict=True))
     ]
-    return rows if data is None else rows + _test_rows(encoder, fitted, model, data, k)
+
+
+def held_out_rows(fitted: Fitted, found: HeldOut, influences: int = 3) -> Rows:
+    """Return a line for each picture that the model was not fitted on."""
+    k = min(influences, len(fitted.records) - 1)
+    test, cache, places = found.test, found.cache, found.places
+    G = cache.embed(places, fitted.setting)
+    logits = fitted.head.predict(G)
+    values, names = _influences(fitted, G, logits, k, own=False)
+    thresholds = judged_by_others(fitted).thresholds
+    judged = label_suspects(logits, found.labels, fitted.temperature, thresholds)
+    verdicts = _verdicts(fitted, logits, found.labels, judged)
+    rows = []
+    for row, (place, verdict) in enumerate(zip(places, verdicts, strict=True)):
+        record = test.records[place]
+        path = None if record.path is None else str(record.path.resolve())
+        known = {"id": record.id, "path": path, "sha256": cache.sha256[place], "split": "test"}
+        rows.append({**known, **verdict, "leverage": None, **_named(fitted, values[row], names[row])})
+    return rows
 
 
 def write_table(file: Path, rows: Rows) -> None:
@@ -81,41 +110,16 @@ def write_table(file: Path, rows: Rows) -> None:
     write_atomically(file, sink.getvalue().to_pybytes())
 
 
-def _test_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str, k: int) -> Rows:
-    dataset = open_dataset(data)
-    test = Subset(dataset, split_indices(dataset, "test"))
-    if not test.records:
-        raise DataError(f"{dataset.name}: has no test pictures. Without --data the training pictures are written.")
-    labels = torch.tensor([fitted.class_index(test.classes[record.label]) for record in test.records], dtype=torch.long)
-    cache = encoder.cache(test, model / "tokens")
-    places = torch.nonzero(cache.readable).flatten().tolist()
-    if not places:
-        raise DataError(f"{dataset.name}: none of its {len(test.records)} test pictures can be read.")
-    G = cache.embed(places, fitted.setting)
-    logits = fitted.head.predict(G)
-    values, names = _influences(fitted, G, logits, k, own=False)
-    verdicts = _verdicts(fitted, logits, labels[places])
-    rows = []
-    for row, (place, verdict) in enumerate(zip(places, verdicts, strict=True)):
-        record = test.records[place]
-        path = None if record.path is None else str(record.path.resolve())
-        known = {"id": record.id, "path": path, "sha256": cache.sha256[place], "split": "test"}
-        rows.append({**known, **verdict, "leverage": None, **_named(fitted, values[row], names[row])})
-    return rows
-
-
-def _verdicts(fitted: Fitted, logits: Tensor, labels: Tensor) -> Rows:
+def _verdicts(fitted: Fitted, logits: Tensor, labels: Tensor, judged: LabelSuspects) -> Rows:
     p, said = probabilities(logits, fitted.temperature), logits.argmax(dim=1)
-    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    margin = own - logits.scatter(1, labels.unsqueeze(1), -torch.inf).max(dim=1).values
     return [
         {
             "label": fitted.classes[y],
             "predicted": fitted.classes[c],
             "probability": float(p[i, c]),
-            "label_probability": float(p[i, y]),
-            "margin": float(margin[i]),
-            "suspect": bool(margin[i] < 0),
+            "label_probability": float(judged.self_confidence[i]),
+            "margin": float(judged.margin[i]),
+            "suspect": bool(judged.flagged[i]),
         }
         for i, (y, c) in enumerate(zip(labels.tolist(), said.tolist(), strict=True))
     ]

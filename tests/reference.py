@@ -281,3 +281,19 @@ def rational_fit(G: Array, Y: Array, lam: float, intercept: bool, w: Array) -> t
         for i in range(n)
     ]
     return tuple(np.array(x, dtype=float) for x in (W, b, alpha))
+
+
+def flagged_labels(p: Array, y: list[int]) -> list[bool]:
+    """Return who is off the diagonal of the confident joint and isn't predicted as labelled, picture by picture."""
+    n, C = len(p), len(p[0])
+    thresholds = []
+    for c in range(C):
+        own = [float(p[i][c]) for i in range(n) if y[i] == c]
+        thresholds.append(sum(own) / len(own) if own else math.inf)
+    flags = []
+    for i in range(n):
+        row = [float(value) for value in p[i]]
+        reached = [c for c in range(C) if row[c] >= thresholds[c] - 1e-12]
+        best = max(reached, key=lambda c: row[c]) if reached else y[i]
+        flags.append(best != y[i] and any(row[c] > row[y[i]] for c in range(C)))
+    return flags

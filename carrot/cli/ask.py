@@ -151,33 +151,65 @@ def explain(
 
 
 def audit(
-    model: Path, /, *, top: int = 20, duplicates: float = 0.95, csv: Path | None = None, json: Json = False
+    model: Path,
+    /,
+    *,
+    top: int = 20,
+    duplicates: float = 0.95,
+    csv: Path | None = None,
+    data: str | None = None,
+    held_out: bool = True,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    json: Json = False,
 ) -> int:
-    """List training labels that the other pictures contradict, near duplicates, and pictures of high leverage.
+    """List labels that the training pictures contradict, near duplicates, and pictures of high leverage.
 
-    By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it.
+    By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it. Pictures that were held out are
+    judged by the model itself, in a table of their own.
 
     ```
     carrot audit my_model
     carrot audit my_model --top 100 --csv suspects.csv
+    carrot audit my_model --no-held-out
     ```
 
     Args:
         model: Folder of the model.
         top: How many of each kind to print; the CSV and the JSON have all.
         duplicates: Cosine from which two pictures count as nearly the same.
-        csv: Write a line for each training picture, most suspicious first.
+        csv: Write a line for each picture, most suspicious first.
+        data: Where held-out pictures are. [default: the data set that the model was fitted on]
+        held_out: Look at held-out pictures too; the backbone runs once on each.
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
         json: Print all of it as JSON.
     """
     from carrot.audit import Audit
+    from carrot.errors import CarrotError
+    from carrot.held_out import held_out as measurable
     from carrot.model_files import load
     from carrot.store.files import write_atomically
 
-    found = Audit.of(load(model)[1], duplicates)
+    if top < 0:
+        raise UsageError(f"`--top` must be 0 or more; got {top}.")
+    encoder, fitted = load(model, checkpoint, device)
+    found, where = Audit.of(fitted, duplicates), data or fitted.data
+    if held_out and where is None:
+        note("held-out pictures are not looked at: the model was fitted from Python. Say where they are: --data DATA")
+    elif held_out and where is not None:
+        try:
+            found = found.with_held_out(fitted, test := measurable(encoder, fitted, where, model / "tokens"))
+            report_set_aside(test.set_aside)
+        except (CarrotError, OSError) as error:
+            if data is not None:
+                raise
+            note(f"held-out pictures are not looked at: {error} Elsewhere: --data DATA; not at all: --no-held-out")
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(csv, found.to_csv().encode())
-        write_config(csv.parent, "audit", {"model": model, "top": top, "duplicates": duplicates}, csv)
+        arguments = {"model": model, "data": data, "top": top, "duplicates": duplicates, "held_out": held_out}
+        write_config(csv.parent, "audit", arguments, csv)
     show({"model": str(model), **found.to_dict()}, found.lines(top), json)
     return 0
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from carrot.cli.options import Checkpoint, Device, Json, show, write_config
+from carrot.cli.options import Checkpoint, Device, Json, report_set_aside, show, write_config
 
 
 def export(
@@ -18,7 +18,8 @@ def export(
 ) -> int:
     """Write one line for each picture (prediction, suspicion, top influences) as .csv or .parquet; or the model as .onnx.
 
-    Training pictures are told by exact leave-one-out. With --data, its test pictures are predicted too. The table opens in pandas,
+    Training pictures are told by exact leave-one-out. With --data, pictures of it that the model was not fitted on are predicted too: the
+    test pictures, where it has a split of its own, otherwise all. The table opens in pandas,
     FiftyOne and Spotlight. Parquet needs `pip install 'carrot-attribution[export]'`, ONNX `[onnx]`.
 
     ```
@@ -30,7 +31,7 @@ def export(
     Args:
         model: Folder of the model.
         out: File to write: .csv, .parquet or .onnx.
-        data: Data set whose test pictures are added to the table.
+        data: Data set whose pictures are added to the table.
         influences: How many training pictures to name for each picture.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
@@ -53,10 +54,25 @@ def export(
             json,
         )
         return 0
-    from carrot.table_export import picture_rows, write_table
+    from carrot.counts import Counts
+    from carrot.held_out import held_out
+    from carrot.table_export import held_out_rows, training_rows, write_table
 
-    rows = picture_rows(encoder, fitted, model, data, influences)
+    rows, counts = training_rows(fitted, influences), {"training": Counts(len(fitted.records))}
+    if data is not None:
+        found = held_out(encoder, fitted, data, model / "tokens")
+        report_set_aside(found.set_aside)
+        rows, counts["held_out"] = rows + held_out_rows(fitted, found, influences), found.counts
     write_table(out, rows)
     write_config(out.parent, "export", {"model": model, "data": data, "influences": influences}, out)
-    show({"file": str(out), "rows": len(rows), "columns": list(rows[0])}, [f"{out}: {len(rows)} pictures"], json)
+    result = {
+        "file": str(out),
+        "rows": len(rows),
+        "columns": list(rows[0]),
+        "counts": counts["training"].to_dict(),
+        "held_out_counts": counts["held_out"].to_dict() if "held_out" in counts else None,
+    }
+    lines = [f"  training: {counts['training'].line('written')}"]
+    lines += [f"  held out: {counts['held_out'].line('written', str(data))}"] if "held_out" in counts else []
+    show(result, [f"{out}: {len(rows)} pictures", *lines], json)
     return 0

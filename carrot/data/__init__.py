@@ -46,7 +46,7 @@ from carrot.data.folder import ImageFolder
 from carrot.data.images import open_image
 from carrot.data.opening import open_dataset
 from carrot.data.pets import Pets
-from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, split_indices
+from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, split_indices, split_is_own
 
 __all__ = [
     "Aircraft",
@@ -68,4 +68,5 @@ __all__ = [
     "open_dataset",
     "open_image",
     "split_indices",
+    "split_is_own",
 ]

@@ -40,6 +40,7 @@ class _Adapter:
         self.classes = told_apart(classes, spec)
         self.skipped: dict[str, str] = {}
         self._data = [part.data for part in parts]
+        self.split_is_own = all(part.split is not None for part in parts)
         self._places: list[tuple[int, int]] = []
         records = []
         for place, part in enumerate(parts):

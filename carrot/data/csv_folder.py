@@ -35,6 +35,7 @@ class CsvFolder:
         path: The file, or the folder that has just one ``.csv`` (or ``.tsv``) file.
         test_every: Without a ``split`` column: every ``test_every``-th picture of each class, in the order of the lines, is for
             testing; a class of fewer pictures has none. None: all are for training.
+        for_testing: The pictures are only to be tested on: one class is enough, and none needs training pictures.
 
     Attributes:
         name: The name of the file's folder.
@@ -42,6 +43,7 @@ class CsvFolder:
         records: In the order of the lines; ``id`` is the path below the folder.
         skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has no training
             picture, formats that aren't read, a validation split beside a test split.
+        split_is_own: Whether the file has a column ``split``; False: it was made here.
 
     Raises:
         DataError: No such file, a line is malformed or lists a picture twice, a picture is missing or lies outside of the folder,
@@ -49,7 +51,7 @@ class CsvFolder:
         TypeError, ValueError: ``test_every`` is no whole number, or less than 2.
     """
 
-    def __init__(self, path: Path | str, test_every: int | None = 5) -> None:
+    def __init__(self, path: Path | str, test_every: int | None = 5, for_testing: bool = False) -> None:
         splits.require_every(test_every)
         self.file = _find(Path(path))
         self.root = self.file.parent
@@ -59,9 +61,12 @@ class CsvFolder:
         lines = list(read_lines(self.file))
         files = _files(self.root, lines, self.file)
         sides = _sides(lines, files, test_every, self.skipped)
-        trained = {line.label for line, side in zip(lines, sides, strict=True) if side == "train"}
+        self.split_is_own = any(line.split is not None for line in lines)
+        trained = {
+            line.label for line, side in zip(lines, sides, strict=True) if side == "train" or (for_testing and side)
+        }
         self.classes: tuple[str, ...] = tuple(sorted(trained, key=natural))
-        if len(self.classes) < 2:
+        if len(self.classes) < (1 if for_testing else 2):
             left_out = [f" {len(self.skipped)} are left out; the first: {reason}." for reason in self.skipped.values()]
             raise DataError(
                 f"{self.file}: needs training pictures of at least two classes; got {list(self.classes)}. Add some."

@@ -44,6 +44,7 @@ class ImageFolder:
             film) may fall on both sides: give ``train`` and ``test`` folders where that matters.
         nested: The first-level folders are the classes, though all of them hold the same sub-folders and no pictures of their own
             (views, years). Otherwise such a folder is refused: it may be a split under names that aren't known.
+        for_testing: The pictures are only to be tested on: one class is enough, and a class folder may be empty.
 
     Attributes:
         name: The root folder's name.
@@ -51,6 +52,7 @@ class ImageFolder:
         records: Class by class, pictures sorted naturally; training pictures first where the folder has its own split.
             ``id`` is the path below the root.
         skipped: What was set aside: the reason by path below the root.
+        split_is_own: Whether the folder has a split of its own; False: it was made here.
 
     Raises:
         DataError: No such folder, a class folder without pictures, fewer than two classes, two folders for one side of the split,
@@ -58,7 +60,9 @@ class ImageFolder:
         TypeError, ValueError: ``test_every`` is no whole number, or less than 2.
     """
 
-    def __init__(self, root: Path | str, test_every: int | None = 5, nested: bool = False) -> None:
+    def __init__(
+        self, root: Path | str, test_every: int | None = 5, nested: bool = False, for_testing: bool = False
+    ) -> None:
         splits.require_every(test_every)
         self.root = Path(root)
         if not self.root.is_dir():
@@ -67,8 +71,12 @@ class ImageFolder:
         self.skipped: dict[str, str] = {}
 
         train_folder, test = self._sides()
+        self.split_is_own = test is not None
         train = _pictures_by_class(self.root, train_folder, self.skipped)
-        _must_be_trained(train, train_folder, self.skipped)
+        if for_testing:
+            train = {name: pictures for name, pictures in train.items() if pictures}
+        if not for_testing or not (train or test):
+            _must_be_trained(train, train_folder, self.skipped)
         if not nested:
             _question(train, train_folder, self.root)
         self.classes: tuple[str, ...] = tuple(train)

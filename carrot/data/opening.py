@@ -30,11 +30,15 @@ class _Kind(NamedTuple):
     sign: str = ""  # what ``recognise`` looks for
 
 
-def open_dataset(spec: Path | str) -> ImageDataset:
+def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
     """Open the data set that ``spec`` names: ``kind:WHERE`` as in the table of ``carrot.data``, or a path.
 
     What exists is a path, also if it is called ``toy`` or has a colon in its name. A path is opened by the reader whose own files
     lie in it, or in the official folder inside of it, and by ``ImageFolder`` if there are none.
+
+    Args:
+        spec: What to open.
+        for_testing: The pictures are only to be tested on: of a folder or a table one class is enough.
 
     Raises:
         TypeError: ``spec`` is neither text nor a path.
@@ -47,10 +51,10 @@ def open_dataset(spec: Path | str) -> ImageDataset:
         )
     for found in (text, os.path.expanduser(text)):
         if found and os.path.exists(found):
-            return _open_path(Path(found))
+            return _open_path(Path(found), for_testing)
     kind, colon, where = text.partition(":")
     if kind in KINDS and (where or kind == "toy"):
-        return KINDS[kind].open(os.path.expanduser(where))
+        return _open(KINDS[kind], os.path.expanduser(where), for_testing)
     forms = ", ".join(entry.form for entry in KINDS.values())
     address = re.match(r"(https?|ftp|s3|gs)://?(?=[^/])", text)  # ``Path`` makes one slash of two
     if address:
@@ -67,7 +71,15 @@ def open_dataset(spec: Path | str) -> ImageDataset:
     raise DataError(f"{text}: there is no such file or folder. Give a path, or one of {forms}.")
 
 
-def _open_path(path: Path) -> ImageDataset:
+def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
+    if for_testing and entry.open is _folder:
+        return ImageFolder(where, nested=True, for_testing=True)
+    if for_testing and entry.open is CsvFolder:
+        return CsvFolder(where, for_testing=True)
+    return entry.open(where)
+
+
+def _open_path(path: Path, for_testing: bool) -> ImageDataset:
     if not path.is_dir():
         _refuse_other_file(path)
     _refuse_model(path)
@@ -76,11 +88,11 @@ def _open_path(path: Path) -> ImageDataset:
         forms = " or ".join(entry.form for entry in found)
         raise DataError(f"{path}: has the files of several data sets. Say which: {forms}.")
     if found:
-        return found[0].open(str(path))
+        return _open(found[0], str(path), for_testing)
     tables = [(file, why_no_table(file)) for file in table_files(path)]
     usable = [file for file, wrong in tables if not wrong]
     try:
-        opened = ImageFolder(path)
+        opened = ImageFolder(path, for_testing=for_testing)
     except DataError as error:
         if tables:
             advice = (

@@ -78,6 +78,11 @@ def label_kind_of(dataset: ImageDataset) -> LabelKind:
     return getattr(dataset, "label_kind", "name")
 
 
+def split_is_own(dataset: ImageDataset) -> bool:
+    """Return whether the split is the data set's own; False: it was made by the reader, where none was asked for."""
+    return bool(getattr(dataset, "split_is_own", True))
+
+
 class Subset:
     """Some pictures of a data set, as a data set.
 

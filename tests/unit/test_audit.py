@@ -3,15 +3,20 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from carrot import Carrot, RidgeHead
 from carrot.audit import Audit
+from carrot.counts import FITTED_ON
+from carrot.data import ImageFolder
 from carrot.data.inputs import PictureList
+from carrot.data.records import Subset
 from carrot.data.toy import ToyBirds
 from carrot.evaluation.calibration import probabilities
+from tests.reference import flagged_labels
 
 BIRDS = ToyBirds(n_train_per_class=10, n_test_per_class=0, n_species=5, wrong_labels=0.1)
 
@@ -45,8 +50,12 @@ def test_planted_wrong_labels_come_first(model: Carrot) -> None:
     first = {suspect.id for suspect in audit.suspects[:5]}
     assert len(first & wrong) >= 4
     assert [s.probability for s in audit.suspects] == sorted(s.probability for s in audit.suspects)
-    assert all(s.margin < 0 for s in audit.contradicted)
-    assert len(audit.contradicted) == sum(s.margin < 0 for s in audit.suspects)
+    loo = model.head_.loo_predict()
+    flags = flagged_labels(probabilities(loo, model.temperature_), model.fitted.labels.tolist())
+    expected = {record.id for record, flag in zip(model.records_, flags, strict=True) if flag}
+    assert {s.id for s in audit.contradicted} == expected
+    assert expected
+    assert expected <= wrong, "nothing that is right is flagged"
     assert [s.leverage for s in audit.by_leverage] == sorted((s.leverage for s in audit.suspects), reverse=True)
 
 
@@ -72,3 +81,36 @@ def test_the_table_and_the_json_hold_everything(model: Carrot) -> None:
     assert [row["id"] for row in rows] == [s.id for s in audit.suspects]
     assert float(rows[0]["margin"]) == audit.suspects[0].margin
     assert audit.suspects[0].id in str(audit)
+
+
+def test_held_out_pictures_are_judged_by_the_model(tmp_path: Path) -> None:
+    """Wrong labels among the fifth that is held out used to be looked for by nobody."""
+    wrong = set()
+    for i in range(30):
+        species = BIRDS.true_labels[i]
+        held_out, moved = i % 5 == 4, i in (4, 14)
+        folder = tmp_path / f"species {(species + 1) % 3 if moved else species}"
+        folder.mkdir(exist_ok=True)
+        name = f"{90 + i if held_out else i:02d}.png"
+        BIRDS.image(i).save(folder / name)
+        if moved:
+            wrong.add(f"{folder.name}/{name}")
+    data = ImageFolder(tmp_path, test_every=None)
+    held = {record.id for record in data.records if int(Path(record.id).stem) >= 90}
+    train = Subset(data, [i for i, record in enumerate(data.records) if record.id not in held])
+    model = Carrot("toy").fit(train)
+    assert not model.audit().held_out
+    audit = model.audit(tmp_path)
+    assert {suspect.id for suspect in audit.held_out} == held
+    assert wrong <= held
+    assert {suspect.id for suspect in audit.held_out[: len(wrong)]} == wrong
+    assert wrong & {suspect.id for suspect in audit.held_out_contradicted}
+    assert audit.counts is not None
+    assert audit.counts.to_dict() == {"pictures": 30, "used": 6, "left_out": {FITTED_ON: 24}, "set_aside": 0}
+    assert audit.suspects == model.audit().suspects
+    for suspect in audit.held_out[:2]:
+        assert model.predict(tmp_path / suspect.id)[0] == suspect.suggested
+        assert (suspect.leverage, suspect.split) == (None, "test")
+    rows = list(csv.DictReader(io.StringIO(audit.to_csv())))
+    assert [row["id"] for row in rows if row["split"] == "test"] == [suspect.id for suspect in audit.held_out]
+    assert "held-out pictures have a label that the model contradicts" in str(audit)

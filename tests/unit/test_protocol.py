@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from carrot import Carrot, DataError, DiffusionOperator
 from carrot.data import ImageFolder
 from carrot.data.toy import ToyBirds
+from carrot.held_out import held_out
 from carrot.lift import lift_from
 from carrot.parts import take_apart
 from carrot.protocol import evaluate
@@ -86,19 +88,91 @@ def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(
     held_out = [record.id for record in ImageFolder(root).records if record.id not in fitted_on]
     (root / "species 0" / "00.png").unlink()
     now = [record.id for record in ImageFolder(root).records if record.split == "test"]
-    shifted = [name for name in now if name in fitted_on]
-    assert shifted, "the premise"
+    assert fitted_on.intersection(now), "the premise"
     found = evaluate(model, str(root), tmp_path, explained=0, refits=0, baselines=False)
-    assert found["left_out"] == shifted
-    assert found["accuracy"]["n"] == len(set(now) & set(held_out)) == len(now) - len(shifted)
-    assert any(f"{len(shifted)} left out" in line for line in lines_of(found))
+    assert set(found["left_out"]) == fitted_on - {"species 0/00.png"}
+    assert found["accuracy"]["n"] == len(held_out), "those that were held out, wherever the split is now"
+    n = len(fitted_on) - 1
+    assert found["counts"] == {
+        "pictures": n + len(held_out),
+        "used": len(held_out),
+        "left_out": {"the model was fitted on them": n},
+        "set_aside": 0,
+    }
+    assert any(
+        f"{len(held_out)} measured, {n} left out (the model was fitted on them)" in line for line in lines_of(found)
+    )
     rows: list[int] = []
     monkeypatch.setattr("carrot.protocol.knn", lambda G, labels, g, C: rows.append(len(G)) or g[:, :C])
     evaluate(model, str(root), tmp_path, explained=0, refits=0)
     assert set(rows) == {len(fitted_on) - 1}, "baselines have what the model has, but for the file that is gone"
     whole = Carrot("toy", lift="identity").fit(ImageFolder(root, test_every=None))
-    with pytest.raises(DataError, match=f"fitted on all of its {len(now)} test pictures"):
+    with pytest.raises(DataError, match=f"fitted on all of its {n + len(held_out)} test pictures"):
         evaluate(whole, str(root), tmp_path, explained=0, refits=0, baselines=False)
+
+
+@pytest.fixture
+def other(root: Path, tmp_path: Path) -> Path:
+    """A folder to be measured: one class of the model's is missing, one is unknown to it, one picture it was fitted on, one is broken."""
+    folder = tmp_path / "other"
+    for index, record in enumerate(BIRDS.records):
+        if record.split == "test" and record.label < 2:
+            path = folder / f"species {record.label}" / f"{index:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            BIRDS.image(index).save(path)
+    (folder / "eagle").mkdir()
+    BIRDS.image(0).save(folder / "eagle" / "1.png")
+    shutil.copy(root / "train" / "species 1" / "09.png", folder / "species 1" / "of another name.png")
+    (folder / "species 0" / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "one class"])
+def test_data_without_a_split_of_its_own_is_measured_whole(
+    model: tuple[Carrot, Path], other: Path, tmp_path: Path, kind: str
+) -> None:
+    """A fifth of it used to be measured: 1 picture of 6."""
+    data, expected = other, {"eagle": 1}
+    if kind == "table":
+        data = other / "all.csv"
+        files = sorted(path.relative_to(other).as_posix() for path in other.rglob("*.png"))
+        data.write_text("image,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in files))
+    if kind == "one class":
+        for name in ("species 1", "eagle"):
+            shutil.rmtree(other / name)
+        expected = {}
+    n = 3 if kind == "one class" else 6
+    left_out = 0 if kind == "one class" else 1
+    found = evaluate(model[0], str(data), tmp_path, explained=0, refits=0)
+    assert found["accuracy"]["n"] == n
+    assert found["counts"]["used"] == n
+    assert found["counts"]["set_aside"] == len(found["set_aside"]) == 1
+    assert found["unknown_classes"] == expected
+    wanted = {"the model was fitted on them": left_out, "of classes that the model doesn't know": len(expected)}
+    assert found["counts"]["left_out"] == {reason: count for reason, count in wanted.items() if count}
+    assert found["counts"]["pictures"] == n + 1 + left_out + len(expected)
+    assert not found["data"]["is_own"]
+    said = [model[0].predict(path)[0] == path.parent.name for path in other.rglob("[0-9][0-9].png")]
+    assert found["accuracy"]["top1"] == pytest.approx(np.mean(said))
+    assert found["baselines"]["mean (t = 0), ridge"]["n"] == n, "fitted on the model's own pictures"
+    again = evaluate(model[0], str(data), tmp_path, explained=0, refits=0, baselines=False)
+    assert again["set_aside"].keys() == found["set_aside"].keys(), "also where tokens were kept"
+
+
+def test_data_with_a_split_of_its_own_keep_it(model: tuple[Carrot, Path], root: Path, answer: dict) -> None:
+    assert answer["counts"] == {
+        "pictures": 34,
+        "used": 10,
+        "left_out": {"for training, by the data set's own split": 24},
+        "set_aside": 0,
+    }
+    assert answer["data"]["is_own"]
+    table = root / "all.csv"
+    lines = [f"{record.id},{record.id.split('/')[1]},{record.split}\n" for record in ImageFolder(root).records]
+    table.write_text("image,label,split\n" + "".join(lines))
+    found = held_out(model[0].encoder, model[0].fitted, f"csv:{table}", model[1] / "tokens")
+    table.unlink()
+    assert found.counts.to_dict() == answer["counts"]
 
 
 def test_the_copy_is_told_and_left_out(answer: dict) -> None:
@@ -201,5 +275,5 @@ def test_a_table_of_a_data_set_without_test_pictures_is_refused(model: tuple[Car
     for name in ("a", "b"):
         (tmp_path / "few" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
-    with pytest.raises(DataError, match="has no test pictures"):
+    with pytest.raises(DataError, match=r"2 are of the classes 'a', 'b', which it doesn't know"):
         picture_rows(carrot.encoder, carrot.fitted, folder, str(tmp_path / "few"))

@@ -1,0 +1,42 @@
+"""What is counted is said: of how many pictures, how many were used, left out and set aside, and why; the same in text and JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FITTED_ON = "the model was fitted on them"
+HELD_OUT = "held out for testing"
+FOR_TRAINING = "for training, by the data set's own split"
+UNKNOWN = "of classes that the model doesn't know"
+UNREADABLE = "can't be read, or are no pictures of a class"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pictures of one data set: ``pictures`` = ``used`` + all that were left out + ``set_aside``.
+
+    Attributes:
+        used: How many the numbers are of.
+        left_out: How many were left out on purpose, by the reason.
+        set_aside: How many can't be used: they can't be read, or belong to no class.
+    """
+
+    used: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    set_aside: int = 0
+
+    @property
+    def pictures(self) -> int:
+        """All of them."""
+        return self.used + sum(self.left_out.values()) + self.set_aside
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain JSON."""
+        left_out = {reason: n for reason, n in self.left_out.items() if n}
+        return {"pictures": self.pictures, "used": self.used, "left_out": left_out, "set_aside": self.set_aside}
+
+    def line(self, verb: str, of: str = "") -> str:
+        """Return it as text: "96 pictures of birds: 90 measured, 4 left out (the model was fitted on them), 2 set aside (...)"."""
+        parts = [f"{self.used} {verb}"]
+        parts += [f"{n} left out ({reason})" for reason, n in self.left_out.items() if n]
+        parts += [f"{self.set_aside} set aside ({UNREADABLE})"] if self.set_aside else []
+        return f"{self.pictures} pictures{f' of {of}' if of else ''}: {', '.join(parts)}"
