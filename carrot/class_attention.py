@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot.errors import BackboneError
-from carrot.token_map import TOLERANCE
+from carrot.token_map import TOLERANCE, looking_trained
 
 
 def last_attention(model: Any, x: Tensor, num_prefix_tokens: int) -> tuple[Tensor, Float[Tensor, "B N"]]:
@@ -36,7 +36,7 @@ def last_attention(model: Any, x: Tensor, num_prefix_tokens: int) -> tuple[Tenso
 
 @torch.no_grad()
 def check_attention(name: str, model: Any, input_hw: tuple[int, int], num_prefix_tokens: int) -> None:
-    """Check on one random picture that equation (3) is what the last block does.
+    """Check on one random picture that equation (3) is what the last block does, whatever its norms are.
 
     Raises:
         BackboneError: The model has no class token, or its last block isn't a plain one, or gives something else.
@@ -47,13 +47,16 @@ def check_attention(name: str, model: Any, input_hw: tuple[int, int], num_prefix
     weight = next(model.parameters())
     x = torch.randn(1, 3, *input_hw, generator=torch.Generator().manual_seed(0)).to(weight)
     try:
-        features, tokens = _before_last_block(model, x)
-        ours = _class_token(model.blocks[-1], tokens)
-        theirs = model.forward_intermediates(
-            x, indices=[-1], norm=False, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
-        )[0][1][:, 0]
-        whole = model.forward_features(x)
-        difference = max(float((ours - theirs).norm() / theirs.norm()), float((features - whole).norm() / whole.norm()))
+        with looking_trained(model):
+            features, tokens = _before_last_block(model, x)
+            ours = _class_token(model.blocks[-1], tokens)
+            theirs = model.forward_intermediates(
+                x, indices=[-1], norm=False, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
+            )[0][1][:, 0]
+            whole = model.forward_features(x)
+            difference = max(
+                float((ours - theirs).norm() / theirs.norm()), float((features - whole).norm() / whole.norm())
+            )
     except Exception as error:  # other kinds of blocks raise many kinds of errors
         raise BackboneError(
             f"{name}'s last block is none whose attention can be read ({type(error).__name__}: {error}). {hint}"

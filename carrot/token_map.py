@@ -6,12 +6,14 @@ receives. A model is accepted if the last map equals the features without their 
 what it gave instead: a grid is never guessed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from carrot.errors import BackboneError
 
@@ -114,9 +116,29 @@ def survey(name: str, model: Any, input_hw: tuple[int, int], out_norm: bool) -> 
     return Layout((gh, gw), patch_hw, width if out_norm else before.shape[1], num_prefix_tokens)
 
 
+@contextmanager
+def looking_trained(model: nn.Module) -> Iterator[None]:
+    """Move every gain, bias, scale and constant table of a model for as long as a check lasts; then they are back, bit for bit.
+
+    As they start out, ones and zeros hide what a check is for: a second norm changes nothing, a scale of 1e-5 switches its branch off.
+    """
+    generator, before = torch.Generator().manual_seed(0), []
+    try:
+        with torch.no_grad():
+            for x in model.parameters():
+                if x.numel() and (x.numel() == max(x.shape, default=1) or bool(x.min() == x.max())):
+                    before.append((x, x.clone()))
+                    x.add_(0.3 * torch.randn(x.shape, generator=generator).to(x))
+        yield
+    finally:
+        with torch.no_grad():
+            for x, value in before:
+                x.copy_(value)
+
+
 @torch.no_grad()
 def check_tokens(name: str, model: Any, input_hw: tuple[int, int], num_prefix_tokens: int) -> bool:
-    """Compare the last map with what the model's own head receives, on one random picture.
+    """Compare the last map with what the model's own head receives, on one random picture, whatever the model's norms are.
 
     Returns:
         Whether those tokens go through the final norm (not in Hiera, for one, which has none for tokens).
@@ -127,11 +149,16 @@ def check_tokens(name: str, model: Any, input_hw: tuple[int, int], num_prefix_to
     """
     weight = next(model.parameters())
     x = torch.randn(1, 3, *input_hw, generator=torch.Generator().manual_seed(0)).to(weight)
+    with looking_trained(model):
+        return _goes_through_the_norm(name, model, x, num_prefix_tokens)
+
+
+def _goes_through_the_norm(name: str, model: Any, x: Tensor, num_prefix_tokens: int) -> bool:
     try:
         features = model.forward_features(x)
     except Exception as error:  # timm and torch raise many kinds
         raise BackboneError(
-            f"{name} can't take inputs of {input_hw[0]} x {input_hw[1]} pixels ({type(error).__name__}: {error}). Leave"
+            f"{name} can't take inputs of {x.shape[2]} x {x.shape[3]} pixels ({type(error).__name__}: {error}). Leave"
             " img_size out for its own size."
         ) from error
     smallest = float("inf")

@@ -15,6 +15,7 @@ from torch import nn
 from carrot.backbone import PatchOutput, TimmViTPatchBackbone
 from carrot.blueprint import Blueprint
 from carrot.errors import BackboneError, CheckpointError, HubUnreachableError, UnreadableImageError
+from carrot.token_map import looking_trained
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -281,6 +282,67 @@ def test_a_model_that_rewrites_its_tokens_after_the_last_map_is_refused(monkeypa
     save_file(look_trained(model).state_dict(), file)
     with pytest.raises(BackboneError, match="changes its patch tokens after its last feature map"):
         TimmViTPatchBackbone(name, checkpoint=file)
+
+
+def test_it_is_refused_without_weights_too(monkeypatch):
+    """At d8bafd7 it passed: with gains of one and biases of zero a second norm changes nothing."""
+    name, _ = create(monkeypatch, "xcit_nano_12_p16_224+")
+    with pytest.raises(BackboneError, match="changes its patch tokens after its last feature map"):
+        TimmViTPatchBackbone(name, pretrained=False)
+
+
+def test_what_the_checks_move_is_put_back(monkeypatch):
+    """Also where the check fails; and with it the rest of a model: constant tables, scales."""
+    _, model = create(monkeypatch, "beit_base_patch16_224+")
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    moved = []
+
+    def look_and_fail():
+        with looking_trained(model):
+            moved.extend(name for name, x in model.state_dict().items() if not torch.equal(x, before[name]))
+            raise KeyError("inside")
+
+    with pytest.raises(KeyError, match="inside"):
+        look_and_fail()
+    assert {"blocks.0.norm1.weight", "blocks.1.norm2.bias", "blocks.0.gamma_1", "cls_token"} <= set(moved)
+    assert not any(name.endswith(("qkv.weight", "fc1.weight")) for name in moved)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+# Where a token looks: mean of (y, x) of the energy of its gradient, minus the centre that P and pixel_boxes state, in patches.
+LOOKS_AT = {  # as docs/backbones.md says
+    "vit_tiny_patch16_224+": 0.0,
+    "vit_small_r26_s32_224+": -0.39,
+    "convit_tiny": 0.0,
+    "hiera_tiny_224": -0.04,
+    "vit_tiny_r_s16_p8_224": 0.05,
+    "mvitv2_tiny": -0.34,
+    "tnt_s_legacy_patch16_224": -0.12,
+    "vitamin_small_224": -0.40,
+}
+DEFAULT = ("vit_tiny_patch16_224+", "vit_small_r26_s32_224+")
+
+
+@pytest.mark.parametrize("key", [k if k in DEFAULT else pytest.param(k, marks=pytest.mark.slow) for k in LOOKS_AT])
+def test_where_a_token_looks(key, monkeypatch):
+    """A stem of overlapping, padded convolutions looks up and left of the patch. Near the patch alone: attention looks everywhere."""
+    name, _ = create(monkeypatch, key)
+    backbone = TimmViTPatchBackbone(name, pretrained=False, freeze=False).eval()
+    (gh, gw), (patch_h, patch_w) = backbone.grid_hw, backbone.patch_hw
+    img_h, img_w = backbone.input_hw
+    x = torch.randn(1, 3, img_h, img_w, requires_grad=True)
+    scores = backbone(x).H[0] @ torch.randn(backbone.embed_dim)
+    found = []
+    for row, column in [(gh // 2, gw // 2), (gh // 2 - 1, gw // 2), (gh // 2, gw // 2 - 1), (gh // 3, gw // 3)]:
+        (gradient,) = torch.autograd.grad(scores[row * gw + column], x, retain_graph=True)
+        dy = (torch.arange(img_h) + 0.5) / patch_h - (row + 0.5)
+        dx = (torch.arange(img_w) + 0.5) / patch_w - (column + 0.5)
+        energy = gradient.square().sum((0, 1)) * (dy.abs() <= 1.5)[:, None] * (dx.abs() <= 1.5)
+        found.append(
+            [float((energy.sum(1) * dy).sum() / energy.sum()), float((energy.sum(0) * dx).sum() / energy.sum())]
+        )
+    offset = torch.tensor(found).mean(0)
+    torch.testing.assert_close(offset, torch.full((2,), LOOKS_AT[key]), rtol=0, atol=0.1)  # over weights: 0.02 to 0.07
 
 
 def test_names_that_timm_does_not_know():
