@@ -164,7 +164,7 @@ def audit(
     Args:
         model: Folder of the model.
         top: How many of each kind to print; the CSV and the JSON have all.
-        duplicates: Cosine from which two pictures count as nearly the same.
+        duplicates: Cosine from which two pictures count as nearly the same, where they also are nearer than pictures of their kind are.
         csv: Write a line for each training picture, most suspicious first.
         json: Print all of it as JSON.
     """
