@@ -23,7 +23,7 @@ Training pictures, added up or taken away, are in ``carrot.influence``; regions 
 imported from here.
 """
 
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -50,7 +50,7 @@ from carrot.removal import (
     remove_each_region,
     remove_regions,
 )
-from carrot.utils import require_shape, widen
+from carrot.utils import require_shape, require_tensor, whole_number, widen
 
 __all__ = [
     "deletion_curve",
@@ -108,6 +108,8 @@ def region_contribution(
     Raises:
         ValueError: ``by`` is unknown, "node" comes without operator and graph, or shapes disagree.
     """
+    require_tensor("H", H)
+    require_tensor("W_star", W_star)
     require_shape("pi", pi, H.shape[:-1], "the regions of H")
     if by not in ("token", "node"):
         raise ValueError(f"`by` must be 'token' or 'node'; got {by!r}.")
@@ -133,6 +135,7 @@ def region_contribution(
 @pinned()
 def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"], lift: Lift = IDENTITY) -> Float[Tensor, "*b N"]:
     """Return ``<pi_i phi(h_i), g>``: each region's share of ``|g|^2``, whatever the class. Sums to ``|g|^2``; may be negative."""
+    require_tensor("H", H)
     require_shape("pi", pi, H.shape[:-1], "the regions of H")
     H, pi = widen(H, pi)
     return pi * (lift.kernel(H, H) @ pi.unsqueeze(-1)).squeeze(-1)
@@ -144,8 +147,9 @@ def dirichlet_energy(H: Float[Tensor, "*b N D"], graph: RegionGraph) -> Float[Te
 
     Sums to ``tr(H^T L H)``. Diffusion never raises the sum.
     """
+    require_tensor("H", H)
     require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
-    H, W, degree = widen(H, graph.W, graph.degree)
+    H, W, degree = widen(H, graph.verified.W, graph.degree)
     F = H * degree.rsqrt().unsqueeze(-1)
     norms = F.square().sum(dim=-1)
     # 1/2 sum_j W_ij (|f_i|^2 + |f_j|^2 - 2 <f_i, f_j>)
@@ -162,7 +166,7 @@ def pair_contribution(
     H_train: Float[Tensor, "n K D"],
     pi_train: Float[Tensor, "n K"],
     alpha: Float[Tensor, "n C"],
-    target: int | None = None,
+    target: SupportsIndex | None = None,
     *,
     lift: Lift = IDENTITY,
     origin: Float[Tensor, " M"] | None = None,
@@ -191,9 +195,10 @@ def pair_contribution(
     Raises:
         ValueError: ``target`` is out of range, or shapes disagree.
     """
+    for name, x in (("H_test", H_test), ("H_train", H_train), ("alpha", alpha)):
+        require_tensor(name, x)
     C = alpha.shape[-1]
-    if target is not None and not 0 <= target < C:
-        raise ValueError(f"`target` must be a class 0 .. {C - 1}; got {target}.")
+    place = None if target is None else whole_number("target", target, 0, C - 1, ", a class")
     n, K, D = H_train.shape
     require_shape("pi_test", pi_test, H_test.shape[:-1], "the regions of H_test")
     require_shape("pi_train", pi_train, (n, K), "the regions of H_train")
@@ -207,8 +212,8 @@ def pair_contribution(
         k = k - lift.scores(H_test, o).unsqueeze(-1) / totals - lift.scores(H_train, o).squeeze(-1) / total
         k = k + o.square().sum() / (total * totals)
     pairs = pi_test[..., :, None, None] * pi_train * k
-    if target is not None:
-        return pairs * alpha[:, target].unsqueeze(-1)
+    if place is not None:
+        return pairs * alpha[:, place].unsqueeze(-1)
     return pairs.unsqueeze(-1) * alpha.unsqueeze(-2)
 
 

@@ -226,7 +226,8 @@ class RegionGraphBuilder:
             is larger (see above). A positive number: m is that number (1.0 gives the formula with sigma in feature units).
 
     Raises:
-        ValueError: A bandwidth or scale is not a finite number > 0.
+        TypeError: A bandwidth or scale is no number.
+        ValueError: It is not finite, or not above 0.
 
     Exactness: exact up to rounding; ``tests/unit/test_graph.py::test_graph_equals_the_double_loop``.
     """
@@ -236,13 +237,13 @@ class RegionGraphBuilder:
     feature_scale: str | float = "median"
 
     def __post_init__(self) -> None:
-        require_positive("sigma_spatial", self.sigma_spatial)
-        require_positive("sigma_feature", self.sigma_feature)
+        for name in ("sigma_spatial", "sigma_feature"):
+            object.__setattr__(self, name, require_positive(name, getattr(self, name)))
         if isinstance(self.feature_scale, str):
             if self.feature_scale != "median":
                 raise ValueError(f"`feature_scale` must be 'median' or a number > 0; got {self.feature_scale!r}.")
         else:
-            require_positive("feature_scale", self.feature_scale)
+            object.__setattr__(self, "feature_scale", require_positive("feature_scale", self.feature_scale))
 
     def build(self, regions: RegionSet) -> RegionGraph:
         """Return the graph of ``regions``; a batch gives a batch of graphs. Costs one (N, D) by (D, N) product.

@@ -33,11 +33,12 @@ from torch import Tensor
 from carrot.ambient import pinned_class
 from carrot.blocks import times
 from carrot.errors import NotFittedError
+from carrot.loo import LooPath, loo_path
 from carrot.restored import RestoredSystem
-from carrot.ridge import LooPath, Moments, PrimalSystem, RidgeSystem, loo_path, moments, prefers_dual, solve
-from carrot.rows import Rows, check_indices, checked_rows
+from carrot.ridge import Moments, PrimalSystem, RidgeSystem, moments, prefers_dual, solve
+from carrot.rows import Rows, check_indices, checked_rows, known_one_hot
 from carrot.statistics import RidgeStatistics
-from carrot.utils import require_finite, require_positive
+from carrot.utils import require_finite, require_positive, require_tensor
 
 
 @pinned_class
@@ -102,12 +103,9 @@ class RidgeHead:
             return self._solve(rows, known, float(self._asked_lam), None)
         path = loo_path(rows, self.fit_intercept, self._asked_lams, known)
         lam = float(path.lams[path.best])
-        if len(path.lams) > 1 and path.best in (0, len(path.lams) - 1) and not path.settled:
-            warnings.warn(
-                f"lam = {lam:.3g} is the end of the path that leave-one-out chose from: a better one may lie beyond it. Fit with a "
-                "`lam` of your own there (RidgeHead takes `lams` too).",
-                stacklevel=3,  # `pinned` is one of them
-            )
+        doubt = path.doubt(rows.Y)
+        if doubt:
+            warnings.warn(doubt, stacklevel=3)  # `pinned` is one of them
         return self._solve(rows, known, lam, path)
 
     @classmethod
@@ -167,7 +165,8 @@ class RidgeHead:
             NotFittedError: There is no fit to add to.
         """
         old = self._need_rows()
-        new = Rows(*(x.to(old.G.device) for x in checked_rows(G, self._targets(Y), sample_weight)))
+        Y = known_one_hot(Y, old.Y.shape[1])
+        new = Rows(*(x.to(old.G.device) for x in checked_rows(G, Y, sample_weight)))
         widths = [(x.G.shape[1], x.Y.shape[1]) for x in (old, new)]
         if widths[0] != widths[1]:
             raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
@@ -211,7 +210,7 @@ class RidgeHead:
         """
         old = self._need_rows()
         changed = check_indices(indices, old.G.shape[0]).to(old.G.device)
-        new = checked_rows(old.G[changed], self._targets(Y), old.w[changed]).Y.to(old.Y)
+        new = checked_rows(old.G[changed], known_one_hot(Y, old.Y.shape[1]), old.w[changed]).Y.to(old.Y)
         if new.shape[1] != old.Y.shape[1]:
             raise ValueError(f"`Y` must have {old.Y.shape[1]} columns, as in `fit`; got {new.shape[1]}.")
         rows = old._replace(Y=old.Y.index_copy(0, changed, new))
@@ -234,7 +233,9 @@ class RidgeHead:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
 
-    def smoother(self, g: Float[Tensor, "*m D"], indices: Int[Tensor, " k"] | None = None) -> Float[Tensor, "*m k"]:
+    def smoother(
+        self, g: Float[Tensor, "*m D"], indices: Int[Tensor, " k"] | Iterable[SupportsIndex] | None = None
+    ) -> Float[Tensor, "*m k"]:
         """Return s(g), equation (5): how much each training picture's label counts in the logits of g.
 
         ``smoother(g) @ Y`` is ``predict(g)``. Weights may be negative.
@@ -243,10 +244,9 @@ class RidgeHead:
             g: Embeddings.
             indices: The training pictures that are asked for; default: all n.
         """
-        self._need_rows()
-        return self._need_fit().smoother(
-            self._check_width("g", g).to(self.W_star), slice(None) if indices is None else indices
-        )
+        n = len(self._need_rows().G)
+        rows = slice(None) if indices is None else check_indices(indices, n).to(self.G.device)
+        return self._need_fit().smoother(self._check_width("g", g).to(self.W_star), rows)
 
     def kernel(self, a: Float[Tensor, "*m D"], z: Float[Tensor, "k D"]) -> Float[Tensor, "*m k"]:
         """Return k(a, z), equation (4): the inner product in which adding a picture z moves the prediction at a."""
@@ -304,10 +304,10 @@ class RidgeHead:
             raise ValueError("Leave-one-out needs at least two training pictures with an intercept; got one.")
         return self._need_fit().slack
 
-    def slack_among(self, indices: Int[Tensor, " k"]) -> Float[Tensor, "k k"]:
+    def slack_among(self, indices: Int[Tensor, " k"] | Iterable[SupportsIndex]) -> Float[Tensor, "k k"]:
         """Return ``I - s`` among some training pictures, whose diagonal is ``slack``: what removing them together is solved with."""
-        self._need_rows()
-        return self._need_fit().slack_among(indices)
+        rows = self._need_rows()
+        return self._need_fit().slack_among(check_indices(indices, len(rows.G)).to(rows.G.device))
 
     @property
     def is_dual(self) -> bool:
@@ -344,17 +344,6 @@ class RidgeHead:
 
     # ---- inside
 
-    def _targets(self, Y: Tensor) -> Tensor:
-        """Return class indices as targets, and targets as they are."""
-        if not isinstance(Y, Tensor) or Y.ndim != 1 or Y.is_floating_point():
-            return Y
-        C = self._need_rows().Y.shape[1]
-        if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
-            raise ValueError(
-                f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
-            )
-        return torch.nn.functional.one_hot(Y.long(), C)
-
     def _solve(self, rows: Rows, known: Moments | None, lam: float, path: LooPath | None) -> "RidgeHead":
         system = solve(rows, lam, self.fit_intercept, known)  # raises before anything of an earlier fit is lost
         self._statistics = system.statistics if isinstance(system, PrimalSystem) else None
@@ -376,7 +365,8 @@ class RidgeHead:
 
     def _check_width(self, name: str, g: Tensor) -> Tensor:
         D = self.W_star.shape[0]
-        if g.shape[-1] != D:
+        require_tensor(name, g)
+        if g.ndim == 0 or g.shape[-1] != D:
             raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
         require_finite(name, g)
         return g

@@ -21,7 +21,8 @@ With an intercept, deleting or adding pictures moves the means too: k of equatio
 Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weisberg, Residuals and Influence in Regression (1982), for (3).
 """
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -32,8 +33,10 @@ from carrot.blocks import times
 from carrot.head import RidgeHead
 from carrot.ridge import ALONE
 from carrot.rows import check_indices
-from carrot.utils import require_finite, require_shape, widen
+from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
 
+WHICH = ", a training picture"
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
 
 
@@ -47,6 +50,8 @@ def training_contribution(
 
     Exactness: exact up to rounding; ``tests/claims/test_04_dual_sum.py``.
     """
+    require_tensor("G_train", G_train)
+    require_tensor("alpha", alpha)
     n, D = G_train.shape
     require_shape("g_test", g_test, (D,), "the width of G_train")
     if alpha.ndim != 2 or len(alpha) != n:
@@ -76,7 +81,7 @@ def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tens
 
 @pinned()
 def group_removal_effect(
-    head: RidgeHead, g_test: Float[Tensor, "*m D"], indices: Tensor | list[int]
+    head: RidgeHead, g_test: Float[Tensor, "*m D"], indices: Tensor | Iterable[SupportsIndex] | SupportsIndex
 ) -> Float[Tensor, "*m C"]:
     """Return ``logit - logit fitted without the group``: ``s_S(g) (I - s_S(G_S))^{-1} R_S``, not the sum of single effects.
 
@@ -102,7 +107,7 @@ def group_removal_effect(
 
 @pinned()
 def relabel_effect(
-    head: RidgeHead, g_test: Float[Tensor, "*m D"], i: int, y_new: Float[Tensor, " C"] | int
+    head: RidgeHead, g_test: Float[Tensor, "*m D"], i: SupportsIndex, y_new: Float[Tensor, " C"] | SupportsIndex
 ) -> Float[Tensor, "*m C"]:
     """Return ``logit fitted with picture i relabelled - logit``: ``s_i(g) (y_new - y_i)``.
 
@@ -113,9 +118,10 @@ def relabel_effect(
         y_new: Its new class, or its new row of targets.
 
     Raises:
-        ValueError: ``i`` or the class is out of range.
+        TypeError: ``i`` or the class is no whole number.
+        ValueError: It is out of range.
     """
-    index = check_indices([i], head.G.shape[0]).to(head.G.device)
+    index = torch.tensor([whole_number("i", i, 0, head.G.shape[0] - 1, WHICH)], device=head.G.device)
     return head.smoother(g_test, index) * (_targets(head, y_new) - head.Y[i])
 
 
@@ -123,9 +129,9 @@ def relabel_effect(
 def replacement_effect(
     head: RidgeHead,
     g_test: Float[Tensor, "*m D"],
-    i: int,
+    i: SupportsIndex,
     g_new: Float[Tensor, " D"],
-    y_new: Float[Tensor, " C"] | int | None = None,
+    y_new: Float[Tensor, " C"] | SupportsIndex | None = None,
 ) -> Float[Tensor, "*m C"]:
     """Return ``logit fitted with picture i replaced by an edited one - logit``: equation (3), a rank-two update.
 
@@ -137,12 +143,14 @@ def replacement_effect(
         y_new: Its class or targets; default: the old ones.
 
     Raises:
-        ValueError: ``i`` or the class is out of range.
+        TypeError: ``i`` or the class is no whole number.
+        ValueError: It is out of range.
     """
-    index = check_indices([i], head.G.shape[0]).to(head.G.device)
+    index = torch.tensor([whole_number("i", i, 0, head.G.shape[0] - 1, WHICH)], device=head.G.device)
+    require_tensor("g_new", g_new)
     if g_new.shape != head.G.shape[1:]:
         raise ValueError(f"`g_new` must be ({head.G.shape[1]},), one embedding; got {tuple(g_new.shape)}.")
-    w, g_new = head.sample_weight[i], g_new.to(head.W_star).unsqueeze(0)
+    w, g_new = head.sample_weight[index[0]], g_new.to(head.W_star).unsqueeze(0)
     y = head.Y[index] if y_new is None else _targets(head, y_new).unsqueeze(0)
 
     def k_old(g: Tensor) -> Tensor:  # k(g, g_i), without the cancellation of the general formula
@@ -163,9 +171,9 @@ def replacement_effect(
 def top_training(
     head: RidgeHead,
     g_test: Float[Tensor, "m D"],
-    k: int,
+    k: SupportsIndex,
     kind: Literal["dual", "label", "removal"] = "dual",
-    target: Int[Tensor, " m"] | None = None,
+    target: Int[Tensor, " m"] | SupportsIndex | None = None,
     largest: bool = True,
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Return the k training pictures that contribute most to one logit of each test picture, best first.
@@ -177,7 +185,7 @@ def top_training(
         g_test: Test embeddings.
         k: How many; at most n.
         kind: Which question: ``training_contribution``, ``label_contribution`` or ``removal_effect``.
-        target: Class of each test picture; default: the predicted one.
+        target: Class of each test picture, or one class for all; default: the predicted one of each.
         largest: False: the most negative ones first.
 
     Returns:
@@ -187,12 +195,12 @@ def top_training(
         ValueError: ``k``, ``kind`` or ``target`` is out of range.
     """
     n, C = head.Y.shape
+    require_tensor("g_test", g_test)
     if g_test.ndim != 2:
         raise ValueError(
             f"`g_test` must be (m, {head.G.shape[1]}); got {tuple(g_test.shape)}. Use `g.unsqueeze(0)` for one picture."
         )
-    if not 1 <= k <= n:
-        raise ValueError(f"`k` must be in 1 .. {n}, the number of training pictures; got {k}.")
+    k = whole_number("k", k, 1, n, ", the number of training pictures")
     per_picture = {
         "dual": lambda: head.alpha,
         "label": lambda: head.Y,
@@ -201,11 +209,19 @@ def top_training(
     if kind not in per_picture:
         raise ValueError(f"`kind` must be one of {tuple(per_picture)}; got {kind!r}.")
     logits = head.predict(g_test)  # also checks width and finiteness
-    target = logits.argmax(dim=-1) if target is None else target.to(head.G.device)
-    if target.shape != logits.shape[:1] or target.dtype not in (torch.int64, torch.int32):
+    if target is None:
+        target = logits.argmax(dim=-1)
+    elif isinstance(target, Tensor) and target.ndim:
+        target = target.to(head.G.device)
+    else:
+        target = torch.full(
+            logits.shape[:1], whole_number("target", target, 0, C - 1, ", a class"), device=head.G.device
+        )
+    if target.shape != logits.shape[:1] or target.dtype not in INTEGERS:
         raise ValueError(
             f"`target` must be ({len(logits)},) integer classes, one for each test picture; got {tuple(target.shape)} of {target.dtype}."
         )
+    target = target.long()
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < C:
         raise ValueError(f"`target` must hold classes 0 .. {C - 1}; got {target.tolist()[:10]}.")
     factor = per_picture[kind]()
@@ -230,13 +246,12 @@ def top_training(
     return best_values, best_indices
 
 
-def _targets(head: RidgeHead, y: Tensor | int) -> Tensor:
+def _targets(head: RidgeHead, y: Tensor | SupportsIndex) -> Tensor:
     """Return a row of targets from a class or a row."""
     C = head.Y.shape[1]
-    if isinstance(y, int):
-        if not 0 <= y < C:
-            raise ValueError(f"`y_new` must be a class 0 .. {C - 1}; got {y}.")
-        return torch.nn.functional.one_hot(torch.tensor(y), C).to(head.Y)
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        place = whole_number("y_new", y, 0, C - 1, ", a class; or a tensor, a row of targets")
+        return torch.nn.functional.one_hot(torch.tensor(place), C).to(head.Y)
     require_finite("y_new", y)
     if y.shape != (C,):
         raise ValueError(f"`y_new` must be a class, or a row of ({C},) targets; got {tuple(y.shape)}.")

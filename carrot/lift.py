@@ -26,6 +26,7 @@ Rahimi and Recht, NeurIPS 2007, for (7); Pham and Pagh, KDD 2013, for (8).
 
 import math
 from functools import lru_cache
+from typing import SupportsFloat, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -33,7 +34,7 @@ from torch import Tensor
 
 from carrot.ambient import pinned_class
 from carrot.readout import embed
-from carrot.utils import require_positive, require_shape, widen
+from carrot.utils import directions_of, require_positive, require_shape, require_tensor, whole_number, widen
 
 LIFTS = ("identity", "quadratic", "relu", "fourier", "sketch")
 DEFAULT_WIDTH = 4096  # M of relu, fourier and sketch
@@ -81,6 +82,7 @@ class Lift:
         Raises:
             ValueError: The widths differ.
         """
+        require_tensor("A", A)
         require_shape("B", B, (A.shape[-1],), "the width of A")
         return self.features(A) @ self.features(B).mT
 
@@ -90,6 +92,8 @@ class Lift:
         Raises:
             ValueError: ``W_star`` isn't M = ``dim(D)`` high.
         """
+        require_tensor("H", H)
+        require_tensor("W_star", W_star)
         D = H.shape[-1]
         require_shape("W_star", W_star, (self.dim(D), W_star.shape[-1]), f"the {self.name} lift of tokens of width {D}")
         H, W_star = widen(H, W_star)
@@ -150,6 +154,7 @@ class QuadraticLift(Lift):
 
     def kernel(self, A: Float[Tensor, "*b N D"], B: Float[Tensor, "*b K D"]) -> Float[Tensor, "*b N K"]:
         """Return <a_i, b_j>^2."""
+        require_tensor("A", A)
         require_shape("B", B, (A.shape[-1],), "the width of A")
         A, B = widen(A, B)
         return (A @ B.mT).square()
@@ -176,8 +181,8 @@ class ReluLift(Lift):
 
     name = "relu"
 
-    def __init__(self, width: int = DEFAULT_WIDTH, seed: int = 0) -> None:
-        self.width, self.seed = _checked_width(width), seed
+    def __init__(self, width: SupportsIndex = DEFAULT_WIDTH, seed: SupportsIndex = 0) -> None:
+        self.width, self.seed = whole_number("width", width, 1), whole_number("seed", seed)
 
     def dim(self, D: int) -> int:
         """Return M."""
@@ -204,10 +209,13 @@ class FourierLift(Lift):
 
     name = "fourier"
 
-    def __init__(self, width: int = DEFAULT_WIDTH, gamma: float = 2.0, seed: int = 0) -> None:
-        if _checked_width(width) % 2:
+    def __init__(
+        self, width: SupportsIndex = DEFAULT_WIDTH, gamma: SupportsFloat = 2.0, seed: SupportsIndex = 0
+    ) -> None:
+        self.width = whole_number("width", width, 1)
+        if self.width % 2:
             raise ValueError(f"`width` must be even, a cosine and a sine for each frequency; got {width}.")
-        self.width, self.gamma, self.seed = width, require_positive("gamma", gamma), seed
+        self.gamma, self.seed = require_positive("gamma", gamma), whole_number("seed", seed)
 
     def dim(self, D: int) -> int:
         """Return M."""
@@ -217,7 +225,7 @@ class FourierLift(Lift):
         """Return the random Fourier features of each token's direction; a token of zeros has none, and takes Omega^T 0."""
         (H,) = widen(H)
         Omega = _normal(H.shape[-1], self.width // 2, self.seed).to(H.device) * math.sqrt(2.0 * self.gamma)
-        phase = torch.nn.functional.normalize(H, dim=-1, eps=1e-300) @ Omega
+        phase = directions_of(H) @ Omega
         return torch.cat([phase.cos(), phase.sin()], dim=-1) * math.sqrt(2.0 / self.width)
 
     def __repr__(self) -> str:
@@ -235,8 +243,8 @@ class SketchLift(Lift):
 
     name = "sketch"
 
-    def __init__(self, width: int = DEFAULT_WIDTH, seed: int = 0) -> None:
-        self.width, self.seed = _checked_width(width), seed
+    def __init__(self, width: SupportsIndex = DEFAULT_WIDTH, seed: SupportsIndex = 0) -> None:
+        self.width, self.seed = whole_number("width", width, 1), whole_number("seed", seed)
 
     def dim(self, D: int) -> int:
         """Return M."""
@@ -286,15 +294,10 @@ def _described(lift: ReluLift | FourierLift | SketchLift) -> str:
 
 
 def _pooled(H: Tensor, pi: Tensor) -> tuple[Tensor, Tensor]:
+    require_tensor("H", H)
     require_shape("pi", pi, H.shape[:-1], "the regions of H")
     H, pi = widen(H, pi)
     return H, pi
-
-
-def _checked_width(width: int) -> int:
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise ValueError(f"`width` must be a whole number >= 1; got {width!r}.")
-    return width
 
 
 @lru_cache(maxsize=8)

@@ -22,8 +22,8 @@ from carrot.encoder import DTYPES, Encoder
 from carrot.errors import ModelError
 from carrot.evaluation.calibration import probabilities
 from carrot.fitted import Fitted
+from carrot.laplacian import chebyshev_coefficients
 from carrot.lift import lift_from
-from carrot.operator import chebyshev_coefficients
 from carrot.regions import RegionSet, grid_positions
 from carrot.stages import Tokens, embed_tokens
 from carrot.store.files import write_atomically

@@ -11,80 +11,29 @@
 I_k is the modified Bessel function, T_k the Chebyshev polynomial. All c_k are >= 0 and sum to 1, and |T_k| <= 1 on
 [-1, 1], so the tail sum of c_k bounds the spectral norm of what (4) leaves out. (5) is the identity plus low rank, never plain truncation;
 it leaves out at most ``e^{-t} (exp(t lambda_{k+1}) - 1)``. There is nothing to learn here.
-
-(3) and (4) need L's spectrum in [0, 1]: known of the graphs that are built here, whose W is a kernel. What comes as a bare L must be
-symmetric, or it is refused. Where its off-diagonals are <= 0 and it is that of some graph with self-loops of weight 1, S is >= 0 and has
-``S sqrt(d) = sqrt(d)`` with ``d_i = 1 / S_ii``: then (Perron and Frobenius) its spectrum is in [-1, 1], and (4) runs on (I + S) / 2 at
-2t, which is the same. Any other L (combinatorial, without self-loops) is diffused by its dense exponential or its spectrum.
+What (4) needs to know of L's spectrum is in ``carrot.laplacian``.
 
 Reference: Tal-Ezer and Kosloff, J. Chem. Phys. 81 (1984), for (4); Hammond et al., ACHA 30 (2011), for filters on graphs.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import SupportsFloat, SupportsIndex
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from carrot.ambient import pinned, pinned_class
-from carrot.graph import RegionGraph, require_symmetric
+from carrot.ambient import pinned_class
+from carrot.graph import RegionGraph
+from carrot.laplacian import DiffusionSystem
 from carrot.utils import real_number, require_finite, require_float, require_shape, require_tensor, whole_number
 
 METHODS = ("auto", "expm", "eigh", "chebyshev", "truncated")
 EXPM_MAX_REGIONS = 512  # above this many regions, Chebyshev on H is faster than a dense exponential
 MAX_ROUNDING = 0.1  # refuse t where t eps is above this: the answer would be rounding
 SUBSET_CHUNK = 4096  # columns of one block of the subset recurrence: bounds its memory at a few (N, 4096)
-
-
-@lru_cache(maxsize=256)
-def chebyshev_coefficients(t: float, tol: float) -> tuple[float, ...]:
-    """Return c_0 .. c_K of equation (4), K the smallest with ``sum_{k > K} c_k <= tol``.
-
-    About ``sqrt(t log(1 / tol))`` terms for large t: 10 at t = 2 in float32.
-    """
-    from scipy.special import ive
-
-    reach = 64 + int(12.0 * math.sqrt(t))  # c_k falls as exp(-k^2 / t): e^{-144} here
-    c = [2.0 * float(x) for x in ive(np.arange(reach), t / 2.0)]
-    c[0] /= 2.0
-    tail, K = 0.0, reach - 1
-    while K > 0 and tail + c[K] <= tol:
-        tail += c[K]
-        K -= 1
-    return tuple(c[: K + 1])
-
-
-@pinned()
-def heat_path(
-    apply_S: Callable[[Tensor], Tensor], v: Float[Tensor, "*b N R"], times: Sequence[float], tol: float
-) -> list[Float[Tensor, "*b N R"]]:
-    """Return ``exp(-t L) v`` for every t by one Chebyshev recurrence: T_k(T) v doesn't depend on t.
-
-    Args:
-        apply_S: Applies the normalised adjacency, ``X -> S X``; this function owns what it returns.
-        v: Columns to diffuse.
-        times: Diffusion times >= 0.
-        tol: Bound on the spectral norm of what is left out.
-
-    Exactness: approximate, with error at most ``tol |v|`` in every column, plus rounding.
-    """
-    coefficients = [chebyshev_coefficients(float(t), tol) for t in times]
-    sums = [v * c[0] for c in coefficients]
-    previous, current = v, None
-    for k in range(1, max(map(len, coefficients))):
-        if current is None:  # T_1 v = 2 S v - v
-            current = apply_S(v).mul_(2.0).sub_(v)
-        else:  # T_{k+1} v = 2 T T_k v - T_{k-1} v = 4 S T_k v - 2 T_k v - T_{k-1} v
-            previous, current = current, apply_S(current).mul_(4.0).sub_(current, alpha=2.0).sub_(previous)
-        for total, c in zip(sums, coefficients, strict=True):
-            if k < len(c):
-                total.add_(current, alpha=c[k])
-    return sums
 
 
 @pinned_class
@@ -147,7 +96,7 @@ class DiffusionOperator:
             TypeError: H or L is neither float32 nor float64.
             ValueError: Shapes don't match, L is not finite or not symmetric, or the method needs another spectrum.
         """
-        system = _System.of(L)
+        system = DiffusionSystem.of(L)
         require_float("H", H)
         require_finite("H", H)
         _require_regions(system, H.shape[-2])
@@ -184,7 +133,7 @@ class DiffusionOperator:
         operators = [DiffusionOperator(t, self.method, self.rank, self.tol) for t in times]
         if not operators:
             raise ValueError("`times` must hold at least one diffusion time; got none.")
-        system = _System.of(L)
+        system = DiffusionSystem.of(L)
         matrix = system.matrix
         require_shape("r", r, matrix.shape[-1:], "the graph's regions")
         require_finite("r", r)
@@ -223,7 +172,7 @@ class DiffusionOperator:
             TypeError: ``keep`` is not boolean.
         """
         require_tensor("keep", keep)
-        system = _System.of(graph)
+        system = DiffusionSystem.of(graph)
         W = system.matrix
         N = W.shape[-1]
         if keep.dtype != torch.bool:
@@ -265,7 +214,7 @@ class DiffusionOperator:
         Raises:
             TypeError, ValueError: As ``pull_back``.
         """
-        system = _System.of(L)
+        system = DiffusionSystem.of(L)
         matrix = system.matrix
         method = self._resolve(system, "chebyshev")
         zero = torch.zeros(matrix.shape[:-2], dtype=matrix.dtype, device=matrix.device)
@@ -282,7 +231,7 @@ class DiffusionOperator:
     def _tol(self, dtype: torch.dtype) -> float:
         return self.tol if self.tol is not None else torch.finfo(dtype).eps / 2.0
 
-    def _resolve(self, system: "_System", default: str) -> str:
+    def _resolve(self, system: DiffusionSystem, default: str) -> str:
         """Return the route; refuse one whose answer would be wrong."""
         eps, N = torch.finfo(system.matrix.dtype).eps, system.matrix.shape[-1]
         if self.t * eps * system.size > MAX_ROUNDING:
@@ -301,7 +250,7 @@ class DiffusionOperator:
             )
         return self.method
 
-    def _apply(self, X: Tensor, system: "_System", method: str) -> Tensor:  # (..., N, K) -> (..., N, K)
+    def _apply(self, X: Tensor, system: DiffusionSystem, method: str) -> Tensor:  # (..., N, K) -> (..., N, K)
         batch = torch.broadcast_shapes(X.shape[:-2], system.matrix.shape[:-2])
         X = X.expand(*batch, *X.shape[-2:])
         if method == "chebyshev":
@@ -320,76 +269,7 @@ class DiffusionOperator:
         return _finite(math.exp(-self.t) * X + torch.matmul(U, gain.unsqueeze(-1) * torch.matmul(U.mT, X)))
 
 
-@dataclass(frozen=True, eq=False)
-class _System:
-    """What is diffused on, checked once: a graph, or a bare Laplacian.
-
-    Attributes:
-        source: As it came.
-        matrix: Its (..., N, N): W or L.
-        apply_S: ``X -> S X``.
-        is_kernel: Whether S is known to have its spectrum in [0, 1]; otherwise, if it is known at all, it is [-1, 1].
-        size: The largest entry of L in absolute value, or 1.
-        eps: Of the precision in which it came.
-    """
-
-    source: Tensor | RegionGraph
-    matrix: Tensor
-    apply_S: Callable[[Tensor], Tensor]
-    is_kernel: bool
-    size: float
-    eps: float
-
-    @classmethod
-    def of(cls, L: Tensor | RegionGraph) -> "_System":
-        """Return the system of a graph, at no cost if it was built; of a bare L, once it is a symmetric matrix of numbers."""
-        if isinstance(L, RegionGraph):
-            return cls._of_graph(L.verified, torch.finfo(L.W.dtype).eps)
-        require_float("L", L)
-        require_finite("L", L)
-        require_symmetric("L", L)
-        return cls._of_matrix(L, torch.finfo(L.dtype).eps)
-
-    @classmethod
-    def _of_graph(cls, graph: RegionGraph, eps: float) -> "_System":
-        W, root = graph.W, graph.degree.rsqrt().unsqueeze(-1)
-        return cls(graph, W, lambda X: torch.matmul(W, root * X).mul_(root), graph.is_kernel, 1.0, eps)
-
-    @classmethod
-    def _of_matrix(cls, L: Tensor, eps: float) -> "_System":
-        return cls(L, L, lambda X: X - torch.matmul(L, X), False, max(1.0, float(L.abs().max())), eps)
-
-    def to(self, dtype: torch.dtype) -> "_System":
-        """Return it in another precision."""
-        if isinstance(self.source, RegionGraph):
-            g = self.source
-            return self._of_graph(RegionGraph(g.W.to(dtype), g.degree.to(dtype), g.is_kernel), self.eps)
-        return self._of_matrix(self.source.to(dtype), self.eps)
-
-    @property
-    def L(self) -> Tensor:
-        """The Laplacian, written out."""
-        return self.source.L if isinstance(self.source, RegionGraph) else self.source
-
-    @property
-    def has_known_spectrum(self) -> bool:
-        """Whether S is known to have its spectrum in [-1, 1]: it is >= 0 and has a positive vector that it doesn't make larger."""
-        if isinstance(self.source, RegionGraph):
-            return True
-        S_ii = 1.0 - self.matrix.diagonal(dim1=-2, dim2=-1)
-        if bool((S_ii <= 0).any()) or bool((self.matrix - torch.diag_embed(1.0 - S_ii) > 0).any()):
-            return False
-        v = S_ii.rsqrt().unsqueeze(-1)  # sqrt(d), for self-loops of weight 1
-        return bool((self.apply_S(v) <= (1.0 + self.eps**0.5) * v).all())
-
-    def heat_path(self, v: Tensor, times: Sequence[float], tol: float) -> list[Tensor]:
-        """Return ``exp(-t L) v`` for every t by equation (4); on (I + S) / 2 at 2t where S may have eigenvalues below 0."""
-        if self.is_kernel:
-            return heat_path(self.apply_S, v, times, tol)
-        return heat_path(lambda X: self.apply_S(X).add_(X).mul_(0.5), v, [2.0 * t for t in times], tol)
-
-
-def _require_regions(system: _System, N: int) -> None:
+def _require_regions(system: DiffusionSystem, N: int) -> None:
     if system.matrix.shape[-1] != N:
         raise ValueError(
             f"`L` must be ({N}, {N}) to match H with N = {N} regions; got {tuple(system.matrix.shape[-2:])}. "

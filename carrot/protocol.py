@@ -17,7 +17,7 @@ from carrot.data import open_dataset
 from carrot.data.records import Subset
 from carrot.errors import CarrotError
 from carrot.evaluation.accuracy import summary
-from carrot.evaluation.audit import nearest
+from carrot.evaluation.audit import near_copies
 from carrot.evaluation.baselines import knn, logistic_regression, sklearn_ridge
 from carrot.evaluation.calibration import brier, expected_calibration_error, negative_log_likelihood, probabilities
 from carrot.evaluation.checks import leave_one_out_check
@@ -122,10 +122,10 @@ def _leaks(
 ) -> Answer:
     """Return the test pictures that are nearly, or exactly, a training picture: an accuracy that counts them flatters."""
     records = model.records_
-    cosines, rows = nearest(model.head_.G, g)
+    near, cosines, rows = near_copies(model.head_.G, g, LEAK)
     known = {record.sha256 for record in records}
     same = torch.tensor([cache.sha256[place] in known for place in places])
-    near = (cosines >= LEAK) | same
+    near |= same
     pairs = [
         {
             "test": test.records[places[i]].id,

@@ -14,14 +14,22 @@ some of the regions and renormalised is the softmax over those: removing regions
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, SupportsFloat, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from carrot.ambient import pinned, pinned_class
-from carrot.utils import require_finite, require_shape
+from carrot.utils import (
+    directions_of,
+    promoted,
+    real_number,
+    require_finite,
+    require_shape,
+    require_tensor,
+    whole_number,
+)
 
 KINDS = ("mean", "source")
 
@@ -45,34 +53,35 @@ class GraphReadout:
         global_share: rho in [0, 1]: what the global regions of a ``RegionSet`` weigh together, equation (3).
 
     Raises:
+        TypeError: ``tau`` or ``global_share`` is no number.
         ValueError: ``kind`` is unknown, or a number is out of range.
 
     Exactness: exact; ``tests/unit/test_readout.py``.
     """
 
-    def __init__(self, kind: str = "mean", tau: float = 1.0, global_share: float = 0.0) -> None:
+    def __init__(self, kind: str = "mean", tau: SupportsFloat = 1.0, global_share: SupportsFloat = 0.0) -> None:
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {KINDS}; got {kind!r}.")
-        if not 0.0 <= float(tau) < math.inf:
+        if not 0.0 <= real_number("tau", tau) < math.inf:
             raise ValueError(f"`tau` must be a finite number >= 0; got {tau!r}. tau = 0 is the mean.")
-        if not 0.0 <= float(global_share) <= 1.0:
+        if not 0.0 <= real_number("global_share", global_share) <= 1.0:
             raise ValueError(f"`global_share` must be in [0, 1]; got {global_share!r}.")
         self.kind, self.tau, self.global_share = kind, float(tau), float(global_share)
 
     def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
         """Return ``g = H'^T r`` of the mean readout; for "source", bind it to the picture first: ``readout.at(...)``."""
+        require_tensor("H_prime", H_prime)
         return embed(
             H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).to(H_prime.device).expand(H_prime.shape[:-1])
         )
 
-    def weights(self, N: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, " N"]:
+    def weights(self, N: SupportsIndex, dtype: torch.dtype = torch.float64) -> Float[Tensor, " N"]:
         """Return r of the mean readout: what each of N regions weighs; sums to 1.
 
         Raises:
             ValueError: ``N`` is smaller than 1, or the readout needs to see the picture: see ``at``.
         """
-        if N < 1:
-            raise ValueError(f"`N` must be >= 1; got {N}.")
+        N = whole_number("N", N, 1)
         if self.kind == "source" or self.global_share:
             raise ValueError(
                 "This readout's weights depend on the picture: call `readout.at(N, ...)` and pass what it returns."
@@ -81,9 +90,9 @@ class GraphReadout:
 
     def at(
         self,
-        N: int,
+        N: SupportsIndex,
         u: Float[Tensor, "*b n_local"] | None = None,
-        num_global: int = 0,
+        num_global: SupportsIndex = 0,
         dtype: torch.dtype = torch.float64,
     ) -> "BoundReadout":
         """Return the readout of a picture, or of a batch of pictures, with its r: equations (1) to (3).
@@ -97,6 +106,7 @@ class GraphReadout:
         Raises:
             ValueError: Scores are missing, not finite or of the wrong number; a global share without a global region.
         """
+        N, num_global = whole_number("N", N), whole_number("num_global", num_global)
         n_local = N - num_global
         if n_local < 1 or num_global < 0:
             raise ValueError(f"`N` must leave at least one region beside {num_global} global ones; got N = {N}.")
@@ -113,7 +123,8 @@ class GraphReadout:
                 )
             require_shape("u", u, (n_local,), "the picture's regions")
             require_finite("u", u)
-            r = torch.softmax(self.tau * u.to(dtype), dim=-1)
+            u = u.to(dtype)
+            r = torch.softmax(self.tau * (u - u.amax(dim=-1, keepdim=True)), dim=-1)  # no product overflows upwards
         if num_global:
             rest = r.new_full((*r.shape[:-1], num_global), self.global_share / num_global)
             r = torch.cat([(1.0 - self.global_share) * r, rest], dim=-1)
@@ -134,6 +145,7 @@ class BoundReadout:
 
     def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
         """Return ``g = H'^T r``."""
+        require_tensor("H_prime", H_prime)
         return embed(
             H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).to(H_prime.device).expand(H_prime.shape[:-1])
         )
@@ -151,18 +163,23 @@ class BoundReadout:
 @pinned()
 def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> Float[Tensor, "*b N"]:
     """Return the cosine of every region to ``source``, the class token say: scores u of equation (2); 0 for a token of zeros."""
+    require_tensor("H", H)
     require_shape("source", source, (*H.shape[:-2], H.shape[-1]), "the width of H")
-    directions, one = (torch.nn.functional.normalize(x, dim=-1, eps=torch.finfo(x.dtype).tiny) for x in (H, source))
+    directions, one = (directions_of(x) for x in promoted(H, source))
     return (directions @ one.unsqueeze(-1)).squeeze(-1)
 
 
 @pinned()
 def attention_source(A: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
     """Return ``log A``: scores u under which equation (2) is ``r_i = A_i^tau / sum_j A_j^tau``; 0 counts as the least positive number."""
+    require_tensor("A", A)
     return A.clamp_min(torch.finfo(A.dtype).tiny).log()
 
 
 @pinned()
 def embed(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"]) -> Float[Tensor, "*b D"]:
     """Return ``g = H^T pi = sum_i pi_i h_i``, the picture's embedding by the collapsed path."""
+    require_tensor("H", H)
+    require_tensor("pi", pi)
+    H, pi = promoted(H, pi)
     return torch.matmul(H.mT, pi.unsqueeze(-1)).squeeze(-1)

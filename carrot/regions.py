@@ -1,14 +1,14 @@
 """What a region is: a feature vector and a place. Nothing after this module asks where they came from."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from carrot.ambient import pinned, pinned_class
-from carrot.utils import require_finite, require_float
+from carrot.utils import require_finite, require_float, require_tensor, whole_number
 
 
 @runtime_checkable
@@ -36,7 +36,7 @@ class RegionSet:
             and no edge to any other in the graph.
 
     Raises:
-        TypeError: Features are neither float32 nor float64.
+        TypeError: Features are neither float32 nor float64, or a number is no whole one.
         ValueError: Shapes disagree, there is no region, or an entry is NaN or infinite.
     """
 
@@ -47,6 +47,8 @@ class RegionSet:
 
     def __post_init__(self) -> None:
         H, P = self.features, self.positions
+        require_float("features", H)
+        require_tensor("positions", P)
         if H.ndim < 2 or H.shape[-2] < 1 or H.shape[-1] < 1:
             raise ValueError(f"`features` must be (..., N, D) with N, D >= 1; got {tuple(H.shape)}.")
         if P.shape != (H.shape[-2], 2):
@@ -54,12 +56,15 @@ class RegionSet:
                 f"`positions` must be ({H.shape[-2]}, 2) to match features with N = {H.shape[-2]} regions; "
                 f"got {tuple(P.shape)}. Take both from the same backbone output."
             )
+        object.__setattr__(self, "num_global", whole_number("num_global", self.num_global))
         n_local = H.shape[-2] - self.num_global
         if self.num_global < 0 or n_local < 1:
             raise ValueError(f"`num_global` must leave at least one of {H.shape[-2]} regions; got {self.num_global}.")
+        if self.grid_hw is not None:
+            gh, gw = (whole_number("grid_hw", side) for side in self.grid_hw)
+            object.__setattr__(self, "grid_hw", (gh, gw))
         if self.grid_hw is not None and (min(self.grid_hw) < 1 or self.grid_hw[0] * self.grid_hw[1] != n_local):
             raise ValueError(f"`grid_hw` must hold N = {n_local} regions; got {self.grid_hw}.")
-        require_float("features", H)
         require_finite("features", H)
         require_finite("positions", P)
         if float(P.abs().max()) > 1.0 + 1e-6:
@@ -87,6 +92,7 @@ class RegionSet:
         Raises:
             ValueError: ``tokens`` are not as wide as the regions, or not of the same pictures.
         """
+        require_tensor("tokens", tokens)
         *pictures, _, D = self.features.shape
         if tokens.ndim != self.features.ndim or list(tokens.shape[:-2]) != pictures or tokens.shape[-1] != D:
             raise ValueError(
@@ -111,7 +117,7 @@ class RegionSet:
         share = torch.tensor([gw, gh], dtype=self.positions.dtype, device=self.positions.device) / max(gh, gw)
         return self.positions * share
 
-    def coarsen(self, factor: int) -> "RegionSet":
+    def coarsen(self, factor: SupportsIndex) -> "RegionSet":
         """Average ``factor`` x ``factor`` blocks of patches into one region each; global regions stay.
 
         The mean of all patches stays what it was, so mean pooling (t = 0) of tokens as they are doesn't change.
@@ -122,6 +128,7 @@ class RegionSet:
         if self.grid_hw is None:
             raise ValueError("`coarsen` needs regions on a grid; this RegionSet has grid_hw=None.")
         gh, gw = self.grid_hw
+        factor = whole_number("factor", factor)
         if factor < 1 or gh % factor or gw % factor:
             fits = [f for f in range(1, min(gh, gw) + 1) if gh % f == 0 and gw % f == 0]
             raise ValueError(
@@ -138,14 +145,13 @@ class RegionSet:
 
 
 @pinned()
-def grid_positions(gh: int, gw: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 2"]:
+def grid_positions(gh: SupportsIndex, gw: SupportsIndex, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 2"]:
     """Return the centres (x, y) in [-1, 1] of a row-major ``gh`` x ``gw`` grid.
 
     Raises:
         ValueError: A side is smaller than 1.
     """
-    if gh < 1 or gw < 1:
-        raise ValueError(f"`gh` and `gw` must be >= 1; got {gh} x {gw}.")
+    gh, gw = whole_number("gh", gh, 1), whole_number("gw", gw, 1)
     y = (torch.arange(gh, dtype=torch.float64) + 0.5) * (2.0 / gh) - 1.0
     x = (torch.arange(gw, dtype=torch.float64) + 0.5) * (2.0 / gw) - 1.0
     yy, xx = torch.meshgrid(y, x, indexing="ij")

@@ -19,7 +19,7 @@ Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (
 IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,7 +30,7 @@ from carrot.graph import RegionGraph
 from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
 from carrot.readout import Readout
-from carrot.utils import require_shape, widen
+from carrot.utils import require_shape, require_tensor, whole_number, widen
 
 EXACT_SHAPLEY_MAX_REGIONS = 16  # 65,536 coalitions
 SUBSET_BLOCK = 4096  # coalitions of one block
@@ -73,6 +73,7 @@ def remove_regions(
         ValueError: ``keep`` doesn't match the graph.
         TypeError: ``keep`` is not boolean.
     """
+    require_tensor("keep", keep)
     if keep.ndim < 2:
         raise ValueError(
             f"`keep` must be (N, R), a column for each version; got {tuple(keep.shape)}. Use `keep.unsqueeze(-1)`."
@@ -93,6 +94,7 @@ def remove_each_region(
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "*b N C"]:
     """Return the drop of every logit when region i alone is removed: equation (2). Positive: the region supports the class."""
+    require_tensor("H", H)
     N = H.shape[-2]
     keep = ~torch.eye(N + 1, dtype=torch.bool, device=H.device)[:N]  # column i lacks i; the last is whole
     logits = remove_regions(H, graph, operator, readout, head, keep, lift)
@@ -144,8 +146,8 @@ def region_shapley(
     operator: DiffusionOperator,
     readout: Readout,
     head: LinearHead,
-    n_samples: int | None = None,
-    seed: int = 0,
+    n_samples: SupportsIndex | None = None,
+    seed: SupportsIndex = 0,
     lift: Lift = IDENTITY,
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
     """Return each region's Shapley value for each logit, and its standard error: equation (3).
@@ -182,10 +184,8 @@ def region_shapley(
             )
         values = _exact_shapley(scores, graph, operator, readout)
         return values, torch.zeros_like(values)
-    if n_samples < 4:
-        raise ValueError(f"`n_samples` must be at least 4, for a standard error; got {n_samples}.")
-    generator = torch.Generator().manual_seed(seed)
-    pairs = (n_samples + 1) // 2
+    generator = torch.Generator().manual_seed(whole_number("seed", seed))
+    pairs = (whole_number("n_samples", n_samples, 4, what=", for a standard error") + 1) // 2
     mean, squares = torch.zeros_like(scores), torch.zeros_like(scores)
     for count in range(1, pairs + 1):
         order = torch.randperm(N, generator=generator).to(H.device)
@@ -206,7 +206,7 @@ def region_interactions(
     operator: DiffusionOperator,
     readout: Readout,
     head: LinearHead,
-    target: int,
+    target: SupportsIndex,
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N N"]:
     """Return the interaction of every pair of regions for logit ``target``: equation (4), ``drop_i + drop_j - drop_ij``.
@@ -221,8 +221,7 @@ def region_interactions(
     N, C = H.shape[-2], head.bias.shape[-1]
     if N < 2:
         raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
-    if not 0 <= target < C:
-        raise ValueError(f"`target` must be a class 0 .. {C - 1}; got {target}.")
+    target = whole_number("target", target, 0, C - 1, ", a class")
     scores, _ = _region_scores(H, graph, head, lift)
     scores = scores[:, target : target + 1]
     i, j = torch.triu_indices(N, N, offset=1, device=H.device)
@@ -240,6 +239,7 @@ def region_interactions(
 
 def _region_scores(H: Tensor, graph: RegionGraph, head: LinearHead, lift: Lift) -> tuple[Tensor, Tensor]:
     """Return <phi(h_i), W*>, (..., N, C), and the bias; refuse what doesn't belong together."""
+    require_tensor("H", H)
     require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
     M = lift.dim(H.shape[-1])
     require_shape("head.W_star", head.W_star, (M, head.bias.shape[-1]), f"the {lift.name} lift of H")
@@ -247,6 +247,7 @@ def _region_scores(H: Tensor, graph: RegionGraph, head: LinearHead, lift: Lift) 
 
 
 def _one_picture(H: Tensor) -> None:
+    require_tensor("H", H)
     if H.ndim != 2:
         raise ValueError(f"`H` must be (N, D), one picture; got {tuple(H.shape)}. Call it for each picture of a batch.")
 
@@ -278,6 +279,10 @@ def _exact_shapley(scores: Tensor, graph: RegionGraph, operator: DiffusionOperat
 
 def _rank(order: Tensor, N: int) -> Tensor:
     """Return each region's place in ``order``; refuse what is not a permutation."""
+    if not isinstance(order, Tensor) or order.dtype == torch.bool or order.is_floating_point():
+        kind = order.dtype if isinstance(order, Tensor) else type(order).__name__
+        raise TypeError(f"`order` must be a tensor of whole numbers, a permutation; got {kind}. Use `torch.as_tensor`.")
+    order = order.long()
     if not torch.equal(order.sort().values, torch.arange(N, device=order.device)):
         raise ValueError(
             f"`order` must be a permutation of the regions 0 .. {N - 1}; got {tuple(order.shape)} entries {order.tolist()[:10]}."

@@ -12,47 +12,18 @@ With intercept v = sqrt(w) / |sqrt(w)| spans what centring removed: A^T v = 0 an
 there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))`` cancels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from carrot.ambient import pinned
-from carrot.blocks import blocks, centred, square_sum, times, transposed_times, weighted_mean
+from carrot.blocks import blocks, times, transposed_times, weighted_mean
 from carrot.errors import IllConditionedError
 from carrot.gram import Gram
 from carrot.rows import Rows
 from carrot.statistics import RidgeStatistics
 
-LOO_DECADES = (-7.0, 3.0)  # default path: half decades around the mean eigenvalue of A^T A
-LOO_POINTS = 21
 ALONE = 1e-6  # slack below which a picture's own system is solved without it
-
-
-@dataclass(frozen=True)
-class LooPath:
-    """Exact leave-one-out error along a path of lam.
-
-    Attributes:
-        lams: Penalties, ascending.
-        mse: Weighted mean over pictures, and mean over classes, of the squared leave-one-out error at each lam.
-    """
-
-    lams: Float[Tensor, " k"]
-    mse: Float[Tensor, " k"]
-
-    @property
-    def best(self) -> int:
-        """Index of the smallest error; of equal ones (to 12 digits) that with the largest lam."""
-        return int(torch.nonzero(self.mse <= self.mse.min() * (1.0 + 1e-12)).max())
-
-    @property
-    def settled(self) -> bool:
-        """Whether the smallest lam is best by less than 1 %: the limit of interpolation, which smaller ones wouldn't change."""
-        return self.best == 0 and len(self.lams) > 1 and float(self.mse[1]) <= 1.01 * float(self.mse[0])
 
 
 class PrimalSystem:
@@ -171,9 +142,9 @@ class DualSystem:
 
     def __init__(self, rows: Rows, lam: float, fit_intercept: bool, gram: Gram) -> None:
         self._rows, self._lam, self.gram = rows, lam, gram
-        B, self.g_mean, self.y_mean, v = _centre(rows, fit_intercept)
+        B, self.g_mean, self.y_mean, v = centre(rows, fit_intercept)
         self._root = rows.w.sqrt()
-        M, c = _with_means(gram.weighted(rows.w), v, lam)
+        M, c = with_means(gram.weighted(rows.w), v, lam)
         self._v_share = v.square() / (lam + c)
         self._factor = _cholesky(M, lam)
         self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
@@ -265,78 +236,7 @@ def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = N
     return PrimalSystem(known, lam, fit_intercept, rows)
 
 
-@pinned()
-def loo_path(
-    rows: Rows, fit_intercept: bool, lams: Sequence[float] | None = None, known: Moments | None = None
-) -> LooPath:
-    """Return the exact leave-one-out error for every lam from one eigendecomposition.
-
-    ::
-
-        tall   A^T A = V diag(s) V^T, Z = A V            sqrt(w) R = B - Z (s + lam)^{-1} Z^T B,   Z^T B = V^T A^T B
-                                                         1 - leverage = 1 - h0 - Z^2 (s + lam)^{-1}
-        wide   A A^T + c v v^T = Z diag(s) Z^T           sqrt(w) R = lam Z (s + lam)^{-1} Z^T B
-                                                         1 - leverage = lam (Z^2 (s + lam)^{-1} - v^2 / (c + lam))
-
-    with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside, lams inside.
-
-    Args:
-        rows: Training rows, at least two.
-        fit_intercept: Whether the head has an intercept.
-        lams: Penalties; default 21 half decades, 1e-7 to 1e3 times the mean eigenvalue of the smaller Gram matrix.
-        known: ``moments`` of the rows, where they are at hand.
-
-    Raises:
-        ValueError: There is one row only: nothing is left to predict it from.
-    """
-    n = len(rows.G)
-    if n < 2:
-        raise ValueError("lam='loo' needs at least two training pictures; got one. Give a number for `lam`.")
-    known = known or moments(rows, fit_intercept)
-    B, g_mean, _, v = _centre(rows, fit_intercept)
-    h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
-    if isinstance(known, Gram):
-        M = known.weighted(rows.w)
-        grid = _grid(lams, float(M.trace()), rows)
-        M, c = _with_means(M, v, float(grid[0]))
-        s, V = torch.linalg.eigh(M)
-        target = V.mT @ B
-    else:
-        S, Q = known.moments(centred=fit_intercept)
-        grid, c = _grid(lams, float(S.trace()), rows), 0.0
-        s, V = torch.linalg.eigh(S)
-        target = V.mT @ Q
-    s = s.clamp(min=0.0)  # positive semidefinite: anything below is rounding
-    shrink = 1.0 / (s.unsqueeze(-1) + grid)  # (min(n, D), k)
-    errors, worst = torch.zeros_like(grid), torch.full_like(grid, float("inf"))
-    root = rows.w.sqrt().unsqueeze(-1)
-    for block in blocks(n, V.shape[1]):
-        Z = V[block] if isinstance(known, Gram) else centred(rows.G, g_mean, block).mul_(root[block]) @ V
-        spread = Z.square() @ shrink  # (b, k)
-        for j, lam in enumerate(grid.tolist()):
-            fitted = Z @ (shrink[:, j : j + 1] * target)
-            if isinstance(known, Gram):
-                residual, slack = lam * fitted, lam * (spread[:, j] - h0[block] / (c + lam))
-            else:
-                residual, slack = B[block] - fitted, 1.0 - h0[block] - spread[:, j]
-            errors[j] += (residual / slack.unsqueeze(-1)).square().sum()
-            worst[j] = torch.minimum(worst[j], slack.min())
-    mse = torch.where(worst > 0, errors / (rows.w.sum() * B.shape[1]), float("inf"))
-    return LooPath(grid.cpu(), mse.cpu())
-
-
-def _grid(lams: Sequence[float] | None, trace: float, rows: Rows) -> Tensor:
-    """Return the penalties of a path; by default around the mean eigenvalue, ``trace`` over min(n, D)."""
-    if lams is not None:
-        return torch.tensor(lams, dtype=rows.w.dtype, device=rows.w.device)
-    few = min(rows.G.shape)
-    scale, size = trace / few, square_sum(rows.G, rows.w) / few
-    if scale <= (64.0 * torch.finfo(rows.w.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
-        scale = size or 1.0
-    return torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=rows.w.dtype, device=rows.w.device) * scale
-
-
-def _centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return B, gm, ym and v; means and v are 0 without an intercept."""
     G, Y, w = rows
     if fit_intercept:
@@ -346,7 +246,7 @@ def _centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Te
     return w.sqrt().unsqueeze(-1) * (Y - y_mean), g_mean, y_mean, v
 
 
-def _with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:
+def with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:
     """Return M + c v v^T, in place, and c: of the size of M's other eigenvalues."""
     c = float(M.diagonal().mean()) + lam
     return M.addr_(v, v, alpha=c), c

@@ -68,10 +68,7 @@ def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
         TypeError: Labels are not integers.
         ValueError: They are not 0 .. C - 1 with C >= 2 and every class present.
     """
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise TypeError(
-            f"`Y` must be integer labels 0 .. C - 1, or a matrix (n, C) of targets; got (n,) of {labels.dtype}."
-        )
+    require_labels(labels)
     present = torch.unique(labels).tolist()
     if present[0] < 0:
         raise ValueError(f"`Y` must hold labels >= 0; got {present[0]}. Leave unlabelled pictures out of training.")
@@ -87,6 +84,36 @@ def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
             "Renumber the labels, or pass an (n, C) matrix of targets."
         )
     return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
+
+
+def known_one_hot(Y: Tensor, C: int) -> Tensor:
+    """Return labels of C known classes as targets 0 and 1, any of which may be absent; a matrix of targets as it is.
+
+    Raises:
+        TypeError: Y is no tensor, or holds labels that are no integers.
+        ValueError: A label is not a known class.
+    """
+    require_tensor("Y", Y)
+    if Y.ndim != 1:
+        return Y
+    require_labels(Y)
+    if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
+        raise ValueError(
+            f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
+        )
+    return torch.nn.functional.one_hot(Y.long(), C)
+
+
+def require_labels(labels: Tensor) -> None:
+    """Refuse a vector of labels that are no integers.
+
+    Raises:
+        TypeError: They are bools or floats.
+    """
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(
+            f"`Y` must be integer labels 0 .. C - 1, or a matrix (n, C) of targets; got (n,) of {labels.dtype}. Use `Y.long()`."
+        )
 
 
 def check_indices(indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: int) -> Int[Tensor, " k"]:

@@ -118,7 +118,13 @@ def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...], why: str) -
 
 
 def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors in float64: the precision of the head and of every attribution."""
+    """Return the tensors in float64: the precision of the head and of every attribution.
+
+    Raises:
+        TypeError: One is no tensor of real numbers.
+    """
+    for tensor in tensors:
+        require_tensor("every token and weight", tensor)
     return tuple(tensor.to(torch.float64) for tensor in tensors)
 
 
@@ -128,6 +134,13 @@ def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def directions_of(X: Tensor) -> Tensor:
+    """Return each row over its length, in units in which no square overflows or underflows; a row of zeros stays one."""
+    largest = X.abs().amax(dim=-1, keepdim=True)
+    X = X / torch.where(largest > 0, largest, 1.0)
+    return X / torch.linalg.vector_norm(X, dim=-1, keepdim=True).clamp(min=1.0)  # the longest entry is 1
 
 
 def _is_bool(value: object) -> bool:

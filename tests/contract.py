@@ -210,7 +210,7 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
     rows = c.rows.checked_rows(
         torch.tensor(problem.G), torch.tensor(problem.Y), None if problem.w is None else torch.tensor(problem.w)
     )
-    path = c.ridge.loo_path(rows, intercept, [lam / 10, lam, lam * 10])
+    path = c.loo.loo_path(rows, intercept, [lam / 10, lam, lam * 10])
     close(path.mse[1:2], np.array([mse]), tolerance(np.array([mse])) * D, "leave-one-out error on the path")
 
 
@@ -383,7 +383,7 @@ def check_float32_rows(c: ModuleType, n: int, D: int, lam: float, intercept: boo
     close(head.predict(narrow), (G - centre) @ W_star + b, tolerance * D, "logits of float32 rows")
     loo = ref.loo(G - centre, Y, lam, intercept)
     close(head.loo_predict(), loo, tolerance, "leave-one-out of float32 rows")
-    path = c.ridge.loo_path(c.rows.checked_rows(narrow, torch.tensor(Y), None), intercept, [lam])
+    path = c.loo.loo_path(c.rows.checked_rows(narrow, torch.tensor(Y), None), intercept, [lam])
     close(path.mse, np.array([((Y - loo) ** 2).mean()]), tolerance, "path of float32 rows")
     g, rest = G[:2] - centre, ref.without(G, [1, 2]) - centre
     W_rest, b_rest = ref.fit(rest, ref.without(Y, [1, 2]), lam, intercept)

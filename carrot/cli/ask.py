@@ -177,7 +177,7 @@ def audit(
     Args:
         model: Folder of the model.
         top: How many of each kind to print; the CSV and the JSON have all.
-        duplicates: Cosine from which two pictures count as nearly the same.
+        duplicates: Cosine from which two pictures count as nearly the same, where they also are nearer than pictures of their kind are.
         csv: Write a line for each picture, most suspicious first.
         data: Where held-out pictures are. [default: the data set that the model was fitted on]
         held_out: Look at held-out pictures too; the backbone runs once on each.

@@ -7,11 +7,14 @@ machine. The rank of the true class y of one picture is therefore counted, not s
 """
 
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from carrot.utils import whole_number
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def summary(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> Accuracy:
     return Accuracy(_share(rank < 1), _share(rank < min(5, n_classes)), _mean_per_class(rank, y), len(y))
 
 
-def top_k_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, k: int) -> float:
+def top_k_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, k: SupportsIndex) -> float:
     """Return the share of pictures whose true class is among the k highest logits.
 
     Args:
@@ -54,9 +57,7 @@ def top_k_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, k: in
         TypeError: Labels are not integers, or logits not real numbers.
     """
     rank, _, n_classes = _ranks(logits, labels)
-    if not 1 <= k <= n_classes:
-        raise ValueError(f"k must be from 1 to the number of classes, C = {n_classes}; got {k}")
-    return _share(rank < k)
+    return _share(rank < whole_number("k", k, 1, n_classes, ", the number of classes"))
 
 
 def mean_per_class_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:

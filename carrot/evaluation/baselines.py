@@ -5,7 +5,7 @@ Each takes training embeddings, labels and test embeddings, and returns scores (
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.utils import require_finite, require_positive
+from carrot.utils import directions_of, require_finite, require_positive, require_tensor, whole_number
 
 BLOCK = 1024  # test pictures at once: 1024 n cosines
 PENALTIES = (0.01, 0.1, 1.0)  # of logistic regression, C
@@ -24,9 +24,9 @@ def knn(
     G_train: Float[Tensor, "n D"],
     y_train: Int[Tensor, " n"],
     G_test: Float[Tensor, "m D"],
-    C: int | None = None,
-    k: int = 20,
-    T: float = 0.07,
+    C: SupportsIndex | None = None,
+    k: SupportsIndex = 20,
+    T: SupportsFloat = 0.07,
 ) -> Float[Tensor, "m C"]:
     """Return probabilities: the k nearest training pictures by cosine vote, each with softmax(cosine / T) over the k.
 
@@ -46,13 +46,12 @@ def knn(
         ValueError: Shapes disagree, values are not finite, a label is out of range, k < 1 or T <= 0.
     """
     C = _check(G_train, y_train, G_test, C)
-    require_positive("T", T)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"`k` must be an integer of at least 1; got {k!r}.")
-    train, y = torch.nn.functional.normalize(G_train.detach().double(), dim=1), y_train.to(G_train.device).long()
+    T = require_positive("T", T)
+    k = whole_number("k", k, 1)
+    train, y = directions_of(G_train.detach().double()), y_train.to(G_train.device).long()
     votes = torch.zeros(len(G_test), C, dtype=torch.float64)
     for start in range(0, len(G_test), BLOCK):
-        test = torch.nn.functional.normalize(G_test[start : start + BLOCK].detach().to(train), dim=1)
+        test = directions_of(G_test[start : start + BLOCK].detach().to(train))
         near = (test @ train.mT).topk(min(k, len(train)), dim=1)
         weights = torch.softmax(near.values / T, dim=1)
         votes[start : start + BLOCK].scatter_add_(1, y[near.indices].cpu(), weights.cpu())
@@ -63,9 +62,9 @@ def logistic_regression(
     G_train: Float[Tensor, "n D"],
     y_train: Int[Tensor, " n"],
     G_test: Float[Tensor, "m D"],
-    C: int | None = None,
+    C: SupportsIndex | None = None,
     penalties: Sequence[float] = PENALTIES,
-    folds: int = 3,
+    folds: SupportsIndex = 3,
 ) -> Float[Tensor, "m C"]:
     """Return probabilities of scikit-learn's logistic regression on standardised embeddings, its penalty by cross-validation.
 
@@ -91,8 +90,7 @@ def logistic_regression(
         raise ValueError(f"`y_train` must hold at least two classes; got only class {int(present[0])}.")
     if not penalties:
         raise ValueError("`penalties` must hold at least one number > 0; got none.")
-    if isinstance(folds, bool) or folds < 2:
-        raise ValueError(f"`folds` must be at least 2; got {folds!r}. To go without cross-validation give one penalty.")
+    folds = whole_number("folds", folds, 2, what="; to go without cross-validation give one penalty")
     G, y = _numpy(G_train), y_train.cpu().numpy()
     chosen = [require_positive("penalties", c) for c in penalties]
     model = pipeline.make_pipeline(
@@ -112,7 +110,7 @@ def sklearn_ridge(
     G_train: Float[Tensor, "n D"],
     y_train: Int[Tensor, " n"],
     G_test: Float[Tensor, "m D"],
-    C: int | None = None,
+    C: SupportsIndex | None = None,
     lams: Sequence[float] = LAMS,
 ) -> Float[Tensor, "m C"]:
     """Return the scores of scikit-learn's ridge on one-hot labels, with intercept, its penalty by its leave-one-out error.
@@ -140,14 +138,17 @@ def sklearn_ridge(
     return torch.from_numpy(found).reshape(len(G_test), C)
 
 
-def _check(G_train: Tensor, y_train: Tensor, G_test: Tensor, C: int | None) -> int:
+def _check(G_train: Tensor, y_train: Tensor, G_test: Tensor, C: SupportsIndex | None) -> int:
     """Return the number of classes, once everything fits together."""
+    C = None if C is None else whole_number("C", C, 1)
     for name, G in (("G_train", G_train), ("G_test", G_test)):
+        require_tensor(name, G)
         if G.ndim != 2 or 0 in G.shape:
             raise ValueError(f"`{name}` must be (n, D), a row for each picture; got {tuple(G.shape)}.")
         require_finite(name, G)
     if G_train.shape[1] != G_test.shape[1]:
         raise ValueError(f"`G_test` must be (m, {G_train.shape[1]}), as wide as `G_train`; got {tuple(G_test.shape)}.")
+    require_tensor("y_train", y_train)
     if y_train.shape != (len(G_train),) or y_train.is_floating_point() or y_train.dtype == torch.bool:
         raise ValueError(
             f"`y_train` must be ({len(G_train)},) integer labels; got {tuple(y_train.shape)} of {y_train.dtype}."

@@ -22,13 +22,14 @@ The best T is the zero of f', found in log b, and where f' keeps its sign a boun
 """
 
 import math
+from typing import SupportsFloat, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot.blocks import blocks
-from carrot.utils import require_finite, require_positive
+from carrot.utils import require_finite, require_positive, require_tensor, whole_number
 
 EPS = torch.finfo(torch.float64).eps
 LOWEST, HIGHEST = 1e-3, 1e3  # bounds of T, in units of the logits' spread
@@ -83,7 +84,7 @@ def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> 
     return spread * math.exp(-float(brentq(slope, low, high, xtol=1e-15, rtol=4 * EPS)))
 
 
-def probabilities(logits: Float[Tensor, "m C"], T: float) -> Float[Tensor, "m C"]:
+def probabilities(logits: Float[Tensor, "m C"], T: SupportsFloat) -> Float[Tensor, "m C"]:
     """Return ``softmax(logits / T)``, float64.
 
     Raises:
@@ -120,7 +121,7 @@ def brier(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"]) -> float:
     return float(error.square().sum(dim=1).mean())
 
 
-def expected_calibration_error(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"], bins: int = 15) -> float:
+def expected_calibration_error(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"], bins: SupportsIndex = 15) -> float:
     """Return ``sum_b (m_b / m) |accuracy_b - confidence_b|`` over bins of equal width of the highest probability.
 
     Bin b holds the pictures whose highest probability is in [b / bins, (b + 1) / bins), the last bin 1 as well; confidence is
@@ -131,8 +132,7 @@ def expected_calibration_error(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"
         ValueError: ``bins`` is not an integer >= 1; and as ``negative_log_likelihood``.
         TypeError: As ``negative_log_likelihood``.
     """
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"`bins` must be an integer >= 1; got {bins!r}.")
+    bins = whole_number("bins", bins, 1)
     y = _checked_probabilities(p, labels)
     best = p.double().amax(dim=1)
     gap = (p.argmax(dim=1) == y).double() - best  # (m,)
@@ -146,6 +146,7 @@ def _around_mean(logits: Tensor, size: float) -> Tensor:
 
 
 def _require_matrix(name: str, values: Tensor) -> None:
+    require_tensor(name, values)
     if not values.is_floating_point():
         raise TypeError(f"`{name}` must be floating point; got {values.dtype}. Convert it with `.double()`.")
     if values.ndim != 2 or values.shape[1] == 0:
@@ -156,6 +157,7 @@ def _require_matrix(name: str, values: Tensor) -> None:
 def _checked(name: str, values: Tensor, labels: Tensor) -> Tensor:
     """Return the labels, int64, on the device of ``values``."""
     _require_matrix(name, values)
+    require_tensor("labels", labels)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"`labels` must be integers, class indices; got {labels.dtype}.")
     if labels.ndim != 1 or len(labels) != len(values) or len(labels) == 0:

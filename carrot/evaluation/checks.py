@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from carrot.head import RidgeHead
 from carrot.influence import group_removal_effect
 from carrot.parts import LogitParts, refit_without
 from carrot.rows import check_indices
+from carrot.utils import require_tensor, whole_number
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def sums_check(parts: Iterable[LogitParts]) -> dict[str, Difference]:
     return {name: Difference.of(torch.tensor(v, dtype=torch.float64), expected, len(v)) for name, v in sums.items()}
 
 
-def leave_one_out_check(head: RidgeHead, k: int = 5, seed: int = 0) -> Difference:
+def leave_one_out_check(head: RidgeHead, k: SupportsIndex = 5, seed: SupportsIndex = 0) -> Difference:
     """Return how far ``head.loo_predict()`` is from really fitting again without k training pictures, drawn by ``seed``.
 
     k refits; with k > n, n.
@@ -65,8 +67,7 @@ def leave_one_out_check(head: RidgeHead, k: int = 5, seed: int = 0) -> Differenc
         ValueError: k is below 1, or there is only one training picture.
     """
     n = len(head.G)
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1; got {k}.")
+    k, seed = whole_number("k", k, 1), whole_number("seed", seed)
     if n < 2:
         raise ValueError("`head` must have at least two training pictures, to leave one out; got one.")
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:k]
@@ -74,7 +75,9 @@ def leave_one_out_check(head: RidgeHead, k: int = 5, seed: int = 0) -> Differenc
     return Difference.of(head.loo_predict()[drawn], refitted, len(drawn))
 
 
-def group_removal_check(head: RidgeHead, groups: Sequence[Sequence[int]], g_test: Float[Tensor, "m D"]) -> Difference:
+def group_removal_check(
+    head: RidgeHead, groups: Sequence[Iterable[SupportsIndex]], g_test: Float[Tensor, "m D"]
+) -> Difference:
     """Return how far ``group_removal_effect`` is from really fitting again without each group, in the logits of ``g_test``.
 
     Compared are the logits without the group, not the effect, which may be tiny.
@@ -84,12 +87,13 @@ def group_removal_check(head: RidgeHead, groups: Sequence[Sequence[int]], g_test
     """
     if not groups:
         raise ValueError("`groups` must hold at least one group of training indices; got none.")
+    require_tensor("g_test", g_test)
     if not g_test.numel():
         raise ValueError(f"`g_test` must be (m, D) with at least one test picture; got {tuple(g_test.shape)}.")
     logits = head.predict(g_test)
     found, refitted = [], []
     for group in groups:
-        indices = check_indices(list(group), len(head.G))
+        indices = check_indices(group, len(head.G))
         found.append(logits - group_removal_effect(head, g_test, indices))
         stay = torch.ones(len(head.G), dtype=torch.bool)
         stay[indices] = False

@@ -6,10 +6,13 @@ Rows are true classes and columns predicted ones, as in scikit-learn. The datacl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from carrot.utils import require_tensor, whole_number
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,16 @@ class Confusion:
     share: float
 
 
-def confusion_matrix(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], C: int) -> Int[Tensor, "C C"]:
+def confusion_matrix(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], C: SupportsIndex) -> Int[Tensor, "C C"]:
     """Return how often class ``row`` was predicted as class ``column``, (C, C), int64; the entries add up to n.
 
     Raises:
         ValueError: C is not an integer >= 1, shapes don't match, or a class index is not in 0 .. C-1.
         TypeError: Class indices are not integers.
     """
-    if isinstance(C, bool) or not isinstance(C, int) or C < 1:
-        raise ValueError(f"`C` must be an integer >= 1, the number of classes; got {C!r}.")
+    C = whole_number("C", C, 1, what=", the number of classes")
+    require_tensor("predicted", predicted)
+    require_tensor("labels", labels)
     if predicted.ndim != 1 or predicted.shape != labels.shape:
         raise ValueError(
             f"`predicted` and `labels` must be (n,), one class index a picture; got {tuple(predicted.shape)} and "

@@ -22,12 +22,13 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
-from carrot.utils import require_finite
+from carrot.utils import require_finite, whole_number
 
 BATCH = 16  # pictures that the backbone gets at once
 TIES = 0  # seed of the order in which equal values come
@@ -77,7 +78,9 @@ def order_of(values: Real[Tensor, "..."], most_first: bool = True) -> Int[Tensor
     return mixed[torch.argsort(v[mixed], descending=most_first, stable=True)]
 
 
-def random_areas(curve: Callable[[Tensor], Tensor], N: int, n_orders: int = 20, seed: int = 0) -> tuple[float, float]:
+def random_areas(
+    curve: Callable[[Tensor], Tensor], N: SupportsIndex, n_orders: SupportsIndex = 20, seed: SupportsIndex = 0
+) -> tuple[float, float]:
     """Return the mean area under the curves of random orders, and its standard error: what knowing nothing gets.
 
     Args:
@@ -89,11 +92,8 @@ def random_areas(curve: Callable[[Tensor], Tensor], N: int, n_orders: int = 20, 
     Raises:
         ValueError: ``n_orders`` is below 2, or N below 1.
     """
-    if n_orders < 2 or N < 1:
-        raise ValueError(
-            f"`n_orders` must be at least 2, for a standard error, and N at least 1; got {n_orders} and {N}."
-        )
-    generator = torch.Generator().manual_seed(seed)
+    n_orders, N = whole_number("n_orders", n_orders, 2, what=", for a standard error"), whole_number("N", N, 1)
+    generator = torch.Generator().manual_seed(whole_number("seed", seed))
     areas = [area(curve(torch.randperm(N, generator=generator))) for _ in range(n_orders)]
     return statistics.fmean(areas), statistics.stdev(areas) / math.sqrt(n_orders)
 
@@ -126,7 +126,7 @@ def occlusion_curves(
     x: Float[Tensor, "3 img_h img_w"],
     boxes_in_input: Real[Tensor, "N 4"],
     order: Int[Tensor, " N"],
-    steps: int,
+    steps: SupportsIndex,
     fill: Float[Tensor, "3 #img_h #img_w"] | None = None,
 ) -> OcclusionCurves:
     """Return the logits while regions of the model's input are filled in and uncovered, **at pixel level**.
@@ -148,7 +148,7 @@ def occlusion_curves(
     """
     masks, counts = _masks(x, boxes_in_input, order, steps)
     gone = _logits(predict, x, fill, masks)
-    shown = _logits(predict, x, fill, ~masks[1:-1]) if steps > 1 else gone[:0]  # no backbone takes an empty batch
+    shown = _logits(predict, x, fill, ~masks[1:-1]) if len(masks) > 2 else gone[:0]  # no backbone takes an empty batch
     return OcclusionCurves(counts.double() / len(order), gone, torch.cat([gone[-1:], shown, gone[:1]]))
 
 
@@ -157,8 +157,8 @@ def pixel_curve(
     x: Float[Tensor, "3 img_h img_w"],
     grid_hw: tuple[int, int],
     order: Int[Tensor, " N"],
-    target: int,
-    steps: int,
+    target: SupportsIndex,
+    steps: SupportsIndex,
     insertion: bool = False,
     fill: Float[Tensor, "3 #img_h #img_w"] | None = None,
 ) -> Float[Tensor, " K"]:
@@ -179,9 +179,7 @@ def pixel_curve(
     """
     masks, _ = _masks(x, input_boxes(grid_hw, (x.shape[-2], x.shape[-1])), order, steps)
     logits = _logits(predict, x, fill, ~masks if insertion else masks)
-    if not 0 <= target < logits.shape[1]:
-        raise ValueError(f"`target` must be a class 0 .. {logits.shape[1] - 1}; got {target}.")
-    return logits[:, target]
+    return logits[:, whole_number("target", target, 0, logits.shape[1] - 1, ", a class")]
 
 
 def input_boxes(grid_hw: tuple[int, int], input_hw: tuple[int, int]) -> Int[Tensor, "N 4"]:
@@ -215,7 +213,9 @@ def blurred(x: Float[Tensor, "3 img_h img_w"], sigma: float) -> Float[Tensor, "3
     return torch.nn.functional.conv2d(across, weights[None, None, :, None])[:, 0]
 
 
-def _masks(x: Tensor, boxes: Tensor, order: Tensor, steps: int) -> tuple[Bool[Tensor, "K h w"], Int[Tensor, " K"]]:
+def _masks(
+    x: Tensor, boxes: Tensor, order: Tensor, steps: SupportsIndex
+) -> tuple[Bool[Tensor, "K h w"], Int[Tensor, " K"]]:
     """Return what is filled in after each step, (steps + 1, img_h, img_w), and how many regions that is."""
     N, (img_h, img_w) = len(boxes), x.shape[-2:]
     require_finite("x", x)
@@ -225,8 +225,7 @@ def _masks(x: Tensor, boxes: Tensor, order: Tensor, steps: int) -> tuple[Bool[Te
         raise ValueError(
             f"`order` must be a permutation of the regions 0 .. {N - 1}; got {order.tolist()[:10]}, {len(order)} in all."
         )
-    if isinstance(steps, bool) or not 1 <= steps <= N:
-        raise ValueError(f"`steps` must be in 1 .. {N}, the number of regions; got {steps!r}.")
+    steps = whole_number("steps", steps, 1, N, ", the number of regions")
     b = boxes.cpu().long()
     limit = torch.tensor([img_w, img_h])
     fits = (b[:, :2] >= 0).all() and (b[:, :2] < b[:, 2:]).all() and (b[:, 2:] <= limit).all()

@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import SupportsIndex
+
+from carrot.utils import whole_number
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Measured:
 
 
 def markdown_table(
-    rows: Sequence[Mapping[str, object]], columns: Mapping[str, str] | None = None, digits: int = 3
+    rows: Sequence[Mapping[str, object]], columns: Mapping[str, str] | None = None, digits: SupportsIndex = 3
 ) -> str:
     """Return a Markdown table, one line a row, ending in a newline; its source is aligned too.
 
@@ -39,8 +42,7 @@ def markdown_table(
     Raises:
         ValueError: There is no column, no row has a column's key, or ``digits`` is not an integer >= 0.
     """
-    if isinstance(digits, bool) or not isinstance(digits, int) or digits < 0:
-        raise ValueError(f"`digits` must be an integer >= 0; got {digits!r}.")
+    digits = whole_number("digits", digits, 0)
     known = dict.fromkeys(key for row in rows for key in row)
     headers = {key: key for key in known} if columns is None else dict(columns)
     if not headers:

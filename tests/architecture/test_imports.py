@@ -15,10 +15,10 @@ ORDER = [
     ["errors", "utils", "ambient"],
     ["regions"],
     ["graph"],
-    ["operator"],
+    ["laplacian", "operator"],
     ["readout"],
     ["lift"],
-    ["blocks", "statistics", "rows", "gram", "ridge", "restored", "head"],
+    ["blocks", "statistics", "rows", "gram", "ridge", "loo", "restored", "head"],
     ["removal", "influence", "attribution"],
 ]
 THEORY = [name for line in ORDER for name in line]

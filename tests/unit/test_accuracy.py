@@ -117,7 +117,7 @@ def test_wrong_values(logits: NDArray[np.float64], labels: list[int], message: s
 
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_k_is_from_1_to_the_number_of_classes(k: int) -> None:
-    with pytest.raises(ValueError, match=f"k must be from 1 to the number of classes, C = 3; got {k}"):
+    with pytest.raises(ValueError, match=f"`k` must be a whole number in 1 .. 3, the number of classes; got {k}"):
         top_k_accuracy(np.zeros((2, 3)), [0, 1], k)
 
 

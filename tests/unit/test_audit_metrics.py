@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from carrot.evaluation import audit
-from carrot.evaluation.audit import auroc, near_duplicates, nearest, precision_at
+from carrot.evaluation.audit import auroc, near_copies, near_duplicates, nearest, precision_at
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -19,8 +19,15 @@ def embeddings(seed: int, n: int, M: int, shift: float = 0.0) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     centres = torch.randn(4, M, generator=rng, dtype=torch.float64)
     G = centres[torch.randint(4, (n,), generator=rng)] + 0.2 * torch.randn(n, M, generator=rng, dtype=torch.float64)
+    G[n - 2] = G[1] + 0.02 * torch.randn(M, generator=rng, dtype=torch.float64)
     G[n - 1] = G[0]
     return G + shift
+
+
+def fifth(rows: list[list[float]], i: int) -> float:
+    """How far the fifth nearest of row i is, copies aside; the farthest, where there are fewer."""
+    apart = sorted(d for j, row in enumerate(rows) if j != i and (d := math.dist(row, rows[i])) > 1e-12)
+    return apart[min(5, len(apart), len(rows) - 1) - 1] if apart else math.inf
 
 
 def by_loop(G: Tensor, threshold: float) -> list[tuple[int, int, float]]:
@@ -31,7 +38,7 @@ def by_loop(G: Tensor, threshold: float) -> list[tuple[int, int, float]]:
     for i, j in itertools.combinations(range(len(rows)), 2):
         dot = math.fsum(a * b for a, b in zip(rows[i], rows[j], strict=True))
         cosine = dot / math.hypot(*rows[i]) / math.hypot(*rows[j])
-        if cosine >= threshold:
+        if cosine >= threshold and math.dist(rows[i], rows[j]) <= 0.5 * max(fifth(rows, i), fifth(rows, j)):
             found.append((i, j, cosine))
     return sorted(found, key=lambda pair: -pair[2])
 
@@ -56,8 +63,59 @@ def test_near_duplicates_are_those_of_a_loop(
     assert bool(found) == (n > 2)
 
 
+@pytest.mark.parametrize("entries", [None, 2000])
+@pytest.mark.parametrize("clusters", [2, 7])
+def test_members_of_one_tight_class_are_no_copies(
+    clusters: int, entries: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far clusters: seen from the mean of all, each is one direction. Copies, exact and noisy, that lie in them are found."""
+    if entries is not None:
+        monkeypatch.setattr("carrot.blocks.ENTRIES", entries)
+        monkeypatch.setattr(audit, "SIDE", 30)
+    rng = torch.Generator().manual_seed(3)
+    centres = 10.0 * torch.randn(clusters, 64, generator=rng, dtype=torch.float64)
+    scale = torch.logspace(-1, 1, clusters, dtype=torch.float64)  # one class is tighter than another
+    kind = torch.arange(140) % clusters
+    G = centres[kind] + scale[kind, None] * torch.randn(140, 64, generator=rng, dtype=torch.float64)
+    assert len(by_cosine(G, 0.95)) > 373
+    assert near_duplicates(G, 0.95) == []
+    a, b, c = (int((kind == k).nonzero()[0]) for k in (0, 1, 1))
+    G = torch.cat([G, G[[a, b]], G[[a, c + clusters]] + 0.1 * scale[[0, 1], None] * torch.randn(2, 64, generator=rng)])
+    found = {(i, j) for i, j, _ in near_duplicates(G, 0.95)}
+    assert found == {(a, 140), (b, 141), (a, 142), (140, 142), (c + clusters, 143)}
+    near, cosines, rows = near_copies(G[:140], G[140:], 0.95)
+    assert near.all()
+    assert rows.tolist() == [a, b, a, c + clusters]
+    fresh = centres[kind] + scale[kind, None] * torch.randn(140, 64, generator=rng, dtype=torch.float64)
+    near, cosines, _ = near_copies(G[:140], fresh, 0.95)
+    assert (cosines >= 0.95).sum() > 40
+    assert not near.any()
+
+
+def by_cosine(G: Tensor, threshold: float) -> list[tuple[int, int]]:
+    U = torch.nn.functional.normalize(G - G.mean(dim=0), dim=1)
+    return (U @ U.mT >= threshold).triu(1).nonzero().tolist()
+
+
+def test_many_copies_of_one_picture_hide_no_near_copy() -> None:
+    """Nine copies are nine rows at distance 0: the fifth nearest is the fifth of another picture."""
+    G = torch.randn(40, 30, dtype=torch.float64)
+    G[1:9] = G[0]
+    G[9] = G[0] + 0.01 * torch.randn(30, dtype=torch.float64)
+    found = {(i, j) for i, j, _ in near_duplicates(G, 0.95)}
+    assert found == set(itertools.combinations(range(10), 2))
+
+
+@pytest.mark.usefixtures("as_user")
+def test_near_copies_refuses_what_is_no_cosine() -> None:
+    for threshold, error in ((0.0, ValueError), (1.5, ValueError), (True, TypeError), ("high", TypeError)):
+        with pytest.raises(error, match="threshold"):
+            near_copies(torch.ones(3, 2), torch.ones(3, 2), threshold)
+    assert [len(x) for x in near_copies(torch.randn(3, 2), torch.empty(0, 2), 0.9)] == [0, 0, 0]
+
+
 def test_the_mean_is_taken_off() -> None:
-    """Around the origin the three are nearly parallel; around their mean only the first two are."""
+    """Around the origin all are nearly parallel; around their mean only the first two are."""
     G = torch.tensor([[100.0, 1.0], [100.0, 1.01], [100.0, -1.0]])
     assert [(i, j) for i, j, _ in near_duplicates(G, 0.9)] == [(0, 1)]
 
@@ -185,9 +243,9 @@ def test_bad_scores() -> None:
             measure(scores, wrong.long())
         with pytest.raises(TypeError, match="`scores` must be floating point"):
             measure(scores.long(), wrong)
-    for k in (0, 3, 1.0, True):
-        with pytest.raises(ValueError, match="`k` must be an integer from 1 to"):
-            precision_at(scores, wrong, k)  # type: ignore[arg-type]
+    for k, error in ((0, ValueError), (3, ValueError), (1.0, TypeError), (True, TypeError)):
+        with pytest.raises(error, match=r"`k` must be a whole number in 1 \.\. 2"):
+            precision_at(scores, wrong, k)
     for same in (wrong | True, wrong & False):
         with pytest.raises(ValueError, match="must hold wrong and right labels"):
             auroc(scores, same)

@@ -156,12 +156,12 @@ def test_bad_input(method) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.usefixtures("as_user")
 def test_bad_settings() -> None:
     G, y, g, _ = problem()
-    with pytest.raises(ValueError, match="`k` must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="`k` must be a whole number >= 1"):
         knn(G, y, g, k=0)
-    with pytest.raises(ValueError, match="`k` must be an integer"):
+    with pytest.raises(TypeError, match="`k` must be a whole number"):
         knn(G, y, g, k=2.5)  # type: ignore[arg-type]
     for folds in (1, 0, -1, True):
-        with pytest.raises(ValueError, match="`folds` must be at least 2"):
+        with pytest.raises(TypeError if folds is True else ValueError, match="`folds` must be a whole number >= 2"):
             logistic_regression(G, y, g, folds=folds)
     with pytest.raises(ValueError, match="`T` must be"):
         knn(G, y, g, T=0.0)

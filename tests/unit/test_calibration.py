@@ -243,5 +243,5 @@ def test_bad_temperature_and_bins() -> None:
         with pytest.raises(ValueError, match="`T` must be a finite number > 0"):
             probabilities(GOOD, T)
     for bins in (0, 1.5, True):
-        with pytest.raises(ValueError, match="`bins` must be an integer >= 1"):
+        with pytest.raises((TypeError, ValueError), match="`bins` must be a whole number >= 1"):
             expected_calibration_error(GOOD, ZEROS, bins)  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def test_bad_input() -> None:
     head = fitted()
     with pytest.raises(ValueError, match="at least one picture"):
         sums_check([])
-    with pytest.raises(ValueError, match="`k` must be at least 1"):
+    with pytest.raises(ValueError, match="`k` must be a whole number >= 1"):
         leave_one_out_check(head, 0)
     with pytest.raises(ValueError, match="at least two training pictures"):
         leave_one_out_check(RidgeHead(1.0).fit(torch.ones(1, 2), torch.ones(1, 2)), 1)

@@ -106,7 +106,7 @@ def test_results_are_ready_for_json() -> None:
         ([[0]], [[0]], 3, ValueError, r"must be \(n,\)"),
         ([0.0], [0], 3, TypeError, "`predicted` must be integers"),
         ([0], [True], 3, TypeError, "`labels` must be integers"),
-        ([0], [0], 0, ValueError, "`C` must be an integer >= 1"),
+        ([0], [0], 0, ValueError, "`C` must be a whole number >= 1"),
     ],
 )
 def test_bad_predictions(

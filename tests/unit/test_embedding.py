@@ -14,7 +14,7 @@ from carrot.data.loading import batches
 from carrot.data.records import Record
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import candidate, select
-from carrot.ridge import LooPath
+from carrot.loo import LooPath
 from carrot.stages import Setting, Tokens, embed_tokens, trace_tokens
 from carrot.store import TokenCache, embed_dataset, save_tensors
 

@@ -85,7 +85,7 @@ def test_noise_chooses_the_end_of_the_path_and_says_so() -> None:
 
 
 def test_ties_take_the_larger_lam() -> None:
-    path = carrot.ridge.LooPath(torch.tensor([1.0, 2.0, 3.0], dtype=F64), torch.tensor([0.5, 0.5, 0.7], dtype=F64))
+    path = carrot.loo.LooPath(torch.tensor([1.0, 2.0, 3.0], dtype=F64), torch.tensor([0.5, 0.5, 0.7], dtype=F64))
     assert path.best == 1
 
 

@@ -197,7 +197,7 @@ class RandomContract(LiftContract):
     @pytest.mark.usefixtures("as_user")
     def test_widths_are_checked(self) -> None:
         for width in (0, -2, 4.0, True, "8", None):
-            with pytest.raises(ValueError, match="`width` must be a whole number >= 1"):
+            with pytest.raises((TypeError, ValueError), match="`width` must be a whole number >= 1"):
                 self.kind(width)
 
 

@@ -92,7 +92,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="must name at least one column"):
         markdown_table([{}])
     for digits in (-1, 1.5, True):
-        with pytest.raises(ValueError, match="`digits` must be an integer >= 0"):
+        with pytest.raises((TypeError, ValueError), match="`digits` must be a whole number >= 0"):
             markdown_table([{"a": 1}], digits=digits)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`standard_error` must be >= 0"):
         Measured(1.0, -0.1)
