@@ -102,11 +102,9 @@ class RidgeHead:
         if not isinstance(self._asked_lam, str):
             return self._solve(rows, known, float(self._asked_lam), None)
         path = loo_path(rows, self.fit_intercept, self._asked_lams, known)
-        lam = float(path.lams[path.best])
-        doubt = path.doubt(rows.Y)
-        if doubt:
+        if doubt := path.doubt(rows.Y):
             warnings.warn(doubt, stacklevel=3)  # `pinned` is one of them
-        return self._solve(rows, known, lam, path)
+        return self._solve(rows, known, float(path.lams[path.best]), path)
 
     @classmethod
     def from_statistics(
@@ -137,20 +135,8 @@ class RidgeHead:
             ValueError: A tensor is missing, or shapes or kinds don't fit together.
         """
         head = cls(lam, fit_intercept)
-        try:
-            rows = checked_rows(state["G"], state["Y"], state["sample_weight"])
-            solution = {name: state[name] for name in ("W_star", "bias", "g_mean", "y_mean", "alpha")}
-        except KeyError as error:
-            raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
-        (n, D), C = rows.G.shape, rows.Y.shape[1]
-        shapes = {"W_star": (D, C), "bias": (C,), "g_mean": (D,), "y_mean": (C,), "alpha": (n, C)}
-        for name, x in solution.items():
-            if tuple(x.shape) != shapes[name] or x.dtype != torch.float64:
-                raise ValueError(
-                    f"`state` must hold {name} as {shapes[name]} of float64; got {tuple(x.shape)} of {x.dtype}."
-                )
-            require_finite(name, x)
-        head._system, head._rows = RestoredSystem(rows, float(lam), fit_intercept, **solution), rows
+        head._system = RestoredSystem.of(state, float(lam), fit_intercept)
+        head._rows = head._system.rows
         return head
 
     def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
@@ -186,27 +172,19 @@ class RidgeHead:
         """
         old = self._need_rows()
         gone = check_indices(indices, old.G.shape[0]).to(old.G.device)
-        left = torch.ones(old.G.shape[0], dtype=torch.bool, device=old.G.device)
-        left[gone] = False
-        stay = torch.nonzero(left).flatten()
+        stay = torch.ones(len(old.G), device=old.G.device).index_fill(0, gone, 0.0).nonzero().flatten()
         if not len(stay):
-            raise ValueError(f"`indices` must leave at least one of {len(left)} training pictures; got all of them.")
+            raise ValueError(f"`indices` must leave at least one of {len(old.G)} training pictures; got all of them.")
         rows = Rows(*(x[stay] for x in old))
         return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
-        """Give training pictures other targets; equals a refit with them and the same lam. Labels are class indices, or targets.
+        """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.
 
         K stays: n > D moves ``G^T Y`` by the k pictures' share, k D^2; n <= D keeps the inner products. ``loo_path`` is dropped.
 
-        Args:
-            indices: k training pictures.
-            Y: (k,) labels, or (k, C) targets.
-
         Raises:
-            TypeError: ``Y`` is not a tensor.
-            ValueError: An index is out of range or given twice, shapes disagree, or a label is not a known class.
-            NotFittedError: There is no fit to change.
+            TypeError, ValueError, NotFittedError: As ``add`` and ``remove``.
         """
         old = self._need_rows()
         changed = check_indices(indices, old.G.shape[0]).to(old.G.device)

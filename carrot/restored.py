@@ -4,14 +4,17 @@ Predictions need W* and b alone, so a model that was read from a file predicts a
 factor of the system; it is computed from the rows the first time one of them is used, and equals the old one to rounding.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from carrot.ridge import Moments, RidgeSystem, solve
-from carrot.rows import Rows
+from carrot.rows import Rows, checked_rows
+from carrot.utils import require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,28 @@ class RestoredSystem:
     g_mean: Float[Tensor, " D"]
     y_mean: Float[Tensor, " C"]
     alpha: Float[Tensor, "n C"]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RestoredSystem":
+        """Return the system whose rows and solution are ``state``, by name.
+
+        Raises:
+            ValueError: A tensor is missing, or shapes or kinds don't fit together.
+        """
+        try:
+            rows = checked_rows(state["G"], state["Y"], state["sample_weight"])
+            solution = {name: state[name] for name in ("W_star", "bias", "g_mean", "y_mean", "alpha")}
+        except KeyError as error:
+            raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
+        (n, D), C = rows.G.shape, rows.Y.shape[1]
+        shapes = {"W_star": (D, C), "bias": (C,), "g_mean": (D,), "y_mean": (C,), "alpha": (n, C)}
+        for name, x in solution.items():
+            if tuple(x.shape) != shapes[name] or x.dtype != torch.float64:
+                raise ValueError(
+                    f"`state` must hold {name} as {shapes[name]} of float64; got {tuple(x.shape)} of {x.dtype}."
+                )
+            require_finite(name, x)
+        return cls(rows, lam, fit_intercept, **solution)
 
     @cached_property
     def solved(self) -> RidgeSystem:

@@ -225,7 +225,7 @@ MUTANTS = {
         "solve(self.rows, self.lam, self.fit_intercept)",
         "solve(self.rows, 1.001 * self.lam, self.fit_intercept)",
     ),
-    "a state that was rounded": ("head", "{name: state[name] for name in", "{name: state[name].float().double() for name in"),
+    "a state that was rounded": ("restored", "{name: state[name] for name in", "{name: state[name].float().double() for name in"),
     "a contrast that adds": (
         "parts",
         "per_class[..., target] - per_class[..., against]",
