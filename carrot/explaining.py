@@ -57,9 +57,6 @@ def explain(
     for row in shown:
         record = fitted.records[row]
         found = find(record)
-        found = (
-            found if isinstance(found, str) else as_picture(found)
-        )  # a data set of the user's own may give it as it is stored
         if isinstance(found, str):
             missing[row] = found
         else:

@@ -9,13 +9,14 @@ In float64 from the tokens on, so that sums over regions and over pairs of regio
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from carrot.ambient import pinned
 from carrot.backbone import TimmViTPatchBackbone
@@ -86,13 +87,15 @@ class Tokens:
     ) -> "Tokens":
         """Run the backbone; return its tokens on the processor, rounded to ``dtype``.
 
+        Whatever mode it is in, it answers as in evaluation.
+
         Rounding is a map of each token alone: what is exact for tokens -> logit stays so, as long as all pictures are rounded alike. The
         attention stays float32. A picture alone and in a batch differ by the backbone's own rounding.
 
         Raises:
             BackboneError: A token is NaN or infinite, or too large for ``dtype``; the message names the place in the batch.
         """
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(backbone):
             patches = backbone(x.to(backbone.device, backbone.dtype))
         token = None if patches.prefix is None or not backbone.has_class_token else patches.prefix[:, 0]
         found = {"H": patches.H, "class_token": token, "attention": patches.attention}
@@ -219,6 +222,19 @@ def trace_tokens(tokens: Tokens, s: Setting) -> Trace:
     regions = RegionSet(batch.features[0], batch.positions, batch.grid_hw, batch.num_global)
     one = BoundReadout(readout.r[0])
     return Trace.of(regions, build_graph(regions, s), DiffusionOperator(s.t), one, lift_from(s.lift))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Keep every module in evaluation mode for a while: dropout, and norms over a batch, would answer another way each time."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _block_sums(values: Tensor, grid_hw: tuple[int, int], factor: int) -> Tensor:  # (B, N) -> (B, N / factor^2)

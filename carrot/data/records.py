@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from carrot.data.images import upright_rgb
 from carrot.data.labels import LabelKind
 
 Split = Literal["train", "test"]
@@ -99,7 +100,8 @@ class Subset:
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB."""
-        return self.dataset.image(self.indices[index])
+        image = self.dataset.image(self.indices[index])
+        return upright_rgb(image, self.records[index].id)  # a data set of the user's own may give it as it is stored
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:
         """Return the segmentation of picture ``index``, if the data set has one."""

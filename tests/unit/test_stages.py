@@ -148,6 +148,34 @@ def test_a_backbone_in_double_takes_pictures_in_single() -> None:
     assert torch.equal(Tokens.of(double, x).H, expected)
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_backbone_in_training_answers_as_in_evaluation(freeze: bool) -> None:
+    """Before: with dropout, or norms over the batch, one picture had another answer each time and beside other pictures."""
+    backbone = TimmViTPatchBackbone("test_vit", pretrained=False, freeze=freeze)
+    backbone.model.patch_embed.norm = torch.nn.Sequential(torch.nn.Dropout(0.5), Batch(64))
+    x = torch.rand(3, 3, *backbone.input_hw)
+    backbone.model.eval()
+    expected = Tokens.of(backbone, x).H
+    backbone.model.train()
+    for _ in range(2):
+        assert torch.equal(Tokens.of(backbone, x).H, expected)
+    torch.testing.assert_close(Tokens.of(backbone, x[:1]).H, expected[:1], rtol=1e-5, atol=1e-5)
+    assert backbone.model.training, "the mode is the user's"
+    assert int(backbone.model.patch_embed.norm[1].norm.num_batches_tracked) == 0
+
+
+class Batch(torch.nn.Module):
+    """A norm over the batch, of tokens."""
+
+    def __init__(self, D: int) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(D)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.norm(x.flatten(0, -2)).reshape(x.shape)
+        return found
+
+
 def test_a_backbone_that_gives_nan_is_said_so() -> None:
     broken = TimmViTPatchBackbone("test_vit", pretrained=False)
     with torch.no_grad():
