@@ -129,6 +129,7 @@ def region_contribution(
     if origin is None:
         return parts
     offset = _origin(origin, W_star.shape[0]) @ W_star.to(scores)
+    _require_weight("pi" if by == "token" else "r", share)
     return parts - (share / share.sum(dim=-1, keepdim=True)).unsqueeze(-1) * offset
 
 
@@ -207,6 +208,8 @@ def pair_contribution(
     H_test, pi_test, H_train, pi_train, alpha = widen(H_test, pi_test, H_train, pi_train, alpha)
     k = lift.kernel(H_test, H_train.flatten(0, 1).expand(*H_test.shape[:-2], n * K, D)).unflatten(-1, (n, K))
     if origin is not None:  # <phi(h_j) - o / sum pi, phi(h_ik) - o / sum pi_i>, written out
+        _require_weight("pi_test", pi_test)
+        _require_weight("pi_train", pi_train)
         o = _origin(origin, lift.dim(D)).unsqueeze(-1)
         total, totals = pi_test.sum(dim=-1)[..., None, None, None], pi_train.sum(dim=-1)[:, None]
         k = k - lift.scores(H_test, o).unsqueeze(-1) / totals - lift.scores(H_train, o).squeeze(-1) / total
@@ -221,3 +224,11 @@ def _origin(origin: Tensor, M: int) -> Tensor:
     """Return the origin in float64; refuse one of another width."""
     require_shape("origin", origin, (M,), "the lifted tokens")
     return origin.to(torch.float64)
+
+
+def _require_weight(name: str, weights: Tensor) -> None:
+    """Refuse weights that sum to 0: an origin is taken off in shares of their sum."""
+    if bool((weights.sum(dim=-1) == 0).any()):
+        raise ValueError(
+            f"`{name}` must not sum to 0 where an `origin` is given: it is taken off in shares of that sum."
+        )

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from carrot.ambient import pinned
 from carrot.blocks import blocks, centred, square_sum
+from carrot.errors import IllConditionedError
 from carrot.gram import Gram
-from carrot.ridge import Moments, centre, moments, with_means
+from carrot.ridge import ALONE, Moments, centre, moments, solve, with_means
 from carrot.rows import Rows
 
 LOO_DECADES = (-7.0, 3.0)  # default path: half decades around the mean eigenvalue of A^T A
 LOO_POINTS = 21
+HELD = 2**27  # numbers in moments without one picture that are kept from one penalty to the next: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def loo_path(
         wide   A A^T + c v v^T = Z diag(s) Z^T           sqrt(w) R = lam Z (s + lam)^{-1} Z^T B
                                                          1 - leverage = lam (Z^2 (s + lam)^{-1} - v^2 / (c + lam))
 
-    with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside, lams inside.
+    with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside, lams inside. There
+    1 - leverage of a picture nearly alone in a direction would be rounding: the system is solved without it.
 
     Args:
         rows: Training rows, at least two.
@@ -102,6 +105,7 @@ def loo_path(
     shrink = 1.0 / (s.unsqueeze(-1) + grid)  # (min(n, D), k)
     errors, worst = torch.zeros_like(grid), torch.full_like(grid, float("inf"))
     root = rows.w.sqrt().unsqueeze(-1)
+    left_out = _LeftOut(rows, fit_intercept)
     for block in blocks(n, V.shape[1]):
         Z = V[block] if isinstance(known, Gram) else centred(rows.G, g_mean, block).mul_(root[block]) @ V
         spread = Z.square() @ shrink  # (b, k)
@@ -111,10 +115,36 @@ def loo_path(
                 residual, slack = lam * fitted, lam * (spread[:, j] - h0[block] / (c + lam))
             else:
                 residual, slack = B[block] - fitted, 1.0 - h0[block] - spread[:, j]
+                for i in torch.nonzero(slack < ALONE).flatten().tolist():
+                    residual[i] = root[block][i] * left_out.error(block.start + i, lam)
+                    slack[i] = 1.0
             errors[j] += (residual / slack.unsqueeze(-1)).square().sum()
             worst[j] = torch.minimum(worst[j], slack.min())
     mse = torch.where(worst > 0, errors / (rows.w.sum() * B.shape[1]), float("inf"))
     return LooPath(grid.cpu(), mse.cpu())
+
+
+class _LeftOut:
+    """y_i - what a fit without picture i says of it, by a real fit: for the rare picture whose 1 - leverage cancels."""
+
+    def __init__(self, rows: Rows, fit_intercept: bool) -> None:
+        self.rows, self.fit_intercept = rows, fit_intercept
+        self.left: dict[int, tuple[Rows, Moments]] = {}
+
+    def error(self, i: int, lam: float) -> Tensor:
+        """Return it at one penalty, (C,); the moments of the others are formed once. Infinite where their system is singular."""
+        if i not in self.left:
+            stay = torch.arange(len(self.rows.G), device=self.rows.G.device) != i
+            left = Rows(*(x[stay] for x in self.rows))
+            if len(self.left) * left.G.shape[1] ** 2 > HELD:
+                self.left.clear()
+            self.left[i] = left, moments(left, self.fit_intercept)
+        left, known = self.left[i]
+        try:
+            system = solve(left, lam, self.fit_intercept, known)
+        except IllConditionedError:
+            return torch.full_like(self.rows.Y[i], torch.inf)
+        return self.rows.Y[i] - self.rows.G[i].to(torch.float64) @ system.W_star - system.bias
 
 
 def _grid(lams: Sequence[float] | None, trace: float, rows: Rows) -> Tensor:

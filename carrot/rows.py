@@ -50,6 +50,8 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
     if Y.ndim == 1:
         Y = one_hot(Y)
     w = torch.ones(n) if sample_weight is None else sample_weight
+    if w.dtype == torch.bool:
+        raise TypeError("`sample_weight` must be numbers > 0; got torch.bool. Leave pictures out of G and Y instead.")
     if w.shape != (n,) or not bool((w > 0).all()):
         raise ValueError(
             f"`sample_weight` must be ({n},) numbers > 0; leave a picture out instead of giving it weight 0."

@@ -199,7 +199,7 @@ def test_bad_input() -> None:
         a.top_training(s.head, g, 2, target=torch.tensor([5]))
     with pytest.raises(ValueError, match="leave at least one"):
         a.group_removal_effect(s.head, g, list(range(20)))
-    with pytest.raises(ValueError, match="indices"):
+    with pytest.raises(ValueError, match="`i` must be a whole number in 0 .. 19"):
         a.relabel_effect(s.head, g, 20, 0)
     with pytest.raises(ValueError, match="0 .. 2, a class"):
         a.relabel_effect(s.head, g, 0, 3)
@@ -261,3 +261,20 @@ def test_what_would_broadcast_into_wrong_numbers_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises((TypeError, ValueError), match="must|comes"):
             call()
+
+
+@pytest.mark.usefixtures("as_user")
+def test_weights_that_sum_to_nothing_have_no_shares_of_an_origin() -> None:
+    """An empty picture's weights are 0: it used to be NaN."""
+    s, zero, origin = Setting(), torch.zeros(6, dtype=F64), torch.ones(5, dtype=F64)
+    pi, alpha = s.readout.weights(6), torch.ones(1, 3, dtype=F64)
+    node = {"operator": s.operator, "graph": s.graph, "r": zero}
+    for name, call in (
+        ("pi", lambda: a.region_contribution(s.H, zero, s.head.W_star, origin=origin)),
+        ("r", lambda: a.region_contribution(s.H, pi, s.head.W_star, "node", **node, origin=origin)),
+        ("pi_test", lambda: a.pair_contribution(s.H, zero, s.H[None], pi[None], alpha, origin=origin)),
+        ("pi_train", lambda: a.pair_contribution(s.H, pi, s.H[None], zero[None], alpha, origin=origin)),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must not sum to 0"):
+            call()
+    assert not a.region_contribution(s.H, zero, s.head.W_star).any()  # without an origin there is nothing to share

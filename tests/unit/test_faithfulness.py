@@ -210,7 +210,7 @@ def test_bad_curves_orders_and_fills() -> None:
     with pytest.raises(ValueError, match="must tile the input"):
         pixel_curve(predict, X, (3, 3), order, 0, 2)
     for target in (-1, 2):
-        with pytest.raises(ValueError, match="`target` must be a class"):
+        with pytest.raises(ValueError, match="`target` must be a whole number in 0 .. 1, a class"):
             pixel_curve(predict, X, GRID, order, target, 2)
     for sigma in (0.0, math.nan):
         with pytest.raises(ValueError, match="`sigma`"):

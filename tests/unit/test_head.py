@@ -441,3 +441,39 @@ def test_adding_a_list_of_labels_says_what_is_wanted() -> None:
     head = RidgeHead(1.0).fit(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]))
     with pytest.raises(TypeError, match="`Y` must be a real torch.Tensor"):
         head.add(torch.rand(1, 3), [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("D", [3, 30])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_one_picture_a_class_leaves_leave_one_out_nothing_to_choose_by(D: int, intercept: bool) -> None:
+    """Whichever end of the path it takes: the class of what is left out is then unknown."""
+    G = torch.randn(12, D, dtype=F64)
+    for Y in (torch.arange(12), torch.eye(12, dtype=F64)):
+        with pytest.warns(UserWarning, match="one training picture.*can't choose lam") as caught:
+            head = RidgeHead("loo", intercept).fit(G, Y)
+        assert len(caught) == 1
+        assert f"{head.lam:.3g}" in str(caught[0].message)
+    labels = torch.arange(12) // 2
+    assert "one training picture" not in str(
+        RidgeHead("loo", intercept, lams=[1.0]).fit(G, labels).loo_path.doubt(torch.eye(6)[labels])
+    )
+    assert RidgeHead("loo", intercept, lams=[1.0]).fit(G, torch.arange(12)).lam == 1.0  # one penalty: nothing to choose
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("size", [1e4, 1e6, 1e7])
+def test_a_picture_alone_in_its_direction_on_the_path(size: float, intercept: bool) -> None:
+    """1 - leverage is nothing but rounding there: the error on the path is still that of real refits."""
+    from tests import reference as ref
+
+    rng = np.random.default_rng(0)
+    G, Y = rng.normal(size=(40, 4)), rng.normal(size=(40, 2))
+    G[:, 3] = 0.0
+    G[5, 3] = size
+    lams = [1e-3, 1e-1, 10.0]
+    path = carrot.loo.loo_path(carrot.rows.checked_rows(torch.tensor(G), torch.tensor(Y), None), intercept, lams)
+    for lam, mse in zip(lams, path.mse.tolist(), strict=True):
+        expected = float(np.mean((Y - ref.loo(G, Y, lam, intercept)) ** 2))
+        assert mse == pytest.approx(
+            expected, rel=max(1e-9, 10 * 2.2e-16 * size**2)
+        )  # the condition number is some size^2

@@ -261,6 +261,8 @@ def test_labels_are_integers_of_any_width_at_every_door() -> None:
             RidgeHead(1.0).fit(G, LABELS.to(dtype))
         with pytest.raises(TypeError, match="integer labels"):
             fitted().add(G[:2], LABELS[:2].to(dtype))
+    with pytest.raises(TypeError, match="`sample_weight` must be numbers"):
+        RidgeHead(1.0).fit(G, LABELS, torch.ones(20, dtype=torch.bool))
     matrix = torch.nn.functional.one_hot(LABELS, 3)
     for targets in (matrix, matrix.bool(), matrix.float()):
         torch.testing.assert_close(RidgeHead(1.0).fit(G, targets).W_star, RidgeHead(1.0).fit(G, LABELS).W_star)
