@@ -19,6 +19,7 @@ from carrot.data.inputs import PictureLike, as_picture
 from carrot.errors import ModelError
 from carrot.stages import Tokens
 from carrot.store import TokenCache
+from carrot.store.embedding import pictures_state
 
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 TOY = "toy"
@@ -164,15 +165,17 @@ class Encoder:
     def cache(self, dataset: ImageDataset, root: Path) -> TokenCache:
         """Return the tokens of a data set, computed or found below ``root``; a killed run goes on.
 
-        They lie in a folder of their own for each backbone, preprocessing, precision and list of pictures.
+        They lie in a folder of their own for each backbone, preprocessing, precision, and list of pictures with their contents: what was
+        changed is computed anew, and nothing is ever mixed with what was there before.
 
         Raises:
-            StoreError: The pictures were changed since under the same names, or a shard is damaged.
+            StoreError: A shard is damaged.
         """
+        state = pictures_state(dataset, self.backbone.transform)
         ids = [record.id for record in dataset.records]
-        key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids]).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
-        return TokenCache.of(dataset, self.backbone, root / key, DTYPES[self.dtype], workers=workers)
+        return TokenCache.of(dataset, self.backbone, root / key, DTYPES[self.dtype], workers=workers, state=state)
 
 
 def _device(name: str) -> str:

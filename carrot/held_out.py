@@ -1,8 +1,7 @@
-"""The pictures of a data set that a model can be measured on: those it was not fitted on.
+"""The pictures of a data set that a model can be measured on: test pictures that it was not fitted on.
 
-A data set that has a split of its own is measured on its test pictures. Of any other, all pictures are test pictures, but those that the
-model was fitted on, which are known by their content: of the folder that it was fitted on that leaves the fifth that was held out, and
-what has been added since; of another folder, everything.
+A data set that has a split of its own is measured on its test pictures, and the data set that the model was fitted on on those that were
+held out. Of any other, all pictures are test pictures, but those that the model was fitted on, which are known by their content.
 """
 
 from collections import Counter
@@ -21,6 +20,7 @@ from carrot.data.records import Record, Subset
 from carrot.encoder import Encoder
 from carrot.errors import DataError, UnreadableImageError
 from carrot.fitted import Fitted
+from carrot.fitting import resolved
 from carrot.store import TokenCache
 
 
@@ -30,6 +30,7 @@ class HeldOut:
 
     Attributes:
         dataset: All of it.
+        is_own: Whether it is the data set that the model was fitted on: by its place, or, where that has changed, by its pictures.
         fitted_on: Ids of pictures that would be test pictures, had the model not been fitted on them.
         test: The others.
         cache: Their tokens.
@@ -41,6 +42,7 @@ class HeldOut:
     """
 
     dataset: ImageDataset
+    is_own: bool
     fitted_on: tuple[str, ...]
     test: Subset
     cache: TokenCache
@@ -54,8 +56,9 @@ class HeldOut:
 def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
-    A picture is one that the model was fitted on if its content is; where the data set has a split of its own, if its id is the same too:
-    a copy under another name is then the data set's doing, and is measured and told (``carrot.protocol``). Pictures of classes that the
+    A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too: a copy under another
+    name is then the data set's doing, and is measured and told (``carrot.protocol``). What was forgotten is not measured either: the split
+    still calls it a training picture. Pictures of classes that the
     model doesn't know are left out, and counted: no answer could be right.
 
     Args:
@@ -68,17 +71,19 @@ def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldO
         DataError: There is no such picture; the message says why.
     """
     dataset = open_dataset(data, for_testing=True)
-    own, places, fitted_on, other_side = split_is_own(dataset), list[int](), list[str](), 0
-    unknown: Counter[str] = Counter()
     known = {record.id: record.sha256 for record in fitted.records}
     contents = set(known.values())
+    is_own = resolved(data) == fitted.data or _most_are_there(dataset, known)
+    is_split = split_is_own(dataset) or (is_own and fitted.data is not None)  # else nobody knows how it was split
+    places, fitted_on, other_side = list[int](), list[str](), 0
+    unknown: Counter[str] = Counter()
     for i, record in enumerate(dataset.records):
-        if own and record.split != "test":
+        if is_split and record.split != "test":
             other_side += 1
         elif dataset.classes[record.label] not in fitted.classes:
             unknown[dataset.classes[record.label]] += 1
         else:
-            candidates = {known.get(record.id)} if own or record.path is None else contents
+            candidates = {known.get(record.id)} if is_split or record.path is None else contents
             is_known = candidates != {None} and _content(dataset, i, record) in candidates
             fitted_on.append(record.id) if is_known else places.append(i)
     n = len(dataset.records) - other_side
@@ -95,7 +100,17 @@ def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldO
     left_out = {FITTED_ON: len(fitted_on), FOR_TRAINING: other_side, UNKNOWN: sum(unknown.values())}
     counts = Counts(len(there), left_out, len(places) - len(there) + len(getattr(dataset, "skipped", {})))
     labels = torch.tensor([fitted.classes.index(dataset.classes[test.records[i].label]) for i in there])
-    return HeldOut(dataset, tuple(fitted_on), test, cache, there, labels, dict(unknown), set_aside, counts)
+    return HeldOut(dataset, is_own, tuple(fitted_on), test, cache, there, labels, dict(unknown), set_aside, counts)
+
+
+def _most_are_there(dataset: ImageDataset, known: Mapping[str, str]) -> bool:
+    """Return whether a data set has most of the pictures that a model was fitted on, under the same names."""
+    same_name = [i for i, record in enumerate(dataset.records) if record.id in known]
+    if 2 * len(same_name) <= len(known):
+        return False
+    return 2 * sum(_content(dataset, i, dataset.records[i]) == known[dataset.records[i].id] for i in same_name) > len(
+        known
+    )
 
 
 def _content(dataset: ImageDataset, index: int, record: Record) -> str | None:

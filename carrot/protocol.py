@@ -23,8 +23,6 @@ from carrot.evaluation.calibration import brier, expected_calibration_error, neg
 from carrot.evaluation.checks import leave_one_out_check
 from carrot.evaluation.confusion import confusion_pairs, per_class
 from carrot.evaluation.selection import candidate
-from carrot.fitted import Fitted
-from carrot.fitting import resolved
 from carrot.held_out import HeldOut, held_out
 from carrot.model import Carrot
 from carrot.progress import progress
@@ -79,7 +77,7 @@ def evaluate(
             "given": data,
             "test_pictures": len(places),
             "crop": encoder.spec.crop,
-            "is_own": _is_own(found, fitted, data),
+            "is_own": found.is_own,
         },
         "counts": found.counts.to_dict(),
         "left_out": list(found.fitted_on),
@@ -97,13 +95,8 @@ def evaluate(
         "milliseconds_a_picture": time_stages(encoder, fitted),
     }
     if baselines:
-        answer["baselines"] = _baselines(model, found, answer["data"]["is_own"], folder)
+        answer["baselines"] = _baselines(model, found, folder)
     return _plain(answer)
-
-
-def _is_own(found: HeldOut, fitted: Fitted, data: str) -> bool:
-    """Return whether this is the data set that the model was fitted on: by its place, or, where that has changed, by its pictures."""
-    return resolved(data) == fitted.data or 2 * len(found.fitted_on) > len(fitted.records)
 
 
 def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
@@ -156,12 +149,12 @@ def _spread(places: list[int], k: int) -> list[int]:
     return [places[i * len(places) // k] for i in range(k)]
 
 
-def _baselines(model: Carrot, found: HeldOut, is_own: bool, folder: Path) -> Answer:
+def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     """Return accuracies of other embeddings and heads on the same tokens, fitted on the training pictures that the model has too."""
     fitted, encoder = model.fitted, model.encoder
     known = {record.id: record for record in fitted.records}  # what was forgotten stays forgotten
     try:
-        dataset = found.dataset if is_own or fitted.data is None else open_dataset(fitted.data)
+        dataset = found.dataset if found.is_own or fitted.data is None else open_dataset(fitted.data)
     except (CarrotError, OSError) as error:
         return _not_measured(f"the pictures that the model was fitted on can't be opened: {error}")
     train = Subset(dataset, [i for i, record in enumerate(dataset.records) if record.id in known])

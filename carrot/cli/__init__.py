@@ -18,6 +18,7 @@ from carrot.cli.ask import audit, explain, info, predict
 from carrot.cli.change import add, apply, forget, relabel
 from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
+from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import UsageError, printable
 from carrot.cli.train import fit, select
@@ -68,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if file is not None:
             sources.append(cyclopts.config.Yaml(file, must_exist=True))
         app.config = tuple(sources)
-        with warnings.catch_warnings():
-            warnings.showwarning = _warn
+        with warnings.catch_warnings(), Grouped() as grouped:
+            warnings.showwarning = grouped.show
             status = app(words)
         return status if isinstance(status, int) else 0
     except cyclopts.CycloptsError as error:
@@ -97,10 +98,6 @@ def run() -> None:
 def _say(message: str, status: int) -> int:
     print(printable(f"carrot: {message}"), file=sys.stderr)
     return status
-
-
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(printable(f"carrot: {message}"), file=sys.stderr)
 
 
 def _named(words: Sequence[str]) -> str:

@@ -56,6 +56,7 @@ def predict(
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
+    from carrot.counts import Counts
     from carrot.data.images import open_image
     from carrot.errors import UnreadableImageError
     from carrot.model import BATCH, Carrot
@@ -88,7 +89,11 @@ def predict(
         f"{row['picture']}   " + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"])
         for row in rows
     ]
-    show({"model": str(model), "predictions": rows, "set_aside": aside}, lines, json)
+    counts = Counts(len(rows), set_aside=len(aside))
+    if len(files) > 1:
+        note(counts.line("predicted"))
+    result = {"model": str(model), "predictions": rows, "set_aside": aside, "counts": counts.to_dict()}
+    show(result, lines, json)
     return STRICT if strict and aside else 0
 
 

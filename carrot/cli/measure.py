@@ -1,5 +1,7 @@
 """``carrot evaluate`` and ``carrot bench``: how good a model is, how honest its explanations, how fast each stage."""
 
+import hashlib
+import os
 from pathlib import Path
 
 from carrot.cli.options import (
@@ -25,6 +27,7 @@ def evaluate(
     occluded: int = 10,
     refits: int = 5,
     baselines: bool = True,
+    out: Path | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     strict: Strict = False,
@@ -32,8 +35,11 @@ def evaluate(
 ) -> int:
     """Measure a model on test pictures: accuracy, calibration, every class, explanations against the truth, time; with baselines.
 
-    Numbers and tables to paste are written to MODEL/evaluation. Faithfulness is measured at token level (exact) and at pixel level
-    (patches occluded, backbone run again): two families of numbers, never mixed.
+    A data set that has a split of its own is measured on its test pictures; any other is measured whole, but for pictures that the model
+    was fitted on: of the folder that it was fitted on, that is the fifth that was held out.
+
+    Numbers and tables to paste are written to MODEL/evaluation, those of another data set to a folder of its own there. Faithfulness is
+    measured at token level (exact) and at pixel level (patches occluded, backbone run again): two families of numbers, never mixed.
 
     ```
     carrot evaluate my_model
@@ -47,6 +53,7 @@ def evaluate(
         occluded: How many of those to occlude at pixel level; the backbone runs again some 30 times for each.
         refits: How many leave-one-outs to check against real fits.
         baselines: Measure class token, mean, kNN and logistic regression beside it.
+        out: Folder for numbers and tables. [default: MODEL/evaluation, or for another data set MODEL/evaluation/NAME-HASH]
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
         strict: End with status 3 if a picture had to be set aside.
@@ -54,7 +61,7 @@ def evaluate(
     """
     import json as json_module
 
-    from carrot.errors import DataError
+    from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
     from carrot.protocol import evaluate as run
     from carrot.protocol_tables import lines_of, markdown_of
@@ -64,8 +71,13 @@ def evaluate(
     where = data or found.fitted.data
     if where is None:
         raise ValueError("DATA is missing, and the model does not know which data set it was fitted on. Give one.")
+    is_writable = os.access(model, os.W_OK)
+    if out is None and not is_writable:
+        raise ModelError(f"{model}: can't be written to. Say where numbers, tables and tokens shall go: --out FOLDER.")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     try:
-        result = run(found, where, model, explained, occluded, refits, baselines)
+        result = run(found, where, model if is_writable else out or model, explained, occluded, refits, baselines)
     except DataError as error:
         hint = (
             ""
@@ -73,8 +85,10 @@ def evaluate(
             else f" The model was fitted on {where}; if that has moved: carrot evaluate {quoted(model)} DATA."
         )
         raise DataError(f"{error}{hint}") from error
-    folder = model / "evaluation"
-    folder.mkdir(exist_ok=True)
+    folder = out or model / "evaluation" / (
+        "" if result["data"]["is_own"] else _folder_name(result["data"]["name"], where)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
     text = json_module.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "metrics.json", text.encode())
     write_atomically(folder / "tables.md", markdown_of(result).encode())
@@ -89,6 +103,13 @@ def evaluate(
     report_set_aside(result["set_aside"])
     show(result, [*lines_of(result), f"numbers: {folder / 'metrics.json'}", f"tables: {folder / 'tables.md'}"], json)
     return STRICT if strict and result["set_aside"] else 0
+
+
+def _folder_name(name: str, data: str) -> str:
+    """Return a name of its own for each data set; data sets at two places may be called alike."""
+    from carrot.fitting import resolved
+
+    return f"{name[:100]}-{hashlib.sha256(os.fsencode(resolved(data))).hexdigest()[:6]}"
 
 
 def bench(
@@ -116,6 +137,7 @@ def bench(
         device: Where the backbone runs.
         json: Print the result as JSON.
     """
+    from carrot.counts import Counts
     from carrot.model_files import load
     from carrot.protocol_timing import time_stages
 
@@ -124,5 +146,7 @@ def bench(
     encoder, fitted = load(model, checkpoint, device)
     stages = time_stages(encoder, fitted, pictures, rounds)
     lines = [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]
-    show({"model": str(model), "milliseconds_a_picture": stages}, lines, json)
+    counts = Counts(pictures)
+    lines.append(f"{counts.line('timed')}, of noise, {rounds} times")
+    show({"model": str(model), "milliseconds_a_picture": stages, "counts": counts.to_dict()}, lines, json)
     return 0

@@ -1,9 +1,10 @@
 """``carrot select`` and ``carrot fit``: from pictures to a model in a folder."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +21,10 @@ from carrot.cli.options import (
     show,
     write_config,
 )
+
+if TYPE_CHECKING:
+    from carrot.data import ImageDataset
+    from carrot.model import Carrot
 
 Many = Parameter(group=SETTING, consume_multiple=True, negative="")
 Out = Annotated[Path | None, Parameter(help="Folder of the model. [default: runs/NAME]")]
@@ -131,6 +136,8 @@ def _train(
     settings: dict[str, Any] | None = None,
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> int:
+    from carrot.counts import HELD_OUT, Counts
+    from carrot.data import split_indices
     from carrot.fitting import resolved
     from carrot.model import Carrot
     from carrot.selecting import table_lines
@@ -145,11 +152,14 @@ def _train(
     same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
     model = Carrot(**chosen, **same, **(settings or {}))
     _refuse_inside(folder, data)
+    dataset = _opened(data)
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
-            note(f"{folder}: fitted with these settings already. --overwrite fits again.")
+            _refuse_changed(folder, data, dataset, model)
+            note(f"{folder}: fitted with these settings on these pictures already. --overwrite fits again.")
         else:
+            note(_split_line(dataset, data))
             refuse_other_folder(folder)
             if grid is None:
                 model.fit(data, tokens=folder / "tokens")
@@ -158,7 +168,8 @@ def _train(
             model.save(folder)
             write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)
-    held_out = _held_out(data)
+    held_out = len(split_indices(dataset, "test"))
+    counts = Counts(len(model.records_), {HELD_OUT: held_out}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
     table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
     show(
@@ -168,11 +179,13 @@ def _train(
             **loo,
             "held_out": held_out,
             "set_aside": dict(model.set_aside_),
+            "counts": counts.to_dict(),
             "tried": list(model.selection_),
         },
         [
             *table,
             f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam {model.head_.lam:.3g}",
+            counts.line("fitted on", data),
             *([f"{held_out} more are held out for testing: carrot evaluate {quoted(folder)}"] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
             f"model: {folder}",
@@ -182,17 +195,37 @@ def _train(
     return STRICT if strict and model.set_aside_ else 0
 
 
-def _held_out(data: str) -> int | None:
-    """Return how many pictures of a folder are not fitted on; None: it is no folder."""
-    import warnings
+def _opened(data: str) -> "ImageDataset":
+    """Open the data set, to look at it before the dear work; its warnings are given when it is fitted."""
+    from carrot.data import open_dataset
 
-    from carrot.data import open_dataset, split_indices
-
-    if not Path(data).is_dir():
-        return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said when it was fitted
-        return len(split_indices(open_dataset(data), "test"))
+        warnings.simplefilter("ignore")
+        return open_dataset(data)
+
+
+def _split_line(dataset: "ImageDataset", data: str) -> str:
+    """Say at once what is fitted on and what is held out, and who decided that."""
+    from carrot.data import split_indices, split_is_own
+
+    train, test = (len(split_indices(dataset, side)) for side in ("train", "test"))
+    if not test:
+        return f"{data}: {train} pictures to fit on; none are held out for testing"
+    who = "its own split" if split_is_own(dataset) else "every fifth of a class, for it has no split of its own"
+    return f"{data}: {train} pictures to fit on; {test} are held out for testing ({who})"
+
+
+def _refuse_changed(folder: Path, data: str, dataset: "ImageDataset", model: "Carrot") -> None:
+    """Refuse to call a model the same when its pictures are not."""
+    from carrot.changes import Changes, edited_ids
+    from carrot.errors import ModelError
+
+    changes = Changes.of(model.fitted, dataset, edited_ids(folder))
+    if changes:
+        raise ModelError(
+            f"{folder}: the training pictures of {data} are not those that it was fitted on: {changes}. --overwrite fits again on what "
+            "is there now; another --out keeps this model."
+        )
 
 
 def _refuse_inside(folder: Path, data: str) -> None:

@@ -1,6 +1,6 @@
 """The tokens of a data set on disk: one backbone pass, and every lift, graph and readout is tried on what it left."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,11 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from carrot.backbone import TimmViTPatchBackbone
+from carrot.data.loading import Loader
 from carrot.data.records import ImageDataset
 from carrot.lift import lift_from
 from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights
 from carrot.store.embedding import embed_dataset
 from carrot.store.shards import EmbeddingStore
+
+AGAIN = "delete the folder of tokens to have it read again"
 
 
 class TokenCache:
@@ -20,7 +23,7 @@ class TokenCache:
 
     Attributes:
         readable: False for the pictures that can't be read.
-        errors: What was wrong with those that this run met, by record id.
+        errors: What is wrong with those, by record id.
         sha256: Of every picture's content, in hex; zeros where it can't be read.
     """
 
@@ -43,6 +46,7 @@ class TokenCache:
         dtype: torch.dtype = torch.float32,
         batch_size: int = 32,
         workers: int = 0,
+        state: Mapping[str, str] | None = None,
     ) -> "TokenCache":
         """Return the tokens of ``dataset``, computed or found in ``folder``; a killed run goes on.
 
@@ -53,6 +57,7 @@ class TokenCache:
             dtype: float32, or float16: half the disk, tokens rounded to 3 digits (``Tokens.of``).
             batch_size: Pictures of one pass and of one shard.
             workers: Processes that decode; 0: threads.
+            state: ``pictures_state`` of the data set, where it is known.
 
         Raises:
             StoreError: ``folder`` holds other tokens, or a damaged shard.
@@ -70,9 +75,17 @@ class TokenCache:
 
         facts = {"backbone": backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(dtype)}
         store, errors = embed_dataset(
-            dataset, backbone.transform, embed, shapes, facts, folder, batch_size, kinds, workers
+            dataset, backbone.transform, embed, shapes, facts, folder, batch_size, kinds, workers, state
         )
-        return cls(store, backbone.grid_hw, errors)
+        cache, load = cls(store, backbone.grid_hw, errors), Loader(dataset, backbone.transform)
+        for row in torch.nonzero(~cache.readable).flatten().tolist():
+            name = dataset.records[row].id
+            if name not in errors:  # another run met it: what is wrong with it is told each time
+                found = load[row]
+                errors[name] = (
+                    found if isinstance(found, str) else f"{name}: could not be read when its tokens were made; {AGAIN}"
+                )
+        return cache
 
     @property
     def folder(self) -> Path:
