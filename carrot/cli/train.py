@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 Many = Parameter(group=SETTING, consume_multiple=True, negative="")
 Out = Annotated[Path | None, Parameter(help="Folder of the model. [default: runs/NAME]")]
+ClassWeight = Annotated[
+    Literal["balanced"] | None,
+    Parameter(group=SETTING, help="balanced: every class counts alike, however many pictures it has."),
+]
 Overwrite = Annotated[bool, Parameter(negative="", help="Replace a model that was made otherwise.")]
 
 
@@ -43,6 +47,7 @@ def select(
     sigma_spatial: Annotated[tuple[float, ...] | None, Many] = None,
     sigma_feature: Annotated[tuple[float, ...] | None, Many] = None,
     global_share: Annotated[tuple[float, ...] | None, Many] = None,
+    class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
     json: Json = False,
@@ -67,14 +72,16 @@ def select(
         sigma_spatial: To choose from: bandwidths in space.
         sigma_feature: To choose from: bandwidths among features.
         global_share: To choose from: weights of the class token as one more, global region.
+        class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
     names = {"lift": lift, "tau": tau, "t": t, "sigma_spatial": sigma_spatial, "sigma_feature": sigma_feature}
     grid = {name: values for name, values in {**names, "global_share": global_share}.items() if values}
-    arguments = {"data": data, **asdict(backbone), **grid}
-    return _train("select", data, out, backbone, arguments, overwrite, strict, json, grid=grid)
+    settings = {} if class_weight is None else {"class_weight": class_weight}
+    arguments = {"data": data, **asdict(backbone), **grid, **settings}
+    return _train("select", data, out, backbone, arguments, overwrite, strict, json, settings, grid)
 
 
 def fit(
@@ -91,6 +98,7 @@ def fit(
     global_share: Annotated[float, Parameter(group=SETTING)] = 0.0,
     coarsen: Annotated[int, Parameter(group=SETTING)] = 1,
     lam: Annotated[float | Literal["loo"], Parameter(group=SETTING)] = "loo",
+    class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
     json: Json = False,
@@ -114,14 +122,17 @@ def fit(
         global_share: Weight of the class token as one more, global region.
         coarsen: Blocks of this many patches a side become one region.
         lam: Ridge penalty, or loo: by exact leave-one-out.
+        class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
     graph = {"t": t, "sigma_spatial": sigma_spatial, "sigma_feature": sigma_feature}
     settings = {"lift": lift, "tau": tau, **graph, "global_share": global_share, "coarsen": coarsen, "lam": lam}
+    if class_weight is not None:
+        settings["class_weight"] = class_weight
     arguments = {"data": data, **asdict(backbone), **settings}
-    return _train("fit", data, out, backbone, arguments, overwrite, strict, json, settings=settings)
+    return _train("fit", data, out, backbone, arguments, overwrite, strict, json, settings)
 
 
 def _train(
