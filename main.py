@@ -22,6 +22,7 @@ from torch import Tensor
 
 from carrot import CarrotError, DataError, DiffusionOperator, lift_from
 from carrot import TimmViTPatchBackbone as Backbone
+from carrot.counts import FOR_TRAINING, Counts
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import Candidate, candidate, select, summary
@@ -150,8 +151,8 @@ def main(argv: list[str] | None = None) -> None:
     if a.explain is not None and a.explain not in index:
         raise DataError(f"{a.explain}: can't be explained, for it can't be read.")
     y = torch.tensor([record.label for record in data.records])
-    counts = f"{len(train)} training and {len(test)} test pictures; {int((~cache.readable).sum())} set aside"
-    print(f"{data.name}: {len(data.classes)} classes, {counts}")
+    counts = Counts(len(test), {FOR_TRAINING: len(train)}, len(cache.errors) + len(getattr(data, "skipped", {})))
+    print(f"{data.name}: {len(data.classes)} classes; {counts.line('measured')}")
 
     start = choose(cache, train, y, plain, "lift and readout")
     rows = {
@@ -166,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
             data, Backbone(name, pretrained=False, crop=crop), out / "untrained"
         )
         rows["untrained backbone"] = choose(caches["untrained backbone"], train, y, [mean], "untrained")
-    metrics = {}
+    metrics: dict[str, object] = {"counts": counts.to_dict()}
     for row, c in rows.items():
         accuracy = summary(c.head.predict(caches[row].embed(test, c.setting)), y[test])
         metrics[row] = {

@@ -152,10 +152,12 @@ class Audit:
             f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact leave-one-out)",
             *_table(wrong, k, "others say"),
         ]
-        if less_sure := sum(s.margin < 0 for s in self.suspects) - len(wrong):
+        unsure = [s for s in self.suspects if s.margin < 0 and not s.flagged]
+        if unsure:
             lines.append(
-                f"  {less_sure} more are not what the others find likeliest, by no more than is usual of these classes"
+                f"{len(unsure)} more are less sure: another class is likelier, but by no more than is usual of these classes"
             )
+            lines += _table(unsure, max(k - len(wrong), 0), "others say")
         if self.counts is not None:
             wrong = self.held_out_contradicted
             lines += [

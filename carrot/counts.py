@@ -39,4 +39,5 @@ class Counts:
         parts = [f"{self.used} {verb}"]
         parts += [f"{n} left out ({reason})" for reason, n in self.left_out.items() if n]
         parts += [f"{self.set_aside} set aside ({UNREADABLE})"] if self.set_aside else []
-        return f"{self.pictures} pictures{f' of {of}' if of else ''}: {', '.join(parts)}"
+        noun = "picture" if self.pictures == 1 else "pictures"
+        return f"{self.pictures} {noun}{f' of {of}' if of else ''}: {', '.join(parts)}"

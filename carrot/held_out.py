@@ -58,8 +58,7 @@ def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldO
 
     A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too: a copy under another
     name is then the data set's doing, and is measured and told (``carrot.protocol``). What was forgotten is not measured either: the split
-    still calls it a training picture. Pictures of classes that the
-    model doesn't know are left out, and counted: no answer could be right.
+    still calls it a training picture. Pictures of classes that the model doesn't know are left out, and counted: no answer could be right.
 
     Args:
         encoder: The model's.

@@ -47,6 +47,9 @@ def test_toy_birds_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     trained, untrained = metrics["CARROT"], metrics["untrained backbone"]
     assert trained["top1"] > untrained["top1"] + 0.3
     assert metrics["mean pooling (t = 0)"]["t"] == 0.0
+    counts = metrics["counts"]
+    assert (counts["used"], counts["set_aside"]) == (trained["n"], 0)
+    assert counts["pictures"] == counts["used"] + counts["left_out"]["for training, by the split"]
     with Image.open(tmp_path / "explanation.png") as figure:
         assert min(figure.size) > 300
     head = load_file(tmp_path / "head.safetensors")

@@ -56,6 +56,10 @@ def test_planted_wrong_labels_come_first(model: Carrot) -> None:
     assert {s.id for s in audit.contradicted} == expected
     assert expected
     assert expected <= wrong, "nothing that is right is flagged"
+    unsure = [s.id for s in audit.suspects if s.margin < 0 and not s.flagged]
+    assert unsure
+    assert f"{len(unsure)} more are less sure" in str(audit)
+    assert all(name in str(audit) for name in unsure)
     assert [s.leverage for s in audit.by_leverage] == sorted((s.leverage for s in audit.suspects), reverse=True)
 
 

@@ -116,7 +116,7 @@ def test_counts_add_up() -> None:
     assert counts.line("measured", "birds").startswith(
         "95 pictures of birds: 90 measured, 3 left out (a), 2 set aside ("
     )
-    assert Counts(1).line("measured") == "1 pictures: 1 measured"
+    assert Counts(1).line("measured") == "1 picture: 1 measured"
 
 
 def test_a_warning_that_is_the_same_of_many_pictures_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
