@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 FITTED_ON = "the model was fitted on them"
 HELD_OUT = "held out for testing"
+FORGOTTEN = "the model forgot them"
 FOR_TRAINING = "for training, by the split"
 UNKNOWN = "of classes that the model doesn't know"
 UNREADABLE = "can't be read, or are no pictures of a class"

@@ -147,7 +147,8 @@ def _train(
     settings: dict[str, Any] | None = None,
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> int:
-    from carrot.counts import HELD_OUT, Counts
+    from carrot.changes import edited_ids
+    from carrot.counts import FORGOTTEN, HELD_OUT, Counts
     from carrot.data import split_indices
     from carrot.fitting import resolved
     from carrot.model import Carrot
@@ -168,7 +169,11 @@ def _train(
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
             _refuse_changed(folder, data, dataset, model)
-            note(f"{folder}: fitted with these settings on these pictures already. --overwrite fits again.")
+            edited = edited_ids(folder)
+            since = f", and {len(edited)} of them forgotten or relabelled since" if edited else ""
+            note(
+                f"{folder}: fitted with these settings on these pictures already{since}. --overwrite fits again, on all as they are."
+            )
         else:
             note(_split_line(dataset, data))
             refuse_other_folder(folder)
@@ -180,7 +185,9 @@ def _train(
             write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)
     held_out = len(split_indices(dataset, "test"))
-    counts = Counts(len(model.records_), {HELD_OUT: held_out}, len(model.set_aside_))
+    known = {record.id for record in model.records_} | model.set_aside_.keys()
+    forgotten = sum(dataset.records[i].id not in known for i in split_indices(dataset, "train"))
+    counts = Counts(len(model.records_), {HELD_OUT: held_out, FORGOTTEN: forgotten}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
     table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
     show(
