@@ -32,13 +32,17 @@ def demo(
     from carrot.evaluation import summary
     from carrot.model import Carrot
     from carrot.selecting import table_lines
+    from carrot.store.bundle import refuse_other_folder
 
     birds = ToyBirds(n_train_per_class=pictures, wrong_labels=0.05)
     train, test = (Subset(birds, split_indices(birds, split)) for split in ("train", "test"))
     sizes = f"{len(train.records)} training and {len(test.records)} test pictures of {len(birds.classes)} species"
     note(f"{sizes}; 1 in 20 training labels is wrong, on purpose")
+    refuse_other_folder(out)
     model = Carrot("toy")
     model.select(birds, tokens=out / "tokens", show=False)
+    model.save(out)
+    write_config(out, "demo", {"out": out, "pictures": pictures})
     lines = ["", *table_lines(model.selection_, model.setting_)]
 
     import torch
@@ -67,8 +71,6 @@ def demo(
     parts, c = explanation.parts, explanation.parts.target
     key = int(parts.removal.abs().argmax())
     promised = parts.logit - float(parts.removal[key])
-    model.save(out)
-    write_config(out, "demo", {"out": out, "pictures": pictures})
     certificate = model.forget(explanation.training_ids[key])  # in memory only: the saved model keeps the picture
     measured = float(model.decision_function(images[0])[0, c])
     lines += [

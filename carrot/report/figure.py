@@ -173,7 +173,7 @@ def _say(axis: Any, absent: Absent) -> None:
 
 
 def _title(axis: Any, text: str) -> None:
-    lines = [textwrap.fill(line, WRAP) for line in text.splitlines()]
+    lines = [textwrap.fill(line, WRAP) for line in text.split("\n")]
     axis.set_title("\n".join(lines), fontsize=8, parse_math=False)
 
 

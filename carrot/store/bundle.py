@@ -7,12 +7,14 @@
     FOLDER/records-1f2e3d4c5b6a.jsonl      one line for each training picture
 
 The two are written first, under names that hold their own checksum, so that they never overwrite those of the model before. Then
-``config.json`` is renamed into place: that rename is the moment at which the new model is there. Then the files that it doesn't name
-are deleted. Every file is verified when it is read; nothing is unpickled.
+``config.json`` is renamed into place: that rename is the moment at which the new model is there. Then the files of the models before are
+deleted: those whose name holds the checksum of their own content, which nobody else's does. Every file is verified when it is read;
+nothing is unpickled.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,11 @@ FORMAT = "carrot model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 _PARTS = {"model": "safetensors", "records": "jsonl"}
+_OURS = re.compile(r"model-([0-9a-f]{12})\.safetensors|records-([0-9a-f]{12})\.jsonl")
+_TEMPORARY = re.compile(
+    rf"(?:{re.escape(CONFIG)}|{_OURS.pattern})\.[0-9]+-[0-9a-f]{{8}}\.tmp"
+)  # as ``write_atomically`` names them
+_BEFORE = ("tokens", "fit.yaml", "select.yaml", "demo.yaml", "README.md")  # what may lie where a model is not saved yet
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def model_files(folder: Path) -> set[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what ``config.json`` doesn't name: the files of the model before, and of a save that was killed.
+    """Delete the files of the models before, and of saves that were killed; nothing else, whatever it is called.
 
     Raises:
         ModelError: There is no model, or its ``config.json`` is damaged.
@@ -88,14 +95,20 @@ def sweep(folder: Path) -> None:
     """
     kept = {path.name for path in model_files(folder)}
     try:
-        for part, extension in _PARTS.items():
-            for path in [*folder.glob(f"{part}-*.{extension}"), *folder.glob(f"{part}-*.{extension}.*.tmp")]:
-                if path.name not in kept:
-                    path.unlink(missing_ok=True)
-        for path in folder.glob(f"{CONFIG}.*.tmp"):
-            path.unlink(missing_ok=True)
+        for path in sorted(folder.iterdir()):
+            if path.name not in kept and (_TEMPORARY.fullmatch(path.name) or _is_ours(path)):
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: a file of the model before can't be deleted: {error.strerror}.") from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file's name holds the checksum of its content: a model wrote it."""
+    named = _OURS.fullmatch(path.name)
+    if named is None or path.is_symlink() or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12] == (named[1] or named[2])
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -108,7 +121,7 @@ def load_bundle(folder: Path) -> Bundle:
     data = {part: _verified(folder, config, part) for part in _PARTS}
     try:
         tensors = safetensors.torch.load(data["model"])
-        records = tuple(json.loads(line) for line in data["records"].decode().splitlines())
+        records = tuple(json.loads(line) for line in data["records"].decode().split("\n") if line)
     except (SafetensorError, ValueError) as error:
         raise ModelError(f"{folder}: its files have the right checksums and can't be read: {error}.") from error
     return Bundle(config, tensors, records)
@@ -144,15 +157,25 @@ def load_config(folder: Path) -> dict[str, JSON]:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Refuse to write a model where something else lies.
+    """Refuse to write a model where something else lies. What a fit that was cut off left is no matter, nor are hidden files.
 
     Raises:
-        ModelError: ``folder`` is a file, or holds a ``config.json`` that is not a CARROT model's.
+        ModelError: ``folder`` is a file, or holds a ``config.json`` that is not a CARROT model's, or other files and no model.
     """
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: is a file. Give a folder to write the model to.")
     if (folder / CONFIG).exists():
         load_config(folder)
+    elif folder.is_dir():
+        names = sorted(path.name for path in folder.iterdir())
+        others = [
+            n for n in names if not (n.startswith(".") or n in _BEFORE or _OURS.fullmatch(n) or _TEMPORARY.fullmatch(n))
+        ]
+        if others:
+            raise ModelError(
+                f"{folder}: holds other files ({', '.join(others[:3])}{', ...' * (len(others) > 3)}) and no model. "
+                f"Give an empty folder, or a new one, such as {folder / 'model'}."
+            )
 
 
 def _verified(folder: Path, config: Mapping[str, JSON], part: str) -> bytes:

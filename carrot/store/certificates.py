@@ -10,6 +10,7 @@ deleted. It is the one after: what is left to be done is done, and the certifica
 """
 
 import html
+import itertools
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from carrot.store.files import flush_folder, write_atomically
 
 PENDING = "pending.json"
 TEXTS = (".json", ".jsonl", ".csv", ".htm", ".html", ".md", ".txt", ".yaml", ".yml")
+GENERATOR = b'<meta name="generator" content="CARROT">'  # in every page that is written
 OPAQUE = (".parquet", ".onnx")  # compressed, or binary: nobody can say what they name
 
 
@@ -80,8 +82,8 @@ def _happened(certificate: Mapping[str, Any], labels: Mapping[tuple[str, str], s
 def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     """Clear away what may show deleted pictures, and write the certificate; the changed model is saved.
 
-    Cleared away are the files of the model before, explanations, and shards of any token cache in the folder that hold the pictures,
-    those of earlier fits and of killed runs too.
+    Cleared away are the files of the model before, explanations that CARROT wrote, and shards of any token cache in the folder that hold
+    the pictures, those of earlier fits and of killed runs too. What else lies there is the user's: it is told where it mentions them.
 
     Raises:
         StoreError: The disk refuses.
@@ -104,7 +106,9 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     first = next(
         certificate[name][0]["sha256"] for name in ("forgotten", "relabelled", "added") if certificate.get(name)
     )
-    file = model / "certificates" / f"{stamp}-{first[:8]}.json"
+    stem = f"{stamp}-{first[:8]}"
+    names = itertools.chain([stem], (f"{stem}-{again}" for again in itertools.count(2)))  # two in one second
+    file = next(path for name in names if not (path := model / "certificates" / f"{name}.json").exists())
     write_atomically(file, json.dumps(whole, indent=2, ensure_ascii=False).encode())
     (model / "certificates" / PENDING).unlink()
     return Finished(whole, file)
@@ -112,8 +116,18 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
 
 def _shown(model: Path, pictures: Collection[tuple[str, str]]) -> list[Path]:
     """Return the files of a model's folder that may show pictures, its own aside."""
-    pages = [path for path in sorted((model / "explanations").rglob("*")) if path.is_file()]
-    return pages + _tokens(model, {sha256 for _, sha256 in pictures})
+    return _pages(model / "explanations") + _tokens(model, {sha256 for _, sha256 in pictures})
+
+
+def _pages(folder: Path) -> list[Path]:
+    """Return the explanations that CARROT wrote below a folder: pages that say so, and their numbers, figures and settings."""
+    found = []
+    for page in sorted(folder.rglob("*.htm*")):
+        settings = page.with_name(f"{page.name}.yaml")
+        if page.is_file() and (GENERATOR in page.read_bytes() or settings.is_file()):
+            beside = (settings, page.with_suffix(".json"), page.with_suffix(".png"))
+            found += [page, *(path for path in beside if path.is_file())]
+    return found
 
 
 def _tokens(model: Path, sha256: Collection[str]) -> list[Path]:

@@ -226,7 +226,8 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
     folder = tmp_path / "model"
     shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tokens", "certificates"))
     (folder / "explanations").mkdir(exist_ok=True)
-    (folder / "explanations" / "old.html").write_text("a page that shows it")
+    (folder / "explanations" / "old.html").write_bytes(certificates.GENERATOR)
+    (folder / "explanations" / "mine.html").write_text("a page of the user's own")
     name, other = (Carrot.load(folder).records_[row].id for row in (3, 4))
 
     def killed(*_: object, **__: object) -> None:
@@ -246,7 +247,7 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
     found = [json.loads(path.read_text()) for path in files]
     assert sorted(picture["id"] for one in found for picture in one["forgotten"]) == sorted([name, *[other] * is_saved])
     assert ["explanations/old.html"] in [one["removed_files"] for one in found]
-    assert not any((folder / "explanations").iterdir())
+    assert [path.name for path in (folder / "explanations").glob("*.html")] == ["mine.html"]
     assert not {name, *[other] * is_saved} & {record.id for record in Carrot.load(folder).records_}
     assert run("forget", str(folder), name) == 1, "it is gone, and nothing is pending"
 
