@@ -99,8 +99,9 @@ def require_symmetric(name: str, matrix: Float[Tensor, "*b N N"]) -> None:
     """
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise ValueError(f"`{name}` must be (..., N, N), square; got {tuple(matrix.shape)}.")
-    apart = float((matrix - matrix.mT).abs().max())
-    if apart > torch.finfo(matrix.dtype).eps ** 0.5 * float(matrix.abs().max()):
+    values = matrix.detach()
+    apart = float((values - values.mT).abs().max())
+    if apart > torch.finfo(matrix.dtype).eps ** 0.5 * float(values.abs().max()):
         raise ValueError(
             f"`{name}` must be symmetric: pooling with pi = exp(-tL) r is diffusing and then pooling only then; entries differ from "
             f"their mirror images by up to {apart:.2g}. Use the graph of `RegionGraphBuilder`, or `0.5 * ({name} + {name}.mT)`."

@@ -109,7 +109,7 @@ class DiffusionSystem:
 
     @classmethod
     def _of_matrix(cls, L: Tensor, eps: float) -> "DiffusionSystem":
-        return cls(L, L, lambda X: X - torch.matmul(L, X), False, max(1.0, float(L.abs().max())), eps)
+        return cls(L, L, lambda X: X - torch.matmul(L, X), False, max(1.0, float(L.detach().abs().max())), eps)
 
     def to(self, dtype: torch.dtype) -> "DiffusionSystem":
         """Return it in another precision."""

@@ -289,7 +289,8 @@ def test_rows_that_are_fitted_and_added_are_upright(
         io.BytesIO(path.read_bytes()),
         np.asarray(upright),
     ):
-        copy = Carrot.load(tmp_path / "model").add([picture], [model.classes_[0]], ["new"])
+        copy = Carrot.load(tmp_path / "model")
+        copy.add([picture], [model.classes_[0]], ["new"])
         rows.append(copy.head_.G[-1])
         assert copy.explain(upright, k=1).parts.logits.shape == (3,)
     for row in rows:
