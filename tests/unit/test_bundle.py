@@ -171,3 +171,50 @@ def test_a_model_that_an_older_version_saved_is_the_same_model(folder: Path, tmp
     model.forget(model.records_[0].id)
     model.save(tmp_path / "now")
     assert len(Carrot.load(tmp_path / "now").records_) == 10
+
+
+THEIRS = (
+    "model-best.safetensors",
+    "model-00001-of-00002.safetensors",
+    "model-0123456789ab.safetensors",  # twelve hexadecimal digits, and not those of its content
+    "model-final.safetensors.1-0123.tmp",
+    "records-2024.jsonl",
+    "config.json.bak.tmp",
+    "notes.txt",
+)
+
+
+def test_saving_deletes_what_models_wrote_and_nothing_else(folder: Path) -> None:
+    before = {path.name for path in folder.iterdir()}
+    for name in THEIRS:
+        (folder / name).write_text("the user's")
+    (folder / "model-dir.safetensors").mkdir()
+    killed = folder / "config.json.4711-0badcafe.tmp"
+    killed.write_text("cut off")
+    save_bundle(folder, {"names": ["x"], "lam": 0.2}, {"G": torch.ones(2, 2)}, RECORDS[:1])
+    after = {path.name for path in folder.iterdir()}
+    assert after >= {*THEIRS, "model-dir.safetensors"}
+    assert all((folder / name).read_text() == "the user's" for name in THEIRS)
+    assert not killed.exists()
+    assert (before & after) == {"config.json"}, "the files of the model before are gone"
+
+
+@pytest.mark.parametrize("name", [*THEIRS, "folder/inside.txt", "config.json"])
+def test_a_folder_of_other_files_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "m" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": "another"}' if name == "config.json" else "the user's")
+    is_ours = name == "model-0123456789ab.safetensors"  # by its name: a save that was killed may have left it
+    if is_ours:
+        save_bundle(tmp_path / "m", {}, TENSORS, RECORDS)
+        assert path.read_text() == "the user's"
+        return
+    with pytest.raises(ModelError, match="holds other files|is of 'another'|is damaged"):
+        save_bundle(tmp_path / "m", {}, TENSORS, RECORDS)
+    assert [p for p in (tmp_path / "m").rglob("*") if p.is_file()] == [path]
+
+
+def test_ids_may_hold_what_other_programs_take_for_line_ends(tmp_path: Path) -> None:
+    ids = ["a\u2028b", "c\u0085d", "e\x0bf\x0cg", "h\x1ci", "j\rk", "l\nm", "n\u2029"]
+    save_bundle(tmp_path / "m", {}, TENSORS, [{"id": name} for name in ids])
+    assert [record["id"] for record in load_bundle(tmp_path / "m").records] == ids
