@@ -185,11 +185,9 @@ class Explanation:
 
 
 def _kept(text: str, path: Path | str | None) -> str:
-    """Return the text, written to a path if there is one: whole or not at all, in a folder that is made."""
+    """Return the text, written to a path if there is one (``carrot.store.outputs``)."""
     if path is not None:
-        from carrot.store.files import write_atomically
+        from carrot.store.outputs import write_output
 
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, text.encode())
+        write_output(path, text.encode())
     return text

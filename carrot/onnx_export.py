@@ -26,7 +26,7 @@ from carrot.laplacian import chebyshev_coefficients
 from carrot.lift import lift_from
 from carrot.regions import RegionSet, grid_positions
 from carrot.stages import Tokens, embed_tokens
-from carrot.store.files import write_atomically
+from carrot.store.outputs import write_output
 from carrot.token_map import last_map
 
 TOLERANCE = 1e-5  # of the largest logit
@@ -170,7 +170,6 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
             f"One ONNX file holds less than 2 GiB of weights; this model has {size / 2**30:.3g} GiB of them."
         )
     x = torch.randn(3, 3, *t.input_hw, generator=torch.Generator().manual_seed(0))
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
         temporary = Path(folder) / "model.onnx"
         _trace(module, x[:2], temporary, encoder.spec.name)
@@ -203,7 +202,7 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
         "largest_difference": difference,
     }
     onnx.helper.set_model_props(file, {f"carrot.{name}": json.dumps(value) for name, value in facts.items()})
-    write_atomically(path, file.SerializeToString())
+    write_output(path, file.SerializeToString())
     return facts
 
 

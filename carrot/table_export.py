@@ -15,7 +15,7 @@ from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.fitted import Fitted
 from carrot.held_out import HeldOut, held_out
-from carrot.store.files import write_atomically
+from carrot.store.outputs import write_output
 
 Rows = list[dict[str, Any]]
 
@@ -92,13 +92,12 @@ def write_table(file: Path, rows: Rows) -> None:
     Raises:
         ImportError: Parquet without pyarrow.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix.lower() == ".csv":
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(file, text.getvalue().encode())
+        write_output(file, text.getvalue().encode())
         return
     try:
         import pyarrow
@@ -107,7 +106,7 @@ def write_table(file: Path, rows: Rows) -> None:
         raise ValueError("Parquet needs pyarrow: pip install 'carrot-attribution[export]', or write .csv.") from error
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
-    write_atomically(file, sink.getvalue().to_pybytes())
+    write_output(file, sink.getvalue().to_pybytes())
 
 
 def _verdicts(fitted: Fitted, logits: Tensor, labels: Tensor, judged: LabelSuspects) -> Rows:

@@ -4,6 +4,7 @@ Exit status: 0 done; 1 it could not be done, and the message says why; 2 the com
 ``--strict`` was given; 130 interrupted. What a command was asked for goes to standard output, everything else to standard error.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -20,7 +21,7 @@ from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
-from carrot.cli.options import UsageError, printable
+from carrot.cli.options import UsageError, any_text, printable
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
@@ -63,6 +64,22 @@ app.register_install_completion_command(help="Install completion for your shell.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None or sys.stdout.closed:
+        return _say("standard output is closed. Give it somewhere to go, /dev/null say.", 1)
+    try:
+        with any_text(sys.stdout), any_text(sys.stderr):
+            status = _run(words)
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # who reads has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 1
+    except OSError as error:  # of the last flush
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return _say(f"standard output can't be written: {error.strerror}.", 1)
+
+
+def _run(words: list[str]) -> int:
     try:
         words, file = _configuration(words)
         sources: list[Any] = [cyclopts.config.Env("CARROT_", show=False)]
@@ -79,10 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("interrupted; what was finished is on the disk, and the same command goes on from there.", 130)
     except UsageError as error:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
-    except BrokenPipeError:  # who reads has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 1
     except Exception as error:
+        if (
+            isinstance(error, OSError)
+            and error.filename is None
+            and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EBADF)
+        ):
+            raise  # of a stream: files are named
         if os.environ.get("CARROT_DEBUG"):
             raise
         known = isinstance(error, CarrotError | ValueError | TypeError | OSError)
@@ -96,7 +116,8 @@ def run() -> None:
 
 
 def _say(message: str, status: int) -> int:
-    print(printable(f"carrot: {message}"), file=sys.stderr)
+    if sys.stderr is not None and not sys.stderr.closed:
+        print(printable(f"carrot: {message}"), file=sys.stderr)
     return status
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json as json_module
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +60,12 @@ def predict(
     from carrot.errors import UnreadableImageError
     from carrot.model import BATCH, Carrot
     from carrot.progress import progress
+    from carrot.store.outputs import check_output
 
     if top < 1:
         raise UsageError(f"`--top` must be at least 1; got {top}.")
+    if csv is not None:
+        check_output(csv)
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
     files = _files(pictures, aside)
@@ -131,21 +133,20 @@ def explain(
         json: Print all numbers as JSON.
     """
     from carrot.model import Carrot
+    from carrot.report.files import check_page, write_page
+    from carrot.store.outputs import is_regular
 
     page = out or model / "explanations" / _page_name(picture)
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"`--out` must end in .html; got {page}.")
     if training < 1:
         raise UsageError(f"`--training` must be at least 1; got {training}.")
+    if page.suffix.lower() not in (".html", ".htm") and is_regular(page):
+        raise UsageError(f"`--out` must end in .html; got {page}.")
+    check_page(page)
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
     explanation = found.explain(picture, target, against, training)
     for row, reason in explanation.missing.items():
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
-    explanation.to_html(page)
-    explanation.to_json(page.with_suffix(".json"))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it; the page has it
-        explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
+    write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
     write_config(page.parent, "explain", arguments, page)
     if json:
@@ -194,10 +195,12 @@ def audit(
     from carrot.errors import CarrotError
     from carrot.held_out import held_out as measurable
     from carrot.model_files import load
-    from carrot.store.files import write_atomically
+    from carrot.store.outputs import check_output, write_output
 
     if top < 0:
         raise UsageError(f"`--top` must be 0 or more; got {top}.")
+    if csv is not None:
+        check_output(csv)
     encoder, fitted = load(model, checkpoint, device)
     found, where = Audit.of(fitted, duplicates), data or fitted.data
     if held_out and where is None:
@@ -211,8 +214,7 @@ def audit(
                 raise
             note(f"held-out pictures are not looked at: {error} Elsewhere: --data DATA; not at all: --no-held-out")
     if csv is not None:
-        csv.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(csv, found.to_csv().encode())
+        write_output(csv, found.to_csv().encode())
         arguments = {"model": model, "data": data, "top": top, "duplicates": duplicates, "held_out": held_out}
         write_config(csv.parent, "audit", arguments, csv)
     show({"model": str(model), **found.to_dict()}, found.lines(top), json)
@@ -253,13 +255,10 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
 
 
 def _page_name(picture: Path) -> str:
-    """Return a name of its own for each path."""
-    whole = os.fsencode(picture.resolve())
-    return (
-        f"{picture.stem}-{hashlib.sha256(whole).hexdigest()[:6]}.html".encode("ascii", "replace")
-        .decode()
-        .replace("?", "_")
-    )
+    """Return a name of its own for each path, of a length that leaves room for what lies beside it."""
+    whole = os.fsencode(picture.absolute())
+    stem = picture.stem.encode("ascii", "replace").decode().replace("?", "_")[:100]
+    return f"{stem}-{hashlib.sha256(whole).hexdigest()[:6]}.html"
 
 
 def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
@@ -268,7 +267,7 @@ def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
 
     files: list[Path] = []
     for path in pictures:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # also of a name that is none
             files.append(path)
             continue
         skipped: dict[str, str] = {}
@@ -297,7 +296,7 @@ def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     import csv
     import io
 
-    from carrot.store.files import write_atomically
+    from carrot.store.outputs import write_output
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -305,5 +304,4 @@ def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for rank, c in enumerate(row["classes"], start=1):
             writer.writerow([row["picture"], rank, c["class"], repr(c["probability"])])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, text.getvalue().encode())
+    write_output(file, text.getvalue().encode())

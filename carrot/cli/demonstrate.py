@@ -31,6 +31,7 @@ def demo(
     from carrot.data.toy import ToyBirds
     from carrot.evaluation import summary
     from carrot.model import Carrot
+    from carrot.report.files import write_figure
     from carrot.selecting import table_lines
     from carrot.store.bundle import refuse_other_folder
 
@@ -65,7 +66,7 @@ def demo(
     explanation = model.explain(images[0], label=birds.classes[test.records[0].label])
     page = out / "explanation.html"
     explanation.to_html(page)
-    explanation.plot().savefig(page.with_suffix(".png"), dpi=110)
+    write_figure(explanation.plot(), page.with_suffix(".png"))
     lines += ["", str(explanation)]
 
     parts, c = explanation.parts, explanation.parts.target

@@ -38,10 +38,12 @@ def export(
         json: Print what was written as JSON.
     """
     from carrot.model_files import load
+    from carrot.store.outputs import check_output
 
     kind = out.suffix.lower()
     if kind not in (".csv", ".parquet", ".onnx"):
         raise ValueError(f"{out}: must end in .csv, .parquet or .onnx; got {kind or 'no ending'}.")
+    check_output(out)
     encoder, fitted = load(model, checkpoint, device)
     if kind == ".onnx":
         from carrot.onnx_export import export_onnx

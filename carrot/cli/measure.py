@@ -65,7 +65,7 @@ def evaluate(
     from carrot.model import Carrot
     from carrot.protocol import evaluate as run
     from carrot.protocol_tables import lines_of, markdown_of
-    from carrot.store.files import write_atomically
+    from carrot.store.outputs import check_folder, write_output
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
     where = data or found.fitted.data
@@ -75,7 +75,7 @@ def evaluate(
     if out is None and not is_writable:
         raise ModelError(f"{model}: can't be written to. Say where numbers, tables and tokens shall go: --out FOLDER.")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        check_folder(out)  # before the work, not after it
     try:
         result = run(found, where, model if is_writable else out or model, explained, occluded, refits, baselines)
     except DataError as error:
@@ -88,10 +88,9 @@ def evaluate(
     folder = out or model / "evaluation" / (
         "" if result["data"]["is_own"] else _folder_name(result["data"]["name"], where)
     )
-    folder.mkdir(parents=True, exist_ok=True)
     text = json_module.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / "metrics.json", text.encode())
-    write_atomically(folder / "tables.md", markdown_of(result).encode())
+    write_output(folder / "metrics.json", text.encode())
+    write_output(folder / "tables.md", markdown_of(result).encode())
     arguments = {
         "explained": explained,
         "occluded": occluded,

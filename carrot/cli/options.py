@@ -2,12 +2,15 @@
 
 import json
 import platform
+import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +19,7 @@ from cyclopts import Group, Parameter
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
 STRICT = 3
+_WRITTEN = re.compile(rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python ")  # how ``write_config`` begins
 POSITIONAL = ("data", "model", "picture", "pictures")
 
 
@@ -51,7 +55,8 @@ class UsageError(ValueError):
 def show(result: Mapping[str, object], lines: Iterable[str], as_json: bool) -> None:
     """Print a result: as JSON, or as lines for people."""
     if as_json:
-        print(printable(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)))
+        encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").replace("-", "").replace("_", "").lower()
+        print(printable(json.dumps(result, indent=2, ensure_ascii=encoding != "utf8", allow_nan=False)))
     else:
         print(*map(printable, lines), sep="\n")
 
@@ -59,6 +64,20 @@ def show(result: Mapping[str, object], lines: Iterable[str], as_json: bool) -> N
 def printable(text: str) -> str:
     """Return text that any stream takes: what file names hold that is no Unicode is written out."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def any_text(stream: object) -> Iterator[None]:
+    """Let a stream take any text, whatever its encoding: a character that it doesn't have is written as its number."""
+    if not isinstance(stream, TextIOWrapper):
+        yield
+        return
+    errors = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)
 
 
 def note(message: str) -> None:
@@ -85,6 +104,8 @@ def versions() -> dict[str, str]:
 def write_config(folder: Path, command: str, arguments: Mapping[str, Any], beside: Path | None = None) -> None:
     """Write what a command was run with, as YAML that ``--config`` reads, with versions and time as comments.
 
+    Nothing is written beside what is no regular file, nor over a file that no command wrote: that is told.
+
     Args:
         folder: Where; as ``COMMAND.yaml``.
         command: Its name.
@@ -93,16 +114,20 @@ def write_config(folder: Path, command: str, arguments: Mapping[str, Any], besid
     """
     import yaml
 
-    from carrot.store.files import write_atomically
+    from carrot.store import outputs
 
-    folder.mkdir(parents=True, exist_ok=True)
+    if beside is not None and not outputs.is_regular(beside):
+        return
+    place = folder / f"{command}.yaml" if beside is None else outputs.beside(beside, ".yaml")
+    if place.is_file() and not _WRITTEN.match(place.read_bytes()):
+        note(f"{place} is left as it is: no command wrote it. What this one was run with is not written down.")
+        return
     head = [
         f"# {datetime.now(UTC).isoformat(timespec='seconds')}",
         *(f"# {name} {text}" for name, text in versions().items()),
     ]
     text = yaml.safe_dump(as_config(command, arguments), sort_keys=False, allow_unicode=True, width=float("inf"))
-    name = f"{command}.yaml" if beside is None else f"{beside.name}.yaml"
-    write_atomically(folder / name, ("\n".join(head) + "\n" + text).encode())
+    outputs.write_output(place, ("\n".join(head) + "\n" + text).encode())
 
 
 def as_config(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,16 +12,24 @@ from threading import get_ident
 from carrot.errors import StoreError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
     """Write a file whole or not at all; when this returns it is on the disk: temporary file, flush, rename, flush of the folder.
+
+    Args:
+        path: Where; a file that is there is replaced.
+        data: Its content.
+        mode: Its permissions; None: those of a new file.
 
     Raises:
         StoreError: The disk refuses, or another process writes the same file.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    short = os.fsencode(path.name)[:200].decode("utf-8", "ignore")  # a name has 255 bytes at most
+    temporary = path.with_name(f"{short}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         try:
             with open(temporary, "xb") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

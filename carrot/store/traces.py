@@ -6,7 +6,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from carrot.store.files import write_atomically
+from carrot.store.outputs import write_output
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], **facts: str) -> None:
@@ -17,6 +17,5 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], **facts: str) -> Non
         tensors: By name, on any device.
         facts: Strings for the header.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     own = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
-    write_atomically(path, safetensors.torch.save(own, facts))
+    write_output(path, safetensors.torch.save(own, facts))
