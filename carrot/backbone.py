@@ -24,7 +24,7 @@ from carrot.data.images import upright_rgb
 from carrot.errors import BackboneError
 from carrot.geometry import CropMode, Geometry
 from carrot.token_map import check_tokens, last_map, patch_centres, require_tiling
-from carrot.weights import digest, named_weights, require_hub, unwrapped, version_of
+from carrot.weights import digest, named_weights, require_hub, unwrapped, version_of, weights_file
 
 Crop = Literal["model", "squash", "border"]
 
@@ -123,7 +123,7 @@ class TimmViTPatchBackbone(nn.Module):
         out_norm: True: tokens as the model's own head receives them, normalised exactly once (or not at all where the
             model normalises only after pooling; see :meth:`describe`). False: before the final norm.
         device: Where the weights go; None: the processor.
-        checkpoint: A file with weights for ``model_name``, read without the hub; then ``pretrained`` has no effect.
+        checkpoint: A file with weights for ``model_name``, or the folder of one, read without the hub; then ``pretrained`` has no effect.
             Position tables are resampled by timm where their grid differs.
         crop: ``"model"``: the model's own cropping, which often cuts the long side; ``"squash"`` or ``"border"``: the
             whole picture, stretched or padded.
@@ -132,6 +132,7 @@ class TimmViTPatchBackbone(nn.Module):
 
     Attributes:
         transform: The preprocessing, :class:`PictureTransform`.
+        checkpoint: The file that the weights came from, if they came from one.
         input_hw: Size of the input it was built for.
         grid_hw: Rows and columns of patches.
         patch_hw: Size of a patch, in input pixels.
@@ -174,12 +175,9 @@ class TimmViTPatchBackbone(nn.Module):
         self.out_norm, self.freeze = out_norm, freeze
         self.transform = PictureTransform.of(plan.config, plan.input_hw, crop)
         self._keys = tuple(plan.shapes)
-        if checkpoint is not None:
-            self.model = plan.load(Path(checkpoint))
-            self._weights = f"file {Path(checkpoint).name}"
-        else:
-            self.model = plan.fetch() if pretrained else plan.build()
-            self._weights = "pretrained" if pretrained else "random"
+        self.checkpoint = None if checkpoint is None else weights_file(checkpoint).absolute()
+        self.model = plan.load(self.checkpoint) if self.checkpoint else plan.fetch() if pretrained else plan.build()
+        self._weights = f"file {self.checkpoint.name}" if self.checkpoint else "pretrained" if pretrained else "random"
         self._name, self._license = plan.full_name, plan.config.get("license")
         self.model.to(device)
         self.model.eval()

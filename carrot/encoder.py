@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from carrot.ambient import pinned_class
 from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import ImageDataset
 from carrot.data.inputs import PictureLike, as_picture
-from carrot.errors import ModelError
+from carrot.errors import BackboneError, ModelError
 from carrot.stages import Tokens
 from carrot.store import TokenCache
 from carrot.store.embedding import pictures_state
@@ -25,6 +25,7 @@ DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 TOY = "toy"
 MAX_WORKERS = 8  # processes that decode for a GPU; on the processor threads keep the backbone busy
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+PRECISIONS = {**DTYPES, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,38 @@ class BackboneSpec:
         checkpoint: File of local weights, absolute; None: timm fetches them.
         img_size: Side of the input in pixels, or (height, width); None: the model's own.
         crop: As ``TimmViTPatchBackbone`` has it; "toy" is always "squash".
+        out_norm: As ``TimmViTPatchBackbone`` has it.
+        precision: Of the weights.
     """
 
     name: str = DEFAULT_MODEL
     checkpoint: str | None = None
     img_size: int | tuple[int, int] | None = None
     crop: Crop = "model"
+    out_norm: bool = True
+    precision: str = "float32"
 
     @classmethod
     def of(cls, backbone: TimmViTPatchBackbone) -> "BackboneSpec":
-        """Return what is known of a backbone that was built elsewhere; where its weights lie is not."""
+        """Return what is known of a backbone that was built elsewhere; ``Encoder.rebuilds`` says whether that is all."""
         mode = backbone.transform.crop_mode
         crop: Crop = "squash" if mode == "squash" else "border" if mode == "border" else "model"
-        return cls(str(backbone.describe()["model"]), None, backbone.input_hw, crop)
+        path = None if backbone.checkpoint is None else str(backbone.checkpoint)
+        precision = str(backbone.dtype).removeprefix("torch.")
+        return cls(str(backbone.describe()["model"]), path, backbone.input_hw, crop, backbone.out_norm, precision)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> "BackboneSpec":
         """Return the spec that ``to_json`` wrote."""
         size = found["img_size"]
-        return cls(found["name"], found["checkpoint"], tuple(size) if isinstance(size, list) else size, found["crop"])
+        return cls(
+            found["name"],
+            found["checkpoint"],
+            tuple(size) if isinstance(size, list) else size,
+            found["crop"],
+            found.get("out_norm", True),
+            found.get("precision", "float32"),
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain JSON."""
@@ -74,14 +88,25 @@ class BackboneSpec:
             return TimmViTPatchBackbone(
                 EMBEDDED_MODEL, device=device, checkpoint=weights, crop="squash", attention=None
             )
-        if self.checkpoint is not None and not Path(self.checkpoint).is_file():
+        if self.checkpoint is not None and not Path(self.checkpoint).exists():
             raise ModelError(
-                f"{self.checkpoint}: there is no such file. Give the weights of {self.name} with `checkpoint=` (on the "
-                "command line: --checkpoint FILE)."
+                f"{self.checkpoint}: there is no such file. Give the weights of {self.name}: `checkpoint=`."
             )
-        return TimmViTPatchBackbone(
-            self.name, img_size=self.img_size, device=device, checkpoint=self.checkpoint, crop=self.crop, attention=None
+        dtype = PRECISIONS.get(self.precision)
+        if dtype is None:
+            raise ModelError(
+                f"{self.name} in {self.precision!r}: this CARROT knows the precisions {', '.join(PRECISIONS)}."
+            )
+        built = TimmViTPatchBackbone(
+            self.name,
+            img_size=self.img_size,
+            out_norm=self.out_norm,
+            device=device,
+            checkpoint=self.checkpoint,
+            crop=self.crop,
+            attention=None,
         )
+        return built.to(dtype)
 
 
 @pinned_class
@@ -96,9 +121,12 @@ class Encoder:
         device: "auto": a GPU if there is one.
         dtype: What tokens are rounded to.
         fingerprint: What the backbone's must be; None: any.
+        spec: All of the description, where there is more of it than the arguments above.
+        rebuilds: Whether the description is known to build the backbone again; None: it is tried, for a backbone that was given.
 
     Raises:
         ValueError: An unknown ``dtype``.
+        ModelError: The backbone that was given has another fingerprint.
     """
 
     def __init__(
@@ -110,6 +138,8 @@ class Encoder:
         device: str = "auto",
         dtype: Literal["float16", "float32"] = "float16",
         fingerprint: str | None = None,
+        spec: BackboneSpec | None = None,
+        rebuilds: bool | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f'`dtype` must be "float16" or "float32"; got {dtype!r}.')
@@ -118,17 +148,19 @@ class Encoder:
             raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
         if not isinstance(backbone, str | TimmViTPatchBackbone):
             raise TypeError(f"`backbone` must be a name or a TimmViTPatchBackbone; got {type(backbone).__name__}.")
+        self._backbone: TimmViTPatchBackbone | None = None
         if isinstance(backbone, TimmViTPatchBackbone):
-            self._backbone: TimmViTPatchBackbone | None = backbone
-            self.spec = BackboneSpec.of(backbone)
+            self._backbone, self.spec = backbone, BackboneSpec.of(backbone)
         else:
-            self._backbone, self.spec = (
-                None,
-                BackboneSpec(backbone, path, img_size, "squash" if backbone == TOY else crop),
-            )
+            crop = "squash" if backbone == TOY else crop
+            self.spec = BackboneSpec(backbone, path, img_size, crop) if spec is None else replace(spec, checkpoint=path)
+            rebuilds = rebuilds is not False
+        self._rebuilds: tuple[str, bool] | bool | None = rebuilds
         self.device = _device(device)
         self.dtype = dtype
         self._expected = fingerprint
+        if self._backbone is not None and fingerprint is not None:
+            self._require_same(self._backbone)
 
     @property
     def backbone(self) -> TimmViTPatchBackbone:
@@ -139,14 +171,35 @@ class Encoder:
             BackboneError: As ``BackboneSpec.build``.
         """
         if self._backbone is None:
-            built = self.spec.build(self.device)
-            if self._expected is not None and built.fingerprint() != self._expected:
+            if self._rebuilds is False and self.spec.checkpoint is None:
                 raise ModelError(
-                    f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these weights, "
-                    f"or this preprocessing, give {built.fingerprint()[:12]}. Give the checkpoint that it was fitted with."
+                    f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its weights or its "
+                    "preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
                 )
-            self._backbone = built
+            self._backbone = self._require_same(self.spec.build(self.device))
         return self._backbone
+
+    def _require_same(self, backbone: TimmViTPatchBackbone) -> TimmViTPatchBackbone:
+        if self._expected is not None and backbone.fingerprint() != self._expected:
+            raise ModelError(
+                f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these weights, "
+                f"or this preprocessing, give {backbone.fingerprint()[:12]}. Give the `checkpoint=` that it was fitted with."
+            )
+        return backbone
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether ``spec`` builds this very backbone again; of one that was given it is tried, once for each state of its weights."""
+        if isinstance(self._rebuilds, bool):
+            return self._rebuilds
+        now = self.fingerprint
+        if self._rebuilds is None or self._rebuilds[0] != now:
+            try:
+                same = self.spec.build("cpu").fingerprint() == now
+            except (BackboneError, ModelError):  # the hub can't be reached, the file is gone
+                same = False
+            self._rebuilds = (now, same)
+        return self._rebuilds[1]
 
     @property
     def fingerprint(self) -> str:

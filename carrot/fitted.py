@@ -170,7 +170,7 @@ class Fitted:
             if new is None:
                 raise
             if not new:
-                raise ValueError(f"{error} To make it a class: new_classes=True (--new-class).") from None
+                raise ValueError(f"{error} To make it a class: new_classes=True.") from None
         name, kind = name_of_label(label), label_kind(label)
         if kind not in ("name", self.label_kind):
             raise TypeError(f"A new class must be of the kind of the model's, {self.classes[0]!r}; got {label!r}.")

@@ -37,6 +37,7 @@ from carrot.explaining import explain
 from carrot.explanation import Explanation
 from carrot.fittable import Fittable
 from carrot.fitted import Fitted
+from carrot.fitting import resolved
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.hub import HubMixin
@@ -220,24 +221,37 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             self._seen = (where, save(Path(folder), self.encoder, self.fitted, seen))
 
     @classmethod
-    def load(cls, folder: str | Path, *, checkpoint: str | Path | None = None, device: str = "auto") -> "Carrot":
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        backbone: TimmViTPatchBackbone | None = None,
+        data: str | Path | None = None,
+    ) -> "Carrot":
         """Read a model that ``save`` wrote: the same logits, bit for bit. The backbone is built when a picture comes.
 
         Args:
             folder: Where it lies.
             checkpoint: The backbone's weights, where they are no longer where they were; they must be the same.
             device: As in ``Carrot``.
+            backbone: The backbone itself, where its description doesn't build it: its fingerprint must be the same.
+            data: The data set that it was fitted on, where that is no longer where it was: training pictures are shown from it.
 
         Raises:
             ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are others.
+            DataError: ``data`` is no data set.
         """
         seen = seal(Path(folder))
-        encoder, fitted = load(Path(folder), checkpoint, device)
+        encoder, fitted = load(Path(folder), checkpoint, device, backbone)
+        if data is not None:
+            fitted = replace(fitted, data=resolved(str(data)))
         spec, weight = encoder.spec, fitted.class_weight
         if isinstance(weight, Mapping):
             weight = dict(zip(fitted.labels_of(list(weight)).tolist(), weight.values(), strict=True))
         model = cls(
-            spec.name,
+            backbone or spec.name,
             **fitted.setting._asdict(),
             lam=fitted.asked_lam,
             fit_intercept=fitted.head.fit_intercept,
@@ -249,7 +263,8 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             dtype=encoder.dtype,
         )
         model.encoder, model._fitted, model._seen = encoder, fitted, (Path(folder).resolve(), seen or "")
-        model._find = PictureFinder(None, None if fitted.data is None else partial(open_dataset, fitted.data))
+        reopen = None if fitted.data is None else partial(open_dataset, fitted.data)
+        model._find = PictureFinder(None if reopen is None or data is None else reopen(), reopen)
         return model
 
     @property

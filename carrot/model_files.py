@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from carrot.backbone import TimmViTPatchBackbone
 from carrot.encoder import BackboneSpec, Encoder
 from carrot.errors import ModelError
 from carrot.fitted import Fitted
@@ -32,7 +33,12 @@ def save(folder: Path, encoder: Encoder, fitted: Fitted, seen: str | None = None
         tokens = {**asdict(kept), "folder": _relative(kept.folder, folder), "grid_hw": list(kept.grid_hw)}
     config = {
         "carrot": carrot.__version__,
-        "encoder": {**encoder.spec.to_json(), "fingerprint": encoder.fingerprint, "dtype": encoder.dtype},
+        "encoder": {
+            **encoder.spec.to_json(),
+            "fingerprint": encoder.fingerprint,
+            "dtype": encoder.dtype,
+            "rebuilds": encoder.rebuilds,
+        },
         "embedding": fitted.setting._asdict(),
         "ridge": {
             "lam": head.lam,
@@ -65,7 +71,12 @@ def seal(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def load(folder: Path, checkpoint: str | Path | None = None, device: str = "auto") -> tuple[Encoder, Fitted]:
+def load(
+    folder: Path,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    backbone: TimmViTPatchBackbone | None = None,
+) -> tuple[Encoder, Fitted]:
     """Read a model; see ``Carrot.load``."""
     bundle = load_bundle(folder)
     config: dict[str, Any] = bundle.config
@@ -73,7 +84,15 @@ def load(folder: Path, checkpoint: str | Path | None = None, device: str = "auto
         found, ridge, tokens = config["encoder"], config["ridge"], config["tokens"]
         spec = BackboneSpec.from_json(found)
         weights = checkpoint or spec.checkpoint
-        encoder = Encoder(spec.name, weights, spec.img_size, spec.crop, device, found["dtype"], found["fingerprint"])
+        encoder = Encoder(
+            backbone or spec.name,
+            weights,
+            device=device,
+            dtype=found["dtype"],
+            fingerprint=found["fingerprint"],
+            spec=spec,
+            rebuilds=None if backbone is not None else found.get("rebuilds", True),
+        )
         kept = None
         if tokens is not None:
             kept = KeptTokens(str(folder.resolve() / tokens["folder"]), tokens["key"], tuple(tokens["grid_hw"]))

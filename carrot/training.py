@@ -111,7 +111,7 @@ class PictureFinder:
             return UNREADABLE
 
     def _find(self, record: TrainingRecord) -> Image.Image | str:
-        if self._dataset is None and record.path is not None:
+        if record.path is not None and (self._dataset is None or record.id not in self._places()):
             from carrot.data.images import open_image
 
             probe = Record(record.id, record.label, "train", Path(record.path))
@@ -121,18 +121,19 @@ class PictureFinder:
                 self._dataset = self._reopen()
             except (CarrotError, OSError):
                 return NOT_FOUND
-        if self._dataset is None:
+        if self._dataset is None or record.id not in self._places():
             return NOT_FOUND
-        if not self._index:
-            self._index = {r.id: place for place, r in enumerate(self._dataset.records)}
-        if record.id not in self._index:
-            return NOT_FOUND
-        place = self._index[record.id]
+        place = self._places()[record.id]
         found = self._dataset.records[place]
         image = self._dataset.image(place) if found.path is None else None
         if content_sha256(found, image) != record.sha256:
             return CHANGED
         return image or self._dataset.image(place)
+
+    def _places(self) -> dict[str, int]:
+        if not self._index and self._dataset is not None:
+            self._index = {r.id: place for place, r in enumerate(self._dataset.records)}
+        return self._index
 
 
 def training_records(

@@ -178,7 +178,7 @@ def _refuse_empty(classes: Sequence[str], labels: Sequence[int]) -> None:
     for label, name in enumerate(classes):
         if label not in there:
             raise ValueError(
-                f"Class {name!r} would be left without a training picture. Forget the class itself: classes=[{name!r}] (--class)."
+                f"Class {name!r} would be left without a training picture. Forget the class itself: classes=[{name!r}]."
             )
 
 

@@ -22,6 +22,27 @@ POSITION_TABLE = re.compile(r"pos_embed|rel_pos|relative_position")
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 
+def weights_file(path: str | Path) -> Path:
+    """Return a file of weights: the one that is named, or that of a folder as the hub has them.
+
+    Raises:
+        CheckpointError: There is no such file, or the folder has none or several.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path  # whether it is one is said where it is read
+    named = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).is_file()]
+    files = sorted(
+        file for file in path.iterdir() if file.suffix in (".safetensors", *TORCH_SUFFIXES) and file.is_file()
+    )
+    if named or len(files) == 1:
+        return (named or files)[0]
+    found = f"several: {_first_few([file.name for file in files])}" if files else "none"
+    raise CheckpointError(
+        f"`checkpoint` = {path}: is a folder, and must hold one file of weights; it has {found}. Give the file itself."
+    )
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from a safetensors file, or from a torch file without running any code in it.
 
@@ -133,9 +154,8 @@ def require_hub(repo_id: str, model_name: str) -> None:
 def hub_unreachable(model_name: str, cause: str) -> HubUnreachableError:
     """Return the error that says which ways on there are."""
     return HubUnreachableError(
-        f"The weights of {model_name} are not on this machine, and the hub can't be reached ({cause}). Ways on: "
-        "checkpoint=FILE with weights from a file (main.py: --checkpoint FILE), or the embedded toy default, which "
-        "needs no network."
+        f"The weights of {model_name} are not on this machine, and the hub can't be reached ({cause}). Give a file of them with "
+        '`checkpoint=` FILE, or take the small one that comes along and needs no network: `backbone=` "toy".'
     )
 
 

@@ -6,9 +6,12 @@ Exit status: 0 done; 1 it could not be done, and the message says why; 2 the com
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
-from carrot.cli.options import UsageError, any_text, printable
+from carrot.cli.options import POSITIONAL, BackboneOptions, UsageError, any_text, printable
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
@@ -117,8 +120,20 @@ def run() -> None:
 
 def _say(message: str, status: int) -> int:
     if sys.stderr is not None and not sys.stderr.closed:
-        print(printable(f"carrot: {message}"), file=sys.stderr)
+        print(printable(f"carrot: {_in_flags(message)}"), file=sys.stderr)
     return status
+
+
+def _in_flags(message: str) -> str:
+    """Return a message that names Python's arguments with the flags that they have here: `lam` becomes `--lam`."""
+    own = {field.name for field in fields(BackboneOptions)}
+    for command in COMMANDS:
+        own |= {name for name, p in signature(command).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    own -= {*POSITIONAL, "out"}
+    message = re.sub(r"classes=\[(.*?)\]", r"--class \1", message.replace("new_classes=True", "--new-class"))
+    return re.sub(
+        r"`([a-z_]+)=?`", lambda found: f"`--{found[1].replace('_', '-')}`" if found[1] in own else found[0], message
+    )
 
 
 def _named(words: Sequence[str]) -> str:

@@ -108,6 +108,7 @@ def explain(
     against: str | None = None,
     training: int = 4,
     out: Path | None = None,
+    data: str | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     json: Json = False,
@@ -128,10 +129,12 @@ def explain(
         against: Explain the difference to this class: why the one and not the other.
         training: How many training pictures to show.
         out: The page. [default: MODEL/explanations/NAME.html]
+        data: Where the training pictures are now, if the data set has moved.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
         json: Print all numbers as JSON.
     """
+    from carrot.errors import StoreError
     from carrot.model import Carrot
     from carrot.report.files import check_page, write_page
     from carrot.store.outputs import is_regular
@@ -141,8 +144,11 @@ def explain(
         raise UsageError(f"`--training` must be at least 1; got {training}.")
     if page.suffix.lower() not in (".html", ".htm") and is_regular(page):
         raise UsageError(f"`--out` must end in .html; got {page}.")
-    check_page(page)
-    found = Carrot.load(model, checkpoint=checkpoint, device=device)
+    try:
+        check_page(page)
+    except StoreError as error:
+        raise StoreError(str(error) if out else f"{error} Say where the page shall go: --out FILE.html.") from error
+    found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
     explanation = found.explain(picture, target, against, training)
     for row, reason in explanation.missing.items():
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")

@@ -502,7 +502,7 @@ def test_a_hub_that_fails_midway_names_the_ways_on(kind, monkeypatch):
 
     monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
-    with pytest.raises(HubUnreachableError, match=r"checkpoint=FILE.*--checkpoint FILE.*toy default") as caught:
+    with pytest.raises(HubUnreachableError, match=r"`checkpoint=` FILE.*toy") as caught:
         TimmViTPatchBackbone("test_vit")
     assert caught.value.__cause__ is error
 

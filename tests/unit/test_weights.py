@@ -136,7 +136,7 @@ def hub(monkeypatch, tmp_path):
     return monkeypatch, constants, tmp_path
 
 
-WAYS_ON = r"checkpoint=FILE.*main\.py: --checkpoint FILE.*embedded toy default"
+WAYS_ON = r"`checkpoint=` FILE.*`backbone=` \"toy\""
 
 
 def test_a_silent_hub_is_noticed_at_once(hub):
