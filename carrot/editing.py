@@ -10,8 +10,9 @@ from carrot.ambient import pinned_class
 from carrot.certificate import Certificate
 from carrot.data.inputs import PictureList, Pictures
 from carrot.data.labels import Label, Labels
-from carrot.edits import edits_of, read_edits
+from carrot.edits import Edit, read_edits
 from carrot.encoder import Encoder
+from carrot.errors import DataError
 from carrot.fitted import Fitted
 from carrot.updates import Edits, change
 
@@ -123,7 +124,7 @@ class Editable:
         rows, folder = read_edits(table)
 
         def edits(fitted: Fitted) -> Edits:
-            return edits_of(rows, folder, fitted, new_classes)
+            return _edits_of(rows, folder, fitted, new_classes)
 
         return self._change(edits, verify)
 
@@ -133,3 +134,33 @@ class Editable:
             fitted = self.fitted
             self._fitted, certificate = change(self.encoder, fitted, edits(fitted), verify)
         return certificate
+
+
+def _edits_of(rows: Sequence[Edit], folder: Path, fitted: Fitted, new_classes: bool) -> Edits:
+    """Return what the lines ask of a model.
+
+    Raises:
+        DataError: A line names no training picture, no class, or a file that there isn't.
+    """
+    known = {record.id for record in fitted.records}
+    names: dict[str, str] = {}
+    for edit in rows:
+        if edit.action != "add" and edit.id not in known:
+            raise DataError(f"{edit.where}: {edit.id!r} is no training picture of this model.")
+        if edit.action == "add" and not (folder / edit.id).is_file():
+            raise DataError(f"{edit.where}: there is no file {folder / edit.id}. Paths are from {folder.resolve()}.")
+        if edit.action != "forget":
+            try:
+                names[edit.id] = fitted.class_names([edit.label], new_classes)[0]
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{edit.where}: {error}") from error
+    coming = [edit.id for edit in rows if edit.action == "add"]
+    classes = tuple(dict.fromkeys([*fitted.classes, *names.values()]))
+    paths = [folder / name for name in coming]
+    add = PictureList(paths, [names[name] for name in coming], classes, ids=coming) if coming else None
+    return Edits(
+        forget=[edit.id for edit in rows if edit.action == "forget"],
+        relabel={edit.id: names[edit.id] for edit in rows if edit.action == "relabel"},
+        add=add,
+        new_classes=new_classes,
+    )

@@ -11,14 +11,11 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from carrot.data.inputs import PictureList
 from carrot.errors import DataError
-from carrot.fitted import Fitted
-from carrot.updates import Edits
 
 COLUMNS = ("id", "action", "label")
 ACTIONS = ("forget", "relabel", "add")
@@ -52,36 +49,6 @@ def read_edits(table: str | Path | Iterable[Mapping[str, Any]]) -> tuple[list[Ed
         if first.setdefault(edit.id, edit) is not edit:
             raise DataError(f"{edit.where}: {edit.id!r} stands in {first[edit.id].where} already. Keep one of them.")
     return edits, folder
-
-
-def edits_of(rows: Sequence[Edit], folder: Path, fitted: Fitted, new_classes: bool) -> Edits:
-    """Return what the lines ask of a model.
-
-    Raises:
-        DataError: A line names no training picture, no class, or a file that there isn't.
-    """
-    known = {record.id for record in fitted.records}
-    names: dict[str, str] = {}
-    for edit in rows:
-        if edit.action != "add" and edit.id not in known:
-            raise DataError(f"{edit.where}: {edit.id!r} is no training picture of this model.")
-        if edit.action == "add" and not (folder / edit.id).is_file():
-            raise DataError(f"{edit.where}: there is no file {folder / edit.id}. Paths are from {folder.resolve()}.")
-        if edit.action != "forget":
-            try:
-                names[edit.id] = fitted.class_names([edit.label], new_classes)[0]
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{edit.where}: {error}") from error
-    coming = [edit.id for edit in rows if edit.action == "add"]
-    classes = tuple(dict.fromkeys([*fitted.classes, *names.values()]))
-    paths = [folder / name for name in coming]
-    add = PictureList(paths, [names[name] for name in coming], classes, ids=coming) if coming else None
-    return Edits(
-        forget=[edit.id for edit in rows if edit.action == "forget"],
-        relabel={edit.id: names[edit.id] for edit in rows if edit.action == "relabel"},
-        add=add,
-        new_classes=new_classes,
-    )
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, Any]]]:

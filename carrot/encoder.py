@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -183,7 +184,8 @@ class Encoder:
         if self._expected is not None and backbone.fingerprint() != self._expected:
             raise ModelError(
                 f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these weights, "
-                f"or this preprocessing, give {backbone.fingerprint()[:12]}. Give the `checkpoint=` that it was fitted with."
+                f"or this preprocessing, give {backbone.fingerprint()[:12]}. "
+                "Give what it was fitted with: the file as `checkpoint=`, or the object as `backbone=`."
             )
         return backbone
 
@@ -199,6 +201,12 @@ class Encoder:
             except (BackboneError, ModelError):  # the hub can't be reached, the file is gone
                 same = False
             self._rebuilds = (now, same)
+            if not same:
+                warnings.warn(
+                    f"{self.spec.name}: this backbone can't be built again from its name, file and settings: its weights or its "
+                    "preprocessing were set by hand. Keep it: a model saved with it is read with `Carrot.load(folder, backbone=...)`.",
+                    stacklevel=5,
+                )
         return self._rebuilds[1]
 
     @property

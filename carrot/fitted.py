@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.data.labels import Label, LabelKind, Labels, flat, label_kind, name_of_label, restored
-from carrot.data.records import Subset
+from carrot.data.labels import Label, Labels, flat, label_kind, name_of_label, restored
+from carrot.data.records import LabelKind, Subset
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.calibration import (
     expected_calibration_error,

@@ -1,6 +1,5 @@
 """From what a user calls data to the rows that a head is fitted on."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.inputs import PictureList
 from carrot.data.labels import Labels
-from carrot.data.opening import KINDS
+from carrot.data.opening import KINDS, resolved
 from carrot.data.records import Subset
 from carrot.data.reporting import warn_of_twins
 from carrot.encoder import Encoder
@@ -53,14 +52,6 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
         )
     refuse_empty_classes(train, range(len(train.records)))
     return train, spec
-
-
-def resolved(data: str) -> str:
-    """Return a folder, or ``kind:PATH``, so that it is found from any working directory."""
-    if os.path.exists(data):
-        return str(Path(data).resolve())
-    kind, colon, path = data.rpartition(":")
-    return f"{kind}:{Path(path).resolve()}" if colon and os.path.exists(path) else data
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from torch import Tensor
 from carrot.counts import FITTED_ON, FOR_TRAINING, UNKNOWN, Counts
 from carrot.data import ImageDataset, open_dataset, split_is_own
 from carrot.data.inputs import content_sha256
+from carrot.data.opening import resolved
 from carrot.data.records import Record, Subset
 from carrot.encoder import Encoder
 from carrot.errors import DataError, UnreadableImageError
 from carrot.fitted import Fitted
-from carrot.fitting import resolved
 from carrot.store import TokenCache
 
 

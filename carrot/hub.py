@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
+from carrot.store.files import write_atomically
+
 if TYPE_CHECKING:
     from carrot.model import Carrot
 
@@ -42,16 +44,46 @@ class HubMixin(ModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         cast(Any, self).save(save_directory)
 
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> str | None:
+        """Write the model and its card, as the mixin does; a folder that holds something else is refused.
+
+        The mixin deletes ``config.json`` first, whose ever it is. Here it is replaced at one moment, like everything in ``save``.
+
+        Raises:
+            ModelError: The folder holds something else, or was changed since.
+            StoreError: The disk refuses.
+        """
+        folder = Path(save_directory)
+        cast(Any, self).save(folder)
+        if not (folder / "README.md").exists():
+            card = self.generate_model_card(**(model_card_kwargs or {}))
+            write_atomically(folder / "README.md", str(card).encode())
+        if not push_to_hub:
+            return None
+        return str(self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs, **options))
+
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> "Carrot":
-        """Read a folder, or fetch a repository's files of a model and read them; ``checkpoint`` and ``device`` as in ``Carrot.load``."""
+        """Read a folder, or fetch a repository's files of a model and read them; other options as in ``Carrot.load``."""
         folder = Path(model_id)
         if not folder.is_dir():
             names = ("revision", "cache_dir", "force_download", "local_files_only", "token")
             fetch = {name: options[name] for name in names if name in options}
             files = ["config.json", "model-*.safetensors", "records-*.jsonl"]
             folder = Path(snapshot_download(model_id, allow_patterns=files, **fetch))
-        chosen = {name: options[name] for name in ("checkpoint", "device") if options.get(name) is not None}
+        chosen = {
+            name: options[name]
+            for name in ("checkpoint", "device", "backbone", "data")
+            if options.get(name) is not None
+        }
         return cast(Any, cls).load(folder, **chosen)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

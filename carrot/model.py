@@ -28,6 +28,7 @@ from carrot.backbone import Crop, TimmViTPatchBackbone
 from carrot.data import open_dataset
 from carrot.data.inputs import PictureLike, Pictures, as_list
 from carrot.data.labels import Label, Labels
+from carrot.data.opening import resolved
 from carrot.editing import Editable
 from carrot.encoder import DEFAULT_MODEL, Encoder
 from carrot.errors import NotFittedError
@@ -37,7 +38,6 @@ from carrot.explaining import explain
 from carrot.explanation import Explanation
 from carrot.fittable import Fittable
 from carrot.fitted import Fitted
-from carrot.fitting import resolved
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.hub import HubMixin

@@ -11,8 +11,9 @@ from carrot.errors import ModelError
 from carrot.fitted import Fitted
 from carrot.head import RidgeHead
 from carrot.stages import Setting
-from carrot.store.bundle import CONFIG, load_bundle, refuse_other_folder, save_bundle
+from carrot.store.bundle import load_bundle, save_bundle
 from carrot.store.files import locked
+from carrot.store.layout import CONFIG, refuse_other_folder
 from carrot.training import KeptTokens, TrainingRecord
 
 

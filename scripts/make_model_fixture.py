@@ -8,7 +8,7 @@ from pathlib import Path
 
 from carrot import Carrot
 from carrot.data.toy import ToyBirds
-from carrot.store.bundle import FORMAT_VERSION
+from carrot.store.layout import FORMAT_VERSION
 
 ROOT = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
 

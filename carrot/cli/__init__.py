@@ -67,6 +67,8 @@ app.register_install_completion_command(help="Install completion for your shell.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stderr is None:  # closed: what isn't the result is not asked for
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if sys.stdout is None or sys.stdout.closed:
         return _say("standard output is closed. Give it somewhere to go, /dev/null say.", 1)
     try:

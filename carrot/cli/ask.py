@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carrot.cli import early
 from carrot.cli.options import (
     STRICT,
     Checkpoint,
@@ -56,19 +57,25 @@ def predict(
         json: Print the result as JSON.
     """
     from carrot.counts import Counts
-    from carrot.data.images import open_image
-    from carrot.errors import UnreadableImageError
-    from carrot.model import BATCH, Carrot
-    from carrot.progress import progress
     from carrot.store.outputs import check_output
 
     if top < 1:
         raise UsageError(f"`--top` must be at least 1; got {top}.")
+    early.need_model(model, *pictures[:1])
+    early.need_checkpoint(checkpoint)
     if csv is not None:
         check_output(csv)
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
     files = _files(pictures, aside)
+    if len(files) == 1:
+        early.need_picture(files[0])
+
+    from carrot.data.images import open_image
+    from carrot.errors import UnreadableImageError
+    from carrot.model import BATCH, Carrot
+    from carrot.progress import progress
+
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
@@ -135,19 +142,25 @@ def explain(
         json: Print all numbers as JSON.
     """
     from carrot.errors import StoreError
-    from carrot.model import Carrot
-    from carrot.report.files import check_page, write_page
     from carrot.store.outputs import is_regular
+    from carrot.store.pages import check_page, write_page
 
-    page = out or model / "explanations" / _page_name(picture)
     if training < 1:
         raise UsageError(f"`--training` must be at least 1; got {training}.")
+    early.need_model(model, picture)
+    early.need_picture(picture)
+    early.need_checkpoint(checkpoint)
+    page = out or model / "explanations" / _page_name(picture)
     if page.suffix.lower() not in (".html", ".htm") and is_regular(page):
         raise UsageError(f"`--out` must end in .html; got {page}.")
     try:
         check_page(page)
     except StoreError as error:
         raise StoreError(str(error) if out else f"{error} Say where the page shall go: --out FILE.html.") from error
+    early.need_data(data)
+
+    from carrot.model import Carrot
+
     found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
     explanation = found.explain(picture, target, against, training)
     for row, reason in explanation.missing.items():
@@ -197,16 +210,22 @@ def audit(
         device: Where the backbone runs.
         json: Print all of it as JSON.
     """
-    from carrot.audit import Audit
-    from carrot.errors import CarrotError
-    from carrot.held_out import held_out as measurable
-    from carrot.model_files import load
     from carrot.store.outputs import check_output, write_output
 
     if top < 0:
         raise UsageError(f"`--top` must be 0 or more; got {top}.")
+    if not 0 < duplicates <= 1:
+        raise UsageError(f"`--duplicates` must be a cosine in (0, 1]; got {duplicates}.")
+    early.need_model(model, *([Path(data)] if data else []))
+    early.need_data(data)
     if csv is not None:
         check_output(csv)
+
+    from carrot.audit import Audit
+    from carrot.errors import CarrotError
+    from carrot.held_out import held_out as measurable
+    from carrot.model_files import load
+
     encoder, fitted = load(model, checkpoint, device)
     found, where = Audit.of(fitted, duplicates), data or fitted.data
     if held_out and where is None:
@@ -246,8 +265,9 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
         lines = [f"{name} {text}" for name, text in versions().items()]
         lines.append(f"data sets by name: {', '.join(sorted(KINDS))}; a folder is looked into")
     else:
-        from carrot.store.bundle import load_config
+        from carrot.store.layout import load_config
 
+        early.need_model(model)
         result = dict(load_config(model))
         shown = {name: result[name] for name in ("encoder", "embedding", "ridge", "calibration", "leave_one_out")}
         lines = [f"{group}: {json_module.dumps(values, ensure_ascii=False)}" for group, values in shown.items()]

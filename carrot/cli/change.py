@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Json, UsageError, note, show, versions
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ def add(
         device: Where the backbone runs.
         json: Print the certificate as JSON.
     """
+    early.need_model(model, *pictures[:1])
+    for picture in pictures:
+        early.need_picture(picture)
+    early.need_checkpoint(checkpoint)
     asked = {"command": "add", "pictures": [str(path) for path in pictures], "label": label}
 
     def change(found: "Carrot", _: "Finished | None") -> "Certificate":
@@ -157,7 +162,8 @@ def apply(
 
     from carrot.edits import read_edits
 
-    read_edits(edits)  # refused before the model is read
+    early.need_model(model)
+    read_edits(edits)
     asked = {"command": "apply", "table": sha256(edits.read_bytes()).hexdigest()}
 
     def change(found: "Carrot", _: "Finished | None") -> "Certificate":
@@ -174,12 +180,12 @@ def _changed(
     **options: Any,
 ) -> int:
     """Change a model in its folder, one process at a time, and write the certificate; one that was cut off is finished first."""
+    early.need_model(model)  # before anything is made there
+
     from carrot.model import Carrot
-    from carrot.store.bundle import load_config
     from carrot.store.certificates import begin, complete
     from carrot.store.files import locked
 
-    load_config(model)  # before anything is made there
     with locked(model):
         found = Carrot.load(model, **options)
         done = _finished(model, found)

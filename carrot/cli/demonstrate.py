@@ -31,9 +31,9 @@ def demo(
     from carrot.data.toy import ToyBirds
     from carrot.evaluation import summary
     from carrot.model import Carrot
-    from carrot.report.files import write_figure
     from carrot.selecting import table_lines
-    from carrot.store.bundle import refuse_other_folder
+    from carrot.store.layout import refuse_other_folder
+    from carrot.store.pages import write_figure
 
     birds = ToyBirds(n_train_per_class=pictures, wrong_labels=0.05)
     train, test = (Subset(birds, split_indices(birds, split)) for split in ("train", "test"))

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from carrot.cli.options import Checkpoint, Device, Json, report_set_aside, show, write_config
+from carrot.cli import early
+from carrot.cli.options import Checkpoint, Device, Json, UsageError, report_set_aside, show, write_config
 
 
 def export(
@@ -37,13 +38,21 @@ def export(
         device: Where the backbone runs.
         json: Print what was written as JSON.
     """
-    from carrot.model_files import load
     from carrot.store.outputs import check_output
 
     kind = out.suffix.lower()
     if kind not in (".csv", ".parquet", ".onnx"):
         raise ValueError(f"{out}: must end in .csv, .parquet or .onnx; got {kind or 'no ending'}.")
+    if influences < 0:
+        raise UsageError(f"`--influences` must be 0 or more; got {influences}.")
+    early.need_packages(kind)
+    early.need_model(model)
+    early.need_data(data)
+    early.need_checkpoint(checkpoint)
     check_output(out)
+
+    from carrot.model_files import load
+
     encoder, fitted = load(model, checkpoint, device)
     if kind == ".onnx":
         from carrot.onnx_export import export_onnx

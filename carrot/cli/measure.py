@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from carrot.cli import early
 from carrot.cli.options import (
     STRICT,
     Checkpoint,
@@ -61,6 +62,13 @@ def evaluate(
     """
     import json as json_module
 
+    for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
+        if number < 0:
+            raise UsageError(f"`--{name}` must be 0 or more; got {number}.")
+    early.need_model(model, *([Path(data)] if data else []))
+    early.need_data(data)
+    early.need_checkpoint(checkpoint)
+
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
     from carrot.protocol import evaluate as run
@@ -76,6 +84,7 @@ def evaluate(
         raise ModelError(f"{model}: can't be written to. Say where numbers, tables and tokens shall go: --out FOLDER.")
     if out is not None:
         check_folder(out)  # before the work, not after it
+        _refuse_others_numbers(out)
     try:
         result = run(found, where, model if is_writable else out or model, explained, occluded, refits, baselines)
     except DataError as error:
@@ -104,9 +113,25 @@ def evaluate(
     return STRICT if strict and result["set_aside"] else 0
 
 
+def _refuse_others_numbers(folder: Path) -> None:
+    """Refuse a folder with files of the names that are written there, where no evaluation wrote them."""
+    from carrot.errors import StoreError
+    from carrot.store.layout import WRITTEN
+
+    settings = folder / "evaluate.yaml"
+    is_ours = settings.is_file() and WRITTEN.match(settings.read_bytes())
+    theirs = [
+        name for name in ("metrics.json", "tables.md", "evaluate.yaml") if (folder / name).exists() and not is_ours
+    ]
+    if theirs:
+        raise StoreError(
+            f"{folder}: holds a {theirs[0]} that no evaluation wrote. Choose another folder: --out FOLDER."
+        )
+
+
 def _folder_name(name: str, data: str) -> str:
     """Return a name of its own for each data set; data sets at two places may be called alike."""
-    from carrot.fitting import resolved
+    from carrot.data.opening import resolved
 
     return f"{name[:100]}-{hashlib.sha256(os.fsencode(resolved(data))).hexdigest()[:6]}"
 
@@ -137,11 +162,15 @@ def bench(
         json: Print the result as JSON.
     """
     from carrot.counts import Counts
-    from carrot.model_files import load
-    from carrot.protocol_timing import time_stages
 
     if pictures < 1 or rounds < 1:
         raise UsageError(f"`--pictures` and `--rounds` must be at least 1; got {pictures} and {rounds}.")
+    early.need_model(model)
+    early.need_checkpoint(checkpoint)
+
+    from carrot.model_files import load
+    from carrot.protocol_timing import time_stages
+
     encoder, fitted = load(model, checkpoint, device)
     stages = time_stages(encoder, fitted, pictures, rounds)
     lines = [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,6 @@ from cyclopts import Group, Parameter
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
 STRICT = 3
-_WRITTEN = re.compile(rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python ")  # how ``write_config`` begins
 POSITIONAL = ("data", "model", "picture", "pictures")
 
 
@@ -115,11 +113,12 @@ def write_config(folder: Path, command: str, arguments: Mapping[str, Any], besid
     import yaml
 
     from carrot.store import outputs
+    from carrot.store.layout import WRITTEN
 
     if beside is not None and not outputs.is_regular(beside):
         return
     place = folder / f"{command}.yaml" if beside is None else outputs.beside(beside, ".yaml")
-    if place.is_file() and not _WRITTEN.match(place.read_bytes()):
+    if place.is_file() and not WRITTEN.match(place.read_bytes()):
         note(f"{place} is left as it is: no command wrote it. What this one was run with is not written down.")
         return
     head = [

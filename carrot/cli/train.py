@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from carrot.cli import early
 from carrot.cli.options import (
     SETTING,
     STRICT,
@@ -147,24 +148,32 @@ def _train(
     settings: dict[str, Any] | None = None,
     grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> int:
-    from carrot.changes import edited_ids
-    from carrot.counts import FORGOTTEN, HELD_OUT, Counts
     from carrot.data import split_indices
-    from carrot.fitting import resolved
-    from carrot.model import Carrot
-    from carrot.selecting import table_lines
-    from carrot.store.bundle import refuse_other_folder
+    from carrot.data.opening import resolved
     from carrot.store.files import locked
+    from carrot.store.layout import refuse_other_folder
 
+    chosen = {**(settings or {}), **(grid or {})}
+    early.need_numbers(chosen)
+    early.need_lifts([chosen["lift"]] if isinstance(chosen.get("lift"), str) else chosen.get("lift", ()))
+    early.need_checkpoint(options.checkpoint)
     folder = out or Path("runs") / _name(data)
     data = resolved(data)
     arguments = {**arguments, "data": data}
-    named = options.backbone or ("toy" if data == "toy" else None)
-    chosen: dict[str, Any] = {} if named is None else {"backbone": named}
-    same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
-    model = Carrot(**chosen, **same, **(settings or {}))
     _refuse_inside(folder, data)
+    refuse_other_folder(folder)
     dataset = _opened(data)
+
+    from carrot.changes import edited_ids
+    from carrot.counts import FORGOTTEN, HELD_OUT, Counts
+    from carrot.model import Carrot
+    from carrot.selecting import table_lines
+
+    named = options.backbone or ("toy" if data == "toy" else None)
+    same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
+    if named is not None:
+        same["backbone"] = named
+    model = Carrot(**same, **(settings or {}))
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
@@ -176,7 +185,6 @@ def _train(
             )
         else:
             note(_split_line(dataset, data))
-            refuse_other_folder(folder)
             if grid is None:
                 model.fit(data, tokens=folder / "tokens")
             else:
@@ -272,7 +280,7 @@ def _is_there(folder: Path, command: str, arguments: dict[str, object], overwrit
     import yaml
 
     from carrot.errors import ModelError
-    from carrot.store.bundle import CONFIG
+    from carrot.store.layout import CONFIG
 
     if overwrite or not (folder / CONFIG).exists():
         return False

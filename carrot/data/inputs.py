@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from carrot.data.images import decode_image, open_image, upright_rgb
-from carrot.data.labels import LabelKind, Labels, in_order, names_of
-from carrot.data.records import Record, Split
+from carrot.data.labels import Labels, in_order, names_of
+from carrot.data.records import LabelKind, Record, Split
 
 
 @runtime_checkable

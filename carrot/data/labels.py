@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import Any, Literal, SupportsIndex, TypeAlias, get_args
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carrot.data.records import LabelKind
+
 Label: TypeAlias = str | SupportsIndex | np.bool_
 Labels: TypeAlias = Sequence[object] | np.ndarray | Tensor
-LabelKind = Literal["name", "number", "truth"]
-KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 _TRUTH = {"False": False, "True": True}
 _WORDS = {"name": "names", "number": "whole numbers", "truth": "truth values"}
 

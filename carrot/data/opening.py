@@ -71,6 +71,14 @@ def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
     raise DataError(f"{text}: there is no such file or folder. Give a path, or one of {forms}.")
 
 
+def resolved(data: str) -> str:
+    """Return a folder, or ``kind:PATH``, so that it is found from any working directory."""
+    if os.path.exists(data):
+        return str(Path(data).resolve())
+    kind, colon, path = data.rpartition(":")
+    return f"{kind}:{Path(path).resolve()}" if colon and os.path.exists(path) else data
+
+
 def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
     if for_testing and entry.open is _folder:
         return ImageFolder(where, nested=True, for_testing=True)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carrot.data.images import upright_rgb
-from carrot.data.labels import LabelKind
 
 Split = Literal["train", "test"]
+LabelKind = Literal["name", "number", "truth"]
 
 
 class Box(NamedTuple):

@@ -16,8 +16,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from carrot.store.bundle import model_files, sweep
 from carrot.store.files import flush_folder, write_atomically
+from carrot.store.layout import WRITTEN, model_files, sweep
 
 PENDING = "pending.json"
 TEXTS = (".json", ".jsonl", ".csv", ".htm", ".html", ".md", ".txt", ".yaml", ".yml")
@@ -120,12 +120,13 @@ def _shown(model: Path, pictures: Collection[tuple[str, str]]) -> list[Path]:
 
 
 def _pages(folder: Path) -> list[Path]:
-    """Return the explanations that CARROT wrote below a folder: pages that say so, and their numbers, figures and settings."""
+    """Return the explanations that CARROT wrote below a folder: pages that say so; numbers, figure and settings of those of the command."""
     found = []
     for page in sorted(folder.rglob("*.htm*")):
         settings = page.with_name(f"{page.name}.yaml")
-        if page.is_file() and (GENERATOR in page.read_bytes() or settings.is_file()):
-            beside = (settings, page.with_suffix(".json"), page.with_suffix(".png"))
+        is_commands = settings.is_file() and WRITTEN.match(settings.read_bytes()) is not None
+        if page.is_file() and (is_commands or GENERATOR in page.read_bytes()):
+            beside = (settings, page.with_suffix(".json"), page.with_suffix(".png")) if is_commands else ()
             found += [page, *(path for path in beside if path.is_file())]
     return found
 

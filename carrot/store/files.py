@@ -114,6 +114,11 @@ def _lock(path: Path) -> int | None:
         if not stat.S_ISDIR(mode):  # a file, or a link that leads nowhere
             raise
         return None
+    if os.fstat(descriptor).st_size:
+        os.close(descriptor)
+        raise StoreError(
+            f"{path}: is no lock of ours, for it holds something. Choose another folder, or rename that file."
+        )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_ino == path.stat().st_ino:

@@ -227,7 +227,8 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
     shutil.copytree(model, folder, ignore=shutil.ignore_patterns("tokens", "certificates"))
     (folder / "explanations").mkdir(exist_ok=True)
     (folder / "explanations" / "old.html").write_bytes(certificates.GENERATOR)
-    (folder / "explanations" / "mine.html").write_text("a page of the user's own")
+    for theirs in ("mine.html", "mine.html.yaml", "mine.png"):
+        (folder / "explanations" / theirs).write_text("the user's own")
     name, other = (Carrot.load(folder).records_[row].id for row in (3, 4))
 
     def killed(*_: object, **__: object) -> None:
@@ -247,7 +248,7 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_next(
     found = [json.loads(path.read_text()) for path in files]
     assert sorted(picture["id"] for one in found for picture in one["forgotten"]) == sorted([name, *[other] * is_saved])
     assert ["explanations/old.html"] in [one["removed_files"] for one in found]
-    assert [path.name for path in (folder / "explanations").glob("*.html")] == ["mine.html"]
+    assert {p.name for p in (folder / "explanations").iterdir()} == {"mine.html", "mine.html.yaml", "mine.png"}
     assert not {name, *[other] * is_saved} & {record.id for record in Carrot.load(folder).records_}
     assert run("forget", str(folder), name) == 1, "it is gone, and nothing is pending"
 
@@ -443,9 +444,9 @@ def test_the_configuration_that_was_written_can_be_used_again(here: Path, capsys
         (("fti",), 2, "fit"),
         (("fit",), 2, "carrot fit --help"),
         (("fit", "nowhere"), 1, "nowhere"),
-        (("fit", "my_pictures", "--lift", "cubic", "--out", "x"), 1, "cubic"),
+        (("fit", "my_pictures", "--lift", "cubic", "--out", "x"), 2, "cubic"),
         (("fit", "my_pictures", "--t", "much"), 2, "much"),
-        (("predict", "nowhere", "new.jpg"), 1, "no model"),
+        (("predict", "nowhere", "new.jpg"), 1, "no such folder"),
         (("predict", "asked", "nothing.jpg", "--strict"), 1, "nothing.jpg"),
         (("predict", "asked", "new.jpg", "--top", "0"), 2, "--top"),
         (("explain", "asked", "new.jpg", "--out", "page.png"), 2, ".html"),

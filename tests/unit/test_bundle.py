@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from carrot import Carrot, ModelError
+from carrot import Carrot, ModelError, StoreError
 from carrot.data.toy import ToyBirds
-from carrot.store.bundle import load_bundle, load_config, save_bundle
+from carrot.store.bundle import load_bundle, save_bundle
+from carrot.store.layout import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TENSORS = {"G": torch.arange(12, dtype=torch.float64).reshape(3, 4) / 7, "b": torch.tensor([1.5])}
@@ -152,7 +153,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
         changed.predict(birds.image(0))
     gone = Carrot.load(tmp_path / "m", checkpoint=tmp_path / "nowhere.safetensors")
     assert gone.audit().suspects, "what needs no backbone works without it"
-    with pytest.raises(ModelError, match="--checkpoint"):
+    with pytest.raises(ModelError, match="`checkpoint=`"):
         gone.predict(birds.image(0))
 
 
@@ -218,3 +219,27 @@ def test_ids_may_hold_what_other_programs_take_for_line_ends(tmp_path: Path) -> 
     ids = ["a\u2028b", "c\u0085d", "e\x0bf\x0cg", "h\x1ci", "j\rk", "l\nm", "n\u2029"]
     save_bundle(tmp_path / "m", {}, TENSORS, [{"id": name} for name in ids])
     assert [record["id"] for record in load_bundle(tmp_path / "m").records] == ids
+
+
+def test_save_pretrained_keeps_what_is_there(tmp_path: Path) -> None:
+    """The hub's own mixin deletes config.json first, whose ever it is."""
+    model = Carrot("toy", lift="identity").fit(ToyBirds(n_train_per_class=4, n_test_per_class=1, n_species=2))
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ModelError, match="not that of a CARROT model"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "vit"}'
+    (tmp_path / "config.json").unlink()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("my card")
+    (tmp_path / "notes.txt").write_text("mine")
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my card"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_lock_that_is_not_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("the user's")
+    model = Carrot("toy", lift="identity").fit(ToyBirds(n_train_per_class=4, n_test_per_class=1, n_species=2))
+    with pytest.raises(StoreError, match="no lock of ours"):
+        model.save(tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the user's"]

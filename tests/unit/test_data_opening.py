@@ -14,7 +14,7 @@ from carrot.data import Box, CsvFolder, ImageDataset, ImageFolder, Pets, Segment
 from carrot.data.opening import KINDS
 from carrot.data.toy import ToyBirds
 from carrot.errors import DataError
-from carrot.store.bundle import CONFIG, FORMAT
+from carrot.store.layout import CONFIG, FORMAT
 from tests.conftest import RealFiles
 
 

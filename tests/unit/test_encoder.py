@@ -91,7 +91,8 @@ def test_a_backbone_that_no_description_builds_is_given_again(
 ) -> None:
     backbone = BY_HAND[name]()
     model = Carrot(backbone, lift="identity", lam=1.0).fit(birds)
-    model.save(tmp_path / "m")
+    with pytest.warns(UserWarning, match="can't be built again.*backbone="):
+        model.save(tmp_path / "m")
     alone = Carrot.load(tmp_path / "m")
     assert not alone.encoder.rebuilds
     assert len(alone.audit().suspects) == SPECIES * N, "what needs no backbone works without it"

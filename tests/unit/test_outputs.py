@@ -17,9 +17,9 @@ import pytest
 
 from carrot import Carrot, StoreError, cli
 from carrot.data.toy import ToyBirds
-from carrot.report.files import check_page
 from carrot.store import outputs
 from carrot.store.outputs import check_output, cut, write_output
+from carrot.store.pages import check_page
 
 SPECIES = ("jay", "robin", "wren")
 
@@ -237,6 +237,9 @@ def test_evaluate_writes_into_the_folder_that_is_named(home: Path, tmp_path: Pat
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} >= {"metrics.json", "tables.md", "evaluate.yaml"}
     (tmp_path / "file").write_text("")
     assert cli.main([*words, str(tmp_path / "file" / "b")]) == 1
+    (tmp_path / "metrics.json").write_text("mine")
+    assert cli.main([*words, str(tmp_path)]) == 1
+    assert (tmp_path / "metrics.json").read_text() == "mine"
 
 
 # ---- names

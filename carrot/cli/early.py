@@ -1,0 +1,144 @@
+"""What costs nothing to know is refused here, before torch is loaded: a model that isn't there, a picture, a package, a word."""
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from carrot.cli.options import UsageError, quoted
+from carrot.errors import ModelError, UnreadableImageError
+from carrot.store.layout import CONFIG, FORMAT, load_config
+
+LIFT = re.compile(r"identity|quadratic|(relu|fourier|sketch)(:[0-9]+)?")
+NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {  # what each must be, as ``Carrot`` has it
+    "lam": ("> 0", lambda x: x > 0),
+    "t": (">= 0", lambda x: x >= 0),
+    "tau": (">= 0", lambda x: x >= 0),
+    "sigma_spatial": ("> 0", lambda x: x > 0),
+    "sigma_feature": ("> 0", lambda x: x > 0),
+    "global_share": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    "coarsen": (">= 1", lambda x: x >= 1),
+}
+_ELSEWHERE = ("toy", "torchvision", "hf")  # opened by what loads torch, or by another library
+_SOME = 200  # entries of a folder that are looked at
+
+
+def need_model(model: Path, *others: Path) -> None:
+    """Refuse a model that isn't there, or is damaged.
+
+    Args:
+        model: What stands where the model should.
+        others: What stands where pictures or data should: the model may be among them.
+
+    Raises:
+        ModelError: It is no model; the message says what it looks like.
+    """
+    swapped = next((path for path in others if _is_model(path)), None)
+    if swapped is not None and not _is_model(model):
+        raise ModelError(f"{model}: is no model, but {swapped} is one. The model comes first.")
+    if not model.exists():
+        raise ModelError(f"{model}: there is no such folder. Give the folder of a model; carrot fit makes one.")
+    if model.is_dir() and not (model / CONFIG).exists() and _holds_pictures(model):
+        raise ModelError(
+            f"{model}: holds no model, but pictures, it seems. Make one of them first: carrot fit {quoted(model)} --out MODEL"
+        )
+    load_config(model)
+
+
+def need_picture(picture: Path) -> None:
+    """Refuse one picture that isn't there.
+
+    Raises:
+        UnreadableImageError: There is no such file, or it is a folder.
+    """
+    if picture.is_dir():
+        raise UnreadableImageError(
+            f"{picture}: is a folder. Give one picture in it; carrot predict takes folders.", str(picture)
+        )
+    if not picture.exists():
+        raise UnreadableImageError(f"{picture}: there is no such file.", str(picture))
+
+
+def need_data(data: str | None) -> None:
+    """Refuse a data set that isn't there, or is not what its format says.
+
+    Raises:
+        DataError: It isn't.
+    """
+    if data is None or data.partition(":")[0] in _ELSEWHERE:
+        return
+    from carrot.data import open_dataset
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # given when it is read
+        open_dataset(data, for_testing=True)
+
+
+def need_packages(kind: str) -> None:
+    """Refuse an export whose packages aren't installed.
+
+    Raises:
+        UsageError: One isn't; the message says how to get it.
+    """
+    wanted = {".parquet": (("pyarrow",), "export"), ".onnx": (("onnx", "onnxscript", "onnxruntime"), "onnx")}
+    packages, extra = wanted.get(kind, ((), ""))
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{kind} needs {', '.join(missing)}: pip install 'carrot-attribution[{extra}]'.")
+
+
+def need_lifts(lifts: Iterable[str]) -> None:
+    """Refuse a word that is no lift.
+
+    Raises:
+        UsageError: One is none.
+    """
+    for lift in lifts:
+        if not LIFT.fullmatch(lift):
+            raise UsageError(f"`--lift` must be identity, quadratic, relu:M, fourier:M or sketch:M; got {lift!r}.")
+
+
+def need_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that are out of range; words and what isn't given are passed over.
+
+    Raises:
+        UsageError: One is.
+    """
+    for name, (rule, holds) in NUMBERS.items():
+        given = settings.get(name)
+        for x in given if isinstance(given, tuple) else (given,):
+            if isinstance(x, int | float) and not (math.isfinite(x) and holds(x)):
+                raise UsageError(f"`--{name.replace('_', '-')}` must be a finite number {rule}; got {x}.")
+
+
+def need_checkpoint(checkpoint: Path | None) -> None:
+    """Refuse weights that aren't there.
+
+    Raises:
+        UsageError: There is no such file or folder.
+    """
+    if checkpoint is not None and not checkpoint.exists():
+        raise UsageError(f"`--checkpoint` {checkpoint}: there is no such file.")
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return bool(json.loads((path / CONFIG).read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether the beginning of a folder, or of a folder in it, is pictures."""
+    from carrot.data.images import image_extensions
+
+    def some(place: Path) -> list[Path]:
+        return [path for path, _ in zip(place.iterdir(), range(_SOME), strict=False)]
+
+    first = some(folder)
+    inside = [path for part in first[:5] if part.is_dir() for path in some(part)]
+    return any(path.suffix.lower() in image_extensions() for path in (*first, *inside))

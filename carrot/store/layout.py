@@ -1,0 +1,109 @@
+"""What lies in a model's folder, and what of it is ours: read, refused and swept without reading a tensor."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from carrot.errors import ModelError, StoreError
+from carrot.store.settings import JSON, canonical
+
+FORMAT = "carrot model"
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+PARTS = {"model": "safetensors", "records": "jsonl"}
+_OURS = re.compile(r"model-([0-9a-f]{12})\.safetensors|records-([0-9a-f]{12})\.jsonl")
+_TEMPORARY = re.compile(
+    rf"(?:{re.escape(CONFIG)}|{_OURS.pattern})\.[0-9]+-[0-9a-f]{{8}}\.tmp"
+)  # as ``write_atomically`` names them
+WRITTEN = re.compile(
+    rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python "
+)  # how the settings that a command writes down begin
+_BEFORE = ("tokens", "fit.yaml", "select.yaml", "demo.yaml", "README.md")  # what may lie where a model is not saved yet
+
+
+def model_files(folder: Path) -> set[Path]:
+    """Return the files that are the model: ``config.json`` and those that it names.
+
+    Raises:
+        ModelError: There is no model, or its ``config.json`` is damaged.
+    """
+    files: Any = load_config(folder)["files"]
+    return {folder / CONFIG, *(folder / str(entry["name"]) for entry in files.values())}
+
+
+def sweep(folder: Path) -> None:
+    """Delete the files of the models before, and of saves that were killed; nothing else, whatever it is called.
+
+    Raises:
+        ModelError: There is no model, or its ``config.json`` is damaged.
+        StoreError: The disk refuses.
+    """
+    kept = {path.name for path in model_files(folder)}
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.name not in kept and (_TEMPORARY.fullmatch(path.name) or _is_ours(path)):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: a file of the model before can't be deleted: {error.strerror}.") from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file's name holds the checksum of its content: a model wrote it."""
+    named = _OURS.fullmatch(path.name)
+    if named is None or path.is_symlink() or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12] == (named[1] or named[2])
+
+
+def load_config(folder: Path) -> dict[str, JSON]:
+    """Return a model's ``config.json``, its format checked.
+
+    Raises:
+        ModelError: As ``load_bundle``.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+        kind, version = config["format"], config["format_version"]
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder}: holds no model: there is no {CONFIG}. Give the folder that `save` wrote."
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: is damaged, or not that of a CARROT model ({error}). Restore it, or fit again."
+        ) from error
+    if kind != FORMAT:
+        raise ModelError(f"{path}: is of {kind!r}, not of a {FORMAT!r}. Give the folder that `save` wrote.")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelError(f"{path}: format version {version}; this CARROT reads up to {FORMAT_VERSION}. Upgrade it.")
+    if config.pop("checksum", None) != hashlib.sha256(canonical(config)).hexdigest():
+        raise ModelError(f"{path}: is damaged: it doesn't have the SHA-256 that it states. Restore it, or fit again.")
+    return dict(config)
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Refuse to write a model where something else lies. What a fit that was cut off left is no matter, nor are hidden files.
+
+    Raises:
+        ModelError: ``folder`` is a file, or holds a ``config.json`` that is not a CARROT model's, or other files and no model.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(f"{folder}: is a file. Give a folder to write the model to.")
+    if (folder / CONFIG).exists():
+        load_config(folder)
+    elif folder.is_dir():
+        names = sorted(path.name for path in folder.iterdir())
+        others = [
+            n for n in names if not (n.startswith(".") or n in _BEFORE or _OURS.fullmatch(n) or _TEMPORARY.fullmatch(n))
+        ]
+        if others:
+            raise ModelError(
+                f"{folder}: holds other files ({', '.join(others[:3])}{', ...' * (len(others) > 3)}) and no model. "
+                f"Give an empty folder, or a new one, such as {folder / 'model'}."
+            )

@@ -1,0 +1,136 @@
+"""What costs nothing to know is refused before torch is loaded, in the user's own words."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from carrot import lift_from
+from carrot.cli import early
+from carrot.data.toy import ToyBirds
+
+ROOT = Path(__file__).resolve().parents[2]
+MISTAKES: list[tuple[str, int, str]] = [  # words, status, what is said
+    ("predict nowhere new.png", 1, "nowhere: there is no such folder"),
+    ("predict pictures new.png", 1, "carrot fit pictures --out MODEL"),
+    ("predict new.png model", 1, "The model comes first"),
+    ("predict model nowhere.png", 1, "nowhere.png: there is no such file"),
+    ("predict model new.png --top 0", 2, "`--top`"),
+    ("predict model new.png --csv pictures", 1, "is a folder"),
+    ("predict damaged new.png", 1, "config.json: is damaged"),
+    ("predict newer new.png", 1, "Upgrade it"),
+    ("explain new.png model", 1, "The model comes first"),
+    ("explain model pictures", 1, "pictures: is a folder"),
+    ("explain model nowhere.png", 1, "nowhere.png: there is no such file"),
+    ("explain model new.png --out page.pdf", 2, "must end in .html"),
+    ("explain model new.png --out new.png/x.html", 1, "is no folder"),
+    ("explain model new.png --training 0", 2, "`--training`"),
+    ("explain model new.png --checkpoint nowhere.pth", 2, "`--checkpoint` nowhere.pth"),
+    ("evaluate model nowhere", 1, "nowhere"),
+    ("evaluate model --explained -1", 2, "`--explained`"),
+    ("audit pictures", 1, "carrot fit pictures"),
+    ("audit model --duplicates 2", 2, "`--duplicates`"),
+    ("export model table.xlsx", 1, "must end in .csv, .parquet or .onnx"),
+    ("export model new.png/table.csv", 1, "is no folder"),
+    ("forget nowhere a.png", 1, "nowhere: there is no such folder"),
+    ("forget model", 2, "Which pictures?"),
+    ("relabel nowhere a.png b", 1, "nowhere: there is no such folder"),
+    ("add model nowhere.png --label a", 1, "nowhere.png: there is no such file"),
+    ("apply model nowhere.csv", 1, "nowhere.csv"),
+    ("apply model edits.csv", 1, "edits.csv, line 2: the action must be one of"),
+    ("info pictures", 1, "carrot fit pictures"),
+    ("bench model --rounds 0", 2, "`--rounds`"),
+    ("fit nowhere --backbone toy", 1, "nowhere: there is no such file or folder"),
+    ("fit model --backbone toy", 1, "is a model that CARROT saved"),
+    ("fit new.png --backbone toy", 1, "one picture"),
+    ("fit pictures --backbone toy --lift cubic", 2, "`--lift`"),
+    ("fit pictures --backbone toy --lam -1", 2, "`--lam`"),
+    ("fit pictures --backbone toy --t -1", 2, "`--t`"),
+    ("fit pictures --backbone toy --crop oval", 2, "crop"),
+    ("fit pictures --backbone toy --out pictures/m", 1, "lies in the data set"),
+    ("fit pictures --backbone toy --out theirs", 1, "holds other files (notes.txt)"),
+    ("select pictures --backbone toy --t 1 -2", 2, "`--t`"),
+    ("select pictures --backbone toy --checkpoint nowhere.pth", 2, "`--checkpoint` nowhere.pth"),
+    ("train pictures", 2, "train"),
+    ("fit pictures --config nowhere.yaml", 2, "nowhere.yaml"),
+]
+SCRIPT = """
+import contextlib, io, json, sys
+from carrot import cli
+found = []
+for words in json.loads(sys.argv[1]):
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        status = cli.main(words.split())
+    found.append([status, told.getvalue(), "torch" in sys.modules])
+print(json.dumps(found))
+"""
+
+
+def test_mistakes_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    from carrot import Carrot
+
+    birds = ToyBirds(n_train_per_class=3, n_test_per_class=0, n_species=2)
+    for index, record in enumerate(birds.records):
+        folder = tmp_path / "pictures" / f"c{record.label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        birds.image(index).save(folder / f"{index}.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "new.png")
+    Carrot("toy", lift="identity", lam=1.0).fit(tmp_path / "pictures").save(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    for name, text in (("damaged", "{"), ("newer", json.dumps({**config, "format_version": 99})), ("theirs", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ("notes.txt" if text is None else "config.json")).write_text(text or "")
+    (tmp_path / "edits.csv").write_text("id,action,label\na,burn,\n")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    words = json.dumps([mistake[0] for mistake in MISTAKES])
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, words],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    for (line, status, message), (got, told, loaded) in zip(MISTAKES, json.loads(ended.stdout), strict=True):
+        assert (got, loaded) == (status, False), f"{line}: {told}"
+        assert message in told, f"{line}: {told}"
+        assert told.count("carrot: ") == 1
+    assert sorted(path for path in tmp_path.rglob("*")) == before, "a refusal leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "identity",
+        "quadratic",
+        "relu",
+        "relu:64",
+        "fourier:8",
+        "sketch:1",
+        "cubic",
+        "relu:",
+        "quadratic:3",
+        "relu:x",
+        "Identity",
+    ],
+)
+def test_the_early_words_are_those_of_the_lifts(word: str) -> None:
+    try:
+        lift_from(word)
+        right = True
+    except ValueError:
+        right = False
+    assert bool(early.LIFT.fullmatch(word)) == right
+
+
+def test_packages_are_looked_for_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early, "find_spec", lambda _: None)
+    for kind, extra in ((".parquet", "[export]"), (".onnx", "[onnx]")):
+        with pytest.raises(early.UsageError, match=rf"pip install 'carrot-attribution\{extra}'"):
+            early.need_packages(kind)
+    early.need_packages(".csv")
