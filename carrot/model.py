@@ -162,6 +162,10 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             sample_weight: What each counts in the share; default: all alike.
         """
         items, fitted = as_list(pictures), self.fitted
+        if any(isinstance(item, str | Path) and Path(item).is_dir() for item in items):
+            raise ValueError(
+                "`pictures` must be pictures; got a folder. A data set is measured by `carrot evaluate MODEL FOLDER`."
+            )
         truth = fitted.class_names(y)
         if len(items) != len(truth) or not items:
             raise ValueError(f"`y` must be one class for each of {len(items)} pictures; got {len(truth)}.")

@@ -128,6 +128,8 @@ def _read(path: Path | str, convert: Callable[[Image.Image, str], T]) -> T:
             if not path.exists() and (url := _URL.match(name)):
                 name = f"{url[1]}://{name[url.end() :]}"  # a Path has lost a slash of it
                 raise OSError("nothing is fetched from elsewhere: download it, and give the file")
+            if path.is_dir():
+                raise OSError("it is a folder; give the pictures in it")
             raise OSError("there is no such file" if not path.exists() else "not a regular file")
         if path.stat().st_size == 0:
             raise OSError("the file is empty (0 bytes)")

@@ -335,6 +335,14 @@ def test_an_array_of_paths_is_pictures(birds: ToyBirds, fitted: Carrot, tmp_path
         assert list(fitted.predict(array)) == list(fitted.predict(paths))
 
 
+@pytest.mark.usefixtures("as_user")
+def test_a_folder_is_no_picture(fitted: Carrot, tmp_path: Path) -> None:
+    with pytest.raises(carrot.UnreadableImageError, match="it is a folder; give the pictures in it"):
+        fitted.predict(tmp_path)
+    with pytest.raises(ValueError, match="carrot evaluate MODEL FOLDER"):
+        fitted.score(tmp_path, [0])
+
+
 def test_labels_beside_a_folder_are_refused(tmp_path: Path) -> None:
     for data in (tmp_path, "cub:nowhere", "toy"):
         with pytest.raises(ValueError, match="whose labels are its own"):
