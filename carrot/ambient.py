@@ -14,22 +14,57 @@ own affair. Threads and the choice of kernels (deterministic or not) stay the ca
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, ExitStack, contextmanager
+from functools import cached_property, wraps
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
 _AUTOCAST = ("cpu", "cuda", "xpu", "mps")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 _PLAIN = ("ieee", "none")  # of a float32 product: as float32 has it; "none" asks for nothing else
 
 
+class _Depth(threading.local):
+    """How many calls of a thread are pinned, one inside the other: the outermost does the work."""
+
+    value = 0
+
+
+_depth = _Depth()
+
+
+class pinned(ContextDecorator):
+    """Run a block, or a function, with torch's ambient state as a fresh interpreter has it. Inside of another it costs nothing."""
+
+    def __enter__(self) -> None:
+        self._stack = ExitStack()
+        if not _depth.value:
+            self._stack.enter_context(_plain_state())
+        _depth.value += 1
+
+    def __exit__(self, *error: object) -> None:
+        _depth.value -= 1
+        self._stack.close()
+
+    def __call__(self, function: F) -> F:
+        """Return the function, pinned."""
+
+        @wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            if _depth.value:
+                return function(*args, **kwargs)
+            with pinned():
+                return function(*args, **kwargs)
+
+        return cast(F, inner)
+
+
 @contextmanager
-def pinned() -> Iterator[None]:
-    """Run a block, or as a decorator a function, with torch's ambient state as a fresh interpreter has it."""
+def _plain_state() -> Iterator[None]:
     with ExitStack() as stack:
         for device in _AUTOCAST:
             if torch.is_autocast_enabled(device):
