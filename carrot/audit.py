@@ -165,7 +165,9 @@ class Audit:
                 *_table(wrong, k, "the model says"),
                 f"  looked for in {self.counts.line('audited')}",
             ]
-        lines.append(f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g})")
+        lines.append(
+            f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g}, and nearer than others of their kind)"
+        )
         for pair in self.duplicates[:k]:
             note = "the same file" if pair.same_file else f"cosine {pair.cosine:.4f}"
             note += "" if pair.labels[0] == pair.labels[1] else f", labelled {pair.labels[0]} and {pair.labels[1]}"
