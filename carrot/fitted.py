@@ -1,6 +1,7 @@
 """What fitting leaves behind, never changed: forgetting or adding a picture makes another one."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.data.labels import Label, Labels, flat, label_kind, name_of_label, restored
+from carrot.data.labels import Label, Labels, canonical, flat, label_kind, name_of_label, restored
 from carrot.data.records import LabelKind, Subset
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.calibration import (
@@ -138,6 +139,8 @@ class Fitted:
             TypeError: It is no label.
         """
         text, kind = name_of_label(name), label_kind(name)
+        with suppress(ValueError):
+            text = canonical(text, self.label_kind)
         if text in self.classes and (kind != "truth" or self.label_kind == "truth"):
             return self.classes.index(text)
         by_place = self.label_kind == "name" and not any(known.isdecimal() for known in self.classes)
@@ -174,8 +177,7 @@ class Fitted:
         name, kind = name_of_label(label), label_kind(label)
         if kind not in ("name", self.label_kind):
             raise TypeError(f"A new class must be of the kind of the model's, {self.classes[0]!r}; got {label!r}.")
-        self.labels_of([name])  # a word among whole numbers is refused
-        return name
+        return canonical(name, self.label_kind)  # a word among whole numbers is refused
 
 
 def _temperature(head: RidgeHead, records: tuple[TrainingRecord, ...]) -> float:

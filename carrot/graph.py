@@ -153,7 +153,8 @@ def _in_bandwidths(H: Tensor, sigma: float) -> Tensor:  # (..., N, D) -> (..., N
     coarse = _is_coarse(D2, min(1.0, sigma * sigma) * m2) | (m2 <= rounding)
     if bool(coarse.any()):
         X = H[coarse]
-        X = X / X.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(H.dtype).tiny)  # no square underflows
+        size = X.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(H.dtype).tiny)
+        X = X / torch.exp2(size.log2().floor())  # no square underflows; by a power of two, which rounds no token
         differences = _differences(X)
         D2[coarse] = differences
         m2[coarse] = torch.maximum(median_pairwise(differences), _rounding(X).clamp(min=torch.finfo(H.dtype).eps ** 2))

@@ -21,10 +21,15 @@ def label_kind(value: object) -> LabelKind:
 
     Raises:
         TypeError: None of them; a missing label (None, NaN) is none.
+        ValueError: Text that no file can hold, or whose end numpy would drop.
     """
     if isinstance(value, bool | np.bool_):
         return "truth"
     if isinstance(value, str):
+        if "\0" in value or _is_broken(value):
+            raise ValueError(
+                f"`labels` must be text that can be stored; got {value!r}, with a NUL or half a character in it."
+            )
         return "name"
     if isinstance(value, SupportsIndex):
         try:
@@ -54,6 +59,30 @@ def names_of(labels: Labels) -> tuple[list[str], LabelKind]:
                 "Convert them to one."
             )
     return [name_of_label(value) for value in values], kinds[0] if kinds else "name"
+
+
+def canonical(name: str, kind: LabelKind) -> str:
+    """Return the one name of a label of a kind, however it is written: of whole numbers " 01" is "1".
+
+    Raises:
+        ValueError: It is none of that kind's.
+    """
+    if kind == "number":
+        try:
+            return str(int(name))
+        except ValueError:
+            raise ValueError(f"{name!r} is none of {_WORDS[kind]}.") from None
+    if kind == "truth" and name not in _TRUTH:
+        raise ValueError(f"{name!r} is none of {_WORDS[kind]}.")
+    return name
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def name_of_label(value: Any) -> str:
@@ -86,11 +115,12 @@ def restored(names: Sequence[str], kind: LabelKind) -> NDArray[Any]:
     """
     if kind == "name":
         return np.array(names, dtype=np.str_)
-    try:
-        values = [int(name) if kind == "number" else _TRUTH[name] for name in names]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{error.args[0]!r} is none of {_WORDS[kind]}.") from None
-    return np.array(values, dtype=None if values else np.int64 if kind == "number" else np.bool_)
+    values = [int(canonical(n, kind)) if kind == "number" else _TRUTH[canonical(n, kind)] for n in names]
+    if kind == "truth":
+        return np.array(values, dtype=np.bool_)
+    low, high = min(values, default=0), max(values, default=0)
+    fits = [t for t in (np.int64, np.uint64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max]
+    return np.array(values, dtype=fits[0] if fits else np.object_)  # never floating point: neighbours would be one
 
 
 def in_order(names: Iterable[str], kind: LabelKind) -> list[str]:

@@ -128,6 +128,24 @@ def test_labels_that_look_alike_are_told(X: list[Image.Image]) -> None:
         carrot_(lam=1.0).fit(X[:4], ["Cat", "cat", "dog", "cat"])
 
 
+@pytest.mark.usefixtures("as_user")
+def test_one_number_is_one_class_however_it_is_written(X: list[Image.Image], codes: list[int]) -> None:
+    for text in ("01", " 1", "+1", "\uff11", "1_0", "-0"):
+        model = carrot_(lam=1.0).fit(X, [c + 1 for c in codes])
+        model.relabel({model.records_[-1].id: text}, new_classes=True)
+        assert model.fitted.classes[model.records_[-1].label] == str(int(text))
+        assert sorted(model.classes_.tolist()) == sorted({1, 2, 3, int(text)})
+    big = [9007199254740993, 2**63]
+    for pair, kind in ((big, "u"), ([2**63, -1], "O"), ([2**64 + 1, 2**64 + 2], "O"), ([-(2**63), 2**62 + 1], "i")):
+        two = carrot_(lam=1.0).fit(X[:12], np.array(pair, dtype=object)[codes[:12]].tolist())
+        assert two.classes_.dtype.kind == kind
+        assert [int(x) for x in two.classes_] == sorted(pair)
+        assert {int(x) for x in two.predict(X[:12])} <= set(pair)
+    for text in ("a\0", "half \ud800"):
+        with pytest.raises(ValueError, match="can be stored"):
+            carrot_().fit(X[:2], ["a", text])
+
+
 # ---- weights
 
 

@@ -293,3 +293,15 @@ def test_removing_regions_keeps_the_bandwidth_of_the_whole_picture() -> None:
     keep[:10] = True
     pi = carrot.DiffusionOperator(2.0).pull_back_subsets(graph, keep)[:10, 0]
     torch.testing.assert_close(pi, torch.full((10,), 0.1, dtype=torch.float64))  # no edge among the ten
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-5, 5e-5])
+def test_tokens_that_nearly_coincide_are_told_apart_to_their_own_rounding(spread: float) -> None:
+    """13 of 16 tokens within ``spread`` of one another: they were scaled by a number that rounded them, W was off by up to .023."""
+    X = torch.randn(16, 8)
+    X[:13] = X[0] + spread * torch.randn(13, 8)
+    W = RegionGraphBuilder(sigma_spatial=0.5).build(RegionSet(X, torch.zeros(16, 2))).W
+    D2 = (X.double()[:, None] - X.double()[None]).square().sum(-1)
+    i, j = torch.triu_indices(16, 16, 1)
+    m2 = D2[i, j].sort().values[(len(i) - 1) // 2]
+    torch.testing.assert_close(W.double(), (-D2 / (2 * m2)).exp(), rtol=0, atol=1e-5)
