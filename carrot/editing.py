@@ -9,12 +9,13 @@ import numpy as np
 from carrot.ambient import pinned_class
 from carrot.certificate import Certificate
 from carrot.data.inputs import PictureList, Pictures
-from carrot.data.labels import Label, Labels
+from carrot.data.labels import Label, Labels, name_of_label
 from carrot.edits import Edit, read_edits
 from carrot.encoder import Encoder
 from carrot.errors import DataError
 from carrot.fitted import Fitted
 from carrot.updates import Edits, change
+from carrot.weighting import ClassWeight
 
 
 @pinned_class
@@ -23,6 +24,8 @@ class Editable:
 
     encoder: Encoder
     fitted: Any
+    class_weight: ClassWeight
+    _given: dict[str, Any]
     _fitted: Fitted | None
     _lock: Any
 
@@ -44,6 +47,8 @@ class Editable:
                 classes; or kept tokens can't be deleted.
         """
         whole = [classes] if isinstance(classes, str | SupportsIndex | np.bool_) else list(classes)
+        if not isinstance(ids, str | Iterable):
+            raise TypeError(f"`ids` must be ids of training pictures, as in `records_`; got {ids!r}.")
         names = [ids] if isinstance(ids, str) else list(ids)
         return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify)
 
@@ -61,6 +66,8 @@ class Editable:
         Raises:
             ValueError: An id or a class is unknown, a picture has that label already, or a class would be left without a picture.
         """
+        if not isinstance(labels, Mapping):
+            raise TypeError(f"`labels` must be {{id: label}}; got {type(labels).__name__} {labels!r}.")
 
         def edits(fitted: Fitted) -> Edits:
             names = fitted.class_names(list(labels.values()), new_classes)
@@ -133,6 +140,11 @@ class Editable:
         with self._lock:
             fitted = self.fitted
             self._fitted, certificate = change(self.encoder, fitted, edits(fitted), verify)
+            if certificate.classes_removed and isinstance(self.class_weight, Mapping):
+                self.class_weight = self._fitted.class_weight
+                gone = set(certificate.classes_removed)
+                given = self._given["class_weight"].items()
+                self._given["class_weight"] = {label: x for label, x in given if name_of_label(label) not in gone}
         return certificate
 
 

@@ -153,6 +153,10 @@ class Encoder:
         if isinstance(backbone, TimmViTPatchBackbone):
             self._backbone, self.spec = backbone, BackboneSpec.of(backbone)
         else:
+            if backbone == TOY and (path is not None or img_size is not None):
+                raise ValueError(
+                    '`backbone` = "toy" comes with its weights and its size: leave `checkpoint` and `img_size` out.'
+                )
             crop = "squash" if backbone == TOY else crop
             self.spec = BackboneSpec(backbone, path, img_size, crop) if spec is None else replace(spec, checkpoint=path)
             rebuilds = rebuilds is not False
@@ -162,6 +166,15 @@ class Encoder:
         self._expected = fingerprint
         if self._backbone is not None and fingerprint is not None:
             self._require_same(self._backbone)
+
+    @staticmethod
+    def require_device(name: str) -> None:
+        """Refuse a device that isn't there.
+
+        Raises:
+            ValueError: It isn't.
+        """
+        _device(name)
 
     @property
     def backbone(self) -> TimmViTPatchBackbone:
@@ -246,5 +259,6 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # torch's own words are many lines
-        raise ValueError(f'`device` = {name!r} is not there ({str(error).splitlines()[0]}). Use "cpu".') from error
+        why = str(error).splitlines()[0].split(" device type")[0].rstrip(".")[:100]
+        raise ValueError(f'`device` = {name!r} is not there ({why}). Use "cpu".') from error
     return name

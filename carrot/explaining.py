@@ -48,6 +48,10 @@ def explain(
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
     c, a = (None if name is None else fitted.class_index(name) for name in (target, against))
+    if c is not None and c == a:
+        raise ValueError(
+            f"`target` and `against` are both {fitted.classes[c]!r}: give two classes, or leave `against` out."
+        )
     image, s, head = as_picture(picture), fitted.setting, fitted.head
     lift = lift_from(s.lift)
     trace = trace_tokens(encoder.tokens([image]), s)

@@ -79,6 +79,7 @@ def load(
     backbone: TimmViTPatchBackbone | None = None,
 ) -> tuple[Encoder, Fitted]:
     """Read a model; see ``Carrot.load``."""
+    Encoder.require_device(device)
     bundle = load_bundle(folder)
     config: dict[str, Any] = bundle.config
     try:

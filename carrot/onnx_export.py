@@ -170,7 +170,7 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
             f"One ONNX file holds less than 2 GiB of weights; this model has {size / 2**30:.3g} GiB of them."
         )
     x = torch.randn(3, 3, *t.input_hw, generator=torch.Generator().manual_seed(0))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
+    with tempfile.TemporaryDirectory(prefix="carrot-onnx-") as folder:
         temporary = Path(folder) / "model.onnx"
         _trace(module, x[:2], temporary, encoder.spec.name)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])

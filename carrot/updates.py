@@ -7,6 +7,7 @@ that is new or gone is a column of W*, which depends on no other column. Class w
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from carrot.certificate import Certificate
 from carrot.data.inputs import PictureList
 from carrot.data.loading import batches
+from carrot.data.reporting import warn_of_twins
 from carrot.encoder import Encoder
 from carrot.errors import StoreError
 from carrot.fitted import Fitted
@@ -119,7 +121,10 @@ def change(encoder: Encoder, fitted: Fitted, edits: Edits, verify: bool = True) 
         classes_removed=tuple(name for name in fitted.classes if name not in label_of),
         classes_added=added_classes,
     )
-    return fitted.with_head(head, records, classes), certificate
+    weight = fitted.class_weight
+    if isinstance(weight, Mapping):  # of classes that are gone: a fit of what is left would refuse it
+        weight = {name: value for name, value in weight.items() if name in classes}
+    return replace(fitted.with_head(head, records, classes), class_weight=weight), certificate
 
 
 # ---- what is asked for
@@ -130,9 +135,8 @@ def _gone(fitted: Fitted, edits: Edits, place: Mapping[str, int]) -> set[int]:
     for name in [*edits.forget, *edits.relabel]:
         if name not in place:
             unknown = sum(other not in place for other in [*edits.forget, *edits.relabel])
-            raise ValueError(
-                f"{name!r} is no training picture of this model ({unknown} such). Ids look like {next(iter(place))!r}."
-            )
+            such = f" ({unknown} such)" if unknown > 1 else ""
+            raise ValueError(f"{name!r} is no training picture of this model{such}. {_hint(fitted, name, place)}")
     wrong = [name for name in edits.classes if name not in fitted.classes]
     if wrong:
         fitted.class_index(wrong[0])  # refuses it, with a hint
@@ -140,6 +144,14 @@ def _gone(fitted: Fitted, edits: Edits, place: Mapping[str, int]) -> set[int]:
     return {place[name] for name in edits.forget} | {
         row for row, record in enumerate(fitted.records) if record.label in of_class
     }
+
+
+def _hint(fitted: Fitted, name: str, place: Mapping[str, int]) -> str:
+    """Return what may have been meant."""
+    if name in fitted.classes:
+        return f"It is a class: to forget all of it, classes=[{name!r}]."
+    near = [known for known in place if name.endswith(f"/{known}")] or get_close_matches(name, list(place), 1)
+    return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(place))!r}."
 
 
 def _moved(fitted: Fitted, edits: Edits, place: Mapping[str, int], gone: set[int]) -> dict[int, str]:
@@ -170,6 +182,8 @@ def _classes(fitted: Fitted, edits: Edits, moved: Mapping[int, str]) -> tuple[tu
             f"At least two classes must be left; got {list(classes)}. There would be nothing to tell apart."
         )
     fitted.labels_of(new)  # an "owl" among whole numbers is refused
+    if new:
+        warn_of_twins(classes, "the model's classes")
     return classes, new
 
 

@@ -98,7 +98,13 @@ def _run(words: list[str]) -> int:
     except cyclopts.CycloptsError as error:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
-        return _say("interrupted; what was finished is on the disk, and the same command goes on from there.", 130)
+        goes_on = words[:1] and words[0] in ("fit", "select", "evaluate")
+        rest = (
+            "; what was finished is on the disk, and the same command goes on from there."
+            if goes_on
+            else ". Nothing was changed by halves."
+        )
+        return _say(f"interrupted{rest}", 130)
     except UsageError as error:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except Exception as error:

@@ -39,6 +39,10 @@ def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
             raise
         flush_folder(path.parent)
     except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise StoreError(
+                f"{path}: can't be written: nothing can be made in {path.parent}. Choose another folder."
+            ) from error
         raise StoreError(
             f"{path}: another process writes this file too, or its folder was removed. Run only one."
         ) from error
