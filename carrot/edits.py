@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from carrot.data.csv_table import SEPARATORS, table_text
 from carrot.errors import DataError
 
 COLUMNS = ("id", "action", "label")
@@ -52,37 +53,38 @@ def read_edits(table: str | Path | Iterable[Mapping[str, Any]]) -> tuple[list[Ed
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return the lines of a CSV file by column, with their numbers."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: can't be read as text: {error}. Give a CSV file in UTF-8.") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more", strict=True)
-    try:
-        header = [str(column).strip().casefold() for column in reader.fieldnames or []]
-        missing = [column for column in COLUMNS[:2] if column not in header]
-        if missing or len(set(header)) != len(header):
-            raise DataError(
-                f"{file}: the first line must name the columns {', '.join(COLUMNS)}, each once; got {header}."
-            )
-        reader.fieldnames = header
-        found = []
-        for row in reader:
-            if "more" in row:
-                raise DataError(f"{file}, line {reader.line_num}: has more values than columns. Correct it.")
-            found.append((reader.line_num, {name: (value or "").strip() for name, value in row.items()}))
-        return found
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}. Correct it.") from error
+    """Return the lines of a table by column, with their numbers."""
+    text, problem = table_text(file), ""
+    for separator in SEPARATORS:
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more", strict=True, delimiter=separator)
+        try:
+            header = [str(column).strip().casefold() for column in reader.fieldnames or []]
+            if not {"id", "action"} <= set(header) or len(set(header)) != len(header):
+                problem = (
+                    problem
+                    or f"{file}: the first line must name the columns {', '.join(COLUMNS)}, each once; got {header}."
+                )
+                continue
+            reader.fieldnames = header
+            found = []
+            for row in reader:
+                if "more" in row:
+                    raise DataError(f"{file}, line {reader.line_num}: has more values than columns. Correct it.")
+                found.append((reader.line_num, {name: (value or "").strip() for name, value in row.items()}))
+            return found
+        except csv.Error as error:
+            raise DataError(f"{file}, line {reader.line_num}: {error}. Correct it.") from error
+    raise DataError(problem)
 
 
 def _edit(where: str, row: Mapping[str, Any]) -> Edit:
     name, action, label = (row.get(column) for column in COLUMNS)
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: the id is missing. Fill it in, or remove the line.")
+    action = action.strip().casefold() if isinstance(action, str) else action
     if action not in ACTIONS:
         raise DataError(f"{where}: the action must be one of {', '.join(ACTIONS)}; got {action!r}.")
-    is_empty = label is None or label == ""
+    is_empty = label is None or label == "" or label != label  # NaN: what pandas has for an empty cell
     if (action == "forget") != is_empty:
         raise DataError(f"{where}: {action} {'takes no' if action == 'forget' else 'needs a'} label; got {label!r}.")
     return Edit(where, name, str(action), label)

@@ -20,6 +20,10 @@ def lines_of(answer: Answer) -> Iterator[str]:
         yield "classes that the model doesn't know: " + ", ".join(
             f"{name} ({n})" for name, n in answer["unknown_classes"].items()
         )
+    absent = [row["name"] for row in answer["classes"] if not row["n"]]
+    if absent:
+        some = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
+        yield f"{len(absent)} of {len(answer['classes'])} classes have no picture here, and don't count in the mean per class: {some}"
     leaks = answer["leaks"]
     if leaks["test_pictures"]:
         without = leaks["accuracy_without"]

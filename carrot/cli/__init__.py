@@ -91,6 +91,7 @@ def _run(words: list[str]) -> int:
         if file is not None:
             sources.append(cyclopts.config.Yaml(file, must_exist=True))
         app.config = tuple(sources)
+        _refuse_unknown_variables(words)
         with warnings.catch_warnings(), Grouped() as grouped:
             warnings.showwarning = grouped.show
             status = app(words)
@@ -142,6 +143,20 @@ def _in_flags(message: str) -> str:
     return re.sub(
         r"`([a-z_]+)=?`", lambda found: f"`--{found[1].replace('_', '-')}`" if found[1] in own else found[0], message
     )
+
+
+def _refuse_unknown_variables(words: Sequence[str]) -> None:
+    """Refuse a variable of the environment that no flag of the command has: a slip of the pen would be passed over."""
+    command = next((c for c in COMMANDS if words and c.__name__ == words[0]), None)
+    if command is None:
+        return
+    start = f"CARROT_{command.__name__.upper()}_"
+    own = {field.name for field in fields(BackboneOptions)} | set(signature(command).parameters)
+    wrong = [name for name in os.environ if name.startswith(start) and name[len(start) :].lower() not in own]
+    if wrong:
+        raise UsageError(
+            f"{wrong[0]}: `carrot {command.__name__}` has no such flag. Unset the variable, or correct it."
+        )
 
 
 def _named(words: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def predict(
         json: Print the result as JSON.
     """
     from carrot.counts import Counts
-    from carrot.store.outputs import check_output
+    from carrot.store.outputs import check_output, check_replaced
 
     if top < 1:
         raise UsageError(f"`--top` must be at least 1; got {top}.")
@@ -65,6 +65,7 @@ def predict(
     early.need_checkpoint(checkpoint)
     if csv is not None:
         check_output(csv)
+        check_replaced(csv)
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
     files = _files(pictures, aside)
@@ -210,7 +211,7 @@ def audit(
         device: Where the backbone runs.
         json: Print all of it as JSON.
     """
-    from carrot.store.outputs import check_output, write_output
+    from carrot.store.outputs import check_output, check_replaced, write_output
 
     if top < 0:
         raise UsageError(f"`--top` must be 0 or more; got {top}.")
@@ -220,6 +221,7 @@ def audit(
     early.need_data(data)
     if csv is not None:
         check_output(csv)
+        check_replaced(csv)
 
     from carrot.audit import Audit
     from carrot.errors import CarrotError

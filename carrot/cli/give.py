@@ -38,7 +38,7 @@ def export(
         device: Where the backbone runs.
         json: Print what was written as JSON.
     """
-    from carrot.store.outputs import check_output
+    from carrot.store.outputs import check_output, check_replaced
 
     kind = out.suffix.lower()
     if kind not in (".csv", ".parquet", ".onnx"):
@@ -50,6 +50,7 @@ def export(
     early.need_data(data)
     early.need_checkpoint(checkpoint)
     check_output(out)
+    check_replaced(out)
 
     from carrot.model_files import load
 

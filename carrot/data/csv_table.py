@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -18,8 +19,10 @@ from carrot.data.images import image_extensions
 from carrot.errors import DataError
 
 EXTENSIONS = (".csv", ".tsv", ".tab")
-_SEPARATORS = ",;\t|"
+SEPARATORS = ",;\t|"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+_LIKE_A_SPLIT = re.compile(r"(^|[^a-z])(train|training|test|testing|val|valid|validation|fold|holdout)([^a-z]|$)")
 
 # What a column is called, the surest names first: later ones count where none of the earlier ones is there.
 _COLUMNS = {
@@ -57,7 +60,7 @@ def table_files(folder: Path) -> list[Path]:
 def why_no_table(file: Path) -> str:
     """Return "" if the first line of a file has the columns of a data set, and otherwise what is wrong with it."""
     try:
-        _header(_text(file), file)
+        _header(table_text(file), file)
     except DataError as error:
         return str(error)
     return ""
@@ -69,7 +72,7 @@ def read_lines(file: Path) -> Iterator[Line]:
     Raises:
         DataError: The file can't be read as text, lacks a column, or a line has too few or too many cells or names no picture.
     """
-    reader, header, places = _header(_text(file), file)
+    reader, header, places = _header(table_text(file), file)
     try:
         rows = [(reader.line_num, values) for values in reader if any(value.strip() for value in values)]
     except csv.Error as error:
@@ -79,6 +82,12 @@ def read_lines(file: Path) -> Iterator[Line]:
             raise DataError(
                 f"{file}, line {number}: must have {len(header)} columns, as the first line; got {len(values)}. Correct it."
             )
+    unread = [name for name in header if "split" not in places and _LIKE_A_SPLIT.search(name.strip().casefold())]
+    if unread:
+        warnings.warn(
+            f"{file}: the column {unread[0]!r} is not read. A split is read from a column split that says train and test.",
+            stacklevel=3,
+        )
     sure = header[places["split"]].strip().casefold() == "split" if "split" in places else True
     if not sure and any(splits.kind_of(values[places["split"]]) is None for _, values in rows):
         del places["split"]  # a column "set" or "usage" that says something else
@@ -90,11 +99,18 @@ def read_lines(file: Path) -> Iterator[Line]:
         yield Line(where, PurePosixPath(given["image"]).as_posix(), given["label"], given.get("split"))
 
 
-def _text(file: Path) -> str:
+def table_text(file: Path) -> str:
+    """Return the text of a table.
+
+    Raises:
+        DataError: It can't be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
+    """
     try:
         data = file.read_bytes()
         return data.decode(next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{file}: can't be read: {error.strerror}. Give a table, a CSV file say.") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{file}: can't be read as text: {error}. Save it as UTF-8.") from error
 
 
@@ -102,7 +118,7 @@ def _header(text: str, file: Path) -> tuple[Any, list[str], dict[str, int]]:
     """Return the reader behind the first line, the columns named there, and which of them is what."""
     said = re.match(r"sep=(.)(\r\n|\r|\n)", text)  # Excel's own line
     errors: list[tuple[int, DataError]] = []
-    for separator in said[1] if said else _SEPARATORS:
+    for separator in said[1] if said else SEPARATORS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         header: list[str] = []
         try:

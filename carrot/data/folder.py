@@ -126,8 +126,11 @@ class ImageFolder:
         for entry in entries:
             if entry.name in (*used, *self.skipped) or told(self.root, entry, self.skipped):
                 continue
-            if entry.is_dir() or is_picture(self.root, entry, self.skipped):
-                self.skipped[entry.name] = "neither in " + " nor in ".join(f"{name}/" for name in used)
+            reason = "neither in " + " nor in ".join(f"{name}/" for name in used)
+            if entry.is_dir():  # each of its pictures is counted
+                self.skipped |= dict.fromkeys(pictures_below(Path(entry.path), self.skipped, self.root), reason)
+            elif is_picture(self.root, entry, self.skipped):
+                self.skipped[entry.name] = reason
         return self.root / found.train, test
 
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from carrot.store.files import flush_folder, write_atomically
-from carrot.store.layout import WRITTEN, model_files, sweep
+from carrot.store.layout import GENERATOR, WRITTEN, model_files, sweep
 
 PENDING = "pending.json"
 TEXTS = (".json", ".jsonl", ".csv", ".htm", ".html", ".md", ".txt", ".yaml", ".yml")
-GENERATOR = b'<meta name="generator" content="CARROT">'  # in every page that is written
 OPAQUE = (".parquet", ".onnx")  # compressed, or binary: nobody can say what they name
 
 

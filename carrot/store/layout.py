@@ -20,6 +20,7 @@ _TEMPORARY = re.compile(
 WRITTEN = re.compile(
     rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python "
 )  # how the settings that a command writes down begin
+GENERATOR = b'<meta name="generator" content="CARROT">'  # in every page that is written
 _BEFORE = ("tokens", "fit.yaml", "select.yaml", "demo.yaml", "README.md")  # what may lie where a model is not saved yet
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from carrot.errors import StoreError
 from carrot.store.files import write_atomically
+from carrot.store.layout import GENERATOR, WRITTEN
 
 NAME_MAX = 255  # bytes of one name, on the file systems there are
 
@@ -71,6 +72,23 @@ def check_output(path: Path | str) -> None:
     if target.is_symlink():
         raise StoreError(f"{path}: is a link that leads to itself. Choose another place.")
     check_folder(target.parent)
+
+
+def check_replaced(path: Path | str) -> None:
+    """Refuse a file that is there and that no command wrote: that of a command has its settings beside it, and a page says so.
+
+    Raises:
+        StoreError: It is there, and isn't empty.
+    """
+    path = Path(path)
+    if not (is_regular(path) and path.is_file() and path.stat().st_size):
+        return
+    for place in (path, Path(os.path.realpath(path))):
+        settings = beside(place, ".yaml")
+        if settings.is_file() and WRITTEN.match(settings.read_bytes()):
+            return
+    if GENERATOR not in path.read_bytes()[:4096]:
+        raise StoreError(f"{path}: is there already, and no command wrote it. Choose another name, or delete it first.")
 
 
 def check_folder(folder: Path) -> None:

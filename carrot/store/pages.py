@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrot.errors import StoreError
-from carrot.store.certificates import GENERATOR
-from carrot.store.outputs import check_output, is_regular, write_output
+from carrot.store.layout import GENERATOR
+from carrot.store.outputs import check_output, check_replaced, is_regular, write_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +30,7 @@ def check_page(page: Path) -> None:
             f"{page}: must end in .html: it is a page. Beside it lie the numbers (.json) and a figure (.png)."
         )
     check_output(page)
+    check_replaced(page)
     is_ours = page.is_file() and GENERATOR in page.read_bytes()
     for path in _beside(page):
         check_output(path)

@@ -81,6 +81,14 @@ ELSEWHERE = (
 )
 
 
+def test_a_variable_that_no_flag_has_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CARROT_FIT_TUA", "1")
+    assert run("fit", "toy") == 2
+    assert "CARROT_FIT_TUA" in capsys.readouterr().err
+
+
 def test_every_command_has_an_example() -> None:
     for command in cli.COMMANDS:
         assert any(line.startswith(f"carrot {command.__name__}") for line in examples()), command.__name__

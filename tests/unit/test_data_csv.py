@@ -296,3 +296,13 @@ def test_what_csv_writes_is_read(
     found = {r.id: data.classes[r.label] for r in data.records}
     assert found == {f"{k}.png": label.strip() for k, label in enumerate((*labels, "x", "y")) if label.strip()}
     assert set(data.skipped) == {f"{k}.png" for k, label in enumerate(labels) if not label.strip()}
+
+
+def test_a_column_that_looks_like_a_split_and_is_not_read_is_told(tmp_path: Path) -> None:
+    lines = ["image,label,is_train"]
+    for k in range(6):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path / f"{k}.png")
+        lines.append(f"{k}.png,{'ab'[k % 2]},{int(k < 4)}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    with pytest.warns(UserWarning, match="the column 'is_train' is not read"):
+        CsvFolder(tmp_path / "t.csv")

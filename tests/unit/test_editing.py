@@ -179,6 +179,50 @@ def test_a_table_of_edits_is_applied_whole(
     assert_is_refit(model)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_tables_of_edits_are_read_as_spreadsheets_write_them(
+    fitted: Carrot, birds: ToyBirds, tmp_path: Path, separator: str, encoding: str
+) -> None:
+    model = copy(fitted, tmp_path)
+    ids = [record.id for record in model.records_[:2]]
+    lines = [["ID", " Action", "label"], [ids[0], "Forget", ""], [ids[1], "RELABEL", birds.classes[2]]]
+    (tmp_path / "e.csv").write_bytes("\r\n".join(separator.join(line) for line in lines).encode(encoding))
+    certificate = model.apply(tmp_path / "e.csv")
+    assert [p["id"] for p in (*certificate.forgotten, *certificate.relabelled)] == ids
+    rows = [{"id": model.records_[1].id, "action": "forget", "label": float("nan")}]  # as pandas gives an empty cell
+    assert len(model.apply(rows).forgotten) == 1
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_was_meant_is_said(fitted: Carrot, birds: ToyBirds) -> None:
+    name, label = fitted.records_[0].id, birds.classes[0]
+    for call, error, message in (
+        (lambda: fitted.relabel(name, label), TypeError, "id: label"),  # type: ignore[arg-type]
+        (lambda: fitted.forget(61), TypeError, "ids of training pictures"),  # type: ignore[arg-type]
+        (lambda: fitted.forget(label), ValueError, "It is a class.*classes="),
+        (lambda: fitted.forget(f"my/{name}"), ValueError, f"Did you mean '{name}'"),
+        (lambda: fitted.explain(birds.image(0), target=label, against=label), ValueError, "are both"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_class_weights_of_a_class_that_is_gone_go_too(birds: ToyBirds, tmp_path: Path) -> None:
+    by_class = {birds.classes[0]: 2.0, birds.classes[1]: 3.0}
+    model = Carrot("toy", lift="identity", class_weight=by_class, lam=1.0).fit(birds)
+    model.forget(classes=birds.classes[0])
+    for one in (model, copy(model, tmp_path)):
+        assert one.get_params()["class_weight"] == {birds.classes[1]: 3.0}
+        assert_is_refit(one)
+
+
+def test_a_new_class_that_looks_like_another_is_told(fitted: Carrot, birds: ToyBirds, tmp_path: Path) -> None:
+    model = copy(fitted, tmp_path)
+    with pytest.warns(UserWarning, match="look alike"):
+        model.relabel({model.records_[0].id: f" {birds.classes[1].upper()}"}, new_classes=True)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

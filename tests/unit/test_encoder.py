@@ -126,6 +126,13 @@ def test_a_folder_of_weights_is_that_of_its_file(tmp_path: Path, birds: ToyBirds
             Encoder(EMBEDDED_MODEL, folder).fingerprint  # noqa: B018
 
 
+@pytest.mark.usefixtures("as_user")
+def test_what_the_toy_backbone_brings_along_is_not_asked_for() -> None:
+    for given in ({"checkpoint": "x.pth"}, {"img_size": 7}):
+        with pytest.raises(ValueError, match="comes with its weights"):
+            Carrot("toy", **given)  # type: ignore[arg-type]
+
+
 def test_training_pictures_are_found_where_they_are_now(birds: ToyBirds, tmp_path: Path) -> None:
     for i in range(SPECIES * N):
         folder = tmp_path / "data" / f"c{birds.records[i].label}"

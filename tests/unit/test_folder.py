@@ -84,10 +84,10 @@ def test_a_split_of_its_own(tmp_path: Path, train: str, test: str) -> None:
 
 def test_test_comes_before_val_which_is_reported(tmp_path: Path) -> None:
     make(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/2.png", "val/a/3.png")
-    with pytest.warns(UserWarning, match="1 set aside .* val: neither in train/ nor in test/"):
+    with pytest.warns(UserWarning, match="1 set aside .* val/a/3.png: neither in train/ nor in test/"):
         data = ImageFolder(tmp_path)
     assert [record.id for record in data.records] == ["train/a/1.png", "train/b/1.png", "test/a/2.png"]
-    assert list(data.skipped) == ["val"]
+    assert list(data.skipped) == ["val/a/3.png"]
 
 
 def test_test_pictures_of_a_class_that_is_not_trained_are_set_aside(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_files_links_and_missing_folders(home: Path, tmp_path: Path, output: tup
 
     there = tmp_path / "there" / name
     there.parent.mkdir()
-    there.write_bytes(expected)
+    assert run(home, output, there) == 0
     there.chmod(0o640)
     assert run(home, output, there) == 0
     assert there.read_bytes() == expected
@@ -90,6 +90,12 @@ def test_files_links_and_missing_folders(home: Path, tmp_path: Path, output: tup
         assert run(home, output, folder / name) == 0
         assert (folder / name).is_symlink(), "the link stays"
         assert target.read_bytes() == expected
+    for theirs in ("mine.jpg", f"mine_{name}"):  # a table of edits, say, or a photograph by a slip of the shell
+        (tmp_path / theirs).write_bytes(b"the user's")
+        assert run(home, output, tmp_path / theirs) in (1, 2)
+        assert (tmp_path / theirs).read_bytes() == b"the user's"
+    (tmp_path / f"empty_{name}").touch()
+    assert run(home, output, tmp_path / f"empty_{name}") == 0
     temporary = [path for path in tmp_path.rglob("*.tmp")]
     assert not temporary
     assert is_page == (new.with_suffix(".json")).is_file()
