@@ -42,7 +42,9 @@ def need_model(model: Path, *others: Path) -> None:
         raise ModelError(f"{model}: is no model, but {swapped} is one. The model comes first.")
     if not model.exists():
         raise ModelError(f"{model}: there is no such folder. Give the folder of a model; carrot fit makes one.")
-    if model.is_dir() and not (model / CONFIG).exists() and _holds_pictures(model):
+    if not model.is_dir():
+        raise ModelError(f"{model}: is a file. Give the folder of a model.")
+    if not (model / CONFIG).exists() and _holds_pictures(model):
         raise ModelError(
             f"{model}: holds no model, but pictures, it seems. Make one of them first: carrot fit {quoted(model)} --out MODEL"
         )
@@ -61,6 +63,10 @@ def need_picture(picture: Path) -> None:
         )
     if not picture.exists():
         raise UnreadableImageError(f"{picture}: there is no such file.", str(picture))
+    from carrot.data.walking import why_unread
+
+    if reason := why_unread(picture):
+        raise UnreadableImageError(f"{picture}: {reason}.", str(picture))
 
 
 def need_data(data: str | None) -> None:

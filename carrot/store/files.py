@@ -81,6 +81,8 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     try:
         descriptor = next((held for _ in range(TRIES) if (held := _lock(path)) is not None), None)
+        if descriptor is None and not folder.exists():
+            raise OSError(errno.ENOENT, "nothing can be made there")
         if descriptor is None:
             raise BlockingIOError
     except BlockingIOError as error:

@@ -22,6 +22,8 @@ MISTAKES: list[tuple[str, int, str]] = [  # words, status, what is said
     ("predict model new.png --csv pictures", 1, "is a folder"),
     ("predict damaged new.png", 1, "config.json: is damaged"),
     ("predict newer new.png", 1, "Upgrade it"),
+    ("predict model phone.heic", 1, "HEIC is a format that isn't read"),
+    ("predict model/config.json new.png", 1, "config.json: is a file"),
     ("explain new.png model", 1, "The model comes first"),
     ("explain model pictures", 1, "pictures: is a folder"),
     ("explain model nowhere.png", 1, "nowhere.png: there is no such file"),
@@ -84,6 +86,7 @@ def test_mistakes_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
     for name, text in (("damaged", "{"), ("newer", json.dumps({**config, "format_version": 99})), ("theirs", None)):
         (tmp_path / name).mkdir()
         (tmp_path / name / ("notes.txt" if text is None else "config.json")).write_text(text or "")
+    (tmp_path / "phone.heic").write_bytes(b"")
     (tmp_path / "edits.csv").write_text("id,action,label\na,burn,\n")
     before = sorted(path for path in tmp_path.rglob("*"))
     words = json.dumps([mistake[0] for mistake in MISTAKES])

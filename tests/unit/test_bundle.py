@@ -12,6 +12,7 @@ import torch
 from carrot import Carrot, ModelError, StoreError
 from carrot.data.toy import ToyBirds
 from carrot.store.bundle import load_bundle, save_bundle
+from carrot.store.files import locked, write_atomically
 from carrot.store.layout import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,3 +244,10 @@ def test_a_lock_that_is_not_ours_stays(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no lock of ours"):
         model.save(tmp_path)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["the user's"]
+
+
+def test_a_place_where_nothing_can_be_made_is_no_other_process() -> None:
+    with pytest.raises(StoreError, match="nothing can be made"), locked(Path("/proc/m")):
+        pass
+    with pytest.raises(StoreError, match="nothing can be made in /proc"):
+        write_atomically(Path("/proc/m"), b"x")
