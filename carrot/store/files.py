@@ -39,7 +39,7 @@ def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
             raise
         flush_folder(path.parent)
     except FileNotFoundError as error:
-        if path.parent.is_dir():
+        if error.filename2 is None and path.parent.is_dir():  # never made, rather than gone before it was renamed
             raise StoreError(
                 f"{path}: can't be written: nothing can be made in {path.parent}. Choose another folder."
             ) from error

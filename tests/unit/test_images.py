@@ -225,7 +225,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         "empty.jpg": "empty",
         "text.jpg": "cannot identify",
         "script.eps": "cannot identify",
-        "folder.jpg": "not a regular file",
+        "folder.jpg": "it is a folder",
         "pipe.jpg": "not a regular file",
         "absent.jpg": "no such file",
     }
