@@ -204,6 +204,8 @@ def _changed(
             f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and tokens/"
         )
     lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
+    if answer["forgotten"]:
+        lines.append(f"  looked for in {model} alone: pages and tables that were written elsewhere are not known")
     result = {**answer, "model": str(model), "training_pictures": len(found.records_), "certificate": str(done.file)}
     show(result, [*lines, f"certificate: {done.file}"], as_json)
     return 0

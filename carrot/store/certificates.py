@@ -100,6 +100,7 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
         **certificate,
         "removed_files": removed,
         "files_that_mention_them": _mentions(model, pictures) if pictures else [],
+        "mentions_looked_for_in": "the folder of the model alone",
     }
     stamp = str(certificate["time"]).replace(":", "").replace("+0000", "Z")
     first = next(

@@ -211,6 +211,7 @@ def test_forget_certifies_and_add_brings_it_back(model: Path, capsys: pytest.Cap
     assert run("forget", "asked", name, "--json") == 0
     certificate = json.loads(capsys.readouterr().out)
     assert certificate["forgotten"] == [{"id": name, "sha256": before.records_[7].sha256}]
+    assert certificate["mentions_looked_for_in"] == "the folder of the model alone"
     assert certificate["largest_difference"] < 1e-12 * certificate["largest_weight"]
     assert len(list((model / "certificates").iterdir())) >= 1
     assert all(record.id != name for record in Carrot.load(model).records_)
