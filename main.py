@@ -20,18 +20,19 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from carrot import CarrotError, DataError, DiffusionOperator, lift_from
+from carrot import CarrotError, DataError
 from carrot import TimmViTPatchBackbone as Backbone
 from carrot.counts import FOR_TRAINING, Counts
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.evaluation import Candidate, candidate, select, summary
 from carrot.fitting import refuse_empty_classes
-from carrot.parts import Trace, refit_without, region_to_region, strongest_pairs, take_apart
-from carrot.readout import BoundReadout
+from carrot.logit import Logit
+from carrot.parts import region_to_region, strongest_pairs, take_apart
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
 from carrot.stages import Setting, refuse_impossible, trace_tokens
 from carrot.store import TokenCache, save_tensors
+from carrot.trace import Trace
 
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 Best = Candidate[Setting]
@@ -41,7 +42,7 @@ def explain_picture(
     data: ImageDataset, backbone: Backbone, cache: TokenCache, best: Best, test: int, train: list[int], out: Path
 ) -> None:
     """Take one prediction apart; print every sum beside the logit; store the objects; draw the figure."""
-    s, head, lift, records = best.setting, best.head, lift_from(best.setting.lift), data.records
+    s, head, records = best.setting, best.head, data.records
 
     def look(index: int) -> Trace:
         trace = trace_tokens(cache.picture(index), s)
@@ -53,14 +54,14 @@ def explain_picture(
         return Panel(image, backbone.pixel_boxes(image.size), backbone.grid_hw, f"{label}\n{title}")
 
     trace, ids = look(test), [records[i].id for i in train]
-    e = take_apart(trace, DiffusionOperator(s.t), BoundReadout(trace.r), head, lift=lift)
+    e = take_apart(trace, logit := Logit.predicted(head, trace.g))
     heading = f"{records[test].id}, labelled {data.classes[records[test].label]}"
     print(f"\n{heading}:", *explanation_lines(e, data.classes, ids), sep="\n")
     top = e.top_training(4).tolist()
-    pairs = region_to_region(trace, look(train[top[0]]), head, top[0], e.target, lift)
+    pairs = region_to_region(trace, look(train[top[0]]), logit, top[0])
     print(check_line(f"sum over pairs of regions with {ids[top[0]]}", float(pairs.sum()), float(e.dual[top[0]])))
     key = int(e.removal.abs().argmax())
-    refitted = float(refit_without(head, key).predict(trace.g)[e.target])
+    refitted = float(head.without(key).predict(trace.g)[e.target])
     print(check_line(f"logit without {ids[key]}, against a refit", e.logit - float(e.removal[key]), refitted))
     N = trace.regions.local.num_regions
     maps = {"regions by token": e.token, "regions by node": e.node, "drop when removed": e.drop}

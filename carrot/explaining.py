@@ -10,10 +10,7 @@ from carrot.encoder import Encoder
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation import Explanation, Picture
 from carrot.fitted import Fitted
-from carrot.lift import lift_from
-from carrot.operator import DiffusionOperator
 from carrot.parts import region_to_region, take_apart
-from carrot.readout import BoundReadout
 from carrot.stages import Tokens, trace_tokens
 from carrot.training import TrainingRecord
 
@@ -53,9 +50,9 @@ def explain(
             f"`target` and `against` are both {fitted.classes[c]!r}: give two classes, or leave `against` out."
         )
     image, s, head = as_picture(picture), fitted.setting, fitted.head
-    lift = lift_from(s.lift)
     trace = trace_tokens(encoder.tokens([image]), s)
-    parts = take_apart(trace, DiffusionOperator(s.t), BoundReadout(trace.r), head, c, lift, a)
+    logit = head.logit(int(head.predict(trace.g).argmax()) if c is None else c, a)
+    parts = take_apart(trace, logit)
     shown = parts.top_training(k).tolist()
     pictures, missing, pairs = {}, {}, {}
     for row in shown:
@@ -67,7 +64,7 @@ def explain(
             pictures[row] = _placed(encoder, s.coarsen, record.id, found, fitted.classes[record.label])
         tokens = _tokens(encoder, fitted, record, found)
         if tokens is not None:
-            pairs[row] = region_to_region(trace, trace_tokens(tokens, s), head, row, parts.target, lift, a)
+            pairs[row] = region_to_region(trace, trace_tokens(tokens, s), logit, row)
     return Explanation(
         parts=parts,
         classes=fitted.classes,

@@ -26,23 +26,23 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Literal, SupportsFloat, SupportsIndex
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot.ambient import pinned_class
 from carrot.blocks import times
-from carrot.errors import NotFittedError
+from carrot.logit import Logit
 from carrot.loo import LooPath, loo_path
 from carrot.restored import RestoredSystem
-from carrot.ridge import Moments, PrimalSystem, RidgeSystem, moments, prefers_dual, solve
-from carrot.rows import Rows, check_indices, checked_rows, known_one_hot
+from carrot.ridge import Moments, PrimalSystem, moments, solve
+from carrot.rows import Rows, check_indices, checked_rows
+from carrot.solution import Solution
 from carrot.statistics import RidgeStatistics
-from carrot.utils import require_finite, require_positive, require_tensor
+from carrot.utils import require_positive
 
 
 @pinned_class
-class RidgeHead:
+class RidgeHead(Solution):
     """Closed-form ridge classifier on embeddings: no ``nn.Module``, no SGD. ``fit`` returns self, as in scikit-learn.
 
     Args:
@@ -76,12 +76,8 @@ class RidgeHead:
         self._asked_lams = None if lams is None else sorted(require_positive("lams", x) for x in lams)
         if self._asked_lams is not None and not self._asked_lams:
             raise ValueError("`lams` must hold at least one penalty; got none.")
-        self.fit_intercept = fit_intercept
         self.loo_path: LooPath | None = None
-        self._lam = None if isinstance(self._asked_lam, str) else self._asked_lam
-        self._system: RidgeSystem | RestoredSystem | None = None
-        self._rows: Rows | None = None
-        self._statistics: RidgeStatistics | None = None
+        super().__init__(None if isinstance(self._asked_lam, str) else self._asked_lam, fit_intercept)
 
     # ---- fitting
 
@@ -151,12 +147,8 @@ class RidgeHead:
             NotFittedError: There is no fit to add to.
         """
         old = self._need_rows()
-        Y = known_one_hot(Y, old.Y.shape[1])
-        new = Rows(*(x.to(old.G.device) for x in checked_rows(G, Y, sample_weight)))
-        widths = [(x.G.shape[1], x.Y.shape[1]) for x in (old, new)]
-        if widths[0] != widths[1]:
-            raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
-        rows = Rows(*(torch.cat([a, b]) for a, b in zip(old, new, strict=True)))
+        new = old.alike(G, Y, sample_weight)
+        rows = old.then(new)
         return self._solve(rows, self._need_fit().grown(new, rows), self.lam, None)
 
     def remove(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
@@ -170,13 +162,16 @@ class RidgeHead:
             ValueError: An index is out of range or given twice, or nothing would be left.
             NotFittedError: There is no fit to remove from.
         """
-        old = self._need_rows()
-        gone = check_indices(indices, old.G.shape[0]).to(old.G.device)
-        stay = torch.ones(len(old.G), device=old.G.device).index_fill(0, gone, 0.0).nonzero().flatten()
-        if not len(stay):
-            raise ValueError(f"`indices` must leave at least one of {len(old.G)} training pictures; got all of them.")
-        rows = Rows(*(x[stay] for x in old))
+        rows, stay = self._left(indices)
         return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
+
+    def without(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
+        """Return another head, really fitted again without some training pictures, at the same lam: what every formula is held against.
+
+        Raises:
+            ValueError, NotFittedError: As ``remove``.
+        """
+        return RidgeHead(self.lam, self.fit_intercept).fit(*self._left(indices)[0])
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.
@@ -188,9 +183,7 @@ class RidgeHead:
         """
         old = self._need_rows()
         changed = check_indices(indices, old.G.shape[0]).to(old.G.device)
-        new = checked_rows(old.G[changed], known_one_hot(Y, old.Y.shape[1]), old.w[changed]).Y.to(old.Y)
-        if new.shape[1] != old.Y.shape[1]:
-            raise ValueError(f"`Y` must have {old.Y.shape[1]} columns, as in `fit`; got {new.shape[1]}.")
+        new = old.alike(old.G[changed], Y, old.w[changed]).Y.to(old.Y)
         rows = old._replace(Y=old.Y.index_copy(0, changed, new))
         return self._solve(rows, self._need_fit().retargeted(changed, rows), self.lam, None)
 
@@ -206,6 +199,14 @@ class RidgeHead:
         W_star = self.W_star
         g = self._check_width("g", g).to(W_star.device)
         return times(g.reshape(-1, len(W_star)), None, W_star).reshape(*g.shape[:-1], W_star.shape[1]) + self.bias
+
+    def logit(self, target: SupportsIndex, against: SupportsIndex | None = None) -> Logit:
+        """Return one logit, or with ``against`` the difference of two, as a head of one column: what an explanation is of.
+
+        Raises:
+            ValueError: A class is out of range, or they are the same.
+        """
+        return Logit.of(self, target, against)
 
     def loo_predict(self) -> Float[Tensor, "n C"]:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
@@ -231,95 +232,6 @@ class RidgeHead:
         a, z = self._check_width("a", a), self._check_width("z", z)
         return self._need_fit().kernel(a.to(self.W_star), z.to(self.W_star))
 
-    # ---- what was fitted
-
-    @property
-    def lam(self) -> float:
-        """The penalty in use; before ``fit`` with lam="loo" there is none."""
-        if self._lam is None:
-            raise NotFittedError("`lam` is chosen by `fit`: call `fit(G, Y)` first.")
-        return self._lam
-
-    @property
-    def W_star(self) -> Float[Tensor, "D C"]:
-        """Primal weights, equation (1)."""
-        return self._need_fit().W_star
-
-    @property
-    def bias(self) -> Float[Tensor, " C"]:
-        """Intercept b; zeros without one."""
-        return self._need_fit().bias
-
-    @property
-    def g_mean(self) -> Float[Tensor, " D"]:
-        """Weighted mean of the training embeddings, gm; zeros without an intercept."""
-        return self._need_fit().g_mean
-
-    @property
-    def y_mean(self) -> Float[Tensor, " C"]:
-        """Weighted mean of the targets, ym: the logits at ``g_mean``; zeros without an intercept."""
-        return self._need_fit().y_mean
-
-    @property
-    def alpha(self) -> Float[Tensor, "n C"]:
-        """Dual weights, equation (3)."""
-        self._need_rows()
-        return self._need_fit().alpha
-
-    @property
-    def residual(self) -> Float[Tensor, "n C"]:
-        """R = Y - logits of the training pictures, equation (2)."""
-        return self.alpha * (self.lam / self.sample_weight).unsqueeze(-1)
-
-    @property
-    def slack(self) -> Float[Tensor, " n"]:
-        """``1 - leverage``, without the subtraction where that would cancel (few pictures, or one alone in its direction).
-
-        Raises:
-            ValueError: There is one training picture and an intercept: nothing is left without it.
-        """
-        if len(self._need_rows().G) == 1 and self.fit_intercept:
-            raise ValueError("Leave-one-out needs at least two training pictures with an intercept; got one.")
-        return self._need_fit().slack
-
-    def slack_among(self, indices: Int[Tensor, " k"] | Iterable[SupportsIndex]) -> Float[Tensor, "k k"]:
-        """Return ``I - s`` among some training pictures, whose diagonal is ``slack``: what removing them together is solved with."""
-        rows = self._need_rows()
-        return self._need_fit().slack_among(check_indices(indices, len(rows.G)).to(rows.G.device))
-
-    @property
-    def is_dual(self) -> bool:
-        """Whether the system is that of the pictures (n x n), not of the features: for n <= D, or D + 1 with an intercept."""
-        return prefers_dual(self._need_rows(), self.fit_intercept)
-
-    @property
-    def leverage(self) -> Float[Tensor, " n"]:
-        """How much each training picture's own label counts in its own logits, in (0, 1]: equation (5)."""
-        return 1.0 - self.slack
-
-    @property
-    def G(self) -> Float[Tensor, "n D"]:
-        """Training embeddings."""
-        return self._need_rows().G
-
-    @property
-    def Y(self) -> Float[Tensor, "n C"]:
-        """Targets; labels one-hot."""
-        return self._need_rows().Y
-
-    @property
-    def sample_weight(self) -> Float[Tensor, " n"]:
-        """Weight of each training picture."""
-        return self._need_rows().w
-
-    @property
-    def statistics(self) -> RidgeStatistics:
-        """Sufficient statistics of the training set."""
-        self._need_fit()
-        if self._statistics is None:  # the dual form did without
-            self._statistics = RidgeStatistics.from_rows(*self._need_rows())
-        return self._statistics
-
     # ---- inside
 
     def _solve(self, rows: Rows, known: Moments | None, lam: float, path: LooPath | None) -> "RidgeHead":
@@ -328,23 +240,10 @@ class RidgeHead:
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path
         return self
 
-    def _need_fit(self) -> RidgeSystem | RestoredSystem:
-        if self._system is None:
-            raise NotFittedError("This RidgeHead is not fitted yet: call `fit(G, Y)` first.")
-        return self._system
-
-    def _need_rows(self) -> Rows:
-        self._need_fit()
-        if self._rows is None:
-            raise NotFittedError(
-                "This head was made from statistics alone and knows no training picture: call `fit(G, Y)`."
-            )
-        return self._rows
-
-    def _check_width(self, name: str, g: Tensor) -> Tensor:
-        D = self.W_star.shape[0]
-        require_tensor(name, g)
-        if g.ndim == 0 or g.shape[-1] != D:
-            raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
-        require_finite(name, g)
-        return g
+    def _left(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> tuple[Rows, Tensor]:
+        """Return the rows without some, and the places of those that stay."""
+        old = self._need_rows()
+        stay = old.others(check_indices(indices, old.G.shape[0]).to(old.G.device))
+        if not len(stay):
+            raise ValueError(f"`indices` must leave at least one of {len(old.G)} training pictures; got all of them.")
+        return old.at(stay), stay

@@ -42,11 +42,20 @@ TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
 
 @pinned()
 def training_contribution(
-    g_test: Float[Tensor, "*m D"], G_train: Float[Tensor, "n D"], alpha: Float[Tensor, "n C"]
+    g_test: Float[Tensor, "*m D"],
+    G_train: Float[Tensor, "n D"],
+    alpha: Float[Tensor, "n C"],
+    origin: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "*m n C"]:
     """Return ``<g, g_i> alpha_ic``: which training pictures the score is made of. Sums over i to the logit less the bias.
 
     Size: (m, n, C); ``top_training`` streams instead.
+
+    Args:
+        g_test: Test embeddings.
+        G_train: Training embeddings.
+        alpha: Dual weights: the head's, or a ``Logit``'s.
+        origin: Embedding from which both are told, ``head.g_mean`` say: then it sums to ``<g - origin, w_c>``. Default: 0.
 
     Exactness: exact up to rounding; ``tests/claims/test_04_dual_sum.py``.
     """
@@ -57,7 +66,7 @@ def training_contribution(
     if alpha.ndim != 2 or len(alpha) != n:
         raise ValueError(f"`alpha` must be ({n}, C), a row for each row of G_train; got {tuple(alpha.shape)}.")
     g_test, alpha = widen(g_test, alpha)
-    products = times(G_train, None, g_test.reshape(-1, D).mT).mT  # (m, n)
+    products = _products(G_train, g_test.reshape(-1, D), origin)
     return products.reshape(*g_test.shape[:-1], n, 1) * alpha
 
 
@@ -98,10 +107,7 @@ def group_removal_effect(
     # the dual form has every digit of small entries, the primal one only those behind the point
     size = torch.linalg.matrix_norm(inside, 1).clamp(min=0.0 if head.is_dual else 1.0)
     if bool(failed) or float(torch.linalg.matrix_norm(inverse, 1) * size) > 1.0 / ALONE:
-        stay = torch.ones(head.G.shape[0], dtype=torch.bool, device=S.device)
-        stay[S] = False
-        left = RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
-        return head.predict(g_test) - left.predict(g_test)
+        return head.predict(g_test) - head.without(S).predict(g_test)
     return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
 
 
@@ -175,6 +181,8 @@ def top_training(
     kind: Literal["dual", "label", "removal"] = "dual",
     target: Int[Tensor, " m"] | SupportsIndex | None = None,
     largest: bool = True,
+    origin: Float[Tensor, " D"] | None = None,
+    exclude: Int[Tensor, " m"] | None = None,
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Return the k training pictures that contribute most to one logit of each test picture, best first.
 
@@ -187,6 +195,8 @@ def top_training(
         kind: Which question: ``training_contribution``, ``label_contribution`` or ``removal_effect``.
         target: Class of each test picture, or one class for all; default: the predicted one of each.
         largest: False: the most negative ones first.
+        origin: As in ``training_contribution``, for "dual".
+        exclude: A training picture for each test picture that is not to be named: itself, say.
 
     Returns:
         Contributions and training indices.
@@ -200,7 +210,8 @@ def top_training(
         raise ValueError(
             f"`g_test` must be (m, {head.G.shape[1]}); got {tuple(g_test.shape)}. Use `g.unsqueeze(0)` for one picture."
         )
-    k = whole_number("k", k, 1, n, ", the number of training pictures")
+    others = n if exclude is None else n - 1
+    k = whole_number("k", k, 1, others, ", the number of training pictures")
     per_picture = {
         "dual": lambda: head.alpha,
         "label": lambda: head.Y,
@@ -231,7 +242,7 @@ def top_training(
 
     def weights(block: Tensor) -> Tensor:  # (m, block): what multiplies each picture's factor
         if kind == "dual":
-            return times(head.G[block], None, g_test.mT).mT
+            return _products(head.G[block], g_test, origin)
         return head.smoother(g_test, block) if smoother is None else smoother[:, block]
 
     best_values = g_test.new_empty(g_test.shape[0], 0)
@@ -239,11 +250,22 @@ def top_training(
     # the primal form solves for g_test again in each block: D pictures of a block cost what the solving does
     chunk = max(TRAINING_CHUNK, 0 if kind == "dual" else head.G.shape[1])
     for block in torch.arange(n, device=head.G.device).split(chunk):
-        values = torch.cat([best_values, weights(block) * factor[block][:, target].mT], dim=1)
+        new = weights(block) * factor[block][:, target].mT
+        if exclude is not None:
+            new.masked_fill_(block == exclude.unsqueeze(-1), -torch.inf if largest else torch.inf)
+        values = torch.cat([best_values, new], dim=1)
         indices = torch.cat([best_indices, block.expand(g_test.shape[0], -1)], dim=1)
         best_values, place = values.topk(min(k, values.shape[1]), dim=1, largest=largest)
         best_indices = indices.gather(1, place)
     return best_values, best_indices
+
+
+def _products(G_train: Tensor, g_test: Tensor, origin: Tensor | None) -> Tensor:
+    """Return <g - o, g_i - o>, (m, n)."""
+    if origin is not None:
+        require_shape("origin", origin, g_test.shape[-1:], "the width of g_test")
+        g_test = g_test - origin
+    return times(G_train, origin, g_test.mT).mT
 
 
 def _targets(head: RidgeHead, y: Tensor | SupportsIndex) -> Tensor:

@@ -134,8 +134,7 @@ class _LeftOut:
     def error(self, i: int, lam: float) -> Tensor:
         """Return it at one penalty, (C,); the moments of the others are formed once. Infinite where their system is singular."""
         if i not in self.left:
-            stay = torch.arange(len(self.rows.G), device=self.rows.G.device) != i
-            left = Rows(*(x[stay] for x in self.rows))
+            left = self.rows.without(torch.tensor([i]))
             if len(self.left) * left.G.shape[1] ** 2 > HELD:
                 self.left.clear()
             self.left[i] = left, moments(left, self.fit_intercept)

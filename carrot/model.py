@@ -44,9 +44,9 @@ from carrot.hub import HubMixin
 from carrot.lift import lift_from
 from carrot.model_files import load, save, seal
 from carrot.operator import DiffusionOperator
-from carrot.parts import Trace
 from carrot.readout import GraphReadout
 from carrot.stages import Setting, embed_tokens, trace_tokens
+from carrot.trace import Trace
 from carrot.training import PictureFinder
 from carrot.weighting import ClassWeight, checked_class_weight
 

@@ -11,86 +11,16 @@ Without an intercept gm and ym are 0, and these are the plain formulas of ``carr
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot.ambient import pinned, pinned_class
-from carrot.attribution import pair_contribution, region_contribution, remove_each_region
-from carrot.blocks import times
-from carrot.graph import RegionGraph
-from carrot.head import RidgeHead
-from carrot.lift import IDENTITY, Lift
-from carrot.operator import DiffusionOperator
-from carrot.readout import Readout
-from carrot.regions import RegionSet
+from carrot.attribution import pair_contribution, region_contribution, training_contribution
+from carrot.logit import Logit
 from carrot.rows import check_indices
-
-
-@pinned_class
-@dataclass(frozen=True)
-class Trace:
-    """Every object of the theory for one picture.
-
-    Attributes:
-        regions: H and P; global regions last.
-        graph: W, L.
-        r: Readout weights.
-        pi: Pooling weights ``exp(-tL) r``.
-        H_prime: ``exp(-tL) H``, the diffused tokens, to look at.
-        g: ``sum_i pi_i phi(h_i)``; without a lift it is ``H'^T r``.
-        logits: (C,), where a head was there to give them.
-    """
-
-    regions: RegionSet
-    graph: RegionGraph
-    r: Float[Tensor, " N"]
-    pi: Float[Tensor, " N"]
-    H_prime: Float[Tensor, "N D"]
-    g: Float[Tensor, " M"]
-    logits: Float[Tensor, " C"] | None = None
-
-    @property
-    def H(self) -> Float[Tensor, "N D"]:
-        """Tokens."""
-        return self.regions.features
-
-    @property
-    def P(self) -> Float[Tensor, "N 2"]:
-        """Centres (x, y) in [-1, 1]."""
-        return self.regions.positions
-
-    @property
-    def W(self) -> Float[Tensor, "N N"]:
-        """Adjacency."""
-        return self.graph.W
-
-    @property
-    def L(self) -> Float[Tensor, "N N"]:
-        """Normalised Laplacian."""
-        return self.graph.L
-
-    @classmethod
-    def of(
-        cls,
-        regions: RegionSet,
-        graph: RegionGraph,
-        operator: DiffusionOperator,
-        readout: Readout,
-        lift: Lift = IDENTITY,
-    ) -> "Trace":
-        """Return the trace of one picture."""
-        H = regions.features
-        r = readout.weights(regions.num_regions, H.dtype)
-        pi = operator.pull_back(r, graph)
-        return cls(regions, graph, r, pi, operator.forward(H, graph), lift.embed(H, pi))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return H, P, W, L, r, pi, H_prime and g by name, as they are stored."""
-        W, L = self.graph
-        H, P = self.regions.features, self.regions.positions
-        return {"H": H, "P": P, "W": W, "L": L, "r": self.r, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
+from carrot.trace import Trace
 
 
 @pinned_class
@@ -127,7 +57,8 @@ class LogitParts:
     @property
     def logit(self) -> float:
         """The logit that is explained, or the difference of logits."""
-        return float(_contrast(self.logits, self.target, self.against))
+        lead = self.logits[self.target]
+        return float(lead if self.against is None else lead - self.logits[self.against])
 
     @property
     def sums(self) -> dict[str, float]:
@@ -145,102 +76,67 @@ class LogitParts:
 
 
 @pinned()
-def take_apart(
-    trace: Trace,
-    operator: DiffusionOperator,
-    readout: Readout,
-    head: RidgeHead,
-    target: int | None = None,
-    lift: Lift = IDENTITY,
-    against: int | None = None,
-) -> LogitParts:
-    """Take one logit apart, or the difference of two.
+def take_apart(trace: Trace, logit: Logit) -> LogitParts:
+    """Take one logit apart, or the difference of two: at the cost of one class, however many there are.
 
     Args:
         trace: The picture.
-        operator: Diffusion, as in the trace.
-        readout: Readout, as in the trace.
-        head: Fitted head.
-        target: Class; default: the predicted one.
-        lift: Lift, as in the trace.
-        against: Another class: explain ``logit_target - logit_against``. Every part is linear in the targets, so every sum holds.
-
-    Raises:
-        ValueError: ``target`` or ``against`` is out of range, or they are the same.
+        logit: The question: ``head.logit(target, against)``, or ``Logit.predicted(head, trace.g)``.
     """
-    H, g = trace.regions.features, trace.g.double()
-    logits = head.predict(g)
-    c = int(logits.argmax()) if target is None else target
-    if not 0 <= c < len(logits):
-        raise ValueError(f"`target` must be a class 0 .. {len(logits) - 1}; got {target}.")
-    if against is not None and (not 0 <= against < len(logits) or against == c):
-        raise ValueError(f"`against` must be a class 0 .. {len(logits) - 1} other than `target` = {c}; got {against}.")
+    g, head = trace.g.double(), logit.head
 
-    def one(per_class: Tensor) -> Tensor:  # (..., C) -> (...)
-        return _contrast(per_class, c, against)
+    def regions(by: Literal["token", "node"]) -> Tensor:
+        return region_contribution(
+            trace.H,
+            trace.pi,
+            logit.W_star,
+            by,
+            operator=trace.operator,
+            graph=trace.graph,
+            r=trace.r,
+            lift=trace.lift,
+            origin=head.g_mean,
+        )[:, 0]
 
-    by_token = region_contribution(H, trace.pi, head.W_star, lift=lift, origin=head.g_mean)
-    by_node = region_contribution(
-        H, trace.pi, head.W_star, "node", operator=operator, graph=trace.graph, r=trace.r, lift=lift, origin=head.g_mean
-    )
     smoother = head.smoother(g)
     return LogitParts(
-        target=c,
-        logits=logits,
-        prior=float(one(head.y_mean)),
-        token=one(by_token),
-        node=one(by_node),
-        drop=one(remove_each_region(H, trace.graph, operator, readout, head, lift)),
-        dual=times(head.G, head.g_mean, (g - head.g_mean).unsqueeze(-1))[:, 0] * one(head.alpha),
-        label=smoother * one(head.Y),
-        removal=smoother * one(head.residual) / head.slack,
+        target=logit.target,
+        logits=head.predict(g),
+        prior=float(logit.y_mean),
+        token=regions("token"),
+        node=regions("node"),
+        drop=trace.coalitions(logit).each()[:, 0],
+        dual=training_contribution(g, head.G, logit.alpha, origin=head.g_mean)[:, 0],
+        label=smoother * logit.Y[:, 0],
+        removal=smoother * logit.residual[:, 0] / head.slack,
         num_global=trace.regions.num_global,
-        against=against,
+        against=logit.against,
     )
-
-
-def _contrast(per_class: Tensor, target: int, against: int | None) -> Tensor:
-    """Return column ``target`` of (..., C), less column ``against``."""
-    return per_class[..., target] if against is None else per_class[..., target] - per_class[..., against]
 
 
 @pinned()
-def region_to_region(
-    test: Trace,
-    train: Trace,
-    head: RidgeHead,
-    i: int,
-    target: int,
-    lift: Lift = IDENTITY,
-    against: int | None = None,
-) -> Float[Tensor, "N K"]:
+def region_to_region(test: Trace, train: Trace, logit: Logit, i: int) -> Float[Tensor, "N K"]:
     """Return what each pair of a test region and a region of training picture i brings; sums to the picture's dual contribution.
 
     Args:
         test: The test picture.
         train: Training picture i, traced with the same settings.
-        head: Fitted head.
+        logit: The question.
         i: Its row in the training set.
-        target: Class.
-        lift: Lift, as in the traces.
-        against: Another class, whose part is taken off.
 
     Raises:
-        ValueError: ``i``, ``target`` or ``against`` is out of range, or the two classes are the same.
+        ValueError: ``i`` is out of range.
     """
-    check_indices([i], len(head.G))
-    for name, c in (("target", target), ("against", against)):
-        if c is not None and (not 0 <= c < head.Y.shape[1] or (name == "against" and c == target)):
-            raise ValueError(f"`{name}` must be a class 0 .. {head.Y.shape[1] - 1}, and the two different; got {c}.")
+    check_indices([i], len(logit.head.G))
     return pair_contribution(
-        test.regions.features,
+        test.H,
         test.pi,
-        train.regions.features.unsqueeze(0),
+        train.H.unsqueeze(0),
         train.pi.unsqueeze(0),
-        _contrast(head.alpha[i : i + 1], target, against).unsqueeze(-1),
+        logit.alpha[i : i + 1],
         target=0,
-        lift=lift,
-        origin=head.g_mean,
+        lift=test.lift,
+        origin=logit.head.g_mean,
     )[:, 0]
 
 
@@ -249,11 +145,3 @@ def strongest_pairs(pairs: Float[Tensor, "N K"], k: int) -> list[tuple[int, int,
     """Return the k pairs that bring most: (test region, training region, contribution), best first."""
     values, flat = pairs.flatten().topk(min(k, pairs.numel()))
     return [(int(f) // pairs.shape[1], int(f) % pairs.shape[1], float(v)) for v, f in zip(values, flat, strict=True)]
-
-
-@pinned()
-def refit_without(head: RidgeHead, i: int) -> RidgeHead:
-    """Return a head really fitted again without training picture i, at the same lam: what ``removal_effect`` claims to equal."""
-    check_indices([i], len(head.G))
-    stay = torch.arange(len(head.G)) != i
-    return RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])

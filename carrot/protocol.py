@@ -6,6 +6,7 @@ occluded, backbone run again) are two families of numbers under two names.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from carrot.store import TokenCache
 LEAK = 0.999  # cosine around the mean from which a test picture counts as a training picture over again
 MEAN, CLASS_TOKEN = Setting(), Setting(global_share=1.0)
 Answer = dict[str, Any]
+PHASES = ("accuracy", "baselines", "checks", "explanations")
 
 
 def evaluate(
@@ -44,8 +46,9 @@ def evaluate(
     occluded: int = 10,
     refits: int = 5,
     baselines: bool = True,
+    done: Callable[[Answer, str], None] = lambda answer, phase: None,
 ) -> Answer:
-    """Return every number of the protocol.
+    """Return every number of the protocol; accuracy is there first, explanations, which take longest, last.
 
     What is measured is said under "counts" (``carrot.held_out``): a data set without a split of its own is used whole. Pictures that the
     model was fitted on are no test pictures, and are listed under "left_out".
@@ -58,6 +61,7 @@ def evaluate(
         occluded: How many of those to occlude at pixel level.
         refits: How many leave-one-outs to hold against real fits.
         baselines: Also measure what a user would pick instead.
+        done: Called after each of ``PHASES`` with what is known by then, and the phase's name.
 
     Raises:
         DataError: No test pictures but those that the model was fitted on, or of classes that it doesn't know.
@@ -90,13 +94,17 @@ def evaluate(
         "leave_one_out": fitted.leave_one_out(),
         "classes": per_class(logits.argmax(dim=1), y, fitted.classes),
         "confusions": confusion_pairs(logits.argmax(dim=1), y, fitted.classes),
-        "checks": {"leave_one_out": leave_one_out_check(fitted.head, refits)} if refits else {},
-        "explanations": measure_explanations(model, test, cache, _spread(places, explained), occluded),
-        "milliseconds_a_picture": time_stages(encoder, fitted),
     }
+    done(_plain(answer), "accuracy")
     if baselines:
         answer["baselines"] = _baselines(model, found, folder)
-    return _plain(answer)
+        done(_plain(answer), "baselines")
+    answer["checks"] = {"leave_one_out": leave_one_out_check(fitted.head, refits)} if refits else {}
+    answer["milliseconds_a_picture"] = time_stages(encoder, fitted)
+    done(_plain(answer), "checks")
+    answer["explanations"] = measure_explanations(model, test, cache, _spread(places, explained), occluded)
+    done(whole := _plain(answer), "explanations")
+    return whole
 
 
 def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:

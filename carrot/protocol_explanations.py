@@ -1,7 +1,9 @@
 """Explanations of test pictures, measured: do they add up, do they point at the object, does the logit fall when they say so."""
 
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,13 +22,11 @@ from carrot.evaluation.localisation import (
     points_chance,
     points_hit,
 )
-from carrot.lift import lift_from
+from carrot.logit import Logit
 from carrot.model import Carrot
-from carrot.operator import DiffusionOperator
-from carrot.parts import LogitParts, Trace, take_apart
+from carrot.parts import LogitParts, take_apart
 from carrot.progress import progress
-from carrot.readout import BoundReadout
-from carrot.removal import deletion_curve, insertion_curve
+from carrot.removal import Coalitions
 from carrot.stages import embed_tokens, trace_tokens
 from carrot.store import TokenCache
 
@@ -50,18 +50,32 @@ def measure_explanations(
     found: dict[str, Any] = defaultdict(list)
     maps = MAPS if model.setting_.t else ("token", "drop")
     s, head = model.setting_, model.head_
-    operator, lift = DiffusionOperator(s.t), lift_from(s.lift)
     taken_apart: list[LogitParts] = []
+    seconds = dict.fromkeys(("taking apart", "token level", "pixel level", "localisation"), 0.0)
+
+    @contextmanager
+    def clock(what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[what] += time.perf_counter() - start
+
     for number, place in enumerate(progress(places, "explaining", len(places), "pictures")):
-        trace = trace_tokens(cache.picture(place), s)
-        parts = take_apart(trace, operator, BoundReadout(trace.r), head, None, lift)
+        with clock("taking apart"):
+            trace = trace_tokens(cache.picture(place), s)
+            logit = Logit.predicted(head, trace.g)
+            parts = take_apart(trace, logit)
         taken_apart.append(parts)
-        _token_level(found, maps, trace, parts, operator, head, lift, seed=place)
+        with clock("token level"):
+            _token_level(found, maps, trace.coalitions(logit), parts, seed=place)
         if number < occluded:
-            _pixel_level(found, maps, model, test, place, parts)
-        _localise(found, maps, model, test, place, parts)
+            with clock("pixel level"):
+                _pixel_level(found, maps, model, test, place, parts)
+        with clock("localisation"):
+            _localise(found, maps, model, test, place, parts)
     return {
         "pictures": len(places),
+        "occluded": min(occluded, len(places)),
+        "seconds": seconds,
         "largest_residual": {name: d.largest for name, d in sums_check(taken_apart).items()} if taken_apart else {},
         "token_level": {name: Estimate.of(values) for name, values in found.items() if name.startswith("token level")},
         "pixel_level": {name: Estimate.of(values) for name, values in found.items() if name.startswith("pixel level")},
@@ -69,28 +83,26 @@ def measure_explanations(
     }
 
 
-def _token_level(
-    found: dict[str, Any],
-    maps: Sequence[str],
-    trace: Trace,
-    parts: LogitParts,
-    operator: DiffusionOperator,
-    head: Any,
-    lift: Any,
-    seed: int,
-) -> None:
-    H, graph, readout, c = trace.H, trace.graph, BoundReadout(trace.r), parts.target
+def passes(model: Carrot, occluded: int) -> int:
+    """Return how many inputs the backbone is run on for so many pictures at pixel level."""
+    orders = (len(MAPS) if model.setting_.t else len(MAPS) - 1) + 1
+    return occluded * 2 * orders * (STEPS + 1)
 
+
+def _token_level(
+    found: dict[str, Any], maps: Sequence[str], coalitions: Coalitions, parts: LogitParts, seed: int
+) -> None:
     def deletion(order: Tensor) -> Tensor:
-        return deletion_curve(H, graph, operator, readout, head, order, lift)[:, c]
+        return coalitions.deletion(order)[:, 0]
 
     def insertion(order: Tensor) -> Tensor:
-        return insertion_curve(H, graph, operator, readout, head, order, lift)[:, c]
+        return coalitions.insertion(order)[:, 0]
 
     for kind, curve in (("deletion", deletion), ("insertion", insertion)):
         for name in maps:
             found[f"token level, {kind} by {name}"].append(area(curve(order_of(getattr(parts, name)))))
-        found[f"token level, {kind} at random"].append(random_areas(curve, len(H), RANDOM_ORDERS, seed)[0])
+        at_random = random_areas(curve, coalitions.N, RANDOM_ORDERS, seed)[0]
+        found[f"token level, {kind} at random"].append(at_random)
 
 
 def _pixel_level(

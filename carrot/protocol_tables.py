@@ -9,13 +9,18 @@ from carrot.evaluation.tables import Measured, markdown_table
 Answer = Mapping[str, Any]
 
 
-def lines_of(answer: Answer) -> Iterator[str]:
-    """Yield the answer in short."""
+def lines_of(answer: Answer, phase: str | None = None) -> Iterator[str]:
+    """Yield the answer in short: one of the phases of ``carrot.protocol``, or all that are there."""
+    lines = {"accuracy": _accuracy, "baselines": _baselines, "checks": _checks, "explanations": _explanations}
+    for name in lines if phase is None else [phase]:
+        if name in answer:
+            yield from lines[name](answer)
+
+
+def _accuracy(answer: Answer) -> Iterator[str]:
     data, calibration = answer["data"], answer["calibration"]
     yield f"{counted(answer)}; crop {data['crop']!r}"
-    for row in _accuracies(answer):
-        top1: Measured = row["top-1"]
-        yield f"  {row['what']:<40} top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
+    yield from map(_accuracy_line, _accuracies({"accuracy": answer["accuracy"]}))
     if answer["unknown_classes"]:
         yield "classes that the model doesn't know: " + ", ".join(
             f"{name} ({n})" for name, n in answer["unknown_classes"].items()
@@ -23,31 +28,53 @@ def lines_of(answer: Answer) -> Iterator[str]:
     absent = [row["name"] for row in answer["classes"] if not row["n"]]
     if absent:
         some = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
-        yield f"{len(absent)} of {len(answer['classes'])} classes have no picture here, and don't count in the mean per class: {some}"
+        counts = f"{len(absent)} of {len(answer['classes'])} classes"
+        yield f"{counts} have no picture here, and don't count in the mean per class: {some}"
     leaks = answer["leaks"]
     if leaks["test_pictures"]:
         without = leaks["accuracy_without"]
         rest = "" if without is None else f"; top-1 without them {without['top1']:.3f} ± {without['top1_se']:.3f}"
-        yield f"{leaks['test_pictures']} test pictures are training pictures over again (cosine >= {leaks['threshold']:g}){rest}"
+        near = f"(cosine >= {leaks['threshold']:g})"
+        yield f"{leaks['test_pictures']} test pictures are training pictures over again {near}{rest}"
     yield (
-        f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), negative log "
-        f"likelihood {calibration['negative_log_likelihood']:.3f}, temperature {calibration['temperature']:.3g}"
+        f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), "
+        f"negative log likelihood {calibration['negative_log_likelihood']:.3f}, "
+        f"temperature {calibration['temperature']:.3g}"
     )
     for pair in answer["confusions"][:3]:
         yield f"  {pair['true']} taken for {pair['predicted']}: {pair['count']} times"
+
+
+def _baselines(answer: Answer) -> Iterator[str]:
+    yield "what would be picked instead, on the same tokens:"
+    yield from map(_accuracy_line, _accuracies({"baselines": answer["baselines"]}))
+
+
+def _accuracy_line(row: Mapping[str, Any]) -> str:
+    top1: Measured = row["top-1"]
+    figures = f"top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
+    return f"  {row['what']:<40} {figures}"
+
+
+def _checks(answer: Answer) -> Iterator[str]:
+    for name, check in answer["checks"].items():
+        yield f"check, {name}: {check['n']} against real fits, largest difference {check['largest']:.1e}"
+    times = "   ".join(f"{name.strip()} {ms:.2f} ms" for name, ms in answer["milliseconds_a_picture"].items())
+    yield f"a picture: {times}"
+
+
+def _explanations(answer: Answer) -> Iterator[str]:
     e = answer["explanations"]
     if e["pictures"]:
         largest = max(e["largest_residual"].values())
         yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
+        spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in e["seconds"].items())
+        yield f"  they took {sum(e['seconds'].values()):.1f} s: {spent} (of {e['occluded']} pictures at pixel level)"
     for level in ("token_level", "pixel_level", "localisation"):
         for row in _rows(e[level]):
             mean = row["mean"]
             number = f"{mean.value:8.3f} ± {mean.standard_error:.3f}" if isinstance(mean, Measured) else f"{mean:8.3f}"
             yield f"  {row['what']:<52} {number}" + (f"   chance {row['chance']:.3f}" if "chance" in row else "")
-    for name, check in answer["checks"].items():
-        yield f"check, {name}: {check['n']} against real fits, largest difference {check['largest']:.1e}"
-    times = "   ".join(f"{name.strip()} {ms:.2f} ms" for name, ms in answer["milliseconds_a_picture"].items())
-    yield f"a picture: {times}"
 
 
 def markdown_of(answer: Answer) -> str:
@@ -91,7 +118,8 @@ def counted(answer: Answer) -> str:
 
 
 def _accuracies(answer: Answer) -> Iterator[dict[str, Any]]:
-    for name, row in [("CARROT", answer["accuracy"]), *answer.get("baselines", {}).items()]:
+    ours = {"CARROT": answer["accuracy"]} if "accuracy" in answer else {}
+    for name, row in {**ours, **answer.get("baselines", {})}.items():
         if "top1" in row:
             top1 = Measured(row["top1"], row["top1_se"])
             yield {"what": name, "top-1": top1, "top-5": row["top5"], "mean per class": row["mean_per_class"]}

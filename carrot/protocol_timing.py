@@ -8,10 +8,9 @@ import torch
 
 from carrot.encoder import Encoder
 from carrot.fitted import Fitted
-from carrot.lift import lift_from
+from carrot.logit import Logit
 from carrot.operator import DiffusionOperator
 from carrot.parts import take_apart
-from carrot.readout import BoundReadout
 from carrot.stages import build_graph, embed_tokens, stage, trace_tokens
 
 
@@ -32,7 +31,7 @@ def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int
     g = embed_tokens(tokens, s)
     one = type(tokens)(grid_hw=tokens.grid_hw, **{name: v[:1] for name, v in tokens.rows().items()})
     trace = trace_tokens(one, s)
-    operator, lift = DiffusionOperator(s.t), lift_from(s.lift)
+    operator = DiffusionOperator(s.t)
     stages: dict[str, tuple[Callable[[], object], int]] = {
         "backbone": (lambda: encoder.encode(x), pictures),
         "tokens to embedding, all of it": (lambda: embed_tokens(tokens, s), pictures),
@@ -44,7 +43,7 @@ def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int
     stages |= {
         "head": (lambda: head.predict(g), pictures),
         "explanation: regions, removals, training pictures": (
-            lambda: take_apart(trace, operator, BoundReadout(trace.r), head, None, lift),
+            lambda: take_apart(trace, Logit.predicted(head, trace.g)),
             1,
         ),
     }

@@ -19,13 +19,13 @@ Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (
 IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
 """
 
-from typing import Protocol, SupportsIndex, runtime_checkable
+from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from carrot.ambient import pinned
+from carrot.ambient import pinned, pinned_class
 from carrot.graph import RegionGraph
 from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
@@ -46,6 +46,208 @@ class LinearHead(Protocol):
     def bias(self) -> Tensor: ...  # noqa: D102
 
 
+@pinned_class
+class Coalitions:
+    """Every coalition of the regions of one picture: v(S), and what is made of it. The regions are scored once, for all questions.
+
+    Args:
+        H: Tokens; the first two methods take a batch of pictures.
+        graph: Their graph.
+        operator: Diffusion; its t.
+        readout: Readout, restricted to what is left.
+        head: Anything with ``W_star`` (M, C) and ``bias`` (C,); ``RidgeHead.logit`` has C = 1, and costs one class.
+        lift: The map of tokens that the head was fitted with.
+
+    Exactness: exact within the operator's ``tol``; ``tests/claims/test_13_region_removal.py``.
+
+    Raises:
+        ValueError: Tokens, graph, lift and head don't belong together.
+    """
+
+    def __init__(
+        self,
+        H: Float[Tensor, "*b N D"],
+        graph: RegionGraph,
+        operator: DiffusionOperator,
+        readout: Readout,
+        head: LinearHead,
+        lift: Lift = IDENTITY,
+    ) -> None:
+        require_tensor("H", H)
+        require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
+        M = lift.dim(H.shape[-1])
+        require_shape("head.W_star", head.W_star, (M, head.bias.shape[-1]), f"the {lift.name} lift of H")
+        self.scores = lift.scores(H, head.W_star)  # (..., N, C): <phi(h_i), W*>
+        self.bias = widen(head.bias)[0]
+        self.graph, self.operator, self.readout = graph, operator, readout
+        self.N, self.device = H.shape[-2], H.device
+
+    def logits(self, keep: Bool[Tensor, "*#b N R"]) -> Float[Tensor, "*b R C"]:
+        """Return the logits of R versions of the picture, version r with only the regions ``keep[:, r]``: equation (1).
+
+        Args:
+            keep: True for the regions that stay; each column is one version. An empty column gives the bias.
+
+        Raises:
+            ValueError: ``keep`` doesn't match the graph.
+            TypeError: ``keep`` is not boolean.
+        """
+        require_tensor("keep", keep)
+        if keep.ndim < 2:
+            raise ValueError(
+                f"`keep` must be (N, R), a column for each version; got {tuple(keep.shape)}. Use `keep.unsqueeze(-1)`."
+            )
+        return self._values(keep) + self.bias
+
+    def each(self) -> Float[Tensor, "*b N C"]:
+        """Return the drop when region i alone is dropped: equation (2). Positive: the region supports the class."""
+        keep = ~torch.eye(self.N + 1, dtype=torch.bool, device=self.device)[
+            : self.N
+        ]  # column i lacks i; the last is whole
+        v = self._values(keep)
+        return v[..., self.N :, :] - v[..., : self.N, :]
+
+    def deletion(self, order: Int[Tensor, " N"]) -> Float[Tensor, "N+1 C"]:
+        """Return the logits after dropping the first 0, 1, .., N regions of ``order``; the last row is the bias.
+
+        Raises:
+            TypeError, ValueError: ``order`` is not a permutation of the regions.
+        """
+        return self.logits(self._rank(order).unsqueeze(-1) >= torch.arange(self.N + 1, device=self.device))
+
+    def insertion(self, order: Int[Tensor, " N"]) -> Float[Tensor, "N+1 C"]:
+        """Return the logits with only the first 0, 1, .., N regions of ``order`` present; the first row is the bias.
+
+        Raises:
+            TypeError, ValueError: ``order`` is not a permutation of the regions.
+        """
+        return self.logits(self._rank(order).unsqueeze(-1) < torch.arange(self.N + 1, device=self.device))
+
+    def shapley(
+        self, n_samples: SupportsIndex | None = None, seed: SupportsIndex = 0
+    ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
+        """Return each region's Shapley value for each logit, and its standard error: equation (3).
+
+        Args:
+            n_samples: Number of sampled orders, at least 4, better 40: with few the standard error is itself a guess. Each is
+                also walked backwards (an odd number is rounded up); the error is that of the mean over such pairs. None: all 2^N
+                coalitions, for N <= 16; then the error is 0.
+            seed: Of the sampled orders.
+
+        Returns:
+            Values, which sum to ``v(all) - v(empty)`` exactly whatever ``n_samples``, and standard errors.
+
+        Exactness: exact for ``n_samples=None``; else unbiased, with the standard error returned;
+        ``tests/unit/test_shapley.py``.
+
+        Raises:
+            ValueError: ``n_samples`` is below 4, or None with more than 16 regions.
+        """
+        self._require_one_picture()
+        N = self.N
+        if n_samples is None:
+            if N > EXACT_SHAPLEY_MAX_REGIONS:
+                raise ValueError(
+                    f"`n_samples=None` enumerates 2^N coalitions and needs N <= {EXACT_SHAPLEY_MAX_REGIONS}; got N = {N}. "
+                    "Give a number of samples, or `coarsen` the regions first."
+                )
+            values = self._exact_shapley()
+            return values, torch.zeros_like(values)
+        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        pairs = (whole_number("n_samples", n_samples, 4, what=", for a standard error") + 1) // 2
+        mean, squares = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
+        for count in range(1, pairs + 1):
+            order = torch.randperm(N, generator=generator).to(self.device)
+            gain = torch.zeros_like(self.scores)
+            for walk in (order, order.flip(0)):
+                gain[walk] += 0.5 * self.insertion(walk).diff(dim=0)
+            step = gain - mean  # Welford
+            mean += step / count
+            squares += step * (gain - mean)
+        return mean, (squares / (pairs * (pairs - 1))).sqrt()
+
+    def interactions(self) -> Float[Tensor, "N N C"]:
+        """Return the interaction of every pair of regions: equation (4), ``drop_i + drop_j - drop_ij``.
+
+        Symmetric. 0: the two act independently. Negative: either stands in for the other. Positive: each needs the other. The diagonal
+        is 0. Costs N (N - 1) / 2 removals.
+
+        Raises:
+            ValueError: There are fewer than two regions.
+        """
+        self._require_one_picture()
+        N = self.N
+        if N < 2:
+            raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
+        i, j = torch.triu_indices(N, N, offset=1, device=self.device)
+        keep = torch.ones(N, i.numel() + N + 1, dtype=torch.bool, device=self.device)
+        column = torch.arange(keep.shape[1], device=self.device)
+        keep[i, column[: i.numel()]] = False
+        keep[j, column[: i.numel()]] = False
+        keep[torch.arange(N, device=self.device), column[i.numel() : -1]] = False
+        v = self._values(keep)
+        without_both, without_one, whole = v[: i.numel()], v[i.numel() : -1], v[-1]
+        result = v.new_zeros(N, N, v.shape[-1])
+        result[i, j] = whole - without_one[i] - without_one[j] + without_both
+        return result + result.transpose(0, 1)
+
+    def _values(self, keep: Tensor) -> Tensor:
+        """Return v(S) - b of each column: (..., R, C)."""
+        r, values = self.readout.weights(keep.shape[-2]), []
+        for block in keep.split(SUBSET_BLOCK, dim=-1):
+            pi = self.operator.pull_back_subsets(self.graph, block, r)  # (..., N, R)
+            values.append(pi.mT.to(self.scores.dtype) @ self.scores)
+        return torch.cat(values, dim=-2)
+
+    def _exact_shapley(self) -> Tensor:
+        """Return phi_i = sum over S without i of |S|! (N - |S| - 1)! / N! (v(S + i) - v(S)), over all 2^N coalitions."""
+        N, device = self.N, self.device
+        code = torch.arange(2**N, device=device)
+        # (N, 2^N): column S holds the members of S
+        bits = (code >> torch.arange(N, device=device).unsqueeze(-1)) & 1
+        v = self._values(bits.bool())
+        log_factorial = torch.lgamma(torch.arange(N + 1, dtype=torch.float64, device=device) + 1.0)
+        size = torch.arange(N, device=device)
+        weight = torch.exp(log_factorial[size] + log_factorial[N - 1 - size] - log_factorial[N])  # by |S|
+        values = []
+        for i in range(N):
+            without = code[bits[i] == 0]
+            gain = v[without + 2**i] - v[without]
+            values.append(weight[bits[:, without].sum(dim=0)] @ gain)
+        return torch.stack(values)
+
+    def _rank(self, order: Tensor) -> Tensor:
+        """Return each region's place in ``order``; refuse what is not a permutation."""
+        if not isinstance(order, Tensor) or order.dtype == torch.bool or order.is_floating_point():
+            kind = order.dtype if isinstance(order, Tensor) else type(order).__name__
+            raise TypeError(
+                f"`order` must be a tensor of whole numbers, a permutation; got {kind}. Use `torch.as_tensor`."
+            )
+        order = order.long()
+        if not torch.equal(order.sort().values, torch.arange(self.N, device=order.device)):
+            raise ValueError(
+                f"`order` must be a permutation of the regions 0 .. {self.N - 1}; got {tuple(order.shape)} entries "
+                f"{order.tolist()[:10]}."
+            )
+        return torch.argsort(order)
+
+    def _require_one_picture(self) -> None:
+        if self.scores.ndim != 2:
+            raise ValueError(
+                f"`H` must be (N, D), one picture; got a batch of {tuple(self.scores.shape[:-2])}. Call it for each picture."
+            )
+
+
+class _Column(NamedTuple):
+    """One class of any linear head."""
+
+    W_star: Tensor
+    bias: Tensor
+
+
+# ---- the same as functions, for all classes of a head
+
+
 @pinned()
 def remove_regions(
     H: Float[Tensor, "*b N D"],
@@ -56,32 +258,8 @@ def remove_regions(
     keep: Bool[Tensor, "*#b N R"],
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "*b R C"]:
-    """Return the logits of R versions of the picture, version r with only the regions ``keep[:, r]``: equation (1).
-
-    Args:
-        H: Tokens.
-        graph: Their graph.
-        operator: Diffusion; its t.
-        readout: Readout, restricted to what is left.
-        head: Anything with ``W_star`` (M, C) and ``bias`` (C,).
-        keep: True for the regions that stay; each column is one version. An empty column gives the bias.
-        lift: The map of tokens that the head was fitted with.
-
-    Exactness: exact within the operator's ``tol``; ``tests/claims/test_13_region_removal.py``.
-
-    Raises:
-        ValueError: ``keep`` doesn't match the graph.
-        TypeError: ``keep`` is not boolean.
-    """
-    require_tensor("keep", keep)
-    if keep.ndim < 2:
-        raise ValueError(
-            f"`keep` must be (N, R), a column for each version; got {tuple(keep.shape)}. Use `keep.unsqueeze(-1)`."
-        )
-    scores, bias = _region_scores(H, graph, head, lift)
-    return torch.cat(
-        [_values(scores, graph, operator, readout, block) + bias for block in keep.split(SUBSET_BLOCK, dim=-1)], dim=-2
-    )
+    """Return ``Coalitions(...).logits(keep)``: the logits of R versions of the picture, equation (1)."""
+    return Coalitions(H, graph, operator, readout, head, lift).logits(keep)
 
 
 @pinned()
@@ -93,12 +271,8 @@ def remove_each_region(
     head: LinearHead,
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "*b N C"]:
-    """Return the drop of every logit when region i alone is removed: equation (2). Positive: the region supports the class."""
-    require_tensor("H", H)
-    N = H.shape[-2]
-    keep = ~torch.eye(N + 1, dtype=torch.bool, device=H.device)[:N]  # column i lacks i; the last is whole
-    logits = remove_regions(H, graph, operator, readout, head, keep, lift)
-    return logits[..., N:, :] - logits[..., :N, :]
+    """Return ``Coalitions(...).each()``: the drop of every logit when region i alone is dropped, equation (2)."""
+    return Coalitions(H, graph, operator, readout, head, lift).each()
 
 
 @pinned()
@@ -111,13 +285,8 @@ def deletion_curve(
     order: Int[Tensor, " N"],
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N+1 C"]:
-    """Return the logits after deleting the first 0, 1, .., N regions of ``order``; the last row is the bias.
-
-    Raises:
-        ValueError: ``order`` is not a permutation of the regions.
-    """
-    keep = _rank(order, H.shape[-2]).unsqueeze(-1) >= torch.arange(H.shape[-2] + 1, device=H.device)
-    return remove_regions(H, graph, operator, readout, head, keep, lift)
+    """Return ``Coalitions(...).deletion(order)``: the logits after dropping the first 0, 1, .., N regions of ``order``."""
+    return Coalitions(H, graph, operator, readout, head, lift).deletion(order)
 
 
 @pinned()
@@ -130,13 +299,8 @@ def insertion_curve(
     order: Int[Tensor, " N"],
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N+1 C"]:
-    """Return the logits with only the first 0, 1, .., N regions of ``order`` present; the first row is the bias.
-
-    Raises:
-        ValueError: ``order`` is not a permutation of the regions.
-    """
-    keep = _rank(order, H.shape[-2]).unsqueeze(-1) < torch.arange(H.shape[-2] + 1, device=H.device)
-    return remove_regions(H, graph, operator, readout, head, keep, lift)
+    """Return ``Coalitions(...).insertion(order)``: the logits with only the first 0, 1, .., N regions of ``order``."""
+    return Coalitions(H, graph, operator, readout, head, lift).insertion(order)
 
 
 @pinned()
@@ -150,53 +314,8 @@ def region_shapley(
     seed: SupportsIndex = 0,
     lift: Lift = IDENTITY,
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
-    """Return each region's Shapley value for each logit, and its standard error: equation (3).
-
-    Args:
-        H: Tokens.
-        graph: Their graph.
-        operator: Diffusion.
-        readout: Readout.
-        head: Head.
-        n_samples: Number of sampled orders, at least 4, better 40: with few the standard error is itself a guess. Each is
-            also walked backwards (an odd number is rounded up); the error is that of the mean over such pairs. None: all 2^N
-            coalitions, for N <= 16; then the error is 0.
-        seed: Of the sampled orders.
-        lift: The map of tokens that the head was fitted with.
-
-    Returns:
-        Values, which sum to ``v(all) - v(empty)`` exactly whatever ``n_samples``, and standard errors.
-
-    Exactness: exact for ``n_samples=None``; else unbiased, with the standard error returned;
-    ``tests/unit/test_shapley.py``.
-
-    Raises:
-        ValueError: ``n_samples`` is below 4, or None with more than 16 regions.
-    """
-    _one_picture(H)
-    N = H.shape[-2]
-    scores, _ = _region_scores(H, graph, head, lift)
-    if n_samples is None:
-        if N > EXACT_SHAPLEY_MAX_REGIONS:
-            raise ValueError(
-                f"`n_samples=None` enumerates 2^N coalitions and needs N <= {EXACT_SHAPLEY_MAX_REGIONS}; got N = {N}. "
-                "Give a number of samples, or `coarsen` the regions first."
-            )
-        values = _exact_shapley(scores, graph, operator, readout)
-        return values, torch.zeros_like(values)
-    generator = torch.Generator().manual_seed(whole_number("seed", seed))
-    pairs = (whole_number("n_samples", n_samples, 4, what=", for a standard error") + 1) // 2
-    mean, squares = torch.zeros_like(scores), torch.zeros_like(scores)
-    for count in range(1, pairs + 1):
-        order = torch.randperm(N, generator=generator).to(H.device)
-        gain = torch.zeros_like(scores)
-        for walk in (order, order.flip(0)):
-            keep = _rank(walk, N).unsqueeze(-1) < torch.arange(N + 1, device=H.device)
-            gain[walk] += 0.5 * _values(scores, graph, operator, readout, keep).diff(dim=0)
-        step = gain - mean  # Welford
-        mean += step / count
-        squares += step * (gain - mean)
-    return mean, (squares / (pairs * (pairs - 1))).sqrt()
+    """Return ``Coalitions(...).shapley(n_samples, seed)``: each region's Shapley value for each logit, and its standard error."""
+    return Coalitions(H, graph, operator, readout, head, lift).shapley(n_samples, seed)
 
 
 @pinned()
@@ -209,82 +328,11 @@ def region_interactions(
     target: SupportsIndex,
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N N"]:
-    """Return the interaction of every pair of regions for logit ``target``: equation (4), ``drop_i + drop_j - drop_ij``.
-
-    Symmetric. 0: the two act independently. Negative: either stands in for the other. Positive: each needs the other. The diagonal
-    is 0. Costs N (N - 1) / 2 removals.
+    """Return ``Coalitions(...).interactions()`` for logit ``target``: equation (4), at the cost of one class.
 
     Raises:
         ValueError: There are fewer than two regions, or ``target`` is out of range.
     """
-    _one_picture(H)
-    N, C = H.shape[-2], head.bias.shape[-1]
-    if N < 2:
-        raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
-    target = whole_number("target", target, 0, C - 1, ", a class")
-    scores, _ = _region_scores(H, graph, head, lift)
-    scores = scores[:, target : target + 1]
-    i, j = torch.triu_indices(N, N, offset=1, device=H.device)
-    keep = torch.ones(N, i.numel() + N + 1, dtype=torch.bool, device=H.device)
-    column = torch.arange(keep.shape[1], device=H.device)
-    keep[i, column[: i.numel()]] = False
-    keep[j, column[: i.numel()]] = False
-    keep[torch.arange(N, device=H.device), column[i.numel() : -1]] = False
-    v = torch.cat([_values(scores, graph, operator, readout, b) for b in keep.split(SUBSET_BLOCK, dim=-1)]).squeeze(-1)
-    without_both, without_one, whole = v[: i.numel()], v[i.numel() : -1], v[-1]
-    result = torch.zeros(N, N, dtype=v.dtype, device=v.device)
-    result[i, j] = whole - without_one[i] - without_one[j] + without_both
-    return result + result.mT
-
-
-def _region_scores(H: Tensor, graph: RegionGraph, head: LinearHead, lift: Lift) -> tuple[Tensor, Tensor]:
-    """Return <phi(h_i), W*>, (..., N, C), and the bias; refuse what doesn't belong together."""
-    require_tensor("H", H)
-    require_shape("H", H, (graph.W.shape[-1], H.shape[-1]), "the graph's regions")
-    M = lift.dim(H.shape[-1])
-    require_shape("head.W_star", head.W_star, (M, head.bias.shape[-1]), f"the {lift.name} lift of H")
-    return lift.scores(H, head.W_star), widen(head.bias)[0]
-
-
-def _one_picture(H: Tensor) -> None:
-    require_tensor("H", H)
-    if H.ndim != 2:
-        raise ValueError(f"`H` must be (N, D), one picture; got {tuple(H.shape)}. Call it for each picture of a batch.")
-
-
-def _values(scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: Readout, keep: Tensor) -> Tensor:
-    """Return v(S) - b of each column: (..., R, C)."""
-    pi = operator.pull_back_subsets(graph, keep, readout.weights(keep.shape[-2]))  # (..., N, R)
-    return pi.mT.to(scores.dtype) @ scores
-
-
-def _exact_shapley(scores: Tensor, graph: RegionGraph, operator: DiffusionOperator, readout: Readout) -> Tensor:
-    """Return phi_i = sum over S without i of |S|! (N - |S| - 1)! / N! (v(S + i) - v(S)), over all 2^N coalitions."""
-    N = scores.shape[0]
-    code = torch.arange(2**N, device=scores.device)
-    bits = (
-        code >> torch.arange(N, device=scores.device).unsqueeze(-1)
-    ) & 1  # (N, 2^N): column S holds the members of S
-    v = torch.cat([_values(scores, graph, operator, readout, b) for b in bits.bool().split(SUBSET_BLOCK, dim=-1)])
-    log_factorial = torch.lgamma(torch.arange(N + 1, dtype=torch.float64, device=scores.device) + 1.0)
-    size = torch.arange(N, device=scores.device)
-    weight = torch.exp(log_factorial[size] + log_factorial[N - 1 - size] - log_factorial[N])  # by |S|
-    values = []
-    for i in range(N):
-        without = code[bits[i] == 0]
-        gain = v[without + 2**i] - v[without]
-        values.append(weight[bits[:, without].sum(dim=0)] @ gain)
-    return torch.stack(values)
-
-
-def _rank(order: Tensor, N: int) -> Tensor:
-    """Return each region's place in ``order``; refuse what is not a permutation."""
-    if not isinstance(order, Tensor) or order.dtype == torch.bool or order.is_floating_point():
-        kind = order.dtype if isinstance(order, Tensor) else type(order).__name__
-        raise TypeError(f"`order` must be a tensor of whole numbers, a permutation; got {kind}. Use `torch.as_tensor`.")
-    order = order.long()
-    if not torch.equal(order.sort().values, torch.arange(N, device=order.device)):
-        raise ValueError(
-            f"`order` must be a permutation of the regions 0 .. {N - 1}; got {tuple(order.shape)} entries {order.tolist()[:10]}."
-        )
-    return torch.argsort(order)
+    c = whole_number("target", target, 0, head.bias.shape[-1] - 1, ", a class")
+    one = _Column(head.W_star[:, c : c + 1], head.bias[c : c + 1])
+    return Coalitions(H, graph, operator, readout, one, lift).interactions()[..., 0]

@@ -46,10 +46,7 @@ class PrimalSystem:
 
     def shrunk(self, stay: Tensor, rows: Rows) -> RidgeStatistics | None:
         """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction would leave rounding behind."""
-        old = self._need_rows()
-        left = torch.ones_like(old.w, dtype=torch.bool)
-        left[stay] = False
-        gone = Rows(*(x[left] for x in old))
+        gone = self._need_rows().without(stay)
         left_over = self.statistics - RidgeStatistics.from_rows(*gone)
         return None if left_over.is_rounded(float(rows.Y.abs().max())) else left_over
 
@@ -124,8 +121,7 @@ class PrimalSystem:
         rows = self._need_rows()
         found: dict[int, tuple[Tensor, float]] = {}
         for i in torch.nonzero(1.0 - self._leverage < ALONE).flatten().tolist():
-            stay = torch.arange(len(rows.G), device=rows.G.device) != i
-            left = solve(Rows(*(x[stay] for x in rows)), self._lam, self._shift > 0.0)
+            left = solve(rows.without(torch.tensor([i])), self._lam, self._shift > 0.0)
             g = rows.G[i : i + 1].to(torch.float64)
             slack = 1.0 / (1.0 + float(rows.w[i] * left.kernel(g, g)[0, 0]))
             found[i] = (rows.Y[i] - g[0] @ left.W_star - left.bias, slack)

@@ -21,6 +21,37 @@ class Rows(NamedTuple):
     Y: Float[Tensor, "n C"]
     w: Float[Tensor, " n"]
 
+    def at(self, index: Int[Tensor, " k"]) -> "Rows":
+        """Return some of them, in the order of ``index``."""
+        return Rows(*(x[index] for x in self))
+
+    def without(self, index: Int[Tensor, " k"]) -> "Rows":
+        """Return the others."""
+        return self.at(self.others(index))
+
+    def others(self, index: Int[Tensor, " k"]) -> Int[Tensor, " m"]:
+        """Return the places of all but some, ascending."""
+        there = torch.ones(len(self.w), dtype=torch.bool, device=self.w.device)
+        there[index] = False
+        return there.nonzero().flatten()
+
+    def then(self, new: "Rows") -> "Rows":
+        """Return these and others after them."""
+        return Rows(*(torch.cat([a, b]) for a, b in zip(self, new, strict=True)))
+
+    def alike(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> "Rows":
+        """Return other rows, checked: as wide as these, on their device, labels among their classes.
+
+        Raises:
+            TypeError, ValueError: As ``checked_rows`` and ``known_one_hot``, or the widths differ.
+        """
+        checked = checked_rows(G, known_one_hot(Y, self.Y.shape[1]), sample_weight)
+        new = Rows(*(x.to(self.G.device) for x in checked))
+        widths = [(x.G.shape[1], x.Y.shape[1]) for x in (self, new)]
+        if widths[0] != widths[1]:
+            raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
+        return new
+
 
 def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
     """Check what came in at ``fit`` or ``add``; return copies, labels one-hot.

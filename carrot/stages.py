@@ -24,9 +24,9 @@ from carrot.errors import BackboneError
 from carrot.graph import RegionGraph, RegionGraphBuilder
 from carrot.lift import lift_from
 from carrot.operator import DiffusionOperator
-from carrot.parts import Trace
 from carrot.readout import BoundReadout, GraphReadout, attention_source
 from carrot.regions import RegionSet, grid_positions
+from carrot.trace import Trace
 
 
 class Setting(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from carrot.audit import judged_by_others
-from carrot.blocks import times
 from carrot.encoder import Encoder
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.fitted import Fitted
 from carrot.held_out import HeldOut, held_out
+from carrot.influence import top_training
 from carrot.store.outputs import write_output
 
 Rows = list[dict[str, Any]]
@@ -129,16 +129,8 @@ def _influences(fitted: Fitted, G: Tensor, logits: Tensor, k: int, own: bool) ->
     head, target = fitted.head, logits.argmax(dim=1)
     if not k:
         return G.new_empty(len(G), 0), torch.empty(len(G), 0, dtype=torch.long)
-    values, rows = [], []
-    for block in torch.arange(len(G)).split(256):
-        products = times(head.G, head.g_mean, (G[block] - head.g_mean).mT).mT  # (b, n)
-        dual = products * head.alpha[:, target[block]].mT
-        if own:
-            dual[torch.arange(len(block)), block] = -torch.inf
-        best = dual.topk(k, dim=1)
-        values.append(best.values)
-        rows.append(best.indices)
-    return torch.cat(values), torch.cat(rows)
+    itself = torch.arange(len(G)) if own else None
+    return top_training(head, G, k, target=target, origin=head.g_mean, exclude=itself)
 
 
 def _named(fitted: Fitted, values: Tensor, rows: Tensor) -> dict[str, Any]:

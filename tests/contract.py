@@ -344,12 +344,12 @@ def check_contrast(c: ModuleType, spec: str, tau: float | None, share: float | N
         graph = c.graph.RegionGraph(w.graphs.W[index], w.graphs.degree[index])
         every = w.regions
         regions = c.regions.RegionSet(w.H[index], every.positions, every.grid_hw, every.num_global)
-        return c.parts.Trace.of(regions, graph, w.operator, w.readouts[index], w.lift)
+        return c.trace.Trace.of(regions, graph, w.operator, w.readouts[index], w.lift)
 
     def difference(logits: Array) -> float:
         return float(logits[0] - logits[2])
 
-    e = c.parts.take_apart(trace(-1), w.operator, w.readouts[-1], w.head, 0, w.lift, 2)
+    e = c.parts.take_apart(trace(-1), w.head.logit(0, 2))
     logits = w.logits(w.G64[-1])
     size = w.unit * max(1.0, float((np.abs(w.phi).max(axis=(0, 1)) @ np.abs(w.W_star)).max()))
     close(torch.tensor(e.logit, dtype=torch.float64), np.asarray(difference(logits)), size, "difference of logits")
@@ -361,10 +361,14 @@ def check_contrast(c: ModuleType, spec: str, tau: float | None, share: float | N
     close(e.removal, np.array(refits), 8 * size, "removal effects")
     large = size * max(1.0, float(np.abs(w.phi @ w.phi[-1].T).max())) * float(np.abs(w.alpha).sum(axis=0).max())
     for i in (0, 5):
-        pairs = c.parts.region_to_region(trace(-1), trace(i), w.head, i, 0, w.lift, 2)
+        pairs = c.parts.region_to_region(trace(-1), trace(i), w.head.logit(0, 2), i)
         expected = (w.G64[-1] - w.g_mean) @ (w.G64[i] - w.g_mean) * difference(w.alpha[i])
         close(pairs.sum(), np.asarray(expected), 2 * large, "sum of pairs")
         close(e.dual[i], np.asarray(expected), 2 * large, "dual")
+    weights = torch.linspace(0.5, 2.0, len(w.head.G), dtype=torch.float64)
+    weighted = c.head.RidgeHead(1.0, True).fit(w.head.G, w.head.Y, weights)
+    missed = weighted.Y - weighted.predict(weighted.G)
+    close(weighted.logit(0, 2).residual[:, 0], (missed[:, 0] - missed[:, 2]).numpy(), 4 * size, "residuals")
 
 
 def check_float32_rows(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from carrot.cli import early
 from carrot.cli.options import (
@@ -12,6 +13,8 @@ from carrot.cli.options import (
     Json,
     Strict,
     UsageError,
+    note,
+    printable,
     quoted,
     report_set_aside,
     show,
@@ -34,7 +37,7 @@ def evaluate(
     strict: Strict = False,
     json: Json = False,
 ) -> int:
-    """Measure a model on test pictures: accuracy, calibration, every class, explanations against the truth, time; with baselines.
+    """Measure a model on test pictures: accuracy, calibration, every class, baselines, time; then explanations against the truth.
 
     A data set that has a split of its own is measured on its test pictures; any other is measured whole, but for pictures that the model
     was fitted on: of the folder that it was fitted on, that is the fifth that was held out.
@@ -51,7 +54,7 @@ def evaluate(
         model: Folder of the model.
         data: Data set. [default: the one that it was fitted on]
         explained: How many test pictures to explain, evenly spaced; 0: none.
-        occluded: How many of those to occlude at pixel level; the backbone runs again some 30 times for each.
+        occluded: How many of those to occlude at pixel level; the backbone runs again some 100 times for each.
         refits: How many leave-one-outs to check against real fits.
         baselines: Measure class token, mean, kNN and logistic regression beside it.
         out: Folder for numbers and tables. [default: MODEL/evaluation, or for another data set MODEL/evaluation/NAME-HASH]
@@ -72,6 +75,7 @@ def evaluate(
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
     from carrot.protocol import evaluate as run
+    from carrot.protocol_explanations import passes
     from carrot.protocol_tables import lines_of, markdown_of
     from carrot.store.outputs import check_folder, write_output
 
@@ -85,8 +89,20 @@ def evaluate(
     if out is not None:
         check_folder(out)  # before the work, not after it
         _refuse_others_numbers(out)
+
+    def done(answer: dict[str, Any], phase: str) -> None:
+        if not json:
+            print(*map(printable, lines_of(answer, phase)), sep="\n", flush=True)
+        if phase == "checks" and explained:
+            by_occlusion = min(explained, occluded)
+            note(
+                f"explaining {explained} pictures; {by_occlusion} of them at pixel level too, "
+                f"{passes(found, by_occlusion):,} passes of the backbone. Fewer: --explained, --occluded"
+            )
+
+    tokens = model if is_writable else out or model
     try:
-        result = run(found, where, model if is_writable else out or model, explained, occluded, refits, baselines)
+        result = run(found, where, tokens, explained, occluded, refits, baselines, done)
     except DataError as error:
         hint = (
             ""
@@ -109,7 +125,7 @@ def evaluate(
     }
     write_config(folder, "evaluate", {"model": model, "data": where, **arguments})
     report_set_aside(result["set_aside"])
-    show(result, [*lines_of(result), f"numbers: {folder / 'metrics.json'}", f"tables: {folder / 'tables.md'}"], json)
+    show(result, [f"numbers: {folder / 'metrics.json'}", f"tables: {folder / 'tables.md'}"], json)
     return STRICT if strict and result["set_aside"] else 0
 
 

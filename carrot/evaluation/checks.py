@@ -10,7 +10,7 @@ from torch import Tensor
 
 from carrot.head import RidgeHead
 from carrot.influence import group_removal_effect
-from carrot.parts import LogitParts, refit_without
+from carrot.parts import LogitParts
 from carrot.rows import check_indices
 from carrot.utils import require_tensor, whole_number
 
@@ -71,7 +71,7 @@ def leave_one_out_check(head: RidgeHead, k: SupportsIndex = 5, seed: SupportsInd
     if n < 2:
         raise ValueError("`head` must have at least two training pictures, to leave one out; got one.")
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:k]
-    refitted = torch.stack([refit_without(head, i).predict(head.G[i]) for i in drawn.tolist()])
+    refitted = torch.stack([head.without(i).predict(head.G[i]) for i in drawn.tolist()])
     return Difference.of(head.loo_predict()[drawn], refitted, len(drawn))
 
 
@@ -95,8 +95,5 @@ def group_removal_check(
     for group in groups:
         indices = check_indices(group, len(head.G))
         found.append(logits - group_removal_effect(head, g_test, indices))
-        stay = torch.ones(len(head.G), dtype=torch.bool)
-        stay[indices] = False
-        again = RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
-        refitted.append(again.predict(g_test))
+        refitted.append(head.without(indices).predict(g_test))
     return Difference.of(torch.stack(found), torch.stack(refitted), len(groups))

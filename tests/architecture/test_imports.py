@@ -18,7 +18,7 @@ ORDER = [
     ["laplacian", "operator"],
     ["readout"],
     ["lift"],
-    ["blocks", "statistics", "rows", "gram", "ridge", "loo", "restored", "head"],
+    ["blocks", "statistics", "rows", "gram", "ridge", "loo", "restored", "solution", "logit", "head"],
     ["removal", "influence", "attribution"],
 ]
 THEORY = [name for line in ORDER for name in line]

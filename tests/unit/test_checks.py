@@ -42,13 +42,13 @@ def test_a_wrong_leave_one_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_pictures_left_out_are_drawn_by_the_seed_without_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
     head, drawn = fitted(), []
-    refit = checks.refit_without
+    refit = RidgeHead.without
 
     def noted(head: RidgeHead, i: int) -> RidgeHead:
         drawn.append(i)
         return refit(head, i)
 
-    monkeypatch.setattr(checks, "refit_without", noted)
+    monkeypatch.setattr(RidgeHead, "without", noted)
     for seed in (0, 0, 1):
         leave_one_out_check(head, 8, seed)
     first, again, other = (drawn[k : k + 8] for k in (0, 8, 16))
@@ -79,7 +79,7 @@ def test_sums_of_every_kind() -> None:
     import carrot
 
     w = contract.Lifted(carrot, "quadratic", 8, tau=3.0, share=0.3)
-    parts = [take_apart(lifted_trace(w, i), w.operator, w.readouts[i], w.head, target=0, lift=w.lift) for i in (-1, -2)]
+    parts = [take_apart(lifted_trace(w, i), w.head.logit(0)) for i in (-1, -2)]
     found = sums_check(parts)
     assert set(found) == set(parts[0].sums)
     assert all(d.n == 2 and d.relative < 1e-9 for d in found.values())

@@ -17,7 +17,7 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 MODULES = [
     "ambient",
-    *("utils", "errors", "regions", "graph", "laplacian", "operator", "readout", "lift"),
+    *("utils", "errors", "regions", "graph", "laplacian", "operator", "readout", "lift", "logit"),
     *(
         "blocks",
         "statistics",
@@ -26,10 +26,12 @@ MODULES = [
         "ridge",
         "loo",
         "restored",
+        "solution",
         "head",
         "removal",
         "influence",
         "attribution",
+        "trace",
         "parts",
     ),
 ]
@@ -202,9 +204,9 @@ MUTANTS = {
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
     "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),
     "removal of bare tokens": ("removal", "lift.scores(H, head.W_star)", "IDENTITY.scores(H, head.W_star[: H.shape[-1]])"),
-    "removal as if the mean": ("removal", "readout.weights(keep.shape[-2]))", "torch.ones(keep.shape[-2], dtype=torch.float64))"),
-    "drops with the wrong sign": ("removal", "logits[..., N:, :] - logits[..., :N, :]", "logits[..., :N, :] - logits[..., N:, :]"),
-    "curve off by one": ("removal", "_rank(order, H.shape[-2]).unsqueeze(-1) >= torch", "_rank(order, H.shape[-2]).unsqueeze(-1) > torch"),
+    "removal as if the mean": ("removal", "self.readout.weights(keep.shape[-2])", "torch.ones(keep.shape[-2], dtype=torch.float64)"),
+    "drops with the wrong sign": ("removal", "v[..., self.N :, :] - v[..., : self.N, :]", "v[..., : self.N, :] - v[..., self.N :, :]"),
+    "curve off by one": ("removal", "(order).unsqueeze(-1) >= torch", "(order).unsqueeze(-1) > torch"),
     # kept heads, and one class against another
     "weights in another layout than a file's": ("ridge", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
     "targets that move twice": ("ridge", "self.statistics - before + after", "self.statistics - before + after + after"),
@@ -226,23 +228,13 @@ MUTANTS = {
         "solve(self.rows, 1.001 * self.lam, self.fit_intercept)",
     ),
     "a state that was rounded": ("restored", "{name: state[name] for name in", "{name: state[name].float().double() for name in"),
-    "a contrast that adds": (
-        "parts",
-        "per_class[..., target] - per_class[..., against]",
-        "per_class[..., target] + per_class[..., against]",
-    ),
-    "a contrast without the other class's labels": ("parts", "label=smoother * one(head.Y)", "label=smoother * head.Y[:, c]"),
-    "removal without leave-one-out": (
-        "parts",
-        "removal=smoother * one(head.residual) / head.slack",
-        "removal=smoother * one(head.residual)",
-    ),
-    "dual from the origin": ("parts", "dual=times(head.G, head.g_mean,", "dual=times(head.G, 0.0 * head.g_mean,"),
-    "pairs of the first class only": (
-        "parts",
-        "_contrast(head.alpha[i : i + 1], target, against)",
-        "_contrast(head.alpha[i : i + 1], target, None)",
-    ),
+    "a contrast that adds": ("logit", "else one - per_class", "else one + per_class"),
+    "residuals without weights": ("logit", "self.head.lam / self.head.sample_weight", "0.0 * self.head.sample_weight + self.head.lam"),
+    "a contrast without the other class's labels": ("parts", "label=smoother * logit.Y[:, 0]", "label=smoother * head.Y[:, logit.target]"),
+    "removal without leave-one-out": ("parts", "logit.residual[:, 0] / head.slack", "logit.residual[:, 0]"),
+    "dual from the origin": ("parts", "logit.alpha, origin=head.g_mean)", "logit.alpha)"),
+    "pairs of the first class only": ("parts", "logit.alpha[i : i + 1]", "logit.head.alpha[i : i + 1, logit.target, None]"),
+    "pairs of the first picture only": ("parts", "logit.alpha[i : i + 1]", "logit.alpha[:1]"),
 }  # fmt: skip
 
 

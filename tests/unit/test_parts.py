@@ -6,8 +6,11 @@ import torch
 
 import carrot
 from carrot.graph import RegionGraph
-from carrot.parts import Trace, refit_without, region_to_region, strongest_pairs, take_apart
+from carrot.head import RidgeHead
+from carrot.logit import Logit
+from carrot.parts import LogitParts, region_to_region, strongest_pairs, take_apart
 from carrot.regions import RegionSet
+from carrot.trace import Trace
 from tests import contract
 from tests import reference as ref
 from tests.claims.world import World
@@ -26,6 +29,11 @@ def lifted_trace(world: contract.Lifted, index: int) -> Trace:
     return Trace.of(regions, graph, world.operator, world.readouts[index], world.lift)
 
 
+def answer(trace: Trace, head: RidgeHead, target: int | None = None, against: int | None = None) -> LogitParts:
+    """Take the predicted class's logit apart, or another."""
+    return take_apart(trace, Logit.predicted(head, trace.g) if target is None else head.logit(target, against))
+
+
 @pytest.mark.parametrize(("tau", "share"), [(None, None), (3.0, 0.3)])
 @pytest.mark.parametrize("spec", contract.LIFTS)
 def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, share: float | None) -> None:
@@ -36,7 +44,7 @@ def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, 
     contract.close(test.pi, w.pi64[-1], size, "pi")
     contract.close(test.g, w.G64[-1], size * np.abs(w.G64).max(), "g")
     contract.close(test.H_prime, ref.heat(ref.laplacian(w.W64[-1])[1], w.t) @ w.H[-1].numpy(), size, "H'")
-    e = take_apart(test, w.operator, w.readouts[-1], w.head, lift=w.lift)
+    e = answer(test, w.head)
     logits = w.logits(w.G64[-1])
     c = int(logits.argmax())
     assert e.target == c
@@ -48,7 +56,7 @@ def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, 
     contract.close(e.removal, np.array([logits[c] - w.refit([i])[c] for i in range(8)]), 4 * size, "removal effects")
     large = size * max(1.0, float(np.abs(w.phi @ w.phi[-1].T).max())) * float(np.abs(w.alpha).sum(axis=0).max())
     for i in range(8):
-        pairs = region_to_region(test, lifted_trace(w, i), w.head, i, c, w.lift)
+        pairs = region_to_region(test, lifted_trace(w, i), w.head.logit(c), i)
         expected = (w.G64[-1] - w.g_mean) @ (w.G64[i] - w.g_mean) * w.alpha[i, c]
         contract.close(pairs.sum(), np.asarray(expected), large, "sum of pairs")
         contract.close(e.dual[i], np.asarray(expected), large, "dual")
@@ -63,7 +71,7 @@ def test_under_a_lift_a_source_and_global_regions(spec: str, tau: float | None, 
 @pytest.mark.parametrize("target", [None, 3])
 def test_every_sum_is_the_logit_of_a_real_fit(intercept: bool, target: int | None) -> None:
     world = World(intercept=intercept)
-    e = take_apart(trace(world, -1), world.operator, world.readout, world.head, target)
+    e = answer(trace(world, -1), world.head, target)
     expected = world.refit()
     np.testing.assert_allclose(e.logits.numpy(), expected, rtol=1e-9)
     assert e.target == (int(expected.argmax()) if target is None else target)
@@ -79,7 +87,7 @@ def test_a_picture_like_the_mean_contributes_nothing() -> None:
     moved.tokens = moved.tokens + 7.0  # graphs don't change; at t = 0 embeddings move by the same 7
     for world in (plain, moved):
         world.operator = type(world.operator)(0.0)
-    a, b = (take_apart(trace(w, -1), w.operator, w.readout, w.head) for w in (plain, moved))
+    a, b = (answer(trace(w, -1), w.head) for w in (plain, moved))
     for name in ("token", "node", "dual", "label", "removal", "drop"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0, atol=1e-9)
     assert float((plain.head.bias - moved.head.bias).abs().max()) > 1e-3
@@ -88,10 +96,10 @@ def test_a_picture_like_the_mean_contributes_nothing() -> None:
 def test_pairs_sum_to_their_picture_and_pictures_to_the_logit() -> None:
     world = World()
     test = trace(world, -1)
-    e = take_apart(test, world.operator, world.readout, world.head)
+    e = answer(test, world.head)
     total = e.prior
     for i in range(world.n):
-        pairs = region_to_region(test, trace(world, i), world.head, i, e.target)
+        pairs = region_to_region(test, trace(world, i), world.head.logit(e.target), i)
         assert pairs.shape == (world.N, world.N)
         assert float(pairs.sum()) == pytest.approx(float(e.dual[i]), abs=1e-11)
         total += float(pairs.sum())
@@ -104,21 +112,21 @@ def test_strongest_pairs_are_the_largest_entries() -> None:
     assert len(strongest_pairs(pairs, 99)) == 6
 
 
-def test_refit_without_is_what_removal_claims() -> None:
+def test_a_head_without_a_picture_is_what_removal_claims() -> None:
     world = World()
-    e = take_apart(trace(world, -1), world.operator, world.readout, world.head)
+    e = answer(trace(world, -1), world.head)
     for i in (0, 31):
-        refitted = float(refit_without(world.head, i).predict(world.g)[e.target])
+        refitted = float(world.head.without(i).predict(world.g)[e.target])
         assert e.logit - float(e.removal[i]) == pytest.approx(refitted, abs=1e-11)
 
 
 def test_top_training_and_a_class_out_of_range() -> None:
     world = World()
-    e = take_apart(trace(world, -1), world.operator, world.readout, world.head)
+    e = answer(trace(world, -1), world.head)
     assert e.top_training(3).tolist() == e.dual.argsort(descending=True)[:3].tolist()
     assert len(e.top_training(1000)) == world.n
     with pytest.raises(ValueError, match="class 0 .. 4"):
-        take_apart(trace(world, -1), world.operator, world.readout, world.head, target=5)
+        answer(trace(world, -1), world.head, target=5)
 
 
 def test_a_trace_names_every_object() -> None:
@@ -139,7 +147,7 @@ def test_a_float32_picture_is_told_in_float64() -> None:
     assert narrow.pi.dtype == narrow.r.dtype == torch.float32
     assert narrow.g.dtype == torch.float64
     head = carrot.RidgeHead(1.0, True).fit(lift.embed(world.tokens[:-1], world.pi[:-1]), torch.tensor(world.labels))
-    e = take_apart(narrow, world.operator, world.readout, head, lift=lift)
+    e = answer(narrow, head)
     terms = float(e.token.abs().sum()) + abs(e.prior)
     assert e.sums["regions by token"] == pytest.approx(e.logit, abs=1e-13 * terms)  # pi as it is: no float32 between
     assert e.sums["regions by node"] == pytest.approx(e.logit, abs=1e-5 * terms)  # 48 roundings of float32 in pi
@@ -155,8 +163,8 @@ def test_a_source_must_be_bound_to_its_picture() -> None:
 def test_a_class_held_against_another_is_the_difference_of_both(intercept: bool) -> None:
     world, c, a = World(intercept=intercept), 3, 1
     test = trace(world, -1)
-    whole = {k: take_apart(test, world.operator, world.readout, world.head, k) for k in (c, a)}
-    e = take_apart(test, world.operator, world.readout, world.head, target=c, against=a)
+    whole = {k: answer(test, world.head, k) for k in (c, a)}
+    e = answer(test, world.head, target=c, against=a)
     refitted = world.refit()
     for name in ("token", "node", "drop", "dual", "label", "removal"):
         expected = getattr(whole[c], name) - getattr(whole[a], name)
@@ -173,11 +181,11 @@ def test_a_class_held_against_another_is_the_difference_of_both(intercept: bool)
 def test_pairs_of_a_class_held_against_another() -> None:
     world, c, a = World(), 3, 1
     test = trace(world, -1)
-    e = take_apart(test, world.operator, world.readout, world.head, target=c, against=a)
+    e = answer(test, world.head, target=c, against=a)
     for i in (0, 17, 59):
         train = trace(world, i)
-        pairs = region_to_region(test, train, world.head, i, c, against=a)
-        both = [region_to_region(test, train, world.head, i, k) for k in (c, a)]
+        pairs = region_to_region(test, train, world.head.logit(c, a), i)
+        both = [region_to_region(test, train, world.head.logit(k), i) for k in (c, a)]
         torch.testing.assert_close(pairs, both[0] - both[1], rtol=0, atol=1e-14)
         assert float(pairs.sum()) == pytest.approx(float(e.dual[i]), abs=1e-12)
         assert float(pairs.abs().max()) > 1e-6
@@ -187,4 +195,4 @@ def test_pairs_of_a_class_held_against_another() -> None:
 def test_a_class_is_not_held_against_itself_or_none(against: int, as_user: None) -> None:
     world = World()
     with pytest.raises(ValueError, match=rf"`against` must be a class 0 \.\. 4 other than `target` = 3; got {against}"):
-        take_apart(trace(world, -1), world.operator, world.readout, world.head, target=3, against=against)
+        answer(trace(world, -1), world.head, target=3, against=against)

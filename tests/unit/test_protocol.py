@@ -15,6 +15,7 @@ from carrot.data import ImageFolder
 from carrot.data.toy import ToyBirds
 from carrot.held_out import held_out
 from carrot.lift import lift_from
+from carrot.logit import Logit
 from carrot.parts import take_apart
 from carrot.protocol import evaluate
 from carrot.protocol_tables import lines_of, markdown_of
@@ -194,7 +195,7 @@ def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, P
     s, lift, operator = carrot.setting_, lift_from("quadratic"), DiffusionOperator(1.0)
     for k in range(4):
         trace = carrot.trace(data.image(test[k * 10 // 4]))
-        parts = take_apart(trace, operator, BoundReadout(trace.r), carrot.head_, None, lift)
+        parts = take_apart(trace, Logit.predicted(carrot.head_, trace.g))
         order = parts.token.argsort(descending=True)
         keep, curve = torch.ones(100, 1, dtype=torch.bool), []
         for step in range(101):

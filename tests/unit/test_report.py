@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from carrot.evaluation import Accuracy
+from carrot.logit import Logit
 from carrot.parts import take_apart
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
 from tests.claims.world import World
@@ -62,7 +63,8 @@ def test_maps_of_zeros_and_no_training_pictures_are_drawn() -> None:
 
 def test_lines_carry_the_numbers() -> None:
     world = World()
-    e = take_apart(trace(world, -1), world.operator, world.readout, world.head)
+    test = trace(world, -1)
+    e = take_apart(test, Logit.predicted(world.head, test.g))
     lines = explanation_lines(e, [f"class {c}" for c in range(5)], [f"picture {i}" for i in range(60)], k=2)
     assert lines[0].startswith(f"says class {e.target}, logit {e.logit:.6f}")
     assert sum("residual" in line for line in lines) == len(e.sums)
