@@ -20,19 +20,18 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from carrot import CarrotError, DataError
+from carrot import CarrotError, DataError, Logit
 from carrot import TimmViTPatchBackbone as Backbone
-from carrot.counts import FOR_TRAINING, Counts
+from carrot.classifier.fitting import refuse_empty_classes
 from carrot.data import ImageDataset, open_dataset, split_indices
+from carrot.data.counts import FOR_TRAINING, Counts
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.embedding import Setting, TokenCache, Trace
+from carrot.embedding.pooling import refuse_impossible, trace_tokens
 from carrot.evaluation import Candidate, candidate, select, summary
-from carrot.fitting import refuse_empty_classes
-from carrot.logit import Logit
-from carrot.parts import region_to_region, strongest_pairs, take_apart
+from carrot.explanation.parts import region_to_region, strongest_pairs, take_apart
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
-from carrot.stages import Setting, refuse_impossible, trace_tokens
-from carrot.store import TokenCache, save_tensors
-from carrot.trace import Trace
+from carrot.store.tensors import save_tensors
 
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 Best = Candidate[Setting]

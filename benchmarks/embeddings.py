@@ -29,11 +29,13 @@ import main as pipeline
 from benchmarks.harness import write
 from carrot import CarrotError, TimmViTPatchBackbone
 from carrot.data import ImageFolder, open_dataset, split_indices
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.pooling import embed_tokens
+from carrot.embedding.setting import Setting
+from carrot.embedding.tokens import Tokens
 from carrot.evaluation import candidate, summary
 from carrot.lift import lift_from
 from carrot.readout import GraphReadout, cosine_source
-from carrot.stages import Setting, Tokens, embed_tokens
-from carrot.store import TokenCache
 
 SEED = 0  # of the random lifts, and of their default
 K, TEMPERATURE = 20, 0.07

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from benchmarks.harness import write
 from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead, lift_from
+from carrot._ridge.logit import Logit
 from carrot.attribution import (
     label_contribution,
     region_contribution,
     removal_effect,
     training_contribution,
 )
-from carrot.logit import Logit
-from carrot.parts import take_apart
+from carrot.embedding.trace import Trace
+from carrot.explanation.parts import take_apart
 from carrot.regions import grid_positions
-from carrot.trace import Trace
 
 
 def all_classes(trace: Trace, head: RidgeHead, c: int) -> dict[str, Tensor]:

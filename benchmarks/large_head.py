@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.harness import write
 from carrot import RidgeHead
-from carrot.blocks import square_sum, weighted_mean
+from carrot._ridge.blocks import square_sum, weighted_mean
 
 LAM, RANK, SEED = 100.0, 64, 0
 REMOVED = (1, 10, 100)

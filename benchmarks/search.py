@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.harness import write
 from carrot import DiffusionOperator, RegionGraphBuilder, RegionSet, TimmViTPatchBackbone
-from carrot.class_attention import last_attention
+from carrot._vit.class_attention import last_attention
 from carrot.data import ImageFolder, open_dataset, split_indices
 from carrot.data.loading import batches
 from carrot.evaluation import candidate

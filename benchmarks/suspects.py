@@ -16,12 +16,12 @@ from torch import Tensor
 from benchmarks.harness import write
 from carrot import RidgeHead
 from carrot.data.toy import ToyBirds
-from carrot.encoder import Encoder
-from carrot.evaluation.audit import auroc, precision_at
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.setting import Setting
 from carrot.evaluation.calibration import fit_temperature
 from carrot.evaluation.estimate import Estimate
+from carrot.evaluation.ranking import auroc, precision_at
 from carrot.evaluation.suspects import label_suspects
-from carrot.stages import Setting
 
 WRONG, SPECIES = 20, 20
 

@@ -7,10 +7,13 @@ The theory, one module per mathematical object: ``regions``, ``graph``, ``operat
 ``backbone`` in front of it. Importing this package loads nothing: each name brings its module when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from carrot._lazy import face
 
 if TYPE_CHECKING:
+    from carrot._ridge.logit import Logit
+    from carrot._ridge.statistics import RidgeStatistics
     from carrot.backbone import PatchOutput, TimmViTPatchBackbone
     from carrot.errors import (
         BackboneError,
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
         StoreError,
         UnreadableImageError,
     )
-    from carrot.explanation import Explanation
+    from carrot.explanation.record import Explanation
     from carrot.graph import RegionGraph, RegionGraphBuilder
     from carrot.head import RidgeHead
     from carrot.lift import Lift, lift_from
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from carrot.operator import DiffusionOperator
     from carrot.readout import GraphReadout
     from carrot.regions import RegionSet
-    from carrot.statistics import RidgeStatistics
 
 __version__ = "0.1.0"
 
@@ -58,10 +60,9 @@ _HOME = {
     "operator": ("DiffusionOperator",),
     "readout": ("GraphReadout",),
     "regions": ("RegionSet",),
-    "statistics": ("RidgeStatistics",),
+    "_ridge.logit": ("Logit",),
+    "_ridge.statistics": ("RidgeStatistics",),
 }
-_MODULE_OF = {name: f"carrot.{module}" for module, names in _HOME.items() for name in names}
-
 __all__ = [
     "BackboneError",
     "Carrot",
@@ -74,6 +75,7 @@ __all__ = [
     "HubUnreachableError",
     "IllConditionedError",
     "Lift",
+    "Logit",
     "ModelError",
     "NotFittedError",
     "PatchOutput",
@@ -89,12 +91,4 @@ __all__ = [
     "lift_from",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'carrot' has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = face(__name__, _HOME)

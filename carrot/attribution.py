@@ -17,7 +17,7 @@ diffusion acts on nodes and w on features.
 With an intercept, (1), (2), (3) and (5) leave b to itself, and b depends on where the origin of the features lies. All four also hold
 *relative to the mean training picture*, since sum_i alpha_ic = 0 and logit_c = ym_c + <g - gm, w_c>: with ``origin=head.g_mean``, which
 takes gm off embeddings and gm / sum(pi) off lifted tokens, ym_c, the mean target, stands in for b_c. What is like the average then
-contributes nothing. ``carrot.parts`` does so.
+contributes nothing. ``carrot.explanation.parts`` does so.
 
 Training pictures, added up or taken away, are in ``carrot.influence``; regions taken away are in ``carrot.removal``. All can be
 imported from here.
@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from carrot.ambient import pinned
+from carrot._ambient import pinned
 from carrot.graph import RegionGraph
 from carrot.influence import (
     group_removal_effect,

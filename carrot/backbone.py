@@ -1,35 +1,28 @@
 """Patch tokens of any timm vision transformer, and the place of each: image -> (H, P).
 
 The only module that imports timm, and only when a backbone is built. What it asks of a model is in
-:mod:`carrot.token_map`; how a model is found fit and given its weights, in :mod:`carrot.blueprint`.
+:mod:`carrot._vit.token_map`; how a model is found fit and given its weights, in :mod:`carrot._vit.blueprint`.
 """
 
 import difflib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
-from carrot.ambient import pinned_class
-from carrot.blueprint import Blueprint
-from carrot.class_attention import check_attention, last_attention
-from carrot.data.images import upright_rgb
+from carrot._ambient import pinned_class
+from carrot._vit.blueprint import Blueprint
+from carrot._vit.checkpoints import digest, named_weights, require_hub, unwrapped, version_of, weights_file
+from carrot._vit.class_attention import check_attention, last_attention
+from carrot._vit.geometry import Geometry
+from carrot._vit.token_map import check_tokens, last_map, patch_centres, require_tiling
+from carrot._vit.transform import Crop, PictureTransform
 from carrot.errors import BackboneError
-from carrot.geometry import CropMode, Geometry
-from carrot.token_map import check_tokens, last_map, patch_centres, require_tiling
-from carrot.weights import digest, named_weights, require_hub, unwrapped, version_of, weights_file
-
-Crop = Literal["model", "squash", "border"]
 
 _NO_NORM = ("Identity", "NoneType")
-MAX_RESIZED_PIXELS = 2**27  # 400 MB of RGB: what a very long picture would become before its middle is cut out
 
 
 @dataclass(frozen=True)
@@ -53,62 +46,6 @@ class PatchOutput:
     patch_hw: tuple[int, int]
     prefix: Float[Tensor, "B K D"] | None = None
     attention: Float[Tensor, "B N"] | None = None
-
-
-@pinned_class
-@dataclass(frozen=True)
-class PictureTransform:
-    """A model's own preprocessing: resize, crop, scale to [0, 1], normalise. Called on a PIL picture."""
-
-    input_hw: tuple[int, int]
-    crop_pct: float
-    crop_mode: CropMode
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], input_hw: tuple[int, int], crop: Crop) -> "PictureTransform":
-        """Return the preprocessing that timm's configuration states, at this input size."""
-        mode, pct = (config["crop_mode"], float(config["crop_pct"])) if crop == "model" else (crop, 1.0)
-        return cls(input_hw, pct, mode, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
-
-    def __call__(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
-        """Return the model's input for one picture, made upright and RGB first as ``carrot.data.open_image`` does.
-
-        Raises:
-            TypeError: Not a PIL image.
-            UnreadableImageError: It can't be decoded, or has no defined white.
-            ValueError: A picture too long and narrow for the crop.
-        """
-        if not isinstance(image, Image.Image):
-            raise TypeError(f"`image` must be a PIL image; got {type(image).__name__}.")
-        image = upright_rgb(image, "`image`")
-        resized_h, resized_w = self.geometry(image.size).resized_hw
-        if resized_h * resized_w > MAX_RESIZED_PIXELS:
-            raise ValueError(
-                f"A picture of {image.width} x {image.height} pixels would be resized to {resized_w} x {resized_h}"
-                ' before its middle is cut out. Cut it, or build the backbone with crop="squash".'
-            )
-        tensor: Tensor = self._timm(image)
-        return tensor
-
-    def geometry(self, image_size: tuple[int, int]) -> Geometry:
-        """Return the way of a picture of (width, height), PIL's ``size``, through this transform."""
-        return Geometry.of((image_size[1], image_size[0]), self.input_hw, self.crop_pct, self.crop_mode)
-
-    @cached_property
-    def _timm(self) -> Any:
-        from timm.data.transforms_factory import create_transform
-
-        return create_transform(
-            input_size=(3, *self.input_hw),
-            interpolation=self.interpolation,
-            mean=self.mean,
-            std=self.std,
-            crop_pct=self.crop_pct,
-            crop_mode=self.crop_mode,
-        )
 
 
 @pinned_class

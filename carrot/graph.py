@@ -25,7 +25,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.ambient import pinned, pinned_class
+from carrot._ambient import pinned, pinned_class
 from carrot.regions import RegionSet
 from carrot.utils import require_finite, require_float, require_positive, require_shape
 

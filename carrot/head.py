@@ -16,7 +16,7 @@ With weights w_i (1 unless given), weighted means gm, ym (0 without intercept), 
 primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
 so that a small lam doesn't amplify rounding; the primal form takes what of its rounding would reach a sum out again. Everything is computed
 in float64: at a small lam a float32 solve loses most of its digits. Rows that came as float32 stay so in memory, and are widened by
-blocks (``carrot.blocks``).
+blocks (``carrot._ridge.blocks``).
 
 Reference: Hoerl and Kennard, Technometrics 12 (1970); Allen, Technometrics 16 (1974), for (6); Rifkin and Lippert,
 MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
@@ -29,15 +29,15 @@ from typing import Literal, SupportsFloat, SupportsIndex
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carrot.ambient import pinned_class
-from carrot.blocks import times
-from carrot.logit import Logit
-from carrot.loo import LooPath, loo_path
-from carrot.restored import RestoredSystem
-from carrot.ridge import Moments, PrimalSystem, moments, solve
-from carrot.rows import Rows, check_indices, checked_rows
-from carrot.solution import Solution
-from carrot.statistics import RidgeStatistics
+from carrot._ambient import pinned_class
+from carrot._ridge.blocks import times
+from carrot._ridge.logit import Logit
+from carrot._ridge.loo import LooPath, loo_path
+from carrot._ridge.restored import RestoredSystem
+from carrot._ridge.rows import Rows, check_indices, checked_rows
+from carrot._ridge.solution import Solution
+from carrot._ridge.statistics import RidgeStatistics
+from carrot._ridge.systems import Moments, PrimalSystem, moments, solve
 from carrot.utils import require_positive
 
 

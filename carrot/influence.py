@@ -28,11 +28,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carrot.ambient import pinned
-from carrot.blocks import times
+from carrot._ambient import pinned
+from carrot._ridge.blocks import times
+from carrot._ridge.rows import check_indices
+from carrot._ridge.systems import ALONE
 from carrot.head import RidgeHead
-from carrot.ridge import ALONE
-from carrot.rows import check_indices
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
 
 WHICH = ", a training picture"

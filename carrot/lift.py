@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from carrot.ambient import pinned_class
+from carrot._ambient import pinned_class
 from carrot.readout import embed
 from carrot.utils import directions_of, require_positive, require_shape, require_tensor, whole_number, widen
 

@@ -22,33 +22,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carrot.ambient import pinned_class
-from carrot.audit import Audit, audit
-from carrot.backbone import Crop, TimmViTPatchBackbone
+from carrot._ambient import pinned_class
+from carrot._vit.transform import Crop
+from carrot.backbone import TimmViTPatchBackbone
+from carrot.classifier.audit import Audit, audit
+from carrot.classifier.editing import Editable
+from carrot.classifier.estimator import Estimator
+from carrot.classifier.explaining import explain
+from carrot.classifier.files import load, save, seal
+from carrot.classifier.fittable import Fittable
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.hub import HubMixin
+from carrot.classifier.records import PictureFinder
+from carrot.classifier.weighting import ClassWeight, checked_class_weight
 from carrot.data import open_dataset
 from carrot.data.inputs import PictureLike, Pictures, as_list
 from carrot.data.labels import Label, Labels
 from carrot.data.opening import resolved
-from carrot.editing import Editable
-from carrot.encoder import DEFAULT_MODEL, Encoder
+from carrot.embedding.encoder import DEFAULT_MODEL, Encoder
+from carrot.embedding.pooling import embed_tokens, trace_tokens
+from carrot.embedding.setting import Setting
+from carrot.embedding.trace import Trace
 from carrot.errors import NotFittedError
-from carrot.estimator import Estimator
 from carrot.evaluation.calibration import probabilities
-from carrot.explaining import explain
-from carrot.explanation import Explanation
-from carrot.fittable import Fittable
-from carrot.fitted import Fitted
+from carrot.explanation.record import Explanation
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
-from carrot.hub import HubMixin
 from carrot.lift import lift_from
-from carrot.model_files import load, save, seal
 from carrot.operator import DiffusionOperator
 from carrot.readout import GraphReadout
-from carrot.stages import Setting, embed_tokens, trace_tokens
-from carrot.trace import Trace
-from carrot.training import PictureFinder
-from carrot.weighting import ClassWeight, checked_class_weight
 
 BATCH = 32
 
@@ -206,7 +208,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         """Return labels that the training pictures contradict, near duplicates, high leverage; also of ``data`` that is not fitted on."""
         return audit(self.encoder, self.fitted, data)
 
-    # ---- keeping; changing is in ``carrot.editing``
+    # ---- keeping; changing is in ``carrot.classifier.editing``
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the model: config.json, safetensors and records.jsonl, at one moment; the model that was there before is replaced.

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from carrot.ambient import pinned_class
+from carrot._ambient import pinned_class
 from carrot.graph import RegionGraph
 from carrot.laplacian import DiffusionSystem
 from carrot.utils import real_number, require_finite, require_float, require_shape, require_tensor, whole_number

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from carrot.ambient import pinned, pinned_class
+from carrot._ambient import pinned, pinned_class
 from carrot.utils import require_finite, require_float, require_tensor, whole_number
 
 

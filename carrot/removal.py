@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from carrot.ambient import pinned, pinned_class
+from carrot._ambient import pinned, pinned_class
 from carrot.graph import RegionGraph
 from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator

@@ -56,7 +56,7 @@ def predict(
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
-    from carrot.counts import Counts
+    from carrot.data.counts import Counts
     from carrot.store.outputs import check_output, check_replaced
 
     if top < 1:
@@ -72,10 +72,10 @@ def predict(
     if len(files) == 1:
         early.need_picture(files[0])
 
-    from carrot.data.images import open_image
+    from carrot._images import open_image
+    from carrot._progress import progress
     from carrot.errors import UnreadableImageError
     from carrot.model import BATCH, Carrot
-    from carrot.progress import progress
 
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
@@ -143,8 +143,8 @@ def explain(
         json: Print all numbers as JSON.
     """
     from carrot.errors import StoreError
+    from carrot.explanation.written import check_page, write_page
     from carrot.store.outputs import is_regular
-    from carrot.store.pages import check_page, write_page
 
     if training < 1:
         raise UsageError(f"`--training` must be at least 1; got {training}.")
@@ -223,10 +223,10 @@ def audit(
         check_output(csv)
         check_replaced(csv)
 
-    from carrot.audit import Audit
+    from carrot.classifier.audit import Audit
+    from carrot.classifier.files import load
+    from carrot.classifier.held_out import held_out as measurable
     from carrot.errors import CarrotError
-    from carrot.held_out import held_out as measurable
-    from carrot.model_files import load
 
     encoder, fitted = load(model, checkpoint, device)
     found, where = Audit.of(fitted, duplicates), data or fitted.data

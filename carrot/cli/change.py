@@ -10,7 +10,7 @@ from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Json, UsageError, note, show, versions
 
 if TYPE_CHECKING:
-    from carrot.certificate import Certificate
+    from carrot.classifier.certificate import Certificate
     from carrot.model import Carrot
     from carrot.store.certificates import Finished
 
@@ -160,7 +160,7 @@ def apply(
     """
     from hashlib import sha256
 
-    from carrot.edits import read_edits
+    from carrot.classifier.edits import read_edits
 
     early.need_model(model)
     read_edits(edits)

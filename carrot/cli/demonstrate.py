@@ -26,14 +26,14 @@ def demo(
         pictures: Training pictures of each species.
         json: Print the numbers as JSON.
     """
+    from carrot.classifier.selecting import table_lines
     from carrot.data import split_indices
     from carrot.data.records import Subset
     from carrot.data.toy import ToyBirds
     from carrot.evaluation import summary
+    from carrot.explanation.written import write_figure
     from carrot.model import Carrot
-    from carrot.selecting import table_lines
     from carrot.store.layout import refuse_other_folder
-    from carrot.store.pages import write_figure
 
     birds = ToyBirds(n_train_per_class=pictures, wrong_labels=0.05)
     train, test = (Subset(birds, split_indices(birds, split)) for split in ("train", "test"))

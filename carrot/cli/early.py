@@ -140,7 +140,7 @@ def _is_model(path: Path) -> bool:
 
 def _holds_pictures(folder: Path) -> bool:
     """Whether the beginning of a folder, or of a folder in it, is pictures."""
-    from carrot.data.images import image_extensions
+    from carrot._images import image_extensions
 
     def some(place: Path) -> list[Path]:
         return [path for path, _ in zip(place.iterdir(), range(_SOME), strict=False)]

@@ -52,11 +52,11 @@ def export(
     check_output(out)
     check_replaced(out)
 
-    from carrot.model_files import load
+    from carrot.classifier.files import load
 
     encoder, fitted = load(model, checkpoint, device)
     if kind == ".onnx":
-        from carrot.onnx_export import export_onnx
+        from carrot.export.onnx_file import export_onnx
 
         facts = export_onnx(encoder, fitted, out)
         write_config(out.parent, "export", {"model": model}, out)
@@ -66,9 +66,9 @@ def export(
             json,
         )
         return 0
-    from carrot.counts import Counts
-    from carrot.held_out import held_out
-    from carrot.table_export import held_out_rows, training_rows, write_table
+    from carrot.classifier.held_out import held_out
+    from carrot.data.counts import Counts
+    from carrot.export.table import held_out_rows, training_rows, write_table
 
     rows, counts = training_rows(fitted, influences), {"training": Counts(len(fitted.records))}
     if data is not None:

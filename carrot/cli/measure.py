@@ -74,9 +74,9 @@ def evaluate(
 
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
-    from carrot.protocol import evaluate as run
-    from carrot.protocol_explanations import passes
-    from carrot.protocol_tables import lines_of, markdown_of
+    from carrot.protocol.explanations import passes
+    from carrot.protocol.measure import evaluate as run
+    from carrot.protocol.tables import lines_of, markdown_of
     from carrot.store.outputs import check_folder, write_output
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
@@ -177,15 +177,15 @@ def bench(
         device: Where the backbone runs.
         json: Print the result as JSON.
     """
-    from carrot.counts import Counts
+    from carrot.data.counts import Counts
 
     if pictures < 1 or rounds < 1:
         raise UsageError(f"`--pictures` and `--rounds` must be at least 1; got {pictures} and {rounds}.")
     early.need_model(model)
     early.need_checkpoint(checkpoint)
 
-    from carrot.model_files import load
-    from carrot.protocol_timing import time_stages
+    from carrot.classifier.files import load
+    from carrot.protocol.timing import time_stages
 
     encoder, fitted = load(model, checkpoint, device)
     stages = time_stages(encoder, fitted, pictures, rounds)

@@ -164,10 +164,10 @@ def _train(
     refuse_other_folder(folder)
     dataset = _opened(data)
 
-    from carrot.changes import edited_ids
-    from carrot.counts import FORGOTTEN, HELD_OUT, Counts
+    from carrot.classifier.changes import edited_ids
+    from carrot.classifier.selecting import table_lines
+    from carrot.data.counts import FORGOTTEN, HELD_OUT, Counts
     from carrot.model import Carrot
-    from carrot.selecting import table_lines
 
     named = options.backbone or ("toy" if data == "toy" else None)
     same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
@@ -243,7 +243,7 @@ def _split_line(dataset: "ImageDataset", data: str) -> str:
 
 def _refuse_changed(folder: Path, data: str, dataset: "ImageDataset", model: "Carrot") -> None:
     """Refuse to call a model the same when its pictures are not."""
-    from carrot.changes import Changes, edited_ids
+    from carrot.classifier.changes import Changes, edited_ids
     from carrot.errors import ModelError
 
     changes = Changes.of(model.fitted, dataset, edited_ids(folder))

@@ -35,6 +35,7 @@ All readers judge alike (``tests/unit/reader_contract.py`` holds each of them to
 A new reader writes one builder for these situations; a test over ``KINDS`` asks for it.
 """
 
+from carrot._images import open_image
 from carrot.data.adapters import HuggingFace, Torchvision
 from carrot.data.aircraft import Aircraft
 from carrot.data.cars import Cars
@@ -43,7 +44,6 @@ from carrot.data.csv_folder import CsvFolder
 from carrot.data.cub import Cub
 from carrot.data.flowers102 import Flowers102
 from carrot.data.folder import ImageFolder
-from carrot.data.images import open_image
 from carrot.data.opening import open_dataset
 from carrot.data.pets import Pets
 from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, split_indices, split_is_own

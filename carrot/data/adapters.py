@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from carrot._images import upright_rgb
 from carrot.data import splits
-from carrot.data.images import upright_rgb
 from carrot.data.records import Record, Split
 from carrot.data.reporting import NO_LABEL, UNLABELLED, told_apart, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural

@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 from PIL import Image
 
-from carrot.data.images import image_size, open_image
+from carrot._images import image_size, open_image
 from carrot.data.records import Box, Record, Split
 from carrot.data.reporting import warn_of_twins
 from carrot.data.tables import Inside, each_is_trained, has_sign, repair, rows, unpacked, whole_number

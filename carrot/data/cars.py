@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from carrot.data.images import open_image
+from carrot._images import open_image
 from carrot.data.matlab import read_mat, text, whole
 from carrot.data.records import Box, Record, Split
 from carrot.data.reporting import warn_of_twins

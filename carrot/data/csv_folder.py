@@ -18,9 +18,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from carrot._images import open_image
 from carrot.data import splits
 from carrot.data.csv_table import EXTENSIONS, Line, read_lines, table_files, why_no_table
-from carrot.data.images import open_image
 from carrot.data.records import Record, Split
 from carrot.data.reporting import NO_LABEL, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import Inside, natural

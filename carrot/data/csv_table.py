@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from carrot._images import image_extensions
 from carrot.data import splits
-from carrot.data.images import image_extensions
 from carrot.errors import DataError
 
 EXTENSIONS = (".csv", ".tsv", ".tab")

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.images import image_size, open_grey, open_image
+from carrot._images import image_size, open_grey, open_image
 from carrot.data.records import Box, Record, Split
 from carrot.data.reporting import warn_of_twins
 from carrot.data.tables import Inside, finite, flag, repair, rows, same_size, whole_number

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.images import image_size, open_image
+from carrot._images import image_size, open_image
 from carrot.data.matlab import read_mat, whole
 from carrot.data.records import Record, Split
 from carrot.data.tables import Inside, each_is_trained, has_sign, repair, same_size, unpacked

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from carrot._images import open_image
 from carrot.data import splits
-from carrot.data.images import open_image
 from carrot.data.records import Record, Split
 from carrot.data.reporting import UNLABELLED, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from carrot.data.images import decode_image, open_image, upright_rgb
+from carrot._images import decode_image, open_image, upright_rgb
 from carrot.data.labels import Labels, in_order, names_of
 from carrot.data.records import LabelKind, Record, Split
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.images import image_size, open_codes, open_image
+from carrot._images import image_size, open_codes, open_image
 from carrot.data.records import Record, Split
 from carrot.data.reporting import warn_of_twins
 from carrot.data.tables import Inside, Row, repair, rows, same_size, whole_number

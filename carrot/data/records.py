@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.images import upright_rgb
+from carrot._images import upright_rgb
 
 Split = Literal["train", "test"]
 LabelKind = Literal["name", "number", "truth"]

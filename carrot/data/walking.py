@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from carrot.data.images import image_extensions
+from carrot._images import image_extensions
 from carrot.data.tables import natural
 from carrot.errors import DataError
 

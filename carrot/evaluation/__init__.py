@@ -6,10 +6,10 @@
 ``confusion``         which classes are taken for which
 ``selection``         embeddings compared by exact leave-one-out
 ``suspects``          labels that the other training pictures contradict
-``audit``             near duplicates; how well a score finds planted faults
+``duplicates``        pictures that are nearly the same
+``ranking``           how well a score finds planted faults
 ``localisation``      does a map point at the object, beside chance
 ``faithfulness``      does the logit fall when the map says so: at token level, at pixel level
-``checks``            is what is called exact really so: sums, leave-one-out, group removal
 ``baselines``         what a user would take instead, on the same embeddings
 ``tables``            results as Markdown
 ====================  ==================================================================================

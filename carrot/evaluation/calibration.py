@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carrot.blocks import blocks
+from carrot._ridge.blocks import blocks
 from carrot.utils import require_finite, require_positive, require_tensor, whole_number
 
 EPS = torch.finfo(torch.float64).eps

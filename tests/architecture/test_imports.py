@@ -10,18 +10,35 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "carrot"
 
-# Each module may import those before it. Modules of one concept stand on one line.
-ORDER = [
-    ["errors", "utils", "ambient"],
+# Each module may import those of its own line and of the lines before; a package stands for all that is in it.
+LAYERS = [
+    ["errors", "utils", "_ambient", "_progress", "_lazy"],
+    ["_images"],
     ["regions"],
     ["graph"],
-    ["laplacian", "operator"],
+    ["laplacian"],
+    ["operator"],
     ["readout"],
     ["lift"],
-    ["blocks", "statistics", "rows", "gram", "ridge", "loo", "restored", "solution", "logit", "head"],
-    ["removal", "influence", "attribution"],
+    ["_ridge"],
+    ["head"],
+    ["influence", "removal"],
+    ["attribution"],
+    ["_vit"],
+    ["backbone"],
+    ["data"],
+    ["store"],
+    ["evaluation"],
+    ["embedding"],
+    ["explanation"],
+    ["classifier"],
+    ["model"],
+    ["protocol", "export", "report"],
+    ["cli"],
 ]
-THEORY = [name for line in ORDER for name in line]
+RANK = {name: place for place, line in enumerate(LAYERS) for name in line}
+# Imported for their type alone, by what is made for them: a method that returns a view, a mixin that returns its user.
+TYPES_ONLY = {("_ridge/logit.py", "head"), ("classifier/hub.py", "model")}
 HEAVY = ("timm", "torchvision", "matplotlib", "gradio", "scipy", "sklearn", "PIL", "rich", "pandas")
 
 
@@ -41,22 +58,73 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("name", THEORY)
-def test_theory_imports_run_one_way(name: str) -> None:
-    allowed, seen = set(), False
-    for line in ORDER:
-        allowed |= set(line)
-        if name in line:
-            seen = True
-            break
-    assert seen
-    ours = {m.split(".")[1] for m in imports(PACKAGE / f"{name}.py") if m.startswith("carrot.")}
-    assert ours <= allowed, f"{name} imports {ours - allowed}"
+def place(path: Path) -> str:
+    """Return the module's name in ``LAYERS``: its own, or that of its package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("name", THEORY)
-def test_theory_touches_no_file_picture_or_progress_bar(name: str) -> None:
-    outside = {m.split(".")[0] for m in imports(PACKAGE / f"{name}.py")}
+THEORY = [p for p in modules() if place(p) in RANK and RANK[place(p)] <= RANK["attribution"]]
+THEORY = [p for p in THEORY if place(p) not in ("errors", "_progress", "_lazy", "_images")]
+
+
+def upward(path: Path) -> set[str]:
+    """Return what a module imports from the lines after its own."""
+    ours = {m.split(".")[1] for m in imports(path) if m.startswith("carrot.")} - {"__version__"}
+    assert ours <= set(RANK), f"{path.name}: {ours - set(RANK)} has no place in LAYERS"
+    return {name for name in ours if RANK[name] > RANK[place(path)]}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_imports_run_one_way(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    if name in ("__init__.py", "__main__.py"):  # the face of all, and the door of the command
+        return
+    assert place(path) in RANK, f"{name}: has no place in LAYERS"
+    assert {(name, other) for other in upward(path)} <= TYPES_ONLY
+
+
+def test_what_is_imported_upwards_is_imported_for_its_type_alone() -> None:
+    for name, other in TYPES_ONLY:
+        tree = ast.parse((PACKAGE / name).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        assert f"carrot.{other}" not in ast.unparse(tree)
+
+
+def test_the_folder_is_the_paper() -> None:
+    """What lies flat is the theory, the model, and what all of it stands on; anything else has a package."""
+    flat = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    theory = {
+        "regions",
+        "graph",
+        "laplacian",
+        "operator",
+        "readout",
+        "lift",
+        "head",
+        "influence",
+        "removal",
+        "attribution",
+    }
+    assert flat == theory | {
+        "backbone",
+        "model",
+        "report",
+        "errors",
+        "utils",
+        "_ambient",
+        "_images",
+        "_lazy",
+        "_progress",
+    }
+
+
+@pytest.mark.parametrize("path", THEORY, ids=lambda p: p.stem)
+def test_theory_touches_no_file_picture_or_progress_bar(path: Path) -> None:
+    outside = {m.split(".")[0] for m in imports(path)}
+    ours = {m.split(".")[1] for m in imports(path) if m.startswith("carrot.")}
+    assert not ours & {"_images", "_progress"}
     assert not outside & {
         "os",
         "pathlib",
@@ -72,26 +140,25 @@ def test_theory_touches_no_file_picture_or_progress_bar(name: str) -> None:
 
 
 def test_there_are_no_gradients_and_no_optimisers_in_the_theory() -> None:
-    for name in THEORY:
-        text = (PACKAGE / f"{name}.py").read_text()
+    assert len(THEORY) > 15
+    for path in THEORY:
+        text = path.read_text()
         for word in ("torch.optim", "nn.Module(", "backward(", "requires_grad", "autograd"):
-            assert word not in text, f"{name}: {word}"
+            assert word not in text, f"{path.name}: {word}"
 
 
 def test_only_the_backbone_imports_timm() -> None:
     theirs = {
         p.relative_to(PACKAGE).as_posix() for p in modules() if any(m.split(".")[0] == "timm" for m in imports(p))
     }
-    assert theirs == {"backbone.py"}
+    assert theirs == {"backbone.py", "_vit/transform.py"}
 
 
-def test_class_attention_stands_beside_the_backbone() -> None:
-    """It reads a model that it is given: no timm, and nothing of the theory."""
-    found = imports(PACKAGE / "class_attention.py")
-    assert {m.split(".")[1] for m in found if m.startswith("carrot.")} == {"errors", "token_map"}
+def test_class_attention_reads_a_model_that_it_is_given() -> None:
+    """No timm, and nothing of the theory."""
+    found = imports(PACKAGE / "_vit" / "class_attention.py")
+    assert {m.split(".")[1] for m in found if m.startswith("carrot.")} == {"errors", "_vit"}
     assert not {m.split(".")[0] for m in found} & {"timm", "os", "pathlib", "io", "PIL"}
-    for name in THEORY:
-        assert "carrot.class_attention" not in imports(PACKAGE / f"{name}.py")
 
 
 def test_nothing_unpickles() -> None:

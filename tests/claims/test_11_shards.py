@@ -1,7 +1,7 @@
 """Claim 11: statistics of shards, merged, give the head of the whole."""
 
+from carrot._ridge.statistics import RidgeStatistics
 from carrot.head import RidgeHead
-from carrot.statistics import RidgeStatistics
 from tests import reference as ref
 from tests.claims.world import World, relative
 

@@ -57,7 +57,7 @@ def content(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def run() -> Callable[..., float | None]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["carrot.model", "timm", "carrot.data.toy", "carrot.selecting"])
+    context.set_forkserver_preload(["carrot.model", "timm", "carrot.data.toy", "carrot.classifier.selecting"])
 
     def start(work: Callable[[str], None], root: Path, kill_after: float | None = None) -> float | None:
         """Run ``work``; return the seconds that it took, or None if it was killed."""

@@ -20,10 +20,11 @@ from carrot import (
     RidgeHead,
     TimmViTPatchBackbone,
 )
-from carrot.ambient import pinned
+from carrot._ambient import pinned
+from carrot._vit.checkpoints import unwrapped
 from carrot.attribution import dirichlet_energy, node_energy, pair_contribution, region_contribution
 from carrot.data.toy import ToyBirds
-from carrot.encoder import Encoder
+from carrot.embedding.encoder import Encoder
 from carrot.errors import BackboneError
 from carrot.influence import (
     group_removal_effect,
@@ -36,7 +37,6 @@ from carrot.lift import lift_from
 from carrot.readout import cosine_source
 from carrot.regions import grid_positions
 from carrot.removal import remove_each_region
-from carrot.weights import unwrapped
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from carrot import Carrot, RidgeHead
-from carrot.audit import Audit
-from carrot.counts import FITTED_ON
+from carrot.classifier.audit import Audit
 from carrot.data import ImageFolder
+from carrot.data.counts import FITTED_ON
 from carrot.data.inputs import PictureList
 from carrot.data.records import Subset
 from carrot.data.toy import ToyBirds

@@ -8,8 +8,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from carrot.evaluation import audit
-from carrot.evaluation.audit import auroc, near_copies, near_duplicates, nearest, precision_at
+from carrot.evaluation import duplicates as audit
+from carrot.evaluation.duplicates import near_copies, near_duplicates, nearest
+from carrot.evaluation.ranking import auroc, precision_at
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -50,7 +51,7 @@ def test_near_duplicates_are_those_of_a_loop(
     n: int, M: int, dtype: torch.dtype, entries: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if entries is not None:
-        monkeypatch.setattr("carrot.blocks.ENTRIES", entries)
+        monkeypatch.setattr("carrot._ridge.blocks.ENTRIES", entries)
         monkeypatch.setattr(audit, "SIDE", 7)
     G = embeddings(0, n, M, shift=5.0).to(dtype)
     G[n - 1] = G[0] if n > 2 else -G[0]
@@ -70,7 +71,7 @@ def test_members_of_one_tight_class_are_no_copies(
 ) -> None:
     """Far clusters: seen from the mean of all, each is one direction. Copies, exact and noisy, that lie in them are found."""
     if entries is not None:
-        monkeypatch.setattr("carrot.blocks.ENTRIES", entries)
+        monkeypatch.setattr("carrot._ridge.blocks.ENTRIES", entries)
         monkeypatch.setattr(audit, "SIDE", 30)
     rng = torch.Generator().manual_seed(3)
     centres = 10.0 * torch.randn(clusters, 64, generator=rng, dtype=torch.float64)

@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from carrot._vit.blueprint import Blueprint
+from carrot._vit.token_map import looking_trained
 from carrot.backbone import PatchOutput, TimmViTPatchBackbone
-from carrot.blueprint import Blueprint
 from carrot.errors import BackboneError, CheckpointError, HubUnreachableError, UnreadableImageError
-from carrot.token_map import looking_trained
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -204,7 +204,7 @@ def test_a_dynamic_model_follows_its_input_and_others_say_img_size():
     "name", ["vit_tiny_patch16_224", "test_vit", "vit_small_r26_s32_224", "samvit_base_patch16_224"]
 )
 def test_an_input_that_patches_do_not_tile_is_refused_before_weights_are_fetched(name, monkeypatch):
-    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("carrot._vit.blueprint.require_hub", lambda *_: pytest.fail("asked the hub"))
     with pytest.raises(BackboneError, match=r"must tile the input; 239 x 239.*224 or (240|256)"):
         TimmViTPatchBackbone(name, img_size=239)
 
@@ -231,7 +231,7 @@ def test_models_that_the_meta_device_can_not_build_are_built_for_real(monkeypatc
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         return real_device(kind)
 
-    monkeypatch.setattr("carrot.blueprint.torch.device", device)
+    monkeypatch.setattr("carrot._vit.blueprint.torch.device", device)
     backbone = TimmViTPatchBackbone("test_vit", pretrained=False)
     monkeypatch.undo()
     assert backbone(torch.zeros(1, 3, 160, 160)).H.shape == (1, 100, 64)
@@ -465,7 +465,7 @@ def test_what_pretrained_means_with_a_checkpoint(saved):
 
 def fake_download(monkeypatch, state):
     """Let timm's own loader take ``state`` for what the hub sent."""
-    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
+    monkeypatch.setattr("carrot._vit.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(state))
 
 
@@ -500,7 +500,7 @@ def test_a_hub_that_fails_midway_names_the_ways_on(kind, monkeypatch):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
+    monkeypatch.setattr("carrot._vit.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     with pytest.raises(HubUnreachableError, match=r"`checkpoint=` FILE.*toy") as caught:
         TimmViTPatchBackbone("test_vit")
@@ -511,7 +511,7 @@ def test_a_failure_that_is_not_the_networks_is_not_called_one(monkeypatch):
     def fail(*_, **__):
         raise PermissionError("cache folder is read-only")
 
-    monkeypatch.setattr("carrot.blueprint.require_hub", lambda *_: None)
+    monkeypatch.setattr("carrot._vit.blueprint.require_hub", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     with pytest.raises(BackboneError, match="read-only") as caught:
         TimmViTPatchBackbone("test_vit")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from carrot import blocks
+from carrot._ridge import blocks
 
 F32, F64 = torch.float32, torch.float64
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def test_wide_float32_rows_are_never_widened_whole() -> None:
     script = """
 import resource, torch
 from carrot import RidgeHead
-from carrot import blocks
+from carrot._ridge import blocks
 blocks.ENTRIES = 1 << 18
 n, D = 400, 40000
 def fit(D):

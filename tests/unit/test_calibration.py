@@ -134,7 +134,7 @@ def test_equal_logits_give_one(value: float, C: int) -> None:
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = problem(4)
     whole = fit_temperature(logits, labels)
-    monkeypatch.setattr("carrot.blocks.ENTRIES", 35)  # 7 pictures at a time
+    monkeypatch.setattr("carrot._ridge.blocks.ENTRIES", 35)  # 7 pictures at a time
     assert fit_temperature(logits, labels) == pytest.approx(whole, rel=100 * EPS)
 
 

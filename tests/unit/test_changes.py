@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from carrot import Carrot, cli
-from carrot.changes import Changes, edited_ids
+from carrot.classifier.changes import Changes, edited_ids
 from carrot.data import open_dataset
 from carrot.data.records import Subset
 from carrot.data.toy import ToyBirds
-from carrot.encoder import Encoder
+from carrot.embedding.encoder import Encoder
 
 BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=0, n_species=2)
 

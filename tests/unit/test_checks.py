@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import carrot.evaluation.checks as checks
-from carrot.evaluation.checks import Difference, group_removal_check, leave_one_out_check, sums_check
+import carrot.protocol.checks as checks
+from carrot.explanation.parts import take_apart
 from carrot.head import RidgeHead
-from carrot.parts import take_apart
+from carrot.protocol.checks import Difference, group_removal_check, leave_one_out_check, sums_check
 from tests import contract
 from tests.unit.test_parts import lifted_trace
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from timm.layers.attention import Attention
 from torch import nn
 
+from carrot._vit.class_attention import check_attention, last_attention
 from carrot.backbone import TimmViTPatchBackbone
-from carrot.class_attention import check_attention, last_attention
 from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
 from carrot.errors import BackboneError
 from tests.conftest import RealFiles

@@ -9,7 +9,7 @@ import pytest
 
 from carrot import cli
 from carrot.cli.grouped import Grouped
-from carrot.counts import Counts
+from carrot.data.counts import Counts
 from carrot.data.toy import ToyBirds
 
 BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=0, n_species=2)
@@ -83,7 +83,7 @@ def test_what_is_counted_is_said(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.chdir(home)
-    monkeypatch.setattr("carrot.protocol.time_stages", lambda *_: {"backbone": 1.0})  # which takes seconds
+    monkeypatch.setattr("carrot.protocol.measure.time_stages", lambda *_: {"backbone": 1.0})  # which takes seconds
     words, expected, text = COMMANDS[name]
     shown: list[Any] = []
     for module in ("ask", "give", "measure", "train"):
@@ -102,7 +102,7 @@ def test_numbers_of_another_data_set_have_a_folder_of_their_own(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(home)
-    monkeypatch.setattr("carrot.protocol.time_stages", lambda *_: {"backbone": 1.0})
+    monkeypatch.setattr("carrot.protocol.measure.time_stages", lambda *_: {"backbone": 1.0})
     assert cli.main(["evaluate", "model", *QUICK]) == 0
     own = (home / "model" / "evaluation" / "metrics.json").read_bytes()
     for out in ([], ["--out", str(tmp_path / "numbers")]):

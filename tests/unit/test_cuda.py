@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead
+from carrot.embedding.pooling import embed_tokens, pooling_weights, trace_tokens
+from carrot.embedding.setting import Setting
+from carrot.embedding.tokens import Tokens
 from carrot.removal import remove_each_region
-from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights, trace_tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

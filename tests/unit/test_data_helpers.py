@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from carrot.data.images import image_size, open_grey, open_image, upright_rgb
+from carrot._images import image_size, open_grey, open_image, upright_rgb
 from carrot.data.matlab import read_mat, whole
 from carrot.data.tables import Inside, each_is_trained, has_sign, natural, unpacked
 from carrot.errors import DataError, UnreadableImageError

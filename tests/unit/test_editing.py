@@ -17,9 +17,9 @@ from PIL import Image
 
 import carrot
 from carrot import Carrot, RidgeHead
+from carrot.classifier.updates import Edits, change
 from carrot.data.inputs import PictureList
 from carrot.data.toy import ToyBirds
-from carrot.updates import Edits, change
 
 SPECIES, N = 4, 5
 EPS = torch.finfo(torch.float64).eps

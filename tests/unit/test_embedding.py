@@ -11,13 +11,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from carrot import StoreError, TimmViTPatchBackbone, UnreadableImageError
+from carrot._ridge.loo import LooPath
 from carrot.data.loading import batches
 from carrot.data.records import Record
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.filling import embed_dataset
+from carrot.embedding.pooling import embed_tokens, trace_tokens
+from carrot.embedding.setting import Setting
+from carrot.embedding.tokens import Tokens
 from carrot.evaluation import candidate, select
-from carrot.loo import LooPath
-from carrot.stages import Setting, Tokens, embed_tokens, trace_tokens
-from carrot.store import TokenCache, embed_dataset, save_tensors
+from carrot.store.tensors import save_tensors
 
 
 class Plain:

@@ -13,7 +13,7 @@ from benchmarks.embeddings import Numbers, Pictures, mark_chosen, measure_all, p
 from carrot import TimmViTPatchBackbone
 from carrot.data import split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
-from carrot.store import TokenCache
+from carrot.embedding.cache import TokenCache
 from docs import accuracy_tables
 from tests import reference
 

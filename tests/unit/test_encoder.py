@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from carrot import Carrot, CheckpointError, ModelError, TimmViTPatchBackbone
+from carrot.classifier.records import NOT_FOUND
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
-from carrot.encoder import BackboneSpec, Encoder
-from carrot.training import NOT_FOUND
+from carrot.embedding.encoder import BackboneSpec, Encoder
 
 SPECIES, N = 3, 4
 

@@ -15,7 +15,7 @@ from carrot import Carrot
 from carrot.data.toy import ToyBirds
 from carrot.errors import StoreError
 from carrot.explanation import Explanation, Picture
-from carrot.parts import LogitParts
+from carrot.explanation.parts import LogitParts
 
 HOSTILE = "<script>alert('1')</script> & \"Müller's\" $x_1$ 鳥"
 

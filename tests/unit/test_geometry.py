@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm.data import create_transform
 
-from carrot.geometry import CropMode, Geometry
+from carrot._vit.geometry import CropMode, Geometry
 
 PADDING = -1e3
 MODES: tuple[CropMode, ...] = ("center", "squash", "border")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from carrot import gram
-from carrot.gram import Gram
-from carrot.rows import Rows
+from carrot._ridge import gram
+from carrot._ridge.gram import Gram
+from carrot._ridge.rows import Rows
 
 F64 = torch.float64
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
 import carrot
 import carrot.attribution
 from carrot import IllConditionedError, NotFittedError, RidgeHead
-from carrot.statistics import MOST_LOST
+from carrot._ridge.statistics import MOST_LOST
 from tests import contract
 
 F64 = torch.float64
@@ -21,8 +21,8 @@ LAMS = [1e-4, 1.0, 100.0]
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks and strips at the sizes of these tests."""
-    monkeypatch.setattr(carrot.blocks, "ENTRIES", 40)
-    monkeypatch.setattr(carrot.blocks, "STRIP", 3)
+    monkeypatch.setattr(carrot._ridge.blocks, "ENTRIES", 40)
+    monkeypatch.setattr(carrot._ridge.blocks, "STRIP", 3)
 
 
 def problem(n: int, D: int, C: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +85,7 @@ def test_noise_chooses_the_end_of_the_path_and_says_so() -> None:
 
 
 def test_ties_take_the_larger_lam() -> None:
-    path = carrot.loo.LooPath(torch.tensor([1.0, 2.0, 3.0], dtype=F64), torch.tensor([0.5, 0.5, 0.7], dtype=F64))
+    path = carrot._ridge.loo.LooPath(torch.tensor([1.0, 2.0, 3.0], dtype=F64), torch.tensor([0.5, 0.5, 0.7], dtype=F64))
     assert path.best == 1
 
 
@@ -152,8 +152,8 @@ def test_pictures_come_and_go(n: int, D: int, intercept: bool, weighted: bool, t
 def test_taking_pictures_out_of_the_dual_form_takes_no_product_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why the inner products are kept: n^2 D is the cost of a fit."""
     formed = []
-    original = carrot.gram.inner_products
-    monkeypatch.setattr(carrot.gram, "inner_products", lambda G, c: formed.append(len(G)) or original(G, c))
+    original = carrot._ridge.gram.inner_products
+    monkeypatch.setattr(carrot._ridge.gram, "inner_products", lambda G, c: formed.append(len(G)) or original(G, c))
     G, labels = problem(20, 40)
     head = RidgeHead("loo", True).fit(G, labels)
     assert formed == [20], "the path and the solve share them"
@@ -471,7 +471,7 @@ def test_a_picture_alone_in_its_direction_on_the_path(size: float, intercept: bo
     G[:, 3] = 0.0
     G[5, 3] = size
     lams = [1e-3, 1e-1, 10.0]
-    path = carrot.loo.loo_path(carrot.rows.checked_rows(torch.tensor(G), torch.tensor(Y), None), intercept, lams)
+    path = carrot._ridge.loo.loo_path(carrot._ridge.rows.checked_rows(torch.tensor(G), torch.tensor(Y), None), intercept, lams)
     for lam, mse in zip(lams, path.mse.tolist(), strict=True):
         expected = float(np.mean((Y - ref.loo(G, Y, lam, intercept)) ** 2))
         assert mse == pytest.approx(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-import carrot.data.images as images
-from carrot.data.images import open_image
+import carrot._images as images
+from carrot._images import open_image
 from carrot.errors import UnreadableImageError
 
 # What a camera stores for an upright picture U, from the table of the EXIF standard (which side row 0 and column 0 are).

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from carrot.backbone import PictureTransform
+from carrot._vit.transform import PictureTransform
 from carrot.data import ImageFolder
 from carrot.data.loading import batches
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from carrot._vit.geometry import Geometry
 from carrot.data.records import Box
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.localisation import (
@@ -19,7 +20,6 @@ from carrot.evaluation.localisation import (
     points_chance,
     points_hit,
 )
-from carrot.geometry import Geometry
 
 EPS = torch.finfo(torch.float64).eps
 #  A picture 6 pixels wide and 4 high in 2 x 3 regions of 2 x 2 pixels.

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from carrot import Carrot, RidgeHead
+from carrot._ridge.logit import Logit
 from carrot.attribution import region_interactions
 from carrot.data.inputs import PictureList
+from carrot.explanation.parts import take_apart
 from carrot.lift import IDENTITY, lift_from
-from carrot.logit import Logit
-from carrot.parts import take_apart
 from carrot.protocol import evaluate
 from carrot.removal import Coalitions
 from tests.claims.world import World
@@ -85,7 +85,7 @@ def sub(world: World, n: int):  # type: ignore[no-untyped-def]
 def test_an_answer_costs_one_class(spec: str, scored: list[int]) -> None:
     world, lift = World(), lift_from(spec)
     head = RidgeHead(1.0, True).fit(lift.embed(world.tokens[:-1], world.pi[:-1]), torch.tensor(world.labels))
-    from carrot.trace import Trace
+    from carrot.embedding.trace import Trace
 
     plain = trace(world, -1)
     test = Trace.of(plain.regions, plain.graph, world.operator, world.readout, lift)

@@ -11,10 +11,10 @@ from PIL import Image
 
 import carrot
 from carrot import Carrot, RidgeHead, TimmViTPatchBackbone
+from carrot.classifier.records import CHANGED, NOT_FOUND
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.embedding.setting import Setting
 from carrot.lift import lift_from
-from carrot.stages import Setting
-from carrot.training import CHANGED, NOT_FOUND
 
 SPECIES, N_TRAIN, N_TEST = 4, 6, 2
 

@@ -15,25 +15,11 @@ import torch
 from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
+RIDGE = ("blocks", "statistics", "rows", "gram", "systems", "loo", "restored", "solution", "logit")
 MODULES = [
-    "ambient",
-    *("utils", "errors", "regions", "graph", "laplacian", "operator", "readout", "lift", "logit"),
-    *(
-        "blocks",
-        "statistics",
-        "rows",
-        "gram",
-        "ridge",
-        "loo",
-        "restored",
-        "solution",
-        "head",
-        "removal",
-        "influence",
-        "attribution",
-        "trace",
-        "parts",
-    ),
+    *("errors", "utils", "_ambient", "regions", "graph", "laplacian", "operator", "readout", "lift"),
+    *(f"_ridge/{name}" for name in RIDGE),
+    *("head", "removal", "influence", "attribution", "embedding/trace", "explanation/parts"),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
@@ -135,26 +121,26 @@ MUTANTS = {
     "seed ignored": ("lift", "generator=torch.Generator().manual_seed(seed))", "generator=torch.Generator().manual_seed(0))"),
     "lifted in float32": ("lift", "return (H @ _normal(", "H = H.float().double(); return (H @ _normal("),
     # the head
-    "lambda times n (primal)": ("ridge", "if fit_intercept else S, lam)", "if fit_intercept else S, lam * statistics.n)"),
-    "lambda times n (dual)": ("ridge", "_cholesky(M, lam)", "_cholesky(M, lam * len(M))"),
-    "means not taken out": ("ridge", "statistics.moments(centred=fit_intercept)", "statistics.moments(centred=False)"),
+    "lambda times n (primal)": ("systems", "if fit_intercept else S, lam)", "if fit_intercept else S, lam * statistics.n)"),
+    "lambda times n (dual)": ("systems", "_cholesky(M, lam)", "_cholesky(M, lam * len(M))"),
+    "means not taken out": ("systems", "statistics.moments(centred=fit_intercept)", "statistics.moments(centred=False)"),
     "bias forgotten": ("head", "W_star.shape[1]) + self.bias", "W_star.shape[1])"),
     "weights ignored": ("blocks", "root = w.sqrt().unsqueeze(-1)", "root = torch.ones_like(w).unsqueeze(-1)"),
     "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
-    "float32 solve": ("ridge", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
-    "duals without 1 / lam": ("ridge", "(w / self._lam).unsqueeze(-1)", "w.unsqueeze(-1)"),
-    "duals that cancel": ("ridge", "alpha += w.unsqueeze(-1) * times(", "times("),
-    "duals refined without weights": ("ridge", "alpha += w.unsqueeze(-1) * times(", "alpha += times("),
-    "duals that don't sum to 0": ("ridge", "alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)", "pass"),
-    "kernel that cancels (dual)": ("ridge", "solved += self._transposed(", "self._transposed("),
+    "float32 solve": ("systems", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
+    "duals without 1 / lam": ("systems", "(w / self._lam).unsqueeze(-1)", "w.unsqueeze(-1)"),
+    "duals that cancel": ("systems", "alpha += w.unsqueeze(-1) * times(", "times("),
+    "duals refined without weights": ("systems", "alpha += w.unsqueeze(-1) * times(", "alpha += times("),
+    "duals that don't sum to 0": ("systems", "alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)", "pass"),
+    "kernel that cancels (dual)": ("systems", "solved += self._transposed(", "self._transposed("),
     "leave-one-out is the residual": ("head", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
     "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
     "leverage without the mean (primal)": (
-        "ridge",
+        "systems",
         "(torch.cat(squares) + self._shift)",
         "torch.cat(squares)",
     ),
-    "leverage without the mean (dual)": ("ridge", ".diagonal() - self._v_share)", ".diagonal())"),
+    "leverage without the mean (dual)": ("systems", ".diagonal() - self._v_share)", ".diagonal())"),
     "path without the mean (tall)": ("loo", "1.0 - h0[block] - spread[:, j]", "1.0 - spread[:, j]"),
     "path without the mean (wide)": ("loo", "lam * (spread[:, j] - h0[block] / (c + lam))", "lam * spread[:, j]"),
     "last block dropped": ("blocks", "range(0, length, step)", "range(0, length - step + 1, step)"),
@@ -172,7 +158,7 @@ MUTANTS = {
     "border around another point": ("gram", "new = rows.G[old:].to(torch.float64) - self.c", "new = rows.G[old:].to(torch.float64)"),
     "border on one side": ("gram", "N[old:, :old] = N[:old, old:].mT", "N[old:, :old] = 0.0"),
     "inner products never afresh": ("gram", "return self if around_c <= DIGIT * (around_c - step) else", "return self if True else"),
-    "moments never afresh": ("ridge", "return None if left_over.is_rounded(float(rows.Y.abs().max())) else", "return None if False else"),
+    "moments never afresh": ("systems", "return None if left_over.is_rounded(float(rows.Y.abs().max())) else", "return None if False else"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
     "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph)", "pass"),
@@ -194,7 +180,7 @@ MUTANTS = {
         "(head.residual[S] / head.slack[S].unsqueeze(-1))",
     ),
     "group that cancels off the diagonal": (
-        "ridge",
+        "systems",
         "return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)",
         "return self._lam * (inverse - torch.outer(v, v))",
     ),
@@ -208,9 +194,9 @@ MUTANTS = {
     "drops with the wrong sign": ("removal", "v[..., self.N :, :] - v[..., : self.N, :]", "v[..., : self.N, :] - v[..., self.N :, :]"),
     "curve off by one": ("removal", "(order).unsqueeze(-1) >= torch", "(order).unsqueeze(-1) > torch"),
     # kept heads, and one class against another
-    "weights in another layout than a file's": ("ridge", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
-    "targets that move twice": ("ridge", "self.statistics - before + after", "self.statistics - before + after + after"),
-    "targets that do not move": ("ridge", "self.statistics - before + after", "self.statistics"),
+    "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
+    "targets that move twice": ("systems", "self.statistics - before + after", "self.statistics - before + after + after"),
+    "targets that do not move": ("systems", "self.statistics - before + after", "self.statistics"),
     "the targets of the next picture": ("head", "index_copy(0, changed, new)", "index_copy(0, changed.flip(0), new)"),
     "a restored head that drops the weights": (
         "restored",
@@ -242,16 +228,20 @@ def load(folder: Path, module: str = "", old: str = "", new: str = "") -> Module
     """Import a copy of the theory with one edit, under a name of its own."""
     name = f"mutant_{next(COUNTER)}"
     package = folder / name
-    package.mkdir()
-    for stem in MODULES:
-        text = (ROOT / f"{stem}.py").read_text()
-        if stem == module:
+    for place in MODULES:
+        text = (ROOT / f"{place}.py").read_text()
+        if place.split("/")[-1] == module:
             assert text.count(old) == 1, (
                 f"the mutant's text is {text.count(old)} times in {module}.py: keep the list alive"
             )
             text = text.replace(old, new)
-        (package / f"{stem}.py").write_text(text.replace("from carrot.", f"from {name}."))
-    (package / "__init__.py").write_text("\n".join(f"from {name} import {stem}" for stem in MODULES))
+        file = package / f"{place}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent / "__init__.py").touch()
+        file.write_text(text.replace("from carrot.", f"from {name}."))
+    stems = [place.replace("/", ".").rpartition(".") for place in MODULES]
+    lines = [f"from {name}{f'.{folder}' if folder else ''} import {stem}" for folder, _, stem in stems]
+    (package / "__init__.py").write_text("\n".join(lines))
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)

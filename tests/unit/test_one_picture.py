@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from carrot import Carrot
+from carrot._images import image_size, open_image, upright_rgb
 from carrot.cli import main
 from carrot.data import ImageFolder, Record
-from carrot.data.images import image_size, open_image, upright_rgb
 from carrot.data.inputs import as_list, as_picture
 from carrot.data.toy import ToyBirds
 from carrot.errors import UnreadableImageError

@@ -11,9 +11,9 @@ import torch
 from carrot import Carrot, ModelError, __version__, cli, onnx_export
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
-from carrot.encoder import DTYPES
-from carrot.onnx_export import Deployed, export_onnx
-from carrot.stages import embed_tokens
+from carrot.embedding.encoder import DTYPES
+from carrot.embedding.pooling import embed_tokens
+from carrot.export.onnx_file import Deployed, export_onnx
 
 onnx = pytest.importorskip("onnx", reason="pip install 'carrot-attribution[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'carrot-attribution[onnx]'")

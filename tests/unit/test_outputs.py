@@ -17,9 +17,9 @@ import pytest
 
 from carrot import Carrot, StoreError, cli
 from carrot.data.toy import ToyBirds
+from carrot.explanation.written import check_page
 from carrot.store import outputs
 from carrot.store.outputs import check_output, cut, write_output
-from carrot.store.pages import check_page
 
 SPECIES = ("jay", "robin", "wren")
 
@@ -157,7 +157,7 @@ def test_what_can_not_be_written_is_told_before_the_work(
     def load(*_: Any, **__: Any) -> None:
         raise AssertionError("the model was read")
 
-    monkeypatch.setattr("carrot.model_files.load", load)
+    monkeypatch.setattr("carrot.classifier.files.load", load)
     monkeypatch.setattr(Carrot, "load", load)
     cases = [
         (tmp_path / f"folder_{name}", "is a folder"),

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from carrot.explanation import Explanation
-from carrot.report.drawing import Sheet, marks, short
-from carrot.report.page import percent
-from carrot.report.sections import separate_pairs
+from carrot.explanation.drawing import Sheet, marks, short
+from carrot.explanation.page import percent
+from carrot.explanation.sections import separate_pairs
 from tests.unit.test_explanation import HOSTILE, VARIANTS, bare, explanation
 
 VOID = {"meta", "br"}

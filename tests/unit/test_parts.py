@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import carrot
+from carrot._ridge.logit import Logit
+from carrot.embedding.trace import Trace
+from carrot.explanation.parts import LogitParts, region_to_region, strongest_pairs, take_apart
 from carrot.graph import RegionGraph
 from carrot.head import RidgeHead
-from carrot.logit import Logit
-from carrot.parts import LogitParts, region_to_region, strongest_pairs, take_apart
 from carrot.regions import RegionSet
-from carrot.trace import Trace
 from tests import contract
 from tests import reference as ref
 from tests.claims.world import World

@@ -2,8 +2,8 @@
 
 import pytest
 
-from carrot import progress as module
-from carrot.progress import progress
+from carrot import _progress as module
+from carrot._progress import progress
 
 
 def test_every_piece_comes_through_and_standard_output_stays_clean(

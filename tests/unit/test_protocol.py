@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 
 from carrot import Carrot, DataError, DiffusionOperator
+from carrot._ridge.logit import Logit
+from carrot.classifier.held_out import held_out
 from carrot.data import ImageFolder
 from carrot.data.toy import ToyBirds
-from carrot.held_out import held_out
+from carrot.explanation.parts import take_apart
+from carrot.export.table import picture_rows, write_table
 from carrot.lift import lift_from
-from carrot.logit import Logit
-from carrot.parts import take_apart
 from carrot.protocol import evaluate
-from carrot.protocol_tables import lines_of, markdown_of
+from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
 from carrot.removal import remove_regions
-from carrot.table_export import picture_rows, write_table
 
 BIRDS = ToyBirds(n_train_per_class=8, n_test_per_class=3, n_species=3)
 
@@ -101,7 +101,7 @@ def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(
         f"{n} measured, {len(shifted)} left out (the model was fitted on them)" in line for line in lines_of(found)
     )
     rows: list[int] = []
-    monkeypatch.setattr("carrot.protocol.knn", lambda G, labels, g, C: rows.append(len(G)) or g[:, :C])
+    monkeypatch.setattr("carrot.protocol.measure.knn", lambda G, labels, g, C: rows.append(len(G)) or g[:, :C])
     evaluate(model, str(root), tmp_path, explained=0, refits=0)
     assert set(rows) == {len(fitted_on) - 1}, "baselines have what the model has, but for the file that is gone"
     whole = Carrot("toy", lift="identity").fit(ImageFolder(root, test_every=None))

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from carrot._ridge.logit import Logit
 from carrot.evaluation import Accuracy
-from carrot.logit import Logit
-from carrot.parts import take_apart
+from carrot.explanation.parts import take_apart
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
 from tests.claims.world import World
 from tests.unit.test_parts import trace

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from carrot.errors import StoreError
-from carrot.store import EmbeddingStore
 from carrot.store.files import locked
 from carrot.store.settings import JSON, check_json, differences
+from carrot.store.shards import EmbeddingStore
 
 SETTINGS: dict[str, JSON] = {"backbone": {"name": "vit", "sha256": None}, "t": 1.0, "sizes": [224, 224], "norm": True}
 IDS = [f"a/{i}.jpg" for i in range(10)]

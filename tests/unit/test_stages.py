@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from carrot import BackboneError, TimmViTPatchBackbone
-from carrot.stages import Setting, Tokens, embed_tokens, pooling_weights, refuse_impossible, stage, trace_tokens
+from carrot.embedding.pooling import embed_tokens, pooling_weights, refuse_impossible, stage, trace_tokens
+from carrot.embedding.setting import Setting
+from carrot.embedding.tokens import Tokens
 from tests import reference as ref
 
 GH, GW, D, B = 4, 6, 5, 3
@@ -80,7 +82,7 @@ def test_embeddings_with_and_without_known_weights(tokens: Tokens) -> None:
 
 
 def test_tokens_that_float16_can_not_hold_are_refused() -> None:
-    from carrot.encoder import Encoder
+    from carrot.embedding.encoder import Encoder
 
     encoder = Encoder("toy", dtype="float16")
     x = torch.zeros(1, 3, *encoder.backbone.input_hw)

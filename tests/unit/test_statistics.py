@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carrot._ridge.statistics import RidgeStatistics
 from carrot.head import RidgeHead
-from carrot.statistics import RidgeStatistics
 
 F64 = torch.float64
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from carrot.evaluation.audit import auroc
 from carrot.evaluation.calibration import fit_temperature, probabilities
+from carrot.evaluation.ranking import auroc
 from carrot.evaluation.suspects import high_leverage, label_suspects
 from carrot.head import RidgeHead
 from tests.reference import flagged_labels

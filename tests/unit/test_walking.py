@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from carrot._images import FORMATS, image_extensions, open_image
 from carrot.cli import ask
 from carrot.data import CsvFolder, ImageFolder
-from carrot.data.images import FORMATS, image_extensions, open_image
 from carrot.data.walking import _MAGIC, _NO_PICTURES, _NOT_READ, pictures_below, why_unread
 from carrot.errors import DataError
 from tests.unit.reader_contract import HEIC

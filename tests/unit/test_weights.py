@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from carrot._vit.checkpoints import compare, digest, is_network_failure, read_state_dict, require_hub
 from carrot.errors import CheckpointError, HubUnreachableError
-from carrot.weights import compare, digest, is_network_failure, read_state_dict, require_hub
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)}
 
@@ -132,7 +132,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("carrot.weights.getproxies", dict)
+    monkeypatch.setattr("carrot._vit.checkpoints.getproxies", dict)
     return monkeypatch, constants, tmp_path
 
 
@@ -160,7 +160,7 @@ def test_offline_cached_and_proxied(hub):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(HubUnreachableError):
         require_hub("timm/other_model", "other_model")
-    monkeypatch.setattr("carrot.weights.getproxies", lambda: {"http": "http://proxy"})
+    monkeypatch.setattr("carrot._vit.checkpoints.getproxies", lambda: {"http": "http://proxy"})
     require_hub("timm/other_model", "other_model")  # only the client can tell what is behind a proxy
 
 

@@ -1,0 +1,87 @@
+"""A ridge system that was solved before: its answers come from where they were kept, bit for bit; the rest is solved again when asked.
+
+Predictions need W* and b alone, so a model that was read from a file predicts at once. Smoother, kernel, leverage and updates need a
+factor of the system; it is computed from the rows the first time one of them is used, and equals the old one to rounding.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ridge.rows import Rows, checked_rows
+from carrot._ridge.systems import Moments, RidgeSystem, solve
+from carrot.utils import require_finite
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredSystem:
+    """Answers the questions of ``carrot._ridge.systems``'s systems; letters are the same."""
+
+    rows: Rows
+    lam: float
+    fit_intercept: bool
+    W_star: Float[Tensor, "D C"]
+    bias: Float[Tensor, " C"]
+    g_mean: Float[Tensor, " D"]
+    y_mean: Float[Tensor, " C"]
+    alpha: Float[Tensor, "n C"]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RestoredSystem":
+        """Return the system whose rows and solution are ``state``, by name.
+
+        Raises:
+            ValueError: A tensor is missing, or shapes or kinds don't fit together.
+        """
+        try:
+            rows = checked_rows(state["G"], state["Y"], state["sample_weight"])
+            solution = {name: state[name] for name in ("W_star", "bias", "g_mean", "y_mean", "alpha")}
+        except KeyError as error:
+            raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
+        (n, D), C = rows.G.shape, rows.Y.shape[1]
+        shapes = {"W_star": (D, C), "bias": (C,), "g_mean": (D,), "y_mean": (C,), "alpha": (n, C)}
+        for name, x in solution.items():
+            if tuple(x.shape) != shapes[name] or x.dtype != torch.float64:
+                raise ValueError(
+                    f"`state` must hold {name} as {shapes[name]} of float64; got {tuple(x.shape)} of {x.dtype}."
+                )
+            require_finite(name, x)
+        return cls(rows, lam, fit_intercept, **solution)
+
+    @cached_property
+    def solved(self) -> RidgeSystem:
+        """The system, solved again."""
+        return solve(self.rows, self.lam, self.fit_intercept)
+
+    @property
+    def slack(self) -> Float[Tensor, " n"]:
+        """1 - leverage."""
+        return self.solved.slack
+
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows."""
+        return self.solved.slack_among(rows)
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z)."""
+        return self.solved.kernel(a, z)
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g)."""
+        return self.solved.smoother(g, rows)
+
+    def grown(self, new: Rows, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, which are those of this system and ``new`` ones."""
+        return self.solved.grown(new, rows)
+
+    def shrunk(self, stay: Tensor, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, those numbered ``stay``."""
+        return self.solved.shrunk(stay, rows)
+
+    def retargeted(self, changed: Tensor, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, which have other targets where they are numbered ``changed``."""
+        return self.solved.retargeted(changed, rows)

@@ -1,0 +1,171 @@
+"""Training rows as the head takes them: checked once, labels one-hot, embeddings in the precision they came in."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, SupportsIndex
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot.utils import require_finite, require_tensor, whole_number
+
+
+class Rows(NamedTuple):
+    """Training rows: embeddings, targets, sample weights.
+
+    G is float32 or float64, and widened by blocks where it is used (``carrot._ridge.blocks``); Y and w are float64.
+    """
+
+    G: Float[Tensor, "n D"]
+    Y: Float[Tensor, "n C"]
+    w: Float[Tensor, " n"]
+
+    def at(self, index: Int[Tensor, " k"]) -> "Rows":
+        """Return some of them, in the order of ``index``."""
+        return Rows(*(x[index] for x in self))
+
+    def without(self, index: Int[Tensor, " k"]) -> "Rows":
+        """Return the others."""
+        return self.at(self.others(index))
+
+    def others(self, index: Int[Tensor, " k"]) -> Int[Tensor, " m"]:
+        """Return the places of all but some, ascending."""
+        there = torch.ones(len(self.w), dtype=torch.bool, device=self.w.device)
+        there[index] = False
+        return there.nonzero().flatten()
+
+    def then(self, new: "Rows") -> "Rows":
+        """Return these and others after them."""
+        return Rows(*(torch.cat([a, b]) for a, b in zip(self, new, strict=True)))
+
+    def alike(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> "Rows":
+        """Return other rows, checked: as wide as these, on their device, labels among their classes.
+
+        Raises:
+            TypeError, ValueError: As ``checked_rows`` and ``known_one_hot``, or the widths differ.
+        """
+        checked = checked_rows(G, known_one_hot(Y, self.Y.shape[1]), sample_weight)
+        new = Rows(*(x.to(self.G.device) for x in checked))
+        widths = [(x.G.shape[1], x.Y.shape[1]) for x in (self, new)]
+        if widths[0] != widths[1]:
+            raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
+        return new
+
+
+def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
+    """Check what came in at ``fit`` or ``add``; return copies, labels one-hot.
+
+    Embeddings keep float32 or float64; half precision becomes float32, which holds each of its numbers.
+
+    Raises:
+        TypeError: G is not floating point.
+        ValueError: See ``RidgeHead.fit``.
+    """
+    for name, x in (("G", G), ("Y", Y), ("sample_weight", sample_weight)):
+        if x is not None:
+            require_tensor(name, x)
+    if G.ndim != 2 or 0 in G.shape:
+        raise ValueError(f"`G` must be (n, D), a row for each training picture; got {tuple(G.shape)}.")
+    if not G.is_floating_point():
+        raise TypeError(f"`G` must be floating point; got {G.dtype}.")
+    n = G.shape[0]
+    if Y.ndim not in (1, 2) or Y.shape[0] != n:
+        raise ValueError(
+            f"`Y` must be ({n},) labels or ({n}, C) targets to match G with n = {n} rows; got {tuple(Y.shape)}."
+        )
+    if Y.ndim == 2 and (Y.shape[1] == 0 or (Y.shape[1] == 1 and not Y.is_floating_point())):
+        raise ValueError(
+            f"`Y` must be ({n},) labels or ({n}, C) real targets; got {tuple(Y.shape)} of {Y.dtype}. Use `Y.flatten()`."
+        )
+    if Y.ndim == 1:
+        Y = one_hot(Y)
+    w = torch.ones(n) if sample_weight is None else sample_weight
+    if w.dtype == torch.bool:
+        raise TypeError("`sample_weight` must be numbers > 0; got torch.bool. Leave pictures out of G and Y instead.")
+    if w.shape != (n,) or not bool((w > 0).all()):
+        raise ValueError(
+            f"`sample_weight` must be ({n},) numbers > 0; leave a picture out instead of giving it weight 0."
+        )
+    for name, x in (("G", G), ("Y", Y), ("sample_weight", w)):
+        require_finite(name, x)
+    kept = torch.float64 if G.dtype == torch.float64 else torch.float32
+    dtypes = (kept, torch.float64, torch.float64)
+    return Rows(*(x.detach().to(device=G.device, dtype=t, copy=True) for x, t in zip((G, Y, w), dtypes, strict=True)))
+
+
+def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
+    """Return targets 0 and 1, float64.
+
+    Raises:
+        TypeError: Labels are not integers.
+        ValueError: They are not 0 .. C - 1 with C >= 2 and every class present.
+    """
+    require_labels(labels)
+    present = torch.unique(labels).tolist()
+    if present[0] < 0:
+        raise ValueError(f"`Y` must hold labels >= 0; got {present[0]}. Leave unlabelled pictures out of training.")
+    if len(present) < 2:
+        raise ValueError(
+            f"`Y` must hold at least two classes; got only class {present[0]}. There is nothing to tell apart."
+        )
+    missing = present[-1] + 1 - len(present)
+    if missing:
+        first = next(i for i, label in enumerate(present) if i != label)
+        raise ValueError(
+            f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {first} ({missing} such classes). "
+            "Renumber the labels, or pass an (n, C) matrix of targets."
+        )
+    return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
+
+
+def known_one_hot(Y: Tensor, C: int) -> Tensor:
+    """Return labels of C known classes as targets 0 and 1, any of which may be absent; a matrix of targets as it is.
+
+    Raises:
+        TypeError: Y is no tensor, or holds labels that are no integers.
+        ValueError: A label is not a known class.
+    """
+    require_tensor("Y", Y)
+    if Y.ndim != 1:
+        return Y
+    require_labels(Y)
+    if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
+        raise ValueError(
+            f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
+        )
+    return torch.nn.functional.one_hot(Y.long(), C)
+
+
+def require_labels(labels: Tensor) -> None:
+    """Refuse a vector of labels that are no integers.
+
+    Raises:
+        TypeError: They are bools or floats.
+    """
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(
+            f"`Y` must be integer labels 0 .. C - 1, or a matrix (n, C) of targets; got (n,) of {labels.dtype}. Use `Y.long()`."
+        )
+
+
+def check_indices(indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: int) -> Int[Tensor, " k"]:
+    """Return training indices as a tensor: of a tensor or array of whole numbers, of any iterable of them, or of one.
+
+    Raises:
+        TypeError: Something in it is no whole number: a bool, a float.
+        ValueError: There is none, one is outside 0 .. n - 1, or one comes twice.
+    """
+    if isinstance(indices, Tensor | np.ndarray):
+        given = torch.as_tensor(indices).flatten()
+        if given.numel() and (given.dtype == torch.bool or given.is_floating_point() or given.is_complex()):
+            raise TypeError(f"`indices` must be whole numbers; got {given.dtype}. Use `mask.nonzero().flatten()`.")
+        index = given.long()
+    else:
+        items = indices if isinstance(indices, Iterable) else [indices]
+        index = torch.tensor([whole_number("indices", i) for i in items], dtype=torch.long)
+    if index.numel() == 0 or int(index.min()) < 0 or int(index.max()) >= n:
+        raise ValueError(f"`indices` must be training indices in 0 .. {n - 1}; got {index.tolist()[:10]}.")
+    if index.unique().numel() != index.numel():
+        raise ValueError("`indices` must name each training picture once; some come twice.")
+    return index

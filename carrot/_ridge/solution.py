@@ -1,0 +1,135 @@
+"""What a solved ridge system holds, by the letters of ``carrot.head``, whose verbs make it."""
+
+from collections.abc import Iterable
+from typing import SupportsIndex
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot._ridge.restored import RestoredSystem
+from carrot._ridge.rows import Rows, check_indices
+from carrot._ridge.statistics import RidgeStatistics
+from carrot._ridge.systems import RidgeSystem, prefers_dual
+from carrot.errors import NotFittedError
+from carrot.utils import require_finite, require_tensor
+
+
+@pinned_class
+class Solution:
+    """Answers of a fit, refused before there is one. ``RidgeHead`` says what each attribute is, and which shape it has."""
+
+    def __init__(self, lam: float | None, fit_intercept: bool) -> None:
+        self.fit_intercept = fit_intercept
+        self._lam = lam
+        self._system: RidgeSystem | RestoredSystem | None = None
+        self._rows: Rows | None = None
+        self._statistics: RidgeStatistics | None = None
+
+    @property
+    def lam(self) -> float:
+        """The penalty in use; before ``fit`` with lam="loo" there is none."""
+        if self._lam is None:
+            raise NotFittedError("`lam` is chosen by `fit`: call `fit(G, Y)` first.")
+        return self._lam
+
+    @property
+    def W_star(self) -> Float[Tensor, "D C"]:
+        """Primal weights, equation (1)."""
+        return self._need_fit().W_star
+
+    @property
+    def bias(self) -> Float[Tensor, " C"]:
+        """Intercept b; zeros without one."""
+        return self._need_fit().bias
+
+    @property
+    def g_mean(self) -> Float[Tensor, " D"]:
+        """Weighted mean of the training embeddings, gm; zeros without an intercept."""
+        return self._need_fit().g_mean
+
+    @property
+    def y_mean(self) -> Float[Tensor, " C"]:
+        """Weighted mean of the targets, ym: the logits at ``g_mean``; zeros without an intercept."""
+        return self._need_fit().y_mean
+
+    @property
+    def alpha(self) -> Float[Tensor, "n C"]:
+        """Dual weights, equation (3)."""
+        self._need_rows()
+        return self._need_fit().alpha
+
+    @property
+    def residual(self) -> Float[Tensor, "n C"]:
+        """R = Y - logits of the training pictures, equation (2)."""
+        return self.alpha * (self.lam / self.sample_weight).unsqueeze(-1)
+
+    @property
+    def slack(self) -> Float[Tensor, " n"]:
+        """``1 - leverage``, without the subtraction where that would cancel (few pictures, or one alone in its direction).
+
+        Raises:
+            ValueError: There is one training picture and an intercept: nothing is left without it.
+        """
+        if len(self._need_rows().G) == 1 and self.fit_intercept:
+            raise ValueError("Leave-one-out needs at least two training pictures with an intercept; got one.")
+        return self._need_fit().slack
+
+    def slack_among(self, indices: Int[Tensor, " k"] | Iterable[SupportsIndex]) -> Float[Tensor, "k k"]:
+        """Return ``I - s`` among some training pictures, whose diagonal is ``slack``: what removing them together is solved with."""
+        rows = self._need_rows()
+        return self._need_fit().slack_among(check_indices(indices, len(rows.G)).to(rows.G.device))
+
+    @property
+    def is_dual(self) -> bool:
+        """Whether the system is that of the pictures (n x n), not of the features: for n <= D, or D + 1 with an intercept."""
+        return prefers_dual(self._need_rows(), self.fit_intercept)
+
+    @property
+    def leverage(self) -> Float[Tensor, " n"]:
+        """How much each training picture's own label counts in its own logits, in (0, 1]: equation (5)."""
+        return 1.0 - self.slack
+
+    @property
+    def G(self) -> Float[Tensor, "n D"]:
+        """Training embeddings."""
+        return self._need_rows().G
+
+    @property
+    def Y(self) -> Float[Tensor, "n C"]:
+        """Targets; labels one-hot."""
+        return self._need_rows().Y
+
+    @property
+    def sample_weight(self) -> Float[Tensor, " n"]:
+        """Weight of each training picture."""
+        return self._need_rows().w
+
+    @property
+    def statistics(self) -> RidgeStatistics:
+        """Sufficient statistics of the training set."""
+        self._need_fit()
+        if self._statistics is None:  # the dual form did without
+            self._statistics = RidgeStatistics.from_rows(*self._need_rows())
+        return self._statistics
+
+    def _need_fit(self) -> RidgeSystem | RestoredSystem:
+        if self._system is None:
+            raise NotFittedError("This RidgeHead is not fitted yet: call `fit(G, Y)` first.")
+        return self._system
+
+    def _need_rows(self) -> Rows:
+        self._need_fit()
+        if self._rows is None:
+            raise NotFittedError(
+                "This head was made from statistics alone and knows no training picture: call `fit(G, Y)`."
+            )
+        return self._rows
+
+    def _check_width(self, name: str, g: Tensor) -> Tensor:
+        D = self.W_star.shape[0]
+        require_tensor(name, g)
+        if g.ndim == 0 or g.shape[-1] != D:
+            raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
+        require_finite(name, g)
+        return g

@@ -1,0 +1,127 @@
+"""Sufficient statistics of a ridge fit: they add over shards, in any order, on any machine.
+
+::
+
+    w = sum_i w_i,   gm = sum_i w_i g_i / w,   S = sum_i w_i (g_i - gm)(g_i - gm)^T,   Q = sum_i w_i (g_i - gm)(y_i - ym)^T
+    merge:  delta = gm_b - gm_a,   S = S_a + S_b + (w_a w_b / w) delta delta^T,   gm = gm_a + (w_b / w) delta
+
+Moments are kept around their own mean, so that large means don't eat the digits of S; G^T G = S + w gm gm^T when asked.
+Subtracting is the same formula with the weights of the second negated.
+
+Reference: Chan, Golub and LeVeque, The American Statistician 37 (1983).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot._ridge.blocks import second_moments, transposed_times, weighted_mean
+
+MOST_LOST = 1e3  # how much larger the moments may have been before pictures were taken away
+
+
+@pinned_class
+@dataclass(frozen=True, eq=False)
+class RidgeStatistics:
+    """What ridge regression needs to know of a set of pictures: O(D^2 + D C) numbers, float64, whatever their number.
+
+    Attributes:
+        n: Number of pictures.
+        weight: Sum of their sample weights.
+        g_mean, y_mean: Weighted means of embeddings and targets.
+        S: Centred second moments of the embeddings, ``sum w (g - gm)(g - gm)^T``.
+        Q: Centred cross moments with the targets, ``sum w (g - gm)(y - ym)^T``.
+        peak: Largest ``size`` that they have had since they were taken from rows.
+        reach: Largest target, in absolute value, of all pictures that were ever in them since.
+
+    Exactness: exact up to rounding; ``tests/unit/test_statistics.py``.
+    """
+
+    n: int
+    weight: float
+    g_mean: Float[Tensor, " D"]
+    y_mean: Float[Tensor, " C"]
+    S: Float[Tensor, "D D"]
+    Q: Float[Tensor, "D C"]
+    peak: tuple[float, float] = (0.0, 0.0)
+    reach: float = 0.0
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Trace of S, and weight: what rounding is relative to."""
+        return float(self.S.diagonal().sum()), self.weight
+
+    def is_rounded(self, reach: float) -> bool:
+        """Whether so much was subtracted that over three digits are lost: the rows that stay, of this reach, say it better."""
+        now = (*self.size, reach)
+        return any(most > MOST_LOST * left for most, left in zip((*self.peak, self.reach), now, strict=True))
+
+    @classmethod
+    def from_rows(
+        cls, G: Float[Tensor, "n D"], Y: Float[Tensor, "n C"], sample_weight: Float[Tensor, " n"] | None = None
+    ) -> "RidgeStatistics":
+        """Return the statistics of n >= 1 pictures: two passes over the rows, the means and then what is around them.
+
+        Rows may be float32; they are widened by blocks. Cost: n D^2, half of a product of two matrices of that size.
+
+        Raises:
+            ValueError: There is no picture.
+        """
+        if G.shape[0] == 0:
+            raise ValueError("`G` must hold at least one picture; got none.")
+        Y = Y.to(torch.float64)
+        w = torch.ones_like(Y[:, 0]) if sample_weight is None else sample_weight.to(Y)
+        g_mean, y_mean = weighted_mean(G, w), weighted_mean(Y, w)
+        S = second_moments(G, g_mean, w)
+        Q = transposed_times(G, g_mean, w.unsqueeze(-1) * (Y - y_mean))
+        return cls(G.shape[0], float(w.sum()), g_mean, y_mean, S, Q, reach=float(Y.abs().max()))
+
+    def __add__(self, other: "RidgeStatistics") -> "RidgeStatistics":
+        """Return the statistics of both sets together."""
+        return self._merge(other, 1)
+
+    def __sub__(self, other: "RidgeStatistics") -> "RidgeStatistics":
+        """Return the statistics without those pictures, which must have been part of them.
+
+        Raises:
+            ValueError: Nothing would be left.
+        """
+        if other.n >= self.n:
+            raise ValueError(f"Can't take {other.n} pictures away from {self.n}: at least one must be left.")
+        return self._merge(other, -1)
+
+    def moments(self, centred: bool) -> tuple[Float[Tensor, "D D"], Float[Tensor, "D C"]]:
+        """Return (S, Q) around the mean if ``centred``, else (G^T G, G^T Y)."""
+        if centred:
+            return self.S, self.Q
+        scaled = self.weight * self.g_mean
+        return torch.addr(self.S, scaled, self.g_mean), torch.addr(self.Q, scaled, self.y_mean)
+
+    def _merge(self, other: "RidgeStatistics", sign: int) -> "RidgeStatistics":
+        if (self.S.shape, self.Q.shape) != (other.S.shape, other.Q.shape):
+            raise ValueError(
+                f"Statistics of different widths don't merge: (D, C) = {tuple(self.Q.shape)} and {tuple(other.Q.shape)}. "
+                "Embed both shards with the same backbone, and give both all classes."
+            )
+        other_weight = sign * other.weight
+        weight = self.weight + other_weight
+        if not weight > 0.0:
+            raise ValueError(
+                f"Can't take weight {other.weight:g} away from {self.weight:g}: those pictures were not part of this."
+            )
+        sizes = [self.peak, self.size, *([other.peak, other.size] if sign > 0 else [])]
+        g_step, y_step = other.g_mean - self.g_mean, other.y_mean - self.y_mean
+        share = self.weight * other_weight / weight
+        return RidgeStatistics(
+            n=self.n + sign * other.n,
+            weight=weight,
+            g_mean=self.g_mean + (other_weight / weight) * g_step,
+            y_mean=self.y_mean + (other_weight / weight) * y_step,
+            S=torch.addr(self.S, g_step, g_step, alpha=share).add_(other.S, alpha=sign),
+            Q=torch.addr(self.Q, g_step, y_step, alpha=share).add_(other.Q, alpha=sign),
+            peak=tuple(max(values) for values in zip(*sizes, strict=True)),
+            reach=max(self.reach, other.reach),
+        )

@@ -1,0 +1,274 @@
+"""The linear algebra under the head: one ridge system, solved in its primal (D x D) or its dual (n x n) form.
+
+Both classes answer the same questions, equations (1) to (5) of ``carrot.head``; letters are the same. Write A = sqrt(w) (G - gm),
+B = sqrt(w) (Y - ym). Then
+
+::
+
+    primal   K = A^T A + lam I = C C^T,       W* = K^{-1} A^T B,     k(a, z) = <C^{-1} a~, C^{-1} z~> + [intercept] / sum(w)
+    dual     M = A A^T + lam I + c v v^T,     beta = M^{-1} B,       W* = A^T beta,   alpha = sqrt(w) beta
+
+With intercept v = sqrt(w) / |sqrt(w)| spans what centring removed: A^T v = 0 and B^T v = 0, so c changes no answer. It is
+there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))`` cancels.
+"""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from carrot._ridge.blocks import blocks, times, transposed_times, weighted_mean
+from carrot._ridge.gram import Gram
+from carrot._ridge.rows import Rows
+from carrot._ridge.statistics import RidgeStatistics
+from carrot.errors import IllConditionedError
+
+ALONE = 1e-6  # slack below which a picture's own system is solved without it
+
+
+class PrimalSystem:
+    """K W* = A^T B by Cholesky of K (D x D). ``rows=None``: from statistics alone, without the per-picture answers."""
+
+    def __init__(self, statistics: RidgeStatistics, lam: float, fit_intercept: bool, rows: Rows | None = None) -> None:
+        S, Q = statistics.moments(centred=fit_intercept)
+        self._factor = _cholesky(S.clone() if fit_intercept else S, lam)
+        self.statistics, self._lam, self._rows = statistics, lam, rows
+        self._shift = 1.0 / statistics.weight if fit_intercept else 0.0
+        self.g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
+        self.y_mean = statistics.y_mean if fit_intercept else torch.zeros_like(statistics.y_mean)
+        # contiguous, as it comes back from a file: the layout decides the last bit of a product
+        self.W_star = _solve_factored(self._factor, Q).contiguous()
+        self.bias = self.y_mean - self.g_mean @ self.W_star
+
+    def grown(self, new: Rows, rows: Rows) -> RidgeStatistics:
+        """Return the statistics of ``rows``, which are those of this system and ``new`` ones."""
+        return self.statistics + RidgeStatistics.from_rows(*new)
+
+    def shrunk(self, stay: Tensor, rows: Rows) -> RidgeStatistics | None:
+        """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction would leave rounding behind."""
+        gone = self._need_rows().without(stay)
+        left_over = self.statistics - RidgeStatistics.from_rows(*gone)
+        return None if left_over.is_rounded(float(rows.Y.abs().max())) else left_over
+
+    def retargeted(self, changed: Tensor, rows: Rows) -> RidgeStatistics | None:
+        """Return the statistics of ``rows``, which have other targets than this system's where they are numbered ``changed``."""
+        before, after = (RidgeStatistics.from_rows(*(x[changed] for x in side)) for side in (self._need_rows(), rows))
+        if before.n == self.statistics.n:
+            return after
+        moved = self.statistics - before + after
+        return None if moved.is_rounded(float(rows.Y.abs().max())) else moved
+
+    def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
+        centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
+        return torch.linalg.solve_triangular(self._factor, centred_g.mT, upper=False)
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z)."""
+        return (self._whiten(a).mT @ self._whiten(z) + self._shift).reshape(*a.shape[:-1], len(z))
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g): K^{-1} (g - gm) for the few test rows, then one product with the training rows, by blocks."""
+        G, _, w = self._need_rows()
+        solved = torch.linalg.solve_triangular(self._factor.mT, self._whiten(g), upper=True)  # (D, m)
+        s = (times(G[rows], self.g_mean, solved) + self._shift).mT * w[rows]
+        return s.reshape(*g.shape[:-1], s.shape[-1])
+
+    @cached_property
+    def alpha(self) -> Tensor:
+        """Dual weights w R / lam, such that (G - gm)^T alpha is W* to rounding, and with an intercept their sum 0.
+
+        R is a difference, and 1 / lam makes its rounding large. What of it would reach a sum over pictures is taken out by one step of
+        refinement, alpha + A~ K^{-1} (W* - G~^T alpha) with A~ = w G~: it leaves lam K^{-1} of the error, rounding again.
+        """
+        G, Y, w = self._need_rows()
+        per_lam = (w / self._lam).unsqueeze(-1)
+        alone, known = list(self._alone), [slack * error for error, slack in self._alone.values()]
+        R = Y - self.y_mean - times(G, self.g_mean, self.W_star)
+        for i, R_i in zip(alone, known, strict=True):  # (1 - leverage_i) (y_i - the prediction without i)
+            R[i] = R_i
+        alpha = R * per_lam
+        missing = self.W_star - transposed_times(G, self.g_mean, alpha)
+        alpha += w.unsqueeze(-1) * times(G, self.g_mean, _solve_factored(self._factor, missing))
+        alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)
+        for i, R_i in zip(alone, known, strict=True):
+            alpha[i] = R_i * per_lam[i]
+        return alpha
+
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows; the diagonal without cancellation."""
+        inside = -self.smoother(self._need_rows().G[rows].to(torch.float64), rows)
+        inside.diagonal().copy_(self.slack[rows])
+        return inside
+
+    @cached_property
+    def slack(self) -> Tensor:
+        """1 - leverage; of pictures that are nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancellation."""
+        slack = 1.0 - self._leverage
+        for i, (_, alone) in self._alone.items():
+            slack[i] = alone
+        return slack
+
+    @cached_property
+    def _leverage(self) -> Tensor:
+        """w_i k(g_i, g_i): a block of rows is whitened, squared and dropped."""
+        G, _, w = self._need_rows()
+        squares = [self._whiten(G[b]).square().sum(dim=0) for b in blocks(*G.shape)]
+        return w * (torch.cat(squares) + self._shift)
+
+    @cached_property
+    def _alone(self) -> dict[int, tuple[Tensor, float]]:
+        """Return y_i - the prediction without i, and 1 - leverage, of each picture whose leverage is 1 to 6 digits: rare, a refit each."""
+        rows = self._need_rows()
+        found: dict[int, tuple[Tensor, float]] = {}
+        for i in torch.nonzero(1.0 - self._leverage < ALONE).flatten().tolist():
+            left = solve(rows.without(torch.tensor([i])), self._lam, self._shift > 0.0)
+            g = rows.G[i : i + 1].to(torch.float64)
+            slack = 1.0 / (1.0 + float(rows.w[i] * left.kernel(g, g)[0, 0]))
+            found[i] = (rows.Y[i] - g[0] @ left.W_star - left.bias, slack)
+        return found
+
+    def _need_rows(self) -> Rows:
+        if self._rows is None:  # the head asks first, with a message for the user
+            raise RuntimeError("this system was made from statistics alone")
+        return self._rows
+
+
+class DualSystem:
+    """M beta = B by Cholesky of M (n x n), for n <= D: never forms a D x D matrix, nor a centred copy of G."""
+
+    def __init__(self, rows: Rows, lam: float, fit_intercept: bool, gram: Gram) -> None:
+        self._rows, self._lam, self.gram = rows, lam, gram
+        B, self.g_mean, self.y_mean, v = centre(rows, fit_intercept)
+        self._root = rows.w.sqrt()
+        M, c = with_means(gram.weighted(rows.w), v, lam)
+        self._v_share = v.square() / (lam + c)
+        self._factor = _cholesky(M, lam)
+        self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
+        self.alpha = (self._root.unsqueeze(-1) * _solve_factored(self._factor, B)).contiguous()
+        self.W_star = transposed_times(rows.G, self.g_mean, self.alpha)
+        self.bias = self.y_mean - self.g_mean @ self.W_star
+
+    def grown(self, new: Rows, rows: Rows) -> Gram:
+        """Return the inner products of ``rows``, which are those of this system and ``new`` ones."""
+        return self.gram.border(rows)
+
+    def shrunk(self, stay: Tensor, rows: Rows) -> Gram:
+        """Return the inner products of ``rows``, those numbered ``stay``."""
+        return self.gram.keep(stay, rows)
+
+    def retargeted(self, changed: Tensor, rows: Rows) -> Gram:
+        """Return the inner products of ``rows``, which differ from this system's in their targets alone."""
+        return self.gram
+
+    def _products(self, g: Tensor) -> Tensor:  # (m, D), centred -> (n, m): A g
+        return self._root.unsqueeze(-1) * times(self._rows.G, self.g_mean, g.mT)
+
+    def _transposed(self, u: Tensor) -> Tensor:  # (n, k) -> (D, k): A^T u
+        return transposed_times(self._rows.G, self.g_mean, self._root.unsqueeze(-1) * u)
+
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z) by the Woodbury formula: K^{-1} z = (z - A^T u) / lam with u = M^{-1} A z.
+
+        A difference again that 1 / lam makes large; one step of refinement, K^{-1} z + A^T M^{-1} (u - A K^{-1} z), leaves no more of its
+        rounding than lies outside the training pictures.
+        """
+        batch, a, z = a.shape[:-1], (a - self.g_mean).reshape(-1, a.shape[-1]), z - self.g_mean
+        u = _solve_factored(self._factor, self._products(z))  # (n, k)
+        solved = (z.mT - self._transposed(u)) / self._lam  # (D, k)
+        solved += self._transposed(_solve_factored(self._factor, u - self._products(solved.mT)))
+        return (a @ solved + self._shift).reshape(*batch, len(z))
+
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g)."""
+        products = self._products((g - self.g_mean).reshape(-1, g.shape[-1]))  # (n, m)
+        solved = _solve_factored(self._factor, products).mT
+        s = (solved * self._root + self._shift * self._rows.w)[:, rows]
+        return s.reshape(*g.shape[:-1], s.shape[-1])
+
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
+        unit = self._factor.new_zeros(len(self._root), len(rows))
+        unit[rows, torch.arange(len(rows), device=rows.device)] = 1.0
+        inverse = _solve_factored(self._factor, unit)[rows]
+        v, root = self._v_share[rows].sqrt(), self._root[rows]
+        return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)
+
+    @cached_property
+    def slack(self) -> Tensor:
+        """1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))."""
+        return self._lam * (torch.cholesky_inverse(self._factor).diagonal() - self._v_share)
+
+
+RidgeSystem = PrimalSystem | DualSystem
+Moments = RidgeStatistics | Gram  # what a form needs to know of the rows before lam comes in
+
+
+def prefers_dual(rows: Rows, fit_intercept: bool) -> bool:
+    """Return whether rows are so few that every one may have leverage near 1: n <= D, or D + 1 with an intercept.
+
+    There ``1 - leverage`` cancels in the primal form, and the dual one is no larger.
+    """
+    n, D = rows.G.shape
+    return n <= D + int(fit_intercept)
+
+
+def moments(rows: Rows, fit_intercept: bool) -> Moments:
+    """Return what the preferred form needs to know of the rows, for any lam: the cost of a fit is here."""
+    return (
+        Gram.from_rows(rows, fit_intercept) if prefers_dual(rows, fit_intercept) else RidgeStatistics.from_rows(*rows)
+    )
+
+
+def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> RidgeSystem:
+    """Solve in the dual form if n is at most D, else in the primal (from ``known`` moments of the rows if they are of that form).
+
+    Raises:
+        IllConditionedError: The system is singular in float64.
+    """
+    if known is None or isinstance(known, Gram) != prefers_dual(rows, fit_intercept):
+        known = moments(rows, fit_intercept)
+    if isinstance(known, Gram):
+        return DualSystem(rows, lam, fit_intercept, known)
+    return PrimalSystem(known, lam, fit_intercept, rows)
+
+
+def centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return B, gm, ym and v; means and v are 0 without an intercept."""
+    G, Y, w = rows
+    if fit_intercept:
+        g_mean, y_mean, v = weighted_mean(G, w), weighted_mean(Y, w), (w / w.sum()).sqrt()
+    else:
+        g_mean, y_mean, v = w.new_zeros(G.shape[1]), torch.zeros_like(Y[0]), torch.zeros_like(w)
+    return w.sqrt().unsqueeze(-1) * (Y - y_mean), g_mean, y_mean, v
+
+
+def with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:
+    """Return M + c v v^T, in place, and c: of the size of M's other eigenvalues."""
+    c = float(M.diagonal().mean()) + lam
+    return M.addr_(v, v, alpha=c), c
+
+
+def _solve_factored(factor: Tensor, X: Tensor) -> Tensor:
+    """Return (C C^T)^{-1} X: two triangular solves, where ``torch.cholesky_solve`` copies the factor first."""
+    half = torch.linalg.solve_triangular(factor, X, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+
+
+def _cholesky(S: Tensor, lam: float) -> Tensor:
+    """Return the lower Cholesky factor of S + lam I, or raise with the condition number. S is overwritten."""
+    S.diagonal().add_(lam)
+    # |S_ij|^2 <= S_ii S_jj: where the diagonal is finite, so is the rest
+    if not bool(torch.isfinite(S.diagonal()).all()):
+        raise IllConditionedError("The ridge system overflows float64: the embeddings are too large. Scale them down.")
+    factor, info = torch.linalg.cholesky_ex(S.mT, out=(S.mT, torch.empty(0, dtype=torch.int32, device=S.device)))
+    diagonal = factor.diagonal()
+    # max/min of the factor's squared diagonal bounds the condition number from below
+    eps = torch.finfo(S.dtype).eps
+    if int(info) == 0 and float(diagonal.min() / diagonal.max()) ** 2 > eps:
+        return factor
+    singular = torch.linalg.svdvals(factor) if int(info) == 0 else None
+    what = f"over {1 / eps:.0e}" if singular is None else f"{float(singular[0] / singular[-1]) ** 2:.1e}"
+    raise IllConditionedError(
+        f"The ridge system is singular in float64 at lam = {lam:.3g}: its condition number is {what}. "
+        "Raise `lam`, or use lam='loo'."
+    )

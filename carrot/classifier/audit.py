@@ -1,0 +1,229 @@
+"""Who looks wrong: labels that the training pictures contradict, near duplicates, and pictures of high leverage."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.held_out import HeldOut, held_out
+from carrot.data.counts import Counts
+from carrot.embedding.encoder import Encoder
+from carrot.evaluation.duplicates import near_duplicates
+from carrot.evaluation.suspects import LabelSuspects, label_suspects
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture as a head that was not fitted on it sees it: of a training picture, the head fitted without it.
+
+    Attributes:
+        id: The picture.
+        label: Its label.
+        suggested: The class that the others say.
+        margin: Logit of its label less the best other one.
+        probability: Of its label.
+        leverage: How much its own label counts in its own logits, when it is there; None: it was not fitted on.
+        flagged: Whether the others contradict the label: ``carrot.evaluation.suspects``, equation (5).
+        split: "train", or "test": it was not fitted on.
+    """
+
+    id: str
+    label: str
+    suggested: str
+    margin: float
+    probability: float
+    leverage: float | None
+    flagged: bool
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Two training pictures that are nearly the same to the model.
+
+    Attributes:
+        first: One.
+        second: The other.
+        cosine: Of their embeddings around the mean; 1 for copies.
+        same_file: Whether their content has the same SHA-256.
+        labels: Of both.
+    """
+
+    first: str
+    second: str
+    cosine: float
+    same_file: bool
+    labels: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures that were held out.
+
+    Attributes:
+        suspects: All training pictures, least probable own label first: the order that finds most planted wrong labels.
+        duplicates: Pairs of a cosine of at least ``threshold``, highest first.
+        threshold: That cosine.
+        held_out: Pictures that were not fitted on, in the same order; empty unless they are asked for.
+        counts: What became of the pictures that were asked for; None: none were.
+    """
+
+    suspects: tuple[Suspect, ...]
+    duplicates: tuple[Duplicates, ...]
+    threshold: float
+    held_out: tuple[Suspect, ...] = ()
+    counts: Counts | None = None
+
+    @classmethod
+    def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
+        """Audit a model's training pictures; exact leave-one-out, nothing is fitted again.
+
+        Raises:
+            ValueError: ``threshold`` is not in (0, 1].
+        """
+        head, names, records = fitted.head, fitted.classes, fitted.records
+        found, leverage = judged_by_others(fitted), head.leverage
+        suspects = _suspects(
+            found, fitted, [record.id for record in records], fitted.labels.tolist(), leverage.tolist()
+        )
+        pairs = near_duplicates(head.G, threshold)
+        duplicates = tuple(
+            Duplicates(
+                records[i].id,
+                records[j].id,
+                cosine,
+                records[i].sha256 == records[j].sha256,
+                (names[records[i].label], names[records[j].label]),
+            )
+            for i, j, cosine in pairs
+        )
+        return cls(suspects, duplicates, threshold)
+
+    def with_held_out(self, fitted: Fitted, found: HeldOut) -> "Audit":
+        """Return it with pictures that the model was not fitted on: their labels against the model, by the same thresholds."""
+        logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
+        thresholds = judged_by_others(fitted).thresholds
+        judged = label_suspects(logits, found.labels, fitted.temperature, thresholds)
+        ids = [found.test.records[place].id for place in found.places]
+        return replace(self, held_out=_suspects(judged, fitted, ids, found.labels.tolist()), counts=found.counts)
+
+    @property
+    def contradicted(self) -> tuple[Suspect, ...]:
+        """The training pictures whose label the others contradict."""
+        return tuple(suspect for suspect in self.suspects if suspect.flagged)
+
+    @property
+    def held_out_contradicted(self) -> tuple[Suspect, ...]:
+        """The held-out pictures whose label the model contradicts."""
+        return tuple(suspect for suspect in self.held_out if suspect.flagged)
+
+    @property
+    def by_leverage(self) -> tuple[Suspect, ...]:
+        """The training pictures, highest leverage first: those that the model could least do without."""
+        return tuple(sorted(self.suspects, key=lambda suspect: -(suspect.leverage or 0.0)))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain JSON."""
+        counts = Counts(len(self.suspects)).to_dict()
+        return {
+            "threshold": self.threshold,
+            "counts": counts,
+            "suspects": [asdict(suspect) for suspect in self.suspects],
+            "duplicates": [{**asdict(pair), "labels": list(pair.labels)} for pair in self.duplicates],
+            "held_out": [asdict(suspect) for suspect in self.held_out],
+            "held_out_counts": None if self.counts is None else self.counts.to_dict(),
+        }
+
+    def to_csv(self) -> str:
+        """Return a line for each picture, most suspicious first; training pictures, then those held out."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(Suspect.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(suspect) for suspect in (*self.suspects, *self.held_out))
+        return text.getvalue()
+
+    def lines(self, k: int = 20) -> list[str]:
+        """Return the k most suspicious of each kind as text."""
+        wrong = self.contradicted
+        lines = [
+            f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact leave-one-out)",
+            *_table(wrong, k, "others say"),
+        ]
+        unsure = [s for s in self.suspects if s.margin < 0 and not s.flagged]
+        if unsure:
+            lines.append(
+                f"{len(unsure)} more are less sure: another class is likelier, but by no more than is usual of these classes"
+            )
+            lines += _table(unsure, max(k - len(wrong), 0), "others say")
+        if self.counts is not None:
+            wrong = self.held_out_contradicted
+            lines += [
+                f"{len(wrong)} of {len(self.held_out)} held-out pictures have a label that the model contradicts",
+                *_table(wrong, k, "the model says"),
+                f"  looked for in {self.counts.line('audited')}",
+            ]
+        lines.append(
+            f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g}, and nearer than others of their kind)"
+        )
+        for pair in self.duplicates[:k]:
+            note = "the same file" if pair.same_file else f"cosine {pair.cosine:.4f}"
+            note += "" if pair.labels[0] == pair.labels[1] else f", labelled {pair.labels[0]} and {pair.labels[1]}"
+            lines.append(f"  {pair.first}   {pair.second}   {note}")
+        if len(self.duplicates) > k:
+            lines.append(f"  and {len(self.duplicates) - k} more")
+        lines.append("highest leverage: their own label decides their own logits most")
+        lines += [f"  {s.id:<58} {s.label:<30} leverage {s.leverage:.3f}" for s in self.by_leverage[: min(k, 5)]]
+        return lines
+
+    def __str__(self) -> str:
+        """Return the most suspicious as text."""
+        return "\n".join(self.lines())
+
+
+def audit(encoder: Encoder, fitted: Fitted, data: str | Path | None) -> Audit:
+    """Return the audit of a model; with ``data``, also of its pictures that the model was not fitted on; see ``Carrot.audit``."""
+    found = Audit.of(fitted)
+    if data is None:
+        return found
+    with TemporaryDirectory(prefix="carrot-") as folder:
+        return found.with_held_out(fitted, held_out(encoder, fitted, str(data), Path(folder)))
+
+
+def judged_by_others(fitted: Fitted) -> LabelSuspects:
+    """Return the training pictures as the heads fitted without them see their labels: the one place where it is decided who is flagged."""
+    return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
+
+
+def _suspects(
+    found: LabelSuspects,
+    fitted: Fitted,
+    ids: Sequence[str],
+    labels: Sequence[int],
+    leverage: Sequence[float] | None = None,
+) -> tuple[Suspect, ...]:
+    """Return a line for each picture, least probable own label first; without ``leverage`` they were not fitted on."""
+    names = fitted.classes
+    return tuple(
+        Suspect(
+            ids[i],
+            names[labels[i]],
+            names[int(found.suggested[i])],
+            float(found.margin[i]),
+            float(found.self_confidence[i]),
+            None if leverage is None else leverage[i],
+            bool(found.flagged[i]),
+            "test" if leverage is None else "train",
+        )
+        for i in found.order("self_confidence").tolist()
+    )
+
+
+def _table(wrong: Sequence[Suspect], k: int, who: str) -> list[str]:
+    lines = [
+        f"  {s.id:<58} labelled {s.label}, {who} {s.suggested}   margin {s.margin:+.3f}   p {s.probability:.3f}"
+        for s in wrong[:k]
+    ]
+    return lines + ([f"  and {len(wrong) - k} more"] if len(wrong) > k else [])

@@ -1,0 +1,132 @@
+"""A fitted model to and from a folder: which parts of it are kept, and what is checked when they come back."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from carrot.backbone import TimmViTPatchBackbone
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.records import TrainingRecord
+from carrot.embedding.encoder import BackboneSpec, Encoder
+from carrot.embedding.kept import KeptTokens
+from carrot.embedding.setting import Setting
+from carrot.errors import ModelError
+from carrot.head import RidgeHead
+from carrot.store.bundle import load_bundle, save_bundle
+from carrot.store.files import locked
+from carrot.store.layout import CONFIG, refuse_other_folder
+
+
+def save(folder: Path, encoder: Encoder, fitted: Fitted, seen: str | None = None) -> str:
+    """Write a model; see ``Carrot.save``. Return its ``seal``.
+
+    Args:
+        folder: Where.
+        encoder: Of the model.
+        fitted: The model.
+        seen: Seal of the model that is there, as far as the writer knows; None: whatever is there is replaced.
+    """
+    import carrot
+
+    head, kept = fitted.head, fitted.kept
+    tokens = None
+    if kept is not None:
+        tokens = {**asdict(kept), "folder": _relative(kept.folder, folder), "grid_hw": list(kept.grid_hw)}
+    config = {
+        "carrot": carrot.__version__,
+        "encoder": {
+            **encoder.spec.to_json(),
+            "fingerprint": encoder.fingerprint,
+            "dtype": encoder.dtype,
+            "rebuilds": encoder.rebuilds,
+        },
+        "embedding": fitted.setting._asdict(),
+        "ridge": {
+            "lam": head.lam,
+            "fit_intercept": head.fit_intercept,
+            "asked_lam": fitted.asked_lam,
+            "class_weight": fitted.class_weight,
+        },
+        "calibration": {"temperature": fitted.temperature},
+        "names": list(fitted.classes),
+        "label_kind": fitted.label_kind,
+        "trained_on": {"data": fitted.data, "pictures": len(fitted.records), "set_aside": dict(fitted.set_aside)},
+        "leave_one_out": fitted.leave_one_out(),
+        "selection": [dict(line) for line in fitted.selection],
+        "tokens": tokens,
+    }
+    refuse_other_folder(folder)
+    with locked(folder):
+        if seen is not None and seal(folder) not in (None, seen):
+            raise ModelError(
+                f"{folder}: the model there was changed since this one was read from it or saved to it, by another program or thread. "
+                "Load it again and change that, save elsewhere, or replace it: overwrite=True."
+            )
+        save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
+        return seal(folder) or ""
+
+
+def seal(folder: Path) -> str | None:
+    """Return what tells one state of a model's folder from another; None: there is none."""
+    path = folder / CONFIG
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def load(
+    folder: Path,
+    checkpoint: str | Path | None = None,
+    device: str = "auto",
+    backbone: TimmViTPatchBackbone | None = None,
+) -> tuple[Encoder, Fitted]:
+    """Read a model; see ``Carrot.load``."""
+    Encoder.require_device(device)
+    bundle = load_bundle(folder)
+    config: dict[str, Any] = bundle.config
+    try:
+        found, ridge, tokens = config["encoder"], config["ridge"], config["tokens"]
+        spec = BackboneSpec.from_json(found)
+        weights = checkpoint or spec.checkpoint
+        encoder = Encoder(
+            backbone or spec.name,
+            weights,
+            device=device,
+            dtype=found["dtype"],
+            fingerprint=found["fingerprint"],
+            spec=spec,
+            rebuilds=None if backbone is not None else found.get("rebuilds", True),
+        )
+        kept = None
+        if tokens is not None:
+            kept = KeptTokens(str(folder.resolve() / tokens["folder"]), tokens["key"], tuple(tokens["grid_hw"]))
+        fitted = Fitted(
+            head=RidgeHead.from_state(bundle.tensors, ridge["lam"], ridge["fit_intercept"]),
+            setting=Setting(**config["embedding"]),
+            classes=tuple(config["names"]),
+            records=tuple(TrainingRecord.from_json(record) for record in bundle.records),
+            temperature=float(config["calibration"]["temperature"]),
+            set_aside=dict(config["trained_on"]["set_aside"]),
+            selection=tuple(config["selection"]),
+            kept=kept,
+            data=config["trained_on"]["data"],
+            label_kind=config.get("label_kind", "name"),
+            class_weight=ridge.get("class_weight"),
+            asked_lam=ridge.get("asked_lam", ridge["lam"]),
+        )
+        fitted.labels_of(fitted.classes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: its files are whole, but are not those of a model that this CARROT reads: {error}."
+        ) from error
+    n, C = fitted.head.Y.shape
+    if (n, C) != (len(fitted.records), len(fitted.classes)):
+        raise ModelError(
+            f"{folder}: tensors of {n} pictures and {C} classes, records of {len(fitted.records)} and {len(fitted.classes)}."
+        )
+    return encoder, fitted
+
+
+def _relative(path: str, folder: Path) -> str:
+    """Return ``path`` from ``folder`` where it lies in it, so that a model can be moved with its tokens; else as it is."""
+    whole = folder.resolve()
+    return str(Path(path).relative_to(whole)) if Path(path).is_relative_to(whole) else path

@@ -1,0 +1,125 @@
+"""The verbs that fit a model to pictures: with settings of one's own, or with those that exact leave-one-out chooses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.fitting import readable, refuse_too_large, tokens_of, training_set
+from carrot.classifier.records import PictureFinder
+from carrot.classifier.weighting import ClassWeight, own_weights, refuse_unknown_classes, row_weights
+from carrot.data.labels import Labels
+from carrot.data.records import Subset
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.pooling import refuse_impossible
+from carrot.embedding.setting import Setting
+from carrot.head import RidgeHead
+
+MAX_EMBEDDINGS = 16 * 2**30  # bytes of float64 embeddings that a fit may hold
+Solved = tuple[RidgeHead, Setting, tuple[Mapping[str, object], ...]]
+Model = TypeVar("Model", bound="Fittable")
+
+
+@pinned_class
+class Fittable:
+    """``fit`` and ``select``, over a model that has the attributes below."""
+
+    encoder: Encoder
+    lam: float | Literal["loo"]
+    fit_intercept: bool
+    class_weight: ClassWeight
+    selection_: Any
+    setting_: Any
+    _fitted: Fitted | None
+    _find: PictureFinder
+    _lock: Any
+
+    def fit(
+        self: Model, data: Any, y: Labels | None = None, *, sample_weight: Any = None, tokens: str | Path | None = None
+    ) -> Model:
+        """Fit the closed-form head on a data set's training pictures.
+
+        Args:
+            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with ``y``.
+            y: Labels, one for each picture, for pictures only: names, whole numbers or truth values.
+            sample_weight: What each training picture counts, > 0, in their order; or by id, 1 for the others.
+            tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of regions are
+                explained. Those of several data sets and backbones may share it. None: a temporary one.
+
+        Raises:
+            DataError: The data set is not what its format says, or a class has no readable training picture.
+            StoreError: ``tokens`` holds those of other pictures or of another backbone.
+            ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into memory.
+        """
+        train, spec = training_set(data, y)
+        refuse_impossible(self.encoder.backbone, [s := self.setting_])
+        refuse_too_large(s, len(train.records), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
+
+        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
+            return RidgeHead(self.lam, self.fit_intercept).fit(cache.embed(rows, s), labels, w), s, ()
+
+        return self._solve(train, spec, sample_weight, tokens, solve)
+
+    def select(
+        self: Model,
+        data: Any,
+        y: Labels | None = None,
+        *,
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        sample_weight: Any = None,
+        tokens: str | Path | None = None,
+        show: bool = True,
+    ) -> Model:
+        """Choose lift, tau, the graph, t and lam by exact leave-one-out on the training pictures alone; then it is fitted.
+
+        First lift and tau at t = 0, then the graph for the best of them; t = 0 and mean pooling of tokens as they are always compete.
+        The class token as a global region competes only where ``grid`` names it: {"global_share": [0, 0.3]}.
+
+        Args:
+            data: As in ``fit``.
+            y: As in ``fit``.
+            grid: What to choose from, by the names of ``Setting``; what is absent has the default of ``carrot.classifier.selecting``.
+            sample_weight: As in ``fit``; leave-one-out errors are weighted alike.
+            tokens: As in ``fit``.
+            show: Print the table and what was chosen.
+
+        Raises:
+            DataError, StoreError, ValueError: As in ``fit``; a name in ``grid`` is unknown.
+        """
+        from carrot.classifier.selecting import Plan, choose, table_lines
+
+        train, spec = training_set(data, y)
+        plan = Plan.of(grid or {}, self.encoder.backbone, len(train.records), MAX_EMBEDDINGS)
+
+        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
+            best, tried = choose(cache, rows, labels, plan, self.fit_intercept, w)
+            return best.head, best.setting, tuple(tried)
+
+        self._solve(train, spec, sample_weight, tokens, solve)
+        if show:
+            print(*table_lines(self.selection_, self.setting_), sep="\n")
+        return self
+
+    def _solve(
+        self: Model,
+        train: Subset,
+        spec: str | None,
+        sample_weight: Any,
+        tokens: str | Path | None,
+        solve: Callable[..., Solved],
+    ) -> Model:
+        refuse_unknown_classes(self.class_weight, train.classes)
+        own = own_weights(train, sample_weight)
+        with tokens_of(self.encoder, train, tokens) as cache:
+            rows, labels = readable(train, cache)
+            w = row_weights(own[rows], labels, self.class_weight, train.classes)
+            head, setting, tried = solve(cache, rows, labels, w)
+            facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": self.lam}
+            fitted = Fitted.of(head, setting, train, rows, own, cache, tokens is not None, **facts)
+        with self._lock:
+            self._fitted, self._find = fitted, PictureFinder(train)
+        return self

@@ -1,0 +1,185 @@
+"""What fitting leaves behind, never changed: forgetting or adding a picture makes another one."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from carrot.classifier.records import TrainingRecord, training_records
+from carrot.classifier.weighting import ClassWeight, row_weights
+from carrot.data.labels import Label, Labels, canonical, flat, label_kind, name_of_label, restored
+from carrot.data.records import LabelKind, Subset
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.kept import KeptTokens
+from carrot.embedding.setting import Setting
+from carrot.evaluation.accuracy import summary
+from carrot.evaluation.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    probabilities,
+)
+from carrot.head import RidgeHead
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A head, and what its rows and columns mean.
+
+    Attributes:
+        head: The ridge head.
+        setting: What every embedding was made with.
+        classes: Names of the classes, in the order of the logits.
+        records: The training pictures, in the order of ``head.G``.
+        temperature: Of the probabilities, fitted on exact leave-one-out logits.
+        set_aside: What was wrong with pictures that could not be read, by id.
+        selection: A line for each setting that was tried, if some were.
+        kept: The token cache that it was fitted from, if it was kept.
+        data: The folder or spec that the pictures came from, if it was one.
+        label_kind: What labels were when they came in, and are when they go out.
+        class_weight: What a class counts, by name.
+        asked_lam: What ``lam`` was asked for: fitting again asks the same.
+    """
+
+    head: RidgeHead
+    setting: Setting
+    classes: tuple[str, ...]
+    records: tuple[TrainingRecord, ...]
+    temperature: float
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    selection: tuple[Mapping[str, object], ...] = ()
+    kept: KeptTokens | None = None
+    data: str | None = None
+    label_kind: LabelKind = "name"
+    class_weight: ClassWeight = None
+    asked_lam: float | Literal["loo"] = "loo"
+
+    @classmethod
+    def of(
+        cls,
+        head: RidgeHead,
+        setting: Setting,
+        train: Subset,
+        rows: list[int],
+        own: Float[Tensor, " n"],
+        cache: TokenCache,
+        is_kept: bool,
+        **given: Any,
+    ) -> "Fitted":
+        """Return what a fit on ``rows`` of a training set leaves.
+
+        Args:
+            head: Fitted on them.
+            setting: What they were embedded with.
+            train: The training set.
+            rows: Those of its pictures that could be read.
+            own: ``own_weights`` of all its pictures.
+            cache: Their tokens.
+            is_kept: Whether these stay where they are.
+            given: ``data``, ``selection``, ``class_weight`` and ``asked_lam``.
+        """
+        records = training_records(train, rows, cache.sha256, own.tolist())
+        skipped: dict[str, str] = getattr(train.dataset, "skipped", {})
+        kept = KeptTokens(str(cache.folder.resolve()), cache.key, cache.grid_hw) if is_kept else None
+        return cls(
+            head=head,
+            setting=setting,
+            classes=tuple(train.classes),
+            records=records,
+            temperature=_temperature(head, records),
+            set_aside={**skipped, **cache.errors},
+            kept=kept,
+            label_kind=train.label_kind,
+            **given,
+        )
+
+    def with_head(self, head: RidgeHead, records: tuple[TrainingRecord, ...], classes: tuple[str, ...]) -> "Fitted":
+        """Return the same with another head on other pictures; the temperature is fitted again."""
+        return replace(self, head=head, records=records, classes=classes, temperature=_temperature(head, records))
+
+    def weights(self, records: Sequence[TrainingRecord], classes: Sequence[str]) -> Float[Tensor, " n"]:
+        """Return what pictures of these classes count in a fit."""
+        own = torch.tensor([record.weight for record in records], dtype=torch.float64)
+        return row_weights(own, torch.tensor([record.label for record in records]), self.class_weight, classes)
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Class of each training picture."""
+        return torch.tensor([record.label for record in self.records], dtype=torch.long)
+
+    def leave_one_out(self) -> dict[str, float]:
+        """Return exact leave-one-out figures: accuracy, mean over classes, squared error, negative log likelihood, calibration error.
+
+        The last two flatter a little: the one temperature of the probabilities is that which suits these very logits best.
+        """
+        logits, labels = self.head.loo_predict(), self.labels
+        found, p = summary(logits, labels), probabilities(logits, self.temperature)
+        return {
+            "loo_accuracy": found.top1,
+            "loo_mean_per_class": found.mean_per_class,
+            "loo_squared_error": float((logits - self.head.Y).square().mean()),
+            "loo_negative_log_likelihood": negative_log_likelihood(p, labels),
+            "loo_calibration_error": expected_calibration_error(p, labels),
+        }
+
+    def labels_of(self, names: Sequence[str]) -> NDArray[Any]:
+        """Return labels as they came in: text, whole numbers or truth values."""
+        return restored(names, self.label_kind)
+
+    def class_index(self, name: Label) -> int:
+        """Return the index of a class given by its label, or, where labels are names that aren't numbers, by index.
+
+        Raises:
+            ValueError: There is no such class; the message names similar ones.
+            TypeError: It is no label.
+        """
+        text, kind = name_of_label(name), label_kind(name)
+        with suppress(ValueError):
+            text = canonical(text, self.label_kind)
+        if text in self.classes and (kind != "truth" or self.label_kind == "truth"):
+            return self.classes.index(text)
+        by_place = self.label_kind == "name" and not any(known.isdecimal() for known in self.classes)
+        if kind == "number" and by_place and 0 <= int(text) < len(self.classes):
+            return int(text)
+        close, some = ", ".join(get_close_matches(text, self.classes)), ", ".join(self.classes[:5])
+        hint = (
+            f"Did you mean {close}?"
+            if close
+            else f"Its {len(self.classes)} classes: {some}{', ...' * (len(self.classes) > 5)}."
+        )
+        raise ValueError(f"{name!r} is no class of this model. {hint}")
+
+    def class_names(self, labels: Labels, new: bool | None = None) -> list[str]:
+        """Return the names of labels given by name or index.
+
+        Args:
+            labels: One or more.
+            new: Whether they may be of classes that there aren't yet; None: that is no question.
+
+        Raises:
+            ValueError, TypeError: As ``class_index``; a new class is of another kind than the model's labels.
+        """
+        return [self._class_name(value, new) for value in flat(labels)]
+
+    def _class_name(self, label: Any, new: bool | None) -> str:
+        try:
+            return self.classes[self.class_index(label)]
+        except ValueError as error:
+            if new is None:
+                raise
+            if not new:
+                raise ValueError(f"{error} To make it a class: new_classes=True.") from None
+        name, kind = name_of_label(label), label_kind(label)
+        if kind not in ("name", self.label_kind):
+            raise TypeError(f"A new class must be of the kind of the model's, {self.classes[0]!r}; got {label!r}.")
+        return canonical(name, self.label_kind)  # a word among whole numbers is refused
+
+
+def _temperature(head: RidgeHead, records: tuple[TrainingRecord, ...]) -> float:
+    return fit_temperature(head.loo_predict(), torch.tensor([record.label for record in records], dtype=torch.long))

@@ -1,0 +1,103 @@
+"""From what a user calls data to the rows that a head is fitted on."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from carrot.data import ImageDataset, open_dataset, split_indices
+from carrot.data.inputs import PictureList
+from carrot.data.labels import Labels
+from carrot.data.opening import KINDS, resolved
+from carrot.data.records import Subset
+from carrot.data.reporting import warn_of_twins
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.setting import Setting
+from carrot.errors import DataError
+from carrot.lift import lift_from
+
+
+def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
+    """Return the training pictures of what a user calls data, and the folder or spec, if it was one.
+
+    Raises:
+        DataError: The data set is not what its format says, has no training picture of a class, or only one class.
+        TypeError: ``data`` is something else.
+        ValueError: ``y`` is given with a data set.
+    """
+    spec = None
+    if y is not None:
+        if isinstance(data, str | Path) and (Path(data).is_dir() or str(data).partition(":")[0] in KINDS):
+            raise ValueError(
+                f"`y` goes with pictures, and {str(data)!r} is a data set, whose labels are its own. Leave `y` out."
+            )
+        data = PictureList(data, y)
+        warn_of_twins(data.classes, "`y`")
+    elif isinstance(data, str | Path):
+        spec, data = resolved(str(data)), open_dataset(data)
+    if not isinstance(data, ImageDataset):
+        raise TypeError("`data` must be a folder, a data set, or pictures with `y`, their classes.")
+    train = Subset(data, split_indices(data, "train"))
+    if not train.records:
+        raise DataError(f"{data.name}: has no training pictures.")
+    if len(train.classes) < 2:
+        raise DataError(
+            f"{data.name}: needs pictures of at least two classes; got only {train.classes[0]!r}. There is nothing to tell apart."
+        )
+    refuse_empty_classes(train, range(len(train.records)))
+    return train, spec
+
+
+@contextmanager
+def tokens_of(encoder: Encoder, train: Subset, root: str | Path | None) -> Iterator[TokenCache]:
+    """Give the tokens of a training set, below ``root``, or in a temporary folder that is deleted afterwards."""
+    if root is not None:
+        yield encoder.cache(train, Path(root))
+        return
+    with TemporaryDirectory(prefix="carrot-") as temporary:
+        yield encoder.cache(train, Path(temporary))
+
+
+def readable(train: Subset, cache: TokenCache) -> tuple[list[int], Int[Tensor, " n"]]:
+    """Return the rows of the pictures that could be read, and their labels; every class must have one.
+
+    Raises:
+        DataError: A class has none.
+    """
+    rows = torch.nonzero(cache.readable).flatten().tolist()
+    refuse_empty_classes(train, rows)
+    return rows, torch.tensor([train.records[i].label for i in rows], dtype=torch.long)
+
+
+def refuse_empty_classes(dataset: ImageDataset, rows: Sequence[int]) -> None:
+    """Refuse rows of a data set that leave a class without a picture.
+
+    Raises:
+        DataError: They do; the message names it.
+    """
+    missing = sorted(set(range(len(dataset.classes))) - {dataset.records[i].label for i in rows})
+    if missing:
+        raise DataError(
+            f"{dataset.name}: class {dataset.classes[missing[0]]!r} has no training picture that can be read "
+            f"({len(missing)} of {len(dataset.classes)} classes). Add some, or leave the class out."
+        )
+
+
+def refuse_too_large(s: Setting, n: int, D: int, most: int) -> None:
+    """Refuse a lift whose n embeddings would take more than ``most`` bytes.
+
+    Raises:
+        ValueError: They would.
+    """
+    M = lift_from(s.lift).dim(D)
+    if 8 * n * M > most:
+        raise ValueError(
+            f"`lift` = {s.lift} makes {M:,} numbers of each of {n:,} pictures, {8 * n * M / 2**30:.0f} GiB. Use "
+            'lift="sketch:8192", which approximates it, or "identity".'
+        )

@@ -1,0 +1,291 @@
+"""Changing a fitted model's training pictures: forget, relabel, add. Exact, at the settings and lam of the fit, with a certificate.
+
+What comes out is what fitting on the changed pictures would give: K loses and gains the rows that go and come, targets move, a class
+that is new or gone is a column of W*, which depends on no other column. Class weights that balance are balanced again, by a fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot.classifier.certificate import Certificate
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.records import TrainingRecord
+from carrot.classifier.weighting import own_weights
+from carrot.data.inputs import PictureList
+from carrot.data.loading import batches
+from carrot.data.reporting import warn_of_twins
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.pooling import embed_tokens
+from carrot.embedding.setting import Setting
+from carrot.errors import StoreError
+from carrot.head import RidgeHead
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What to change, all at once or not at all. A picture stands in it once.
+
+    Attributes:
+        forget: Ids of training pictures to delete.
+        classes: Names of classes to delete whole, with all their pictures.
+        relabel: New class by id.
+        add: Pictures to add; ids and names of classes are theirs.
+        weights: What each of them counts beside its class; default 1.
+        new_classes: Whether ``relabel`` and ``add`` may name classes that the model doesn't know.
+    """
+
+    forget: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    relabel: Mapping[str, str] = field(default_factory=dict)
+    add: PictureList | None = None
+    weights: Sequence[float] | None = None
+    new_classes: bool = False
+
+
+_HELD = "Settings and lam are held: they were chosen with the pictures that were there before."
+_DELETED = (
+    "The head no longer knows the deleted pictures. The backbone was trained elsewhere and is not changed; the picture files themselves "
+    "are not touched."
+)
+
+
+def change(encoder: Encoder, fitted: Fitted, edits: Edits, verify: bool = True) -> tuple[Fitted, Certificate]:
+    """Return the changed model, and what was done; a refusal changes nothing. Kept tokens of deleted pictures are deleted.
+
+    Raises:
+        ValueError: An id or a class is unknown, an id stands in two edits, a class would be left without a picture, fewer than two classes
+            would be left, a picture is there already or can't be read, or there is nothing to do.
+        StoreError: Kept tokens can't be deleted.
+    """
+    place = {record.id: row for row, record in enumerate(fitted.records)}
+    gone = _gone(fitted, edits, place)
+    moved = _moved(fitted, edits, place, gone)
+    if not (gone or moved or edits.add is not None):
+        raise ValueError(
+            "`ids` must name at least one training picture, or there must be something else to do; got nothing."
+        )
+    classes, added_classes = _classes(fitted, edits, moved)
+    label_of = {name: label for label, name in enumerate(classes)}
+
+    stay = [row for row in range(len(fitted.records)) if row not in gone]
+    kept = []
+    for row in stay:
+        record = fitted.records[row]
+        kept.append(replace(record, label=label_of[moved.get(row, fitted.classes[record.label])]))
+    coming = [] if edits.add is None else [edits.add.classes[record.label] for record in edits.add.records]
+    _refuse_empty(classes, [record.label for record in kept] + [label_of[name] for name in coming])
+    if edits.add is None:
+        new, g = list[TrainingRecord](), fitted.head.G[:0]
+    else:
+        own = own_weights(edits.add, edits.weights).tolist()
+        new, g = _embedded(encoder, fitted, edits.add, [label_of[name] for name in coming], own, kept)
+    records = (*kept, *new)
+    head = _head(fitted, classes, records, stay, moved, g)
+    difference = None
+    if verify:
+        refit = RidgeHead(head.lam, head.fit_intercept).fit(head.G, head.Y, head.sample_weight)
+        difference = float((head.W_star - refit.W_star).abs().max())
+    forgotten = [fitted.records[row] for row in sorted(gone)]
+    hashes = {record.sha256 for record in forgotten}
+    certificate = Certificate(
+        forgotten=tuple({"id": record.id, "sha256": record.sha256} for record in forgotten),
+        pictures_before=len(fitted.records),
+        pictures_after=len(records),
+        lam=head.lam,
+        held=(*Setting._fields, "lam"),
+        refitted=("weights", "dual weights", "leave-one-out", "temperature"),
+        largest_weight=float(head.W_star.abs().max()),
+        largest_difference=difference,
+        erased_tokens=_erase(fitted, forgotten),
+        same_content=tuple(record.id for record in records if record.sha256 in hashes),
+        scope=f"{_DELETED} {_HELD}" if forgotten else _HELD,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        relabelled=tuple(
+            {
+                "id": fitted.records[row].id,
+                "sha256": fitted.records[row].sha256,
+                "from": fitted.classes[fitted.records[row].label],
+                "to": name,
+            }
+            for row, name in sorted(moved.items())
+        ),
+        added=tuple({"id": r.id, "sha256": r.sha256, "label": classes[r.label]} for r in new),
+        classes_removed=tuple(name for name in fitted.classes if name not in label_of),
+        classes_added=added_classes,
+    )
+    weight = fitted.class_weight
+    if isinstance(weight, Mapping):  # of classes that are gone: a fit of what is left would refuse it
+        weight = {name: value for name, value in weight.items() if name in classes}
+    return replace(fitted.with_head(head, records, classes), class_weight=weight), certificate
+
+
+# ---- what is asked for
+
+
+def _gone(fitted: Fitted, edits: Edits, place: Mapping[str, int]) -> set[int]:
+    """Return the rows to delete."""
+    for name in [*edits.forget, *edits.relabel]:
+        if name not in place:
+            unknown = sum(other not in place for other in [*edits.forget, *edits.relabel])
+            such = f" ({unknown} such)" if unknown > 1 else ""
+            raise ValueError(f"{name!r} is no training picture of this model{such}. {_hint(fitted, name, place)}")
+    wrong = [name for name in edits.classes if name not in fitted.classes]
+    if wrong:
+        fitted.class_index(wrong[0])  # refuses it, with a hint
+    of_class = {fitted.classes.index(name) for name in edits.classes}
+    return {place[name] for name in edits.forget} | {
+        row for row, record in enumerate(fitted.records) if record.label in of_class
+    }
+
+
+def _hint(fitted: Fitted, name: str, place: Mapping[str, int]) -> str:
+    """Return what may have been meant."""
+    if name in fitted.classes:
+        return f"It is a class: to forget all of it, classes=[{name!r}]."
+    near = [known for known in place if name.endswith(f"/{known}")] or get_close_matches(name, list(place), 1)
+    return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(place))!r}."
+
+
+def _moved(fitted: Fitted, edits: Edits, place: Mapping[str, int], gone: set[int]) -> dict[int, str]:
+    """Return the new class by row."""
+    moved = {place[name]: label for name, label in edits.relabel.items()}
+    for name, label in edits.relabel.items():
+        if fitted.classes[fitted.records[place[name]].label] == label:
+            raise ValueError(f"{name!r} is labelled {label!r} already; leave it out.")
+        if place[name] in gone:
+            raise ValueError(f"{name!r} is to be forgotten and relabelled; ask for one.")
+    return moved
+
+
+def _classes(fitted: Fitted, edits: Edits, moved: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes after the change, new ones last, and the new ones."""
+    given = list(moved.values())
+    if edits.add is not None:
+        given += [edits.add.classes[record.label] for record in edits.add.records]
+    new = tuple(dict.fromkeys(name for name in given if name not in fitted.classes))
+    if new and not edits.new_classes:
+        fitted.class_names(new, False)  # refuses the first
+    back = [name for name in given if name in edits.classes]
+    if back:
+        raise ValueError(f"Class {back[0]!r} is to be forgotten, and given to a picture; ask for one.")
+    classes = (*(name for name in fitted.classes if name not in edits.classes), *new)
+    if len(classes) < 2:
+        raise ValueError(
+            f"At least two classes must be left; got {list(classes)}. There would be nothing to tell apart."
+        )
+    fitted.labels_of(new)  # an "owl" among whole numbers is refused
+    if new:
+        warn_of_twins(classes, "the model's classes")
+    return classes, new
+
+
+def _refuse_empty(classes: Sequence[str], labels: Sequence[int]) -> None:
+    there = set(labels)
+    for label, name in enumerate(classes):
+        if label not in there:
+            raise ValueError(
+                f"Class {name!r} would be left without a training picture. Forget the class itself: classes=[{name!r}]."
+            )
+
+
+# ---- what is done
+
+
+def _embedded(
+    encoder: Encoder,
+    fitted: Fitted,
+    dataset: PictureList,
+    labels: Sequence[int],
+    weights: Sequence[float],
+    kept: Sequence[TrainingRecord],
+) -> tuple[list[TrainingRecord], Float[Tensor, "k M"]]:
+    """Return records and embeddings of pictures to add."""
+    known = {record.id for record in kept}
+    for record in dataset.records:
+        if record.id in known:
+            raise ValueError(f"{record.id!r} is a training picture of this model already. Forget it first.")
+    n = len(dataset.records)
+    lists = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
+    rows: list[Tensor] = []
+    digests: list[str] = []
+    for batch in batches(dataset, encoder.backbone.transform, lists):
+        if batch.errors:
+            raise ValueError(f"Nothing was changed: {batch.errors[0]}")
+        rows.append(embed_tokens(encoder.encode(batch.x), fitted.setting))
+        digests += [bytes(digest.tolist()).hex() for digest in batch.sha256]
+    there = {
+        record.sha256: f"{record.id!r} over again, which is a training picture. Forget that one first."
+        for record in kept
+    }
+    for record, digest in zip(dataset.records, digests, strict=True):
+        if digest in there:
+            raise ValueError(f"{record.id!r} is {there[digest]}")
+        there[digest] = f"{record.id!r} over again, which is to be added too. Leave one out."
+    added = [
+        TrainingRecord(
+            record.id, label, digest, None if record.path is None else str(record.path.resolve()), None, weight
+        )
+        for record, label, digest, weight in zip(dataset.records, labels, digests, weights, strict=True)
+    ]
+    return added, torch.cat(rows)
+
+
+def _head(
+    fitted: Fitted,
+    classes: Sequence[str],
+    records: Sequence[TrainingRecord],
+    stay: Sequence[int],
+    moved: Mapping[int, str],
+    g: Float[Tensor, "k M"],
+) -> RidgeHead:
+    """Return the head of the changed pictures: those of ``stay``, with the labels of ``records``, and then the new ones."""
+    w = fitted.weights(records, classes)
+    labels = torch.tensor([record.label for record in records])
+    head, kept = (
+        _with_columns(fitted.head, [fitted.classes.index(n) if n in fitted.classes else None for n in classes]),
+        len(stay),
+    )
+    if not torch.equal(
+        w[:kept], head.sample_weight[list(stay)].cpu()
+    ):  # balanced anew, or another class's weight: all of K changes
+        G = torch.cat([head.G[list(stay)], g.to(head.G)])
+        Y = torch.nn.functional.one_hot(labels, len(classes)).to(torch.float64)
+        return RidgeHead(head.lam, head.fit_intercept).fit(G, Y, w)
+    if kept < len(fitted.records):
+        head.remove([row for row in range(len(fitted.records)) if row not in set(stay)])
+    if moved:
+        rows = [place for place, row in enumerate(stay) if row in moved]
+        head.relabel(rows, labels[rows])
+    return head.add(g, labels[kept:], w[kept:]) if len(g) else head
+
+
+def _with_columns(head: RidgeHead, columns: Sequence[int | None]) -> RidgeHead:
+    """Return a head of its own with these columns of the other's; None: a class without a picture yet, whose targets and weights are 0."""
+    state = head.state()
+    for name in ("Y", "W_star", "bias", "y_mean", "alpha"):
+        x = state[name]
+        zero = torch.zeros_like(x[..., 0])
+        state[name] = torch.stack([zero if c is None else x[..., c] for c in columns], dim=-1)
+    return RidgeHead.from_state(state, head.lam, head.fit_intercept)
+
+
+def _erase(fitted: Fitted, forgotten: Sequence[TrainingRecord]) -> int:
+    """Delete the kept tokens of deleted pictures; return how many shards that were."""
+    if not forgotten or fitted.kept is None:
+        return 0
+    store = fitted.kept.store()
+    if store is None and any(Path(fitted.kept.folder).glob("embeddings-*")):
+        raise StoreError(
+            f"Nothing was changed: {fitted.kept.folder} holds tokens that can't be told apart: its manifest is damaged, or another's. "
+            "Delete that folder (tokens are computed again when they are needed), and try again."
+        )
+    return 0 if store is None else len(store.erase(record.row for record in forgotten if record.row is not None))

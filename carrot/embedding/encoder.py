@@ -1,0 +1,265 @@
+"""Pictures to tokens, the same way every time: the frozen backbone, how to build it again, and the rounding of what it gives."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot._vit.transform import Crop
+from carrot.backbone import TimmViTPatchBackbone
+from carrot.data import ImageDataset
+from carrot.data.inputs import PictureLike, as_picture
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.filling import pictures_state
+from carrot.embedding.tokens import Tokens
+from carrot.errors import BackboneError, ModelError
+
+DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
+TOY = "toy"
+MAX_WORKERS = 8  # processes that decode for a GPU; on the processor threads keep the backbone busy
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+PRECISIONS = {**DTYPES, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """The arguments of ``TimmViTPatchBackbone`` that tokens depend on, JSON-ready.
+
+    Attributes:
+        name: timm's name, or "toy": the small model with weights in this package, which knows toy birds only.
+        checkpoint: File of local weights, absolute; None: timm fetches them.
+        img_size: Side of the input in pixels, or (height, width); None: the model's own.
+        crop: As ``TimmViTPatchBackbone`` has it; "toy" is always "squash".
+        out_norm: As ``TimmViTPatchBackbone`` has it.
+        precision: Of the weights.
+    """
+
+    name: str = DEFAULT_MODEL
+    checkpoint: str | None = None
+    img_size: int | tuple[int, int] | None = None
+    crop: Crop = "model"
+    out_norm: bool = True
+    precision: str = "float32"
+
+    @classmethod
+    def of(cls, backbone: TimmViTPatchBackbone) -> "BackboneSpec":
+        """Return what is known of a backbone that was built elsewhere; ``Encoder.rebuilds`` says whether that is all."""
+        mode = backbone.transform.crop_mode
+        crop: Crop = "squash" if mode == "squash" else "border" if mode == "border" else "model"
+        path = None if backbone.checkpoint is None else str(backbone.checkpoint)
+        precision = str(backbone.dtype).removeprefix("torch.")
+        return cls(str(backbone.describe()["model"]), path, backbone.input_hw, crop, backbone.out_norm, precision)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "BackboneSpec":
+        """Return the spec that ``to_json`` wrote."""
+        size = found["img_size"]
+        return cls(
+            found["name"],
+            found["checkpoint"],
+            tuple(size) if isinstance(size, list) else size,
+            found["crop"],
+            found.get("out_norm", True),
+            found.get("precision", "float32"),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain JSON."""
+        return {**asdict(self), "img_size": list(self.img_size) if isinstance(self.img_size, tuple) else self.img_size}
+
+    def build(self, device: str | torch.device) -> TimmViTPatchBackbone:
+        """Return the backbone, which reads its attention if it has one.
+
+        Raises:
+            BackboneError, CheckpointError, HubUnreachableError: As ``TimmViTPatchBackbone``.
+            ModelError: The checkpoint is not there any more.
+        """
+        if self.name == TOY:
+            from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
+
+            weights = embedded_checkpoint()
+            return TimmViTPatchBackbone(
+                EMBEDDED_MODEL, device=device, checkpoint=weights, crop="squash", attention=None
+            )
+        if self.checkpoint is not None and not Path(self.checkpoint).exists():
+            raise ModelError(
+                f"{self.checkpoint}: there is no such file. Give the weights of {self.name}: `checkpoint=`."
+            )
+        dtype = PRECISIONS.get(self.precision)
+        if dtype is None:
+            raise ModelError(
+                f"{self.name} in {self.precision!r}: this CARROT knows the precisions {', '.join(PRECISIONS)}."
+            )
+        built = TimmViTPatchBackbone(
+            self.name,
+            img_size=self.img_size,
+            out_norm=self.out_norm,
+            device=device,
+            checkpoint=self.checkpoint,
+            crop=self.crop,
+            attention=None,
+        )
+        return built.to(dtype)
+
+
+@pinned_class
+class Encoder:
+    """Pictures to rounded tokens. The backbone is built when it is first needed.
+
+    Args:
+        backbone: timm's name, "toy", or a ``TimmViTPatchBackbone``.
+        checkpoint: Local weights, for a name.
+        img_size: As ``TimmViTPatchBackbone`` has it, for a name.
+        crop: As ``TimmViTPatchBackbone`` has it, for a name.
+        device: "auto": a GPU if there is one.
+        dtype: What tokens are rounded to.
+        fingerprint: What the backbone's must be; None: any.
+        spec: All of the description, where there is more of it than the arguments above.
+        rebuilds: Whether the description is known to build the backbone again; None: it is tried, for a backbone that was given.
+
+    Raises:
+        ValueError: An unknown ``dtype``.
+        ModelError: The backbone that was given has another fingerprint.
+    """
+
+    def __init__(
+        self,
+        backbone: str | TimmViTPatchBackbone,
+        checkpoint: str | Path | None = None,
+        img_size: int | tuple[int, int] | None = None,
+        crop: Crop = "model",
+        device: str = "auto",
+        dtype: Literal["float16", "float32"] = "float16",
+        fingerprint: str | None = None,
+        spec: BackboneSpec | None = None,
+        rebuilds: bool | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f'`dtype` must be "float16" or "float32"; got {dtype!r}.')
+        path = None if checkpoint is None else str(Path(checkpoint).resolve())
+        if crop not in ("model", "squash", "border"):
+            raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
+        if not isinstance(backbone, str | TimmViTPatchBackbone):
+            raise TypeError(f"`backbone` must be a name or a TimmViTPatchBackbone; got {type(backbone).__name__}.")
+        self._backbone: TimmViTPatchBackbone | None = None
+        if isinstance(backbone, TimmViTPatchBackbone):
+            self._backbone, self.spec = backbone, BackboneSpec.of(backbone)
+        else:
+            if backbone == TOY and (path is not None or img_size is not None):
+                raise ValueError(
+                    '`backbone` = "toy" comes with its weights and its size: leave `checkpoint` and `img_size` out.'
+                )
+            crop = "squash" if backbone == TOY else crop
+            self.spec = BackboneSpec(backbone, path, img_size, crop) if spec is None else replace(spec, checkpoint=path)
+            rebuilds = rebuilds is not False
+        self._rebuilds: tuple[str, bool] | bool | None = rebuilds
+        self.device = _device(device)
+        self.dtype = dtype
+        self._expected = fingerprint
+        if self._backbone is not None and fingerprint is not None:
+            self._require_same(self._backbone)
+
+    @staticmethod
+    def require_device(name: str) -> None:
+        """Refuse a device that isn't there.
+
+        Raises:
+            ValueError: It isn't.
+        """
+        _device(name)
+
+    @property
+    def backbone(self) -> TimmViTPatchBackbone:
+        """The frozen backbone.
+
+        Raises:
+            ModelError: Its weights or its preprocessing are not those that a model was fitted with.
+            BackboneError: As ``BackboneSpec.build``.
+        """
+        if self._backbone is None:
+            if self._rebuilds is False and self.spec.checkpoint is None:
+                raise ModelError(
+                    f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its weights or its "
+                    "preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
+                )
+            self._backbone = self._require_same(self.spec.build(self.device))
+        return self._backbone
+
+    def _require_same(self, backbone: TimmViTPatchBackbone) -> TimmViTPatchBackbone:
+        if self._expected is not None and backbone.fingerprint() != self._expected:
+            raise ModelError(
+                f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these weights, "
+                f"or this preprocessing, give {backbone.fingerprint()[:12]}. "
+                "Give what it was fitted with: the file as `checkpoint=`, or the object as `backbone=`."
+            )
+        return backbone
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether ``spec`` builds this very backbone again; of one that was given it is tried, once for each state of its weights."""
+        if isinstance(self._rebuilds, bool):
+            return self._rebuilds
+        now = self.fingerprint
+        if self._rebuilds is None or self._rebuilds[0] != now:
+            try:
+                same = self.spec.build("cpu").fingerprint() == now
+            except (BackboneError, ModelError):  # the hub can't be reached, the file is gone
+                same = False
+            self._rebuilds = (now, same)
+            if not same:
+                warnings.warn(
+                    f"{self.spec.name}: this backbone can't be built again from its name, file and settings: its weights or its "
+                    "preprocessing were set by hand. Keep it: a model saved with it is read with `Carrot.load(folder, backbone=...)`.",
+                    stacklevel=5,
+                )
+        return self._rebuilds[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that tokens depend on, but their rounding."""
+        return self._expected if self._backbone is None and self._expected else self.backbone.fingerprint()
+
+    def tokens(self, pictures: Sequence[PictureLike]) -> Tokens:
+        """Return the tokens of some pictures."""
+        backbone = self.backbone
+        return self.encode(torch.stack([backbone.transform(as_picture(picture)) for picture in pictures]))
+
+    def encode(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Tokens:
+        """Return the tokens of model inputs."""
+        return Tokens.of(self.backbone, x, DTYPES[self.dtype])
+
+    def cache(self, dataset: ImageDataset, root: Path) -> TokenCache:
+        """Return the tokens of a data set, computed or found below ``root``; a killed run goes on.
+
+        They lie in a folder of their own for each backbone, preprocessing, precision, and list of pictures with their contents: what was
+        changed is computed anew, and nothing is ever mixed with what was there before.
+
+        Raises:
+            StoreError: A shard is damaged.
+        """
+        state = pictures_state(dataset, self.backbone.transform)
+        ids = [record.id for record in dataset.records]
+        key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
+        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
+        return TokenCache.of(dataset, self.backbone, root / key, DTYPES[self.dtype], workers=workers, state=state)
+
+
+def _device(name: str) -> str:
+    """Return a device that is there; "auto": a GPU if there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch's own words are many lines
+        why = str(error).splitlines()[0].split(" device type")[0].rstrip(".")[:100]
+        raise ValueError(f'`device` = {name!r} is not there ({why}). Use "cpu".') from error
+    return name

@@ -1,0 +1,125 @@
+"""Embed a data set once, resumably: every finished shard is on the disk, a killed run goes on after its last one."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from carrot._progress import progress
+from carrot.data.inputs import content_sha256
+from carrot.data.loading import batches
+from carrot.data.records import ImageDataset, Record
+from carrot.errors import BackboneError, StoreError, UnreadableImageError
+from carrot.store.shards import EmbeddingStore
+
+READERS = 4  # threads; hashing lets go of the interpreter
+
+
+def embed_dataset(
+    dataset: ImageDataset,
+    transform: Callable[[Image.Image], Tensor],
+    embed: Callable[[Tensor], Mapping[str, Tensor]],
+    row_shapes: Mapping[str, tuple[int, ...]],
+    facts: Mapping[str, object],
+    folder: Path,
+    batch_size: int = 32,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+    workers: int = 0,
+    state: Mapping[str, str] | None = None,
+) -> tuple[EmbeddingStore, dict[str, str]]:
+    """Return a complete store of one row for each picture, computed or found in ``folder``.
+
+    Args:
+        dataset: The pictures.
+        transform: Picture to model input (3, h, w).
+        embed: Model inputs (B, 3, h, w) to rows (B, *shape) by name.
+        row_shapes: Shape of a row of each of these names.
+        facts: What the rows depend on, as JSON: another value later is refused, not mixed. ``pictures_state`` is added here: other
+            contents under the same names are refused too, and so is another renderer.
+        folder: Where the shards lie; made if absent.
+        batch_size: Pictures of one pass and of one shard: what a kill loses at most.
+        dtypes: Of the rows, by name; default float32.
+        workers: Processes that decode; 0: threads.
+        state: ``pictures_state`` of the data set, where it is known.
+
+    Returns:
+        The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32 bytes); and
+        what is wrong with each of these, by record id.
+
+    Raises:
+        StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
+    """
+    records = dataset.records
+    state = dict(state or pictures_state(dataset, transform))
+    _refuse_changed(folder, facts, state, dataset.name)
+    store = EmbeddingStore(
+        folder, {**facts, "pictures": state}, [record.id for record in records], shard_size=batch_size
+    )
+    missing = store.missing()
+    work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing], workers if missing else 0)
+    errors: dict[str, str] = {}
+    most = sum(len(store.rows(shard)) for shard in missing)
+    pieces = zip(missing, work, strict=True)
+    for shard, batch in progress(pieces, f"embedding {dataset.name}", len(missing), "pictures", batch_size, most):
+        B = len(batch.readable)
+        rows = {
+            name: torch.full((B, *shape), torch.nan, dtype=(dtypes or {}).get(name, torch.float32))
+            for name, shape in row_shapes.items()
+        }
+        if bool(batch.readable.any()):
+            try:
+                found = embed(batch.x[batch.readable])
+            except BackboneError as error:
+                first, last = (records[row].id for row in (store.rows(shard)[0], store.rows(shard)[-1]))
+                raise BackboneError(f"{first} .. {last}: {error}") from error
+            for name, values in found.items():
+                rows[name][batch.readable] = values.to(rows[name])
+        store.write(shard, {**rows, "sha256": batch.sha256})
+        unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
+        errors.update(zip(unreadable, batch.errors, strict=True))
+    return store, errors
+
+
+def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:
+    """Return what tells a data set of these contents from any other: of names, of the bytes of all files, and of the first model input.
+
+    Only contents count: copies, and files whose times were touched, are the same. Of pictures without files the first one stands for
+    all, and the first model input stands for how pictures are decoded.
+    """
+    records = dataset.records
+    with ThreadPoolExecutor(READERS) as pool:
+        digests = list(pool.map(_digest, records))
+    names = hashlib.sha256()
+    for record, digest in zip(records, digests, strict=True):
+        names.update(json.dumps([record.id, digest]).encode())
+    try:
+        first = transform(dataset.image(0)).contiguous().numpy().tobytes()
+    except (UnreadableImageError, ValueError) as error:
+        first = str(error).encode()
+    return {"contents": names.hexdigest(), "first_input": hashlib.sha256(first).hexdigest()}
+
+
+def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[str, str], name: str) -> None:
+    """Say in a user's words that a folder holds the same tokens of other contents; all else the store itself says."""
+    try:
+        stored = json.loads((folder / "manifest.json").read_bytes())["settings"]
+        changed = {**stored, "pictures": None} == {**facts, "pictures": None} and stored["pictures"] != state
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if changed:
+        raise StoreError(
+            f"{folder}: holds tokens of {name} as it was; since then pictures were changed, or are decoded by another version. Delete "
+            "that folder, and they are computed anew, or use another."
+        )
+
+
+def _digest(record: Record) -> str | None:
+    try:
+        return None if record.path is None else content_sha256(record)
+    except OSError:
+        return None  # it is set aside when its turn comes

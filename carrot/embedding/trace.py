@@ -1,0 +1,87 @@
+"""One picture on its way from tokens to g: every object of the theory, to look at and to ask further."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot.graph import RegionGraph
+from carrot.lift import IDENTITY, Lift
+from carrot.operator import DiffusionOperator
+from carrot.readout import BoundReadout, Readout
+from carrot.regions import RegionSet
+from carrot.removal import Coalitions, LinearHead
+
+
+@pinned_class
+@dataclass(frozen=True)
+class Trace:
+    """Every object of the theory for one picture.
+
+    Attributes:
+        regions: H and P; global regions last.
+        graph: W, L.
+        operator: Diffusion, with its t.
+        lift: phi.
+        r: Readout weights.
+        pi: Pooling weights ``exp(-tL) r``.
+        H_prime: ``exp(-tL) H``, the diffused tokens, to look at.
+        g: ``sum_i pi_i phi(h_i)``; without a lift it is ``H'^T r``.
+        logits: (C,), where a head was there to give them.
+    """
+
+    regions: RegionSet
+    graph: RegionGraph
+    operator: DiffusionOperator
+    lift: Lift
+    r: Float[Tensor, " N"]
+    pi: Float[Tensor, " N"]
+    H_prime: Float[Tensor, "N D"]
+    g: Float[Tensor, " M"]
+    logits: Float[Tensor, " C"] | None = None
+
+    @property
+    def H(self) -> Float[Tensor, "N D"]:
+        """Tokens."""
+        return self.regions.features
+
+    @property
+    def P(self) -> Float[Tensor, "N 2"]:
+        """Centres (x, y) in [-1, 1]."""
+        return self.regions.positions
+
+    @property
+    def W(self) -> Float[Tensor, "N N"]:
+        """Adjacency."""
+        return self.graph.W
+
+    @property
+    def L(self) -> Float[Tensor, "N N"]:
+        """Normalised Laplacian."""
+        return self.graph.L
+
+    @classmethod
+    def of(
+        cls,
+        regions: RegionSet,
+        graph: RegionGraph,
+        operator: DiffusionOperator,
+        readout: Readout,
+        lift: Lift = IDENTITY,
+    ) -> "Trace":
+        """Return the trace of one picture."""
+        H = regions.features
+        r = readout.weights(regions.num_regions, H.dtype)
+        pi = operator.pull_back(r, graph)
+        return cls(regions, graph, operator, lift, r, pi, operator.forward(H, graph), lift.embed(H, pi))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return H, P, W, L, r, pi, H_prime and g by name, as they are stored."""
+        W, L = self.graph
+        H, P = self.regions.features, self.regions.positions
+        return {"H": H, "P": P, "W": W, "L": L, "r": self.r, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
+
+    def coalitions(self, head: LinearHead) -> Coalitions:
+        """Return what this picture's logits would be with any of its regions dropped; ``head`` may be one ``Logit``."""
+        return Coalitions(self.H, self.graph, self.operator, BoundReadout(self.r), head, self.lift)

@@ -1,0 +1,193 @@
+"""One prediction taken apart, as a user meets it: the parts with their names, pictures and places.
+
+``carrot.explanation.parts`` has the numbers; this adds what is needed to read them, and the ways to look at them: text, figure, JSON, page.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from carrot.explanation.parts import LogitParts, strongest_pairs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture, and where its regions lie in it.
+
+    Attributes:
+        id: Its name.
+        image: Upright RGB.
+        boxes: Of its regions, (x0, y0, x1, y1) in pixels of ``image``, row-major; global regions have none.
+        grid_hw: Rows and columns of regions.
+        label: The class that it is labelled with, if that is known.
+    """
+
+    id: str
+    image: Image.Image
+    boxes: Float[Tensor, "n_local 4"]
+    grid_hw: tuple[int, int]
+    label: str | None = None
+
+
+class TrainingPart(NamedTuple):
+    """What one training picture did to the logit: three answers to three questions (``carrot.influence``)."""
+
+    id: str
+    label: str
+    dual: float
+    label_part: float
+    removal: float
+
+
+class RegionPair(NamedTuple):
+    """What one region of the picture brings because of one region of a training picture."""
+
+    region: int
+    training_id: str
+    training_region: int
+    contribution: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What made one logit, or the difference of two. Token level: exact for tokens -> logit, no statement about pixels.
+
+    Attributes:
+        parts: All the numbers.
+        classes: Names, in the order of the logits.
+        picture: What was classified.
+        probabilities: (C,), softmax of the logits at the calibrated temperature.
+        training_ids, training_labels: Of all n training pictures, in the order of ``parts.dual``.
+        shown: Rows of the training pictures with the largest dual contributions, best first.
+        shown_pictures: Those of ``shown`` whose pictures are at hand, by row.
+        missing: Why the others of ``shown`` are not, in words, by row: not found, changed, or not to be read.
+        pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown`` whose tokens are at hand, by row;
+            sums to that picture's dual contribution.
+        facts: What the model was made with, JSON-ready.
+    """
+
+    parts: LogitParts
+    classes: tuple[str, ...]
+    picture: Picture
+    probabilities: Float[Tensor, " C"]
+    training_ids: tuple[str, ...]
+    training_labels: tuple[str, ...]
+    shown: tuple[int, ...]
+    shown_pictures: Mapping[int, Picture] = field(default_factory=dict)
+    missing: Mapping[int, str] = field(default_factory=dict)
+    pair_maps: Mapping[int, Float[Tensor, "N K"]] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """Class that is explained."""
+        return self.classes[self.parts.target]
+
+    @property
+    def against(self) -> str | None:
+        """Class that it is held against, if any."""
+        return None if self.parts.against is None else self.classes[self.parts.against]
+
+    @property
+    def regions(self) -> Float[Tensor, " N"]:
+        """What each region's own token brings; with ``parts.prior`` sums to the logit."""
+        return self.parts.token
+
+    @property
+    def removals(self) -> Float[Tensor, " N"]:
+        """How much the logit falls when each region alone is removed."""
+        return self.parts.drop
+
+    @property
+    def training(self) -> tuple[TrainingPart, ...]:
+        """What each of the ``shown`` training pictures did."""
+        p = self.parts
+        return tuple(
+            TrainingPart(
+                self.training_ids[i], self.training_labels[i], float(p.dual[i]), float(p.label[i]), float(p.removal[i])
+            )
+            for i in self.shown
+        )
+
+    def pairs(self, k: int = 10) -> tuple[RegionPair, ...]:
+        """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.
+
+        Raises:
+            ValueError: k is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"`k` must be at least 1; got {k}.")
+        found = [
+            RegionPair(region, self.training_ids[i], there, brings)
+            for i, pairs in self.pair_maps.items()
+            for region, there, brings in strongest_pairs(pairs, k)
+        ]
+        return tuple(sorted(found, key=lambda pair: -pair.contribution)[:k])
+
+    @property
+    def residual(self) -> dict[str, float]:
+        """Each sum less the logit that it must be: rounding."""
+        residual = {name: total - self.parts.logit for name, total in self.parts.sums.items()}
+        for i, pairs in self.pair_maps.items():
+            residual[f"pairs of regions with {self.training_ids[i]}"] = float(pairs.sum() - self.parts.dual[i])
+        return residual
+
+    def __str__(self) -> str:
+        """Return it as lines of text: what is said, every sum beside what it must be, the regions and pictures that matter most."""
+        from carrot.explanation.text import story_lines
+
+        return "\n".join(story_lines(self))
+
+    def plot(self) -> "Figure":
+        """Return it as a matplotlib figure; save it with ``figure.savefig(path)``."""
+        from carrot.explanation.figure import plot_explanation
+
+        return plot_explanation(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return every number, JSON-ready; ``carrot.explanation.as_json`` lists the keys.
+
+        Raises:
+            TypeError: ``facts`` holds what JSON has no word for.
+            ValueError: A number is NaN or infinite.
+        """
+        from carrot.explanation.as_json import explanation_data
+
+        return explanation_data(self)
+
+    def to_json(self, path: Path | str | None = None) -> str:
+        """Return it as JSON, and write it where a path is given; numbers are kept to the last bit.
+
+        Raises:
+            TypeError, ValueError: As ``to_dict``.
+            StoreError: The disk refuses.
+        """
+        return _kept(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
+
+    def to_html(self, path: Path | str | None = None) -> str:
+        """Return it as one self-contained page, and write it where a path is given: no scripts, nothing from outside.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
+        from carrot.explanation.page import explanation_page
+
+        return _kept(explanation_page(self), path)
+
+
+def _kept(text: str, path: Path | str | None) -> str:
+    """Return the text, written to a path if there is one (``carrot.store.outputs``)."""
+    if path is not None:
+        from carrot.store.outputs import write_output
+
+        write_output(path, text.encode())
+    return text

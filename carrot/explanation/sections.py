@@ -1,0 +1,181 @@
+"""The three answers of the page: which regions, which training pictures, and which region because of which."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from carrot.explanation.drawing import MARKS, bar, legend, marks, name, number, overlay, short, side, text
+from carrot.explanation.parts import strongest_pairs
+from carrot.explanation.view import View
+
+if TYPE_CHECKING:
+    from carrot.explanation.record import Picture
+
+PAIRS = 4  # of each training picture
+START = "Start: what the average training picture gets"
+
+
+def regions(v: View) -> dict[str, str]:
+    """Return what the template's section on regions needs: three maps, what they add up to, and all of their numbers."""
+    rows, columns = v.e.picture.grid_hw
+    opposite = f"for {v.against}" if v.against else "against it"
+    return {
+        "rows": str(rows),
+        "columns": str(columns),
+        "target": v.target,
+        "opposite": opposite,
+        "maps": _maps(v),
+        "region_sum": _region_sum(v),
+        "region_numbers": _region_numbers(v),
+    }
+
+
+def _maps(v: View) -> str:
+    p, ends = v.e.parts, ("against", "for")
+    if v.e.against is not None:
+        ends = (f"for {v.e.against}", f"for {v.e.target}")
+    brings = f"By its own token. All squares and the start add up to the {v.short}."
+    mixed = "The same, after regions that are near and alike have shared what they hold."
+    if v.unmixed:
+        mixed = "After regions have shared what they hold. In this model they share nothing: it is the same as the first map."
+    missing = f"How far the {v.short} would fall (red) or rise (blue) if this region alone were taken away."
+    missing += " A what-if for each: they don't add up."
+    return "".join(
+        [
+            _map(v, "What each region brings", brings, p.token, ends),
+            _map(v, "What it holds after sharing", f"{mixed} These add up too.", p.node, ends),
+            _map(v, "What is missing without it", missing, p.drop, ("rises", "falls")),
+        ]
+    )
+
+
+def _map(v: View, title: str, gloss: str, values: Tensor, ends: tuple[str, str]) -> str:
+    local = values[: v.num_local]
+    best = [int(i) for i in local.abs().topk(min(3, len(local))).indices]
+    told = "; ".join(f"{v.place(i)}: {number(float(local[i]))}" for i in best)
+    spoken = "; ".join(f"{v.place(i)} {float(local[i]):+.3g}" for i in best)
+    picture = v.faint.svg(
+        f"Map of {v.e.picture.id}. {title}. The strongest: {spoken}", overlay(v.faint, local, v.region_names)
+    )
+    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{legend(local, *ends)}
+<figcaption>{gloss}<br><span class="soft small">Strongest: {told}.</span></figcaption></figure>"""
+
+
+def _row(title: str, cells: Sequence[str], total: bool = False) -> str:
+    """Return a row of a table: title and cells are HTML."""
+    shown = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+    return f'<tr{" class=total" if total else ""}><th scope="row">{title}</th>{shown}</tr>'
+
+
+def _region_sum(v: View) -> str:
+    p, local, note = v.e.parts, v.num_local, ""
+    rows = [(START, p.prior)] if p.prior else []
+    rows.append((f"All {local} regions of the picture", float(p.token[:local].sum())))
+    if len(p.token) > local:
+        rows.append(("The class token: a region for the whole picture", float(p.token[local:].sum())))
+    lines = "".join(_row(title, [number(value, "+.6f")]) for title, value in rows)
+    total = _row(f"= {v.score}", [number(p.logit, "+.6f")], total=True)
+    if v.padding:
+        brought = number(float(p.token[v.padding].sum()))
+        where = f"{len(v.padding)} regions lie in the padding around the picture and can't be drawn"
+        note = f'<p class="small">{where}. Together they bring {brought}.</p>'
+    caption = "Regions add up (first map)"
+    return f'<table id="region-sum"><caption>{caption}</caption><tbody>{lines}{total}</tbody></table>{note}'
+
+
+def _region_numbers(v: View) -> str:
+    maps = (v.e.parts.token, v.e.parts.node, v.e.parts.drop)
+    return "".join(
+        _row(text(region), [number(float(x[i]), "+.5g") for x in maps]) for i, region in enumerate(v.region_names)
+    )
+
+
+def training(v: View) -> dict[str, str]:
+    """Return what the section on training pictures needs: a card for each that is shown, and what all of them add up to."""
+    e = v.e
+    limit = max((abs(x) for part in e.training for x in part[2:]), default=0.0) or 1.0
+    count = "This one brings" if len(e.shown) == 1 else f"These {len(e.shown)} bring"
+    return {
+        "n": f"{len(e.training_ids):,}",
+        "word": v.short,
+        "k_shown": f"{count} most." if e.shown else "",
+        "cards": "".join(_card(v, i, limit) for i in e.shown),
+        "training_sum": _training_sum(v),
+    }
+
+
+def _card(v: View, i: int, limit: float) -> str:
+    e, p, sheet = v.e, v.e.parts, v.training.get(i)
+    who, label = e.training_ids[i], e.training_labels[i]
+    picture = _gone(v, i)
+    if sheet is not None:
+        picture = f'<div class="frame">{sheet.svg(f"Training picture {who}, labelled {label}")}</div>'
+    rows = ""
+    for title, part in (("Brings", p.dual), ("Its label", p.label), ("Without it", p.removal)):
+        value = float(part[i])
+        drawn = f'<td><span class="{side(value)}">{bar(value, limit)}</span></td>'
+        rows += f'<tr><th scope="row">{title}</th>{drawn}<td class="number">{number(value, "+.4f")}</td></tr>'
+    named = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>'
+    return f"<li>{picture}{named}<table><tbody>{rows}</tbody></table></li>"
+
+
+def _gone(v: View, i: int) -> str:
+    return f'<div class="frame gone soft">Not shown: {text(v.e.missing.get(i, "it is not at hand"))}.</div>'
+
+
+def _training_sum(v: View) -> str:
+    p, shown = v.e.parts, list(v.e.shown)
+    others = sorted(set(range(len(p.dual))) - set(shown))
+    rows = _row(START, [number(p.prior, "+.6f"), "included"]) if p.prior else ""
+    for title, which in ((f"The {len(shown)} above", shown), (f"All {len(others):,} others", others)):
+        rows += _row(title, [number(float(x[which].sum()), "+.6f") for x in (p.dual, p.label)])
+    return rows + _row(f"= {v.score}", [number(p.logit, "+.6f")] * 2, total=True)
+
+
+def pairs(v: View) -> dict[str, str]:
+    """Return what the section on pairs of regions needs: for each training picture the strongest, marked on both pictures."""
+    rows = "".join(_pair_row(v, i) for i in v.e.shown if i in v.e.pair_maps)
+    none = "<p><strong>Not shown:</strong> the regions of these training pictures are not at hand: their files are gone, or changed.</p>"
+    return {"pairs": rows or none}
+
+
+def _pair_row(v: View, i: int) -> str:
+    e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
+    who, picture, best = e.training_ids[i], e.shown_pictures.get(i), separate_pairs(found, PAIRS)
+    here, training_regions = [pair[0] for pair in best], [pair[1] for pair in best]
+    rows, right = "", _gone(v, i)
+    for k, (region, training_region, value) in enumerate(best):
+        other = v.place(training_region, picture) if picture else f"region {training_region}"
+        mark = f'<span class="mark" style="background:{MARKS[k]}">{k + 1}</span>'
+        rows += (
+            f'<tr><td>{mark}</td><td class="number">{number(value)}</td><td>{v.place(region)} &larr; {other}</td></tr>'
+        )
+    left = v.test.svg(f"This picture; marked: {_listed(v, here)}", marks(v.test, here))
+    if there is not None:
+        alt = f"Training picture {who}; marked: {_listed(v, training_regions, picture)}"
+        right = f'<div class="frame">{there.svg(alt, marks(there, training_regions))}</div>'
+    together, every = number(sum(value for _, _, value in best)), number(float(found.sum()))
+    share = f"These {len(best)} of {found.numel():,} pairs bring {together}; all of them {every}, which is what the picture brings."
+    table = f"<table><caption>Region here &larr; region there</caption><tbody>{rows}</tbody></table>" if best else ""
+    return f"""<div class="pair"><h3>With {short(who)} <span class="soft">({name(e.training_labels[i])})</span></h3>
+<figure><div class="frame">{left}</div><figcaption class="small">This picture</figcaption></figure>
+<figure>{right}<figcaption class="small">The training picture</figcaption></figure>
+<div class="list">{table}<p class="small soft">{share}</p></div></div>"""
+
+
+def separate_pairs(found: Tensor, k: int) -> list[tuple[int, int, float]]:
+    """Return up to k pairs that bring most, each region once: (region, training region, contribution), best first; none below 0."""
+    left, best = found.clone(), []
+    for _ in range(min(k, *found.shape)):
+        region, training_region, value = strongest_pairs(left, 1)[0]
+        if value <= 0:
+            break
+        best.append((region, training_region, value))
+        left[region], left[:, training_region] = -torch.inf, -torch.inf
+    return best
+
+
+def _listed(v: View, regions: Sequence[int], picture: "Picture | None" = None) -> str:
+    return "; ".join(f"{k}: {v.place(region, picture)}" for k, region in enumerate(regions, start=1)) or "nothing"

@@ -1,0 +1,78 @@
+"""Explanations and accuracies as lines of text."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from carrot.explanation.parts import LogitParts
+
+if TYPE_CHECKING:
+    from carrot.evaluation import Accuracy
+    from carrot.explanation.record import Explanation
+
+GLOSS = "    dual: its share of the logit;  label: what its label brings;  removal: fall of the logit in a model fitted without it"
+
+
+def check_line(name: str, value: float, expected: float) -> str:
+    """Return a quantity beside its residual against what it must equal."""
+    return f"  {name:<60}  {value:+.6f}   residual {value - expected:+.1e}"
+
+
+def accuracy_line(name: str, accuracy: "Accuracy", note: str) -> str:
+    """Return one row of a table of accuracies."""
+    numbers = f"top-1 {accuracy.top1:.3f}  top-5 {accuracy.top5:.3f}  mean per class {accuracy.mean_per_class:.3f}"
+    return f"{name:<34} {numbers}  {note}"
+
+
+def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
+    """Return what was predicted, every sum beside the logit, the region that matters most, and the top training pictures."""
+    lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is the mean training picture's"]
+    lines += _sum_lines(e) + _region_lines(e)
+    lines.append("  training pictures that the score is made of:")
+    return lines + [_training_line(e, i, training_ids[i]) for i in e.top_training(k).tolist()]
+
+
+def story_lines(e: "Explanation", k: int = 3) -> list[str]:
+    """Return what ``str(explanation)`` shows: as ``explanation_lines``, with the names, probabilities, contrast and k pairs of regions."""
+    p, best = e.parts, int(e.parts.logits.argmax())
+    labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
+    lines = [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
+    what = f"logit of {e.target}" if e.against is None else f"logit of {e.target} less that of {e.against}"
+    lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is the mean training picture's")
+    lines.append("  token level: exact for tokens -> logit, no statement about pixels")
+    lines += _sum_lines(p)
+    for i, pairs in e.pair_maps.items():
+        total, dual = float(pairs.sum()), float(p.dual[i])
+        lines.append(check_line(f"pairs of regions with {e.training_ids[i]}, of its dual", total, dual))
+    lines += _region_lines(p)
+    lines += ["  training pictures that the logit is made of:", GLOSS]
+    for i in e.shown:
+        lines.append(_training_line(p, i, f"{e.training_ids[i]} ({e.training_labels[i]})"))
+    lines += [f"  not shown: the picture {e.training_ids[i]}: {reason}" for i, reason in e.missing.items()]
+    if e.pair_maps:
+        lines.append("  pairs of regions that bring most:")
+    for pair in e.pairs(k):
+        there = f"region {pair.training_region} of {pair.training_id}"
+        lines.append(f"    region {pair.region} because of {there}: {pair.contribution:+.6f}")
+    return lines
+
+
+def _sum_lines(e: LogitParts) -> list[str]:
+    return [check_line(f"sum over {name}", total, e.logit) for name, total in e.sums.items()]
+
+
+def _region_lines(e: LogitParts) -> list[str]:
+    local, lines = len(e.drop) - e.num_global, []
+    if e.num_global:
+        share = float(e.token[local:].sum())
+        others = e.logit - e.prior - share
+        lines.append(f"  of which the class token, a global region: {share:+.6f}; all others: {others:+.6f}")
+    region = int(e.drop[:local].abs().argmax())
+    drop = float(e.drop[region])
+    moves = "drops" if drop >= 0 else "rises"
+    lines.append(f"  region that matters most: {region}; without it the logit {moves} by {abs(drop):.6f}")
+    return lines
+
+
+def _training_line(e: LogitParts, i: int, name: str) -> str:
+    parts = f"dual {float(e.dual[i]):+.4f}   label {float(e.label[i]):+.4f}   removal {float(e.removal[i]):+.4f}"
+    return f"    {name:<58}  {parts}"

@@ -1,0 +1,1 @@
+"""Models and answers for other programs: tables, ONNX."""

@@ -1,0 +1,141 @@
+"""One line for each picture, for pandas, FiftyOne, Spotlight: prediction, suspicion, and the training pictures that made it."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrot.classifier.audit import judged_by_others
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.held_out import HeldOut, held_out
+from carrot.embedding.encoder import Encoder
+from carrot.evaluation.calibration import probabilities
+from carrot.evaluation.suspects import LabelSuspects, label_suspects
+from carrot.influence import top_training
+from carrot.store.outputs import write_output
+
+Rows = list[dict[str, Any]]
+
+
+def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None = None, influences: int = 3) -> Rows:
+    """Return the lines: ``training_rows``, then, with ``data``, ``held_out_rows``.
+
+    Columns: id, path, sha256, split, label, predicted, probability, label_probability, margin (logit of the label less the best other one),
+    suspect (whether the others contradict the label: ``carrot.evaluation.suspects``), leverage (training pictures only), and for
+    k = 1 .. influences the k-th training picture with the largest dual contribution to the predicted class's logit: influence_k,
+    influence_k_dual. A training picture never names itself.
+
+    Args:
+        encoder: Pictures to tokens; not used without ``data``.
+        fitted: The model.
+        model: Its folder, where tokens of the test pictures are kept.
+        data: Data set.
+        influences: How many training pictures to name.
+
+    Raises:
+        ValueError: ``influences`` is negative.
+        DataError: The data set has no picture that the model can be measured on.
+    """
+    found = None if data is None else held_out(encoder, fitted, data, model / "tokens")
+    return training_rows(fitted, influences) + ([] if found is None else held_out_rows(fitted, found, influences))
+
+
+def training_rows(fitted: Fitted, influences: int = 3) -> Rows:
+    """Return a line for each training picture, as the head fitted without it sees it.
+
+    Raises:
+        ValueError: ``influences`` is negative.
+    """
+    if influences < 0:
+        raise ValueError(f"`influences` must be 0 or more; got {influences}.")
+    head = fitted.head
+    k = min(influences, len(fitted.records) - 1)
+    logits, leverage = head.loo_predict(), head.leverage
+    values, names = _influences(fitted, head.G, logits, k, own=True)
+    verdicts = _verdicts(fitted, logits, fitted.labels, judged_by_others(fitted))
+    return [
+        {
+            **{"id": record.id, "path": record.path, "sha256": record.sha256, "split": "train"},
+            **verdict,
+            "leverage": float(leverage[i]),
+            **_named(fitted, values[i], names[i]),
+        }
+        for i, (record, verdict) in enumerate(zip(fitted.records, verdicts, strict=True))
+    ]
+
+
+def held_out_rows(fitted: Fitted, found: HeldOut, influences: int = 3) -> Rows:
+    """Return a line for each picture that the model was not fitted on."""
+    k = min(influences, len(fitted.records) - 1)
+    test, cache, places = found.test, found.cache, found.places
+    G = cache.embed(places, fitted.setting)
+    logits = fitted.head.predict(G)
+    values, names = _influences(fitted, G, logits, k, own=False)
+    thresholds = judged_by_others(fitted).thresholds
+    judged = label_suspects(logits, found.labels, fitted.temperature, thresholds)
+    verdicts = _verdicts(fitted, logits, found.labels, judged)
+    rows = []
+    for row, (place, verdict) in enumerate(zip(places, verdicts, strict=True)):
+        record = test.records[place]
+        path = None if record.path is None else str(record.path.resolve())
+        known = {"id": record.id, "path": path, "sha256": cache.sha256[place], "split": "test"}
+        rows.append({**known, **verdict, "leverage": None, **_named(fitted, values[row], names[row])})
+    return rows
+
+
+def write_table(file: Path, rows: Rows) -> None:
+    """Write the lines as .csv or .parquet, whole or not at all.
+
+    Raises:
+        ImportError: Parquet without pyarrow.
+    """
+    if file.suffix.lower() == ".csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_output(file, text.getvalue().encode())
+        return
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError("Parquet needs pyarrow: pip install 'carrot-attribution[export]', or write .csv.") from error
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    write_output(file, sink.getvalue().to_pybytes())
+
+
+def _verdicts(fitted: Fitted, logits: Tensor, labels: Tensor, judged: LabelSuspects) -> Rows:
+    p, said = probabilities(logits, fitted.temperature), logits.argmax(dim=1)
+    return [
+        {
+            "label": fitted.classes[y],
+            "predicted": fitted.classes[c],
+            "probability": float(p[i, c]),
+            "label_probability": float(judged.self_confidence[i]),
+            "margin": float(judged.margin[i]),
+            "suspect": bool(judged.flagged[i]),
+        }
+        for i, (y, c) in enumerate(zip(labels.tolist(), said.tolist(), strict=True))
+    ]
+
+
+def _influences(fitted: Fitted, G: Tensor, logits: Tensor, k: int, own: bool) -> tuple[Tensor, Tensor]:
+    """Return the k largest dual contributions around the mean and their training rows; with ``own``, never of row i to picture i."""
+    head, target = fitted.head, logits.argmax(dim=1)
+    if not k:
+        return G.new_empty(len(G), 0), torch.empty(len(G), 0, dtype=torch.long)
+    itself = torch.arange(len(G)) if own else None
+    return top_training(head, G, k, target=target, origin=head.g_mean, exclude=itself)
+
+
+def _named(fitted: Fitted, values: Tensor, rows: Tensor) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for rank, (value, row) in enumerate(zip(values.tolist(), rows.tolist(), strict=True), start=1):
+        found[f"influence_{rank}"] = fitted.records[row].id
+        found[f"influence_{rank}_dual"] = value
+    return found

@@ -1,0 +1,207 @@
+"""The evaluation protocol: a model on the test pictures of a data set, everything in one JSON-ready answer.
+
+Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth reading, time, and
+what a user would pick instead. Faithfulness at token level (regions removed: exact) and at pixel level (patches of the picture
+occluded, backbone run again) are two families of numbers under two names.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from carrot._progress import progress
+from carrot.classifier.held_out import HeldOut, held_out
+from carrot.data import open_dataset
+from carrot.data.records import Subset
+from carrot.embedding.cache import TokenCache
+from carrot.embedding.setting import Setting
+from carrot.errors import CarrotError
+from carrot.evaluation.accuracy import summary
+from carrot.evaluation.baselines import knn, logistic_regression, sklearn_ridge
+from carrot.evaluation.calibration import brier, expected_calibration_error, negative_log_likelihood, probabilities
+from carrot.evaluation.confusion import confusion_pairs, per_class
+from carrot.evaluation.duplicates import near_copies
+from carrot.evaluation.selection import candidate
+from carrot.model import Carrot
+from carrot.protocol.checks import leave_one_out_check
+from carrot.protocol.explanations import measure_explanations
+from carrot.protocol.timing import time_stages
+
+LEAK = 0.999  # cosine around the mean from which a test picture counts as a training picture over again
+MEAN, CLASS_TOKEN = Setting(), Setting(global_share=1.0)
+Answer = dict[str, Any]
+PHASES = ("accuracy", "baselines", "checks", "explanations")
+
+
+def evaluate(
+    model: Carrot,
+    data: str,
+    folder: Path,
+    explained: int = 50,
+    occluded: int = 10,
+    refits: int = 5,
+    baselines: bool = True,
+    done: Callable[[Answer, str], None] = lambda answer, phase: None,
+) -> Answer:
+    """Return every number of the protocol; accuracy is there first, explanations, which take longest, last.
+
+    What is measured is said under "counts" (``carrot.classifier.held_out``): a data set without a split of its own is used whole. Pictures
+    that the model was fitted on are no test pictures, and are listed under "left_out".
+
+    Args:
+        model: Fitted.
+        data: Data set, as ``open_dataset`` takes it.
+        folder: Where tokens are kept: the model's, as a rule.
+        explained: How many test pictures to explain, evenly spaced.
+        occluded: How many of those to occlude at pixel level.
+        refits: How many leave-one-outs to hold against real fits.
+        baselines: Also measure what a user would pick instead.
+        done: Called after each of ``PHASES`` with what is known by then, and the phase's name.
+
+    Raises:
+        DataError: No test pictures but those that the model was fitted on, or of classes that it doesn't know.
+        ValueError: A number is negative.
+    """
+    for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
+        if number < 0:
+            raise ValueError(f"`{name}` must be 0 or more; got {number}.")
+    fitted, encoder = model.fitted, model.encoder
+    found = held_out(encoder, fitted, data, folder / "tokens")
+    test, cache, places, y = found.test, found.cache, found.places, found.labels
+    g = cache.embed(places, fitted.setting)
+    logits = fitted.head.predict(g)
+    answer: Answer = {
+        "data": {
+            "name": found.dataset.name,
+            "given": data,
+            "test_pictures": len(places),
+            "crop": encoder.spec.crop,
+            "is_own": found.is_own,
+        },
+        "counts": found.counts.to_dict(),
+        "left_out": list(found.fitted_on),
+        "unknown_classes": dict(found.unknown),
+        "model": model.facts(),
+        "set_aside": dict(found.set_aside),
+        "accuracy": _accuracy(logits, y),
+        "leaks": _leaks(model, test, cache, places, g, logits, y),
+        "calibration": _calibration(logits, y, fitted.temperature),
+        "leave_one_out": fitted.leave_one_out(),
+        "classes": per_class(logits.argmax(dim=1), y, fitted.classes),
+        "confusions": confusion_pairs(logits.argmax(dim=1), y, fitted.classes),
+    }
+    done(_plain(answer), "accuracy")
+    if baselines:
+        answer["baselines"] = _baselines(model, found, folder)
+        done(_plain(answer), "baselines")
+    answer["checks"] = {"leave_one_out": leave_one_out_check(fitted.head, refits)} if refits else {}
+    answer["milliseconds_a_picture"] = time_stages(encoder, fitted)
+    done(_plain(answer), "checks")
+    answer["explanations"] = measure_explanations(model, test, cache, _spread(places, explained), occluded)
+    done(whole := _plain(answer), "explanations")
+    return whole
+
+
+def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
+    found = summary(logits, y)
+    return {
+        "top1": found.top1,
+        "top1_se": math.sqrt(found.top1 * (1.0 - found.top1) / found.n),
+        "top5": found.top5,
+        "mean_per_class": found.mean_per_class,
+        "n": found.n,
+    }
+
+
+def _leaks(
+    model: Carrot, test: Subset, cache: TokenCache, places: list[int], g: Tensor, logits: Tensor, y: Tensor
+) -> Answer:
+    """Return the test pictures that are nearly, or exactly, a training picture: an accuracy that counts them flatters."""
+    records = model.records_
+    near, cosines, rows = near_copies(model.head_.G, g, LEAK)
+    known = {record.sha256 for record in records}
+    same = torch.tensor([cache.sha256[place] in known for place in places])
+    near |= same
+    pairs = [
+        {
+            "test": test.records[places[i]].id,
+            "training": records[int(rows[i])].id,
+            "cosine": float(cosines[i]),
+            "same_file": bool(same[i]),
+        }
+        for i in near.nonzero().flatten().tolist()
+    ]
+    clean = _accuracy(logits[~near], y[~near]) if not bool(near.all()) else None
+    return {"threshold": LEAK, "test_pictures": len(pairs), "accuracy_without": clean, "pairs": pairs}
+
+
+def _calibration(logits: Tensor, y: Tensor, temperature: float) -> Answer:
+    p = probabilities(logits, temperature)
+    return {
+        "temperature": temperature,
+        "negative_log_likelihood": negative_log_likelihood(p, y),
+        "brier": brier(p, y),
+        "expected_calibration_error": expected_calibration_error(p, y),
+        "bins": 15,
+    }
+
+
+def _spread(places: list[int], k: int) -> list[int]:
+    """Return k of the places, evenly spaced."""
+    k = min(k, len(places))
+    return [places[i * len(places) // k] for i in range(k)]
+
+
+def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
+    """Return accuracies of other embeddings and heads on the same tokens, fitted on the training pictures that the model has too."""
+    fitted, encoder = model.fitted, model.encoder
+    known = {record.id: record for record in fitted.records}  # what was forgotten stays forgotten
+    try:
+        dataset = found.dataset if found.is_own or fitted.data is None else open_dataset(fitted.data)
+    except (CarrotError, OSError) as error:
+        return _not_measured(f"the pictures that the model was fitted on can't be opened: {error}")
+    train = Subset(dataset, [i for i, record in enumerate(dataset.records) if record.id in known])
+    if not train.records:
+        return _not_measured(f"{dataset.name} has none of the pictures that the model was fitted on")
+    cache = encoder.cache(train, folder / "tokens")
+    rows = [
+        i for i, record in enumerate(train.records) if cache.readable[i] and cache.sha256[i] == known[record.id].sha256
+    ]
+    labels = torch.tensor([known[train.records[i].id].label for i in rows])
+    C, measured = len(fitted.classes), Answer()
+    if missing := C - len(labels.unique()):
+        return _not_measured(f"{dataset.name} has no training pictures of {missing} classes")
+    y, places, test_cache = found.labels, found.places, found.cache
+    embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if encoder.backbone.has_class_token else {})
+    for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
+        G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
+        measured[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
+        measured[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
+        for head, fit in (("logistic regression", logistic_regression), ("ridge by scikit-learn", sklearn_ridge)):
+            try:
+                measured[f"{name}, {head}"] = _accuracy(fit(G, labels, g, C), y)
+            except ImportError as error:
+                measured[f"{name}, {head}"] = {"not_measured": str(error)}
+    return measured
+
+
+def _not_measured(why: str) -> Answer:
+    return {"baselines": {"not_measured": why}}
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses, tuples and tensors as plain JSON."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,137 @@
+"""The protocol's answer for people: lines for the terminal, and Markdown tables that a paper can paste."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from carrot.data.counts import Counts
+from carrot.evaluation.tables import Measured, markdown_table
+
+Answer = Mapping[str, Any]
+
+
+def lines_of(answer: Answer, phase: str | None = None) -> Iterator[str]:
+    """Yield the answer in short: one of the phases of ``carrot.protocol``, or all that are there."""
+    lines = {"accuracy": _accuracy, "baselines": _baselines, "checks": _checks, "explanations": _explanations}
+    for name in lines if phase is None else [phase]:
+        if name in answer:
+            yield from lines[name](answer)
+
+
+def _accuracy(answer: Answer) -> Iterator[str]:
+    data, calibration = answer["data"], answer["calibration"]
+    yield f"{counted(answer)}; crop {data['crop']!r}"
+    yield from map(_accuracy_line, _accuracies({"accuracy": answer["accuracy"]}))
+    if answer["unknown_classes"]:
+        yield "classes that the model doesn't know: " + ", ".join(
+            f"{name} ({n})" for name, n in answer["unknown_classes"].items()
+        )
+    absent = [row["name"] for row in answer["classes"] if not row["n"]]
+    if absent:
+        some = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
+        counts = f"{len(absent)} of {len(answer['classes'])} classes"
+        yield f"{counts} have no picture here, and don't count in the mean per class: {some}"
+    leaks = answer["leaks"]
+    if leaks["test_pictures"]:
+        without = leaks["accuracy_without"]
+        rest = "" if without is None else f"; top-1 without them {without['top1']:.3f} ± {without['top1_se']:.3f}"
+        near = f"(cosine >= {leaks['threshold']:g})"
+        yield f"{leaks['test_pictures']} test pictures are training pictures over again {near}{rest}"
+    yield (
+        f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), "
+        f"negative log likelihood {calibration['negative_log_likelihood']:.3f}, "
+        f"temperature {calibration['temperature']:.3g}"
+    )
+    for pair in answer["confusions"][:3]:
+        yield f"  {pair['true']} taken for {pair['predicted']}: {pair['count']} times"
+
+
+def _baselines(answer: Answer) -> Iterator[str]:
+    yield "what would be picked instead, on the same tokens:"
+    yield from map(_accuracy_line, _accuracies({"baselines": answer["baselines"]}))
+
+
+def _accuracy_line(row: Mapping[str, Any]) -> str:
+    top1: Measured = row["top-1"]
+    figures = f"top-1 {top1.value:.3f} ± {top1.standard_error:.3f}   mean per class {row['mean per class']:.3f}"
+    return f"  {row['what']:<40} {figures}"
+
+
+def _checks(answer: Answer) -> Iterator[str]:
+    for name, check in answer["checks"].items():
+        yield f"check, {name}: {check['n']} against real fits, largest difference {check['largest']:.1e}"
+    times = "   ".join(f"{name.strip()} {ms:.2f} ms" for name, ms in answer["milliseconds_a_picture"].items())
+    yield f"a picture: {times}"
+
+
+def _explanations(answer: Answer) -> Iterator[str]:
+    e = answer["explanations"]
+    if e["pictures"]:
+        largest = max(e["largest_residual"].values())
+        yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
+        spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in e["seconds"].items())
+        yield f"  they took {sum(e['seconds'].values()):.1f} s: {spent} (of {e['occluded']} pictures at pixel level)"
+    for level in ("token_level", "pixel_level", "localisation"):
+        for row in _rows(e[level]):
+            mean = row["mean"]
+            number = f"{mean.value:8.3f} ± {mean.standard_error:.3f}" if isinstance(mean, Measured) else f"{mean:8.3f}"
+            yield f"  {row['what']:<52} {number}" + (f"   chance {row['chance']:.3f}" if "chance" in row else "")
+
+
+def markdown_of(answer: Answer) -> str:
+    """Return every table, with what each is about."""
+    data, model, e = answer["data"], answer["model"], answer["explanations"]
+    parts = [
+        f"# {data['name']}: {data['test_pictures']} test pictures, crop {data['crop']!r}",
+        f"{counted(answer)}.",
+        f"Backbone {model['backbone']}; {model['lift']}, tau {model['tau']:g}, t {model['t']:g}, lam {model['lam']:.3g}; "
+        f"{model['training_pictures']} training pictures of {model['classes']} classes. ± is one standard error.",
+        "## Accuracy",
+        markdown_table(list(_accuracies(answer))),
+        "## Calibration",
+        markdown_table([answer["calibration"]]),
+        "## Classes",
+        markdown_table(list(answer["classes"])),
+    ]
+    if answer["confusions"]:
+        parts += ["## Most frequent confusions", markdown_table(list(answer["confusions"][:20]))]
+    if e["pictures"]:
+        parts += [
+            f"## Explanations of the predicted class, {e['pictures']} pictures",
+            "Area under the curve of the logit while regions are removed (deletion: lower is better) or added (insertion: higher is "
+            "better). Token level: exact for tokens -> logit. Pixel level: patches occluded, backbone run again; not comparable.",
+            markdown_table(list(_rows(e["token_level"]))),
+        ]
+        if e["pixel_level"]:
+            parts.append(markdown_table(list(_rows(e["pixel_level"]))))
+        if e["localisation"]:
+            parts += [
+                "Where the maps point, beside what a map that knows nothing would give:",
+                markdown_table(list(_rows(e["localisation"]))),
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def counted(answer: Answer) -> str:
+    """Return how many pictures were measured, and what became of the others."""
+    counts = answer["counts"]
+    return Counts(counts["used"], counts["left_out"], counts["set_aside"]).line("measured", answer["data"]["given"])
+
+
+def _accuracies(answer: Answer) -> Iterator[dict[str, Any]]:
+    ours = {"CARROT": answer["accuracy"]} if "accuracy" in answer else {}
+    for name, row in {**ours, **answer.get("baselines", {})}.items():
+        if "top1" in row:
+            top1 = Measured(row["top1"], row["top1_se"])
+            yield {"what": name, "top-1": top1, "top-5": row["top5"], "mean per class": row["mean_per_class"]}
+
+
+def _rows(group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, values in group.items():
+        score = values.get("score", values)
+        mean, error = score["mean"] or 0.0, score["standard_error"]
+        row = {
+            "what": name,
+            "mean": mean if error is None else Measured(mean, error),
+        }  # of one picture there is no error
+        chance = {"chance": values["chance"]["mean"]} if "chance" in values else {}
+        yield {**row, **chance, "n": score["n"]}
