@@ -5,6 +5,7 @@ Tolerances: 10 x eps x the condition of what is computed, where the condition is
 """
 
 import itertools
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,11 @@ from tests import reference as ref
 
 Array = np.ndarray
 EPS = {torch.float32: float(np.finfo(np.float32).eps), torch.float64: float(np.finfo(np.float64).eps)}
+
+
+def inside(c: ModuleType, module: str) -> ModuleType:
+    """Return a module of a copy of the theory."""
+    return import_module(f"{c.__name__}.{module}")
 
 
 def close(actual: torch.Tensor, expected: Array, tolerance: float, what: str) -> None:
@@ -207,10 +213,10 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
     close(head.loo_predict(), loo, tolerance(loo) * D, "leave-one-out")
     w = np.ones(n) if problem.w is None else problem.w
     mse = float((w[:, None] * (problem.Y - loo) ** 2).sum() / w.sum() / C)
-    rows = c.rows.checked_rows(
+    rows = inside(c, "_ridge.rows").checked_rows(
         torch.tensor(problem.G), torch.tensor(problem.Y), None if problem.w is None else torch.tensor(problem.w)
     )
-    path = c.loo.loo_path(rows, intercept, [lam / 10, lam, lam * 10])
+    path = inside(c, "_ridge.loo").loo_path(rows, intercept, [lam / 10, lam, lam * 10])
     close(path.mse[1:2], np.array([mse]), tolerance(np.array([mse])) * D, "leave-one-out error on the path")
 
 
@@ -344,12 +350,12 @@ def check_contrast(c: ModuleType, spec: str, tau: float | None, share: float | N
         graph = c.graph.RegionGraph(w.graphs.W[index], w.graphs.degree[index])
         every = w.regions
         regions = c.regions.RegionSet(w.H[index], every.positions, every.grid_hw, every.num_global)
-        return c.trace.Trace.of(regions, graph, w.operator, w.readouts[index], w.lift)
+        return inside(c, "embedding.trace").Trace.of(regions, graph, w.operator, w.readouts[index], w.lift)
 
     def difference(logits: Array) -> float:
         return float(logits[0] - logits[2])
 
-    e = c.parts.take_apart(trace(-1), w.head.logit(0, 2))
+    e = inside(c, "explanation.parts").take_apart(trace(-1), w.head.logit(0, 2))
     logits = w.logits(w.G64[-1])
     size = w.unit * max(1.0, float((np.abs(w.phi).max(axis=(0, 1)) @ np.abs(w.W_star)).max()))
     close(torch.tensor(e.logit, dtype=torch.float64), np.asarray(difference(logits)), size, "difference of logits")
@@ -361,7 +367,7 @@ def check_contrast(c: ModuleType, spec: str, tau: float | None, share: float | N
     close(e.removal, np.array(refits), 8 * size, "removal effects")
     large = size * max(1.0, float(np.abs(w.phi @ w.phi[-1].T).max())) * float(np.abs(w.alpha).sum(axis=0).max())
     for i in (0, 5):
-        pairs = c.parts.region_to_region(trace(-1), trace(i), w.head.logit(0, 2), i)
+        pairs = inside(c, "explanation.parts").region_to_region(trace(-1), trace(i), w.head.logit(0, 2), i)
         expected = (w.G64[-1] - w.g_mean) @ (w.G64[i] - w.g_mean) * difference(w.alpha[i])
         close(pairs.sum(), np.asarray(expected), 2 * large, "sum of pairs")
         close(e.dual[i], np.asarray(expected), 2 * large, "dual")
@@ -387,7 +393,9 @@ def check_float32_rows(c: ModuleType, n: int, D: int, lam: float, intercept: boo
     close(head.predict(narrow), (G - centre) @ W_star + b, tolerance * D, "logits of float32 rows")
     loo = ref.loo(G - centre, Y, lam, intercept)
     close(head.loo_predict(), loo, tolerance, "leave-one-out of float32 rows")
-    path = c.loo.loo_path(c.rows.checked_rows(narrow, torch.tensor(Y), None), intercept, [lam])
+    path = inside(c, "_ridge.loo").loo_path(
+        inside(c, "_ridge.rows").checked_rows(narrow, torch.tensor(Y), None), intercept, [lam]
+    )
     close(path.mse, np.array([((Y - loo) ** 2).mean()]), tolerance, "path of float32 rows")
     g, rest = G[:2] - centre, ref.without(G, [1, 2]) - centre
     W_rest, b_rest = ref.fit(rest, ref.without(Y, [1, 2]), lam, intercept)
@@ -741,8 +749,11 @@ def check_statistics(c: ModuleType) -> None:
     """Statistics of two shards, merged and taken apart again, against those of all rows."""
     problem = Training(c, 30, 4, 2, 1.0, True)
     rows = tuple(torch.tensor(x) for x in (problem.G + 5.0, problem.Y, problem.w))
-    whole = c.statistics.RidgeStatistics.from_rows(*rows)
-    parts = [c.statistics.RidgeStatistics.from_rows(*(x[a:b] for x in rows)) for a, b in ((0, 11), (11, 30))]
+    whole = inside(c, "_ridge.statistics").RidgeStatistics.from_rows(*rows)
+    parts = [
+        inside(c, "_ridge.statistics").RidgeStatistics.from_rows(*(x[a:b] for x in rows))
+        for a, b in ((0, 11), (11, 30))
+    ]
     merged, left = parts[0] + parts[1], whole - parts[1]
     for name in ("g_mean", "y_mean", "S", "Q"):
         close(getattr(merged, name), getattr(whole, name).numpy(), 1e-12, f"merged {name}")  # |G|^2 n eps = 1e-13

@@ -471,7 +471,9 @@ def test_a_picture_alone_in_its_direction_on_the_path(size: float, intercept: bo
     G[:, 3] = 0.0
     G[5, 3] = size
     lams = [1e-3, 1e-1, 10.0]
-    path = carrot._ridge.loo.loo_path(carrot._ridge.rows.checked_rows(torch.tensor(G), torch.tensor(Y), None), intercept, lams)
+    path = carrot._ridge.loo.loo_path(
+        carrot._ridge.rows.checked_rows(torch.tensor(G), torch.tensor(Y), None), intercept, lams
+    )
     for lam, mse in zip(lams, path.mse.tolist(), strict=True):
         expected = float(np.mean((Y - ref.loo(G, Y, lam, intercept)) ** 2))
         assert mse == pytest.approx(

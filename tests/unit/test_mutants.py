@@ -251,7 +251,8 @@ def load(folder: Path, module: str = "", old: str = "", new: str = "") -> Module
 
 def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     """All checks, each on a few small sizes, with blocks so small that there are several."""
-    c.blocks.ENTRIES, c.blocks.STRIP = entries, strip
+    blocks = contract.inside(c, "_ridge.blocks")
+    blocks.ENTRIES, blocks.STRIP = entries, strip
     contract.check_graph(c, 3, 4, 5, F64, 0.4, 1.5)
     contract.check_graph(c, 2, 2, 3, F64)
     contract.check_duplicates(c, F32)
