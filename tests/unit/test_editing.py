@@ -17,6 +17,7 @@ from PIL import Image
 
 import carrot
 from carrot import Carrot, RidgeHead
+from carrot.classifier.certificate import Certificate
 from carrot.classifier.updates import Edits, change
 from carrot.data.inputs import PictureList
 from carrot.data.toy import ToyBirds
@@ -74,7 +75,7 @@ def relabelled(model: Carrot) -> dict[str, Any]:
     return {model.records_[1].id: model.classes_[2], model.records_[N + 1].id: model.classes_[0]}
 
 
-CHANGES: dict[str, Callable[[Carrot, list[Image.Image]], carrot.certificate.Certificate]] = {
+CHANGES: dict[str, Callable[[Carrot, list[Image.Image]], Certificate]] = {
     "forget": lambda m, x: m.forget([m.records_[0].id, m.records_[7].id]),
     "forget a class": lambda m, x: m.forget(classes=m.classes_[1]),
     "relabel": lambda m, x: m.relabel(relabelled(m)),

@@ -9,8 +9,9 @@ import torch
 
 import carrot.attribution as at
 from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead, RidgeStatistics
-from carrot.evaluation import accuracy, audit, baselines, calibration, checks, confusion, faithfulness, tables
+from carrot.evaluation import accuracy, baselines, calibration, confusion, duplicates, faithfulness, ranking, tables
 from carrot.lift import FourierLift, QuadraticLift, ReluLift, SketchLift, lift_from
+from carrot.protocol import checks
 from carrot.readout import attention_source, cosine_source, embed
 from carrot.regions import grid_positions
 
@@ -69,7 +70,7 @@ WHOLE: dict[str, tuple[Callable[[object], object], int, int | None]] = {
     "region_shapley(seed)": (lambda n: at.region_shapley(*STAGES, n_samples=4, seed=n)[0], 2, None),
     "region_interactions(target)": (lambda n: at.region_interactions(*STAGES, target=n), 2, 3),
     "top_k_accuracy(k)": (lambda n: accuracy.top_k_accuracy(LOGITS, LABELS, n), 2, 4),
-    "precision_at(k)": (lambda n: audit.precision_at(SCORES, WRONG, n), 2, 21),
+    "precision_at(k)": (lambda n: ranking.precision_at(SCORES, WRONG, n), 2, 21),
     "knn(k)": (lambda n: baselines.knn(G, LABELS, TEST, k=n), 2, 0),
     "knn(C)": (lambda n: baselines.knn(G, LABELS, TEST, n), 4, 2),
     "expected_calibration_error(bins)": (
@@ -100,8 +101,8 @@ REAL: dict[str, tuple[Callable[[object], object], float, float]] = {
     "from_statistics(lam)": (lambda x: RidgeHead.from_statistics(HEAD.statistics, x).W_star, 0.5, -1.0),
     "knn(T)": (lambda x: baselines.knn(G, LABELS, TEST, T=x), 0.5, 0.0),
     "probabilities(T)": (lambda x: calibration.probabilities(LOGITS, x), 0.5, 0.0),
-    "near_duplicates": (lambda x: audit.near_duplicates(G, x), 0.5, 1.5),
-    "near_copies": (lambda x: audit.near_copies(G, TEST, x)[0], 0.5, 0.0),
+    "near_duplicates": (lambda x: duplicates.near_duplicates(G, x), 0.5, 1.5),
+    "near_copies": (lambda x: duplicates.near_copies(G, TEST, x)[0], 0.5, 0.0),
 }
 
 # name: (function of one tensor, a tensor that it takes)
@@ -160,10 +161,10 @@ TENSORS: dict[str, tuple[Callable[[object], object], torch.Tensor]] = {
     "insertion_curve": (lambda x: at.insertion_curve(*STAGES, x), torch.arange(6)),
     "region_shapley": (lambda x: at.region_shapley(x, *STAGES[1:])[0], H),
     "region_interactions": (lambda x: at.region_interactions(x, *STAGES[1:], target=0), H),
-    "near_duplicates": (lambda x: audit.near_duplicates(x, 0.9), G),
-    "nearest": (lambda x: audit.nearest(G, x)[0], TEST),
-    "precision_at(scores)": (lambda x: audit.precision_at(x, WRONG, 2), SCORES),
-    "precision_at(wrong)": (lambda x: audit.precision_at(SCORES, x, 2), WRONG),
+    "near_duplicates": (lambda x: duplicates.near_duplicates(x, 0.9), G),
+    "nearest": (lambda x: duplicates.nearest(G, x)[0], TEST),
+    "precision_at(scores)": (lambda x: ranking.precision_at(x, WRONG, 2), SCORES),
+    "precision_at(wrong)": (lambda x: ranking.precision_at(SCORES, x, 2), WRONG),
     "knn(G_train)": (lambda x: baselines.knn(x, LABELS, TEST), G),
     "knn(y_train)": (lambda x: baselines.knn(G, x, TEST), LABELS),
     "fit_temperature(logits)": (lambda x: calibration.fit_temperature(x, LABELS), LOGITS),

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from carrot import Carrot, ModelError, __version__, cli, onnx_export
+from carrot import Carrot, ModelError, __version__, cli
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.encoder import DTYPES
 from carrot.embedding.pooling import embed_tokens
+from carrot.export import onnx_file as onnx_export
 from carrot.export.onnx_file import Deployed, export_onnx
 
 onnx = pytest.importorskip("onnx", reason="pip install 'carrot-attribution[onnx]'")
