@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.counts import FOR_TRAINING, Counts
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding import Setting, TokenCache, Trace
-from carrot.embedding.pooling import refuse_impossible, trace_tokens
+from carrot.embedding.pooling import Pooling
 from carrot.evaluation import Candidate, candidate, select, summary
 from carrot.explanation.parts import region_to_region, strongest_pairs, take_apart
 from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
@@ -44,7 +44,7 @@ def explain_picture(
     s, head, records = best.setting, best.head, data.records
 
     def look(index: int) -> Trace:
-        trace = trace_tokens(cache.picture(index), s)
+        trace = Pooling(s).trace(cache.picture(index))
         save_tensors(out / "explained" / f"{index:06d}.safetensors", trace.tensors(), id=records[index].id)
         return trace
 
@@ -133,11 +133,11 @@ def main(argv: list[str] | None = None) -> None:
     graphs = list(itertools.product(a.sigma_spatial, a.sigma_feature, sorted(set(a.times) - {0.0})))
 
     def diffused(s: Setting) -> list[Setting]:
-        return [s, *(s._replace(sigma_spatial=ss, sigma_feature=sf, t=t) for ss, sf, t in graphs)]
+        return [s, *(replace(s, sigma_spatial=ss, sigma_feature=sf, t=t) for ss, sf, t in graphs)]
 
     mean = Setting()
     plain = [Setting(lift, tau, global_share=a.global_share) for lift in a.lift for tau in taus]
-    refuse_impossible(backbone, [*diffused(mean), *plain])
+    [Pooling(s).require(backbone) for s in (*diffused(mean), *plain)]
     if a.explain is not None and a.explain not in {record.id for record in data.records}:
         raise ValueError(f"`--explain` must be the id of a record, such as {data.records[0].id}; got {a.explain}.")
     cache = TokenCache.of(data, backbone, out / "tokens")
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
     for row, c in rows.items():
         accuracy = summary(c.head.predict(caches[row].embed(test, c.setting)), y[test])
         metrics[row] = {
-            **c.setting._asdict(),
+            **c.setting.to_dict(),
             "lam": c.head.lam,
             "loo_mse": c.loo_mse,
             "loo": c.loo_accuracy,
@@ -187,7 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     explain_picture(data, backbone, cache, best, index[a.explain or next(iter(index))], train, out)
     if a.store == "all":
         for record_id, i in track(index.items(), "storing H, P, W, L, r, pi, H' and g"):
-            trace = trace_tokens(cache.picture(i), best.setting)
+            trace = Pooling(best.setting).trace(cache.picture(i))
             save_tensors(out / "pictures" / f"{i:06d}.safetensors", trace.tensors(), id=record_id)
     print(f"\nwritten to {out}: metrics.json, head.safetensors, the explained pictures' objects, explanation.png")
 

@@ -30,7 +30,7 @@ from benchmarks.harness import write
 from carrot import CarrotError, TimmViTPatchBackbone
 from carrot.data import ImageFolder, open_dataset, split_indices
 from carrot.embedding.cache import TokenCache
-from carrot.embedding.pooling import embed_tokens
+from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from carrot.evaluation import candidate, summary
@@ -87,7 +87,7 @@ class Row:
 
 def at(s: Setting) -> Phi:
     """Return the embedding of a setting."""
-    return lambda tokens: embed_tokens(tokens, s)
+    return Pooling(s).g
 
 
 def by_cosine(tau: float) -> Phi:
@@ -130,7 +130,7 @@ def ridge_at(settings: Sequence[Setting]) -> Callable[[Pictures], Numbers]:
         if len(settings) > 1:
             errors = [ridge(p, at(s), with_test=False)["loo_mse"] for s in settings]
             best = settings[min(range(len(errors)), key=errors.__getitem__)]
-        return {**ridge(p, at(best)), "setting": best._asdict(), "chosen_from": len(settings)}
+        return {**ridge(p, at(best)), "setting": best.to_dict(), "chosen_from": len(settings)}
 
     return measure
 
@@ -190,7 +190,7 @@ def plan() -> list[Row]:
     """Return all rows."""
 
     def diffused(s: Setting) -> list[Setting]:
-        return [s._replace(sigma_spatial=ss, sigma_feature=sf, t=t) for ss, sf, t in default_grid()]
+        return [replace(s, sigma_spatial=ss, sigma_feature=sf, t=t) for ss, sf, t in default_grid()]
 
     def row(name: str, kind: str, *settings: Setting) -> Row:
         return Row(name, kind, ridge_at(settings))
@@ -200,7 +200,7 @@ def plan() -> list[Row]:
         row("class token, ridge", INSTEAD, CLASS_TOKEN),
         Row("class token, logistic regression", INSTEAD, logistic(CLASS_TOKEN)),
         Row("class token, kNN", INSTEAD, knn(CLASS_TOKEN)),
-        row("class token, quadratic lift, ridge", INSTEAD, quadratic._replace(global_share=1.0)),
+        row("class token, quadratic lift, ridge", INSTEAD, replace(quadratic, global_share=1.0)),
         Row("mean, logistic regression", INSTEAD, logistic(MEAN)),
         Row("mean, kNN", INSTEAD, knn(MEAN)),
         Row("class token and mean side by side, ridge", INSTEAD, lambda p: ridge(p, side_by_side(p))),
@@ -215,7 +215,7 @@ def plan() -> list[Row]:
         ),
         row("identity, tau 0.5", REGIONS, Setting("identity", 0.5)),
         *(
-            row(f"quadratic, tau 0.5, class token {rho:g}", GLOBAL, half._replace(global_share=rho))
+            row(f"quadratic, tau 0.5, class token {rho:g}", GLOBAL, replace(half, global_share=rho))
             for rho in (0.1, 0.3, 0.5, 0.7)
         ),
         row("identity, tau 0.5, class token 0.5", GLOBAL, Setting("identity", 0.5, global_share=0.5)),

@@ -25,6 +25,7 @@ Rahimi and Recht, NeurIPS 2007, for (7); Pham and Pagh, KDD 2013, for (8).
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import SupportsFloat, SupportsIndex
 
@@ -33,10 +34,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._choices import LIFTS, read
 from carrot.readout import embed
 from carrot.utils import directions_of, require_positive, require_shape, require_tensor, whole_number, widen
 
-LIFTS = ("identity", "quadratic", "relu", "fourier", "sketch")
 DEFAULT_WIDTH = 4096  # M of relu, fourier and sketch
 NUMBERS = 2**24  # float64 numbers that exist at a time: 128 MB
 
@@ -48,7 +49,7 @@ class Lift:
     Subclasses say ``dim`` and ``features``; what follows is true of any phi, and may be computed better where phi allows it.
 
     Attributes:
-        name: One of ``LIFTS``.
+        name: One of ``carrot._choices.LIFTS``.
 
     Exactness: exact; ``tests/unit/test_lift.py``, and ``tests/claims/test_15_lifted_regions.py`` for the attributions under each.
     """
@@ -255,7 +256,10 @@ class SketchLift(Lift):
         (H,) = widen(H)
         if not H.numel():  # no picture, which fft refuses
             return H.new_zeros(*H.shape[:-1], self.width)
-        spectra = [torch.fft.rfft(H @ C.to(H.device)) for C in _count_sketches(H.shape[-1], self.width, self.seed)]
+        spectra = []
+        for place, sign in _count_sketches(H.shape[-1], self.width, self.seed):
+            counts = H.new_zeros(*H.shape[:-1], self.width)
+            spectra.append(torch.fft.rfft(counts.index_add_(-1, place.to(H.device), H * sign.to(H.device))))
         return torch.fft.irfft(spectra[0] * spectra[1], n=self.width)
 
     def __repr__(self) -> str:
@@ -263,6 +267,9 @@ class SketchLift(Lift):
 
 
 IDENTITY = IdentityLift()
+KINDS: dict[str, Callable[..., Lift]] = {  # of each name of ``carrot._choices.LIFTS`` its class
+    kind.name: kind for kind in (IdentityLift, QuadraticLift, ReluLift, FourierLift, SketchLift)
+}
 
 
 def lift_from(spec: str) -> Lift:
@@ -273,19 +280,10 @@ def lift_from(spec: str) -> Lift:
     Raises:
         ValueError: There is no such lift, or the width is not a whole number, or is given where it is fixed.
     """
-    name, colon, width = spec.partition(":")
-    if name not in LIFTS or (colon and not (width.isascii() and width.isdigit())):
-        raise ValueError(
-            f"`lift` must be one of {LIFTS}, the last three with a width if you like, as in 'relu:8192'; got {spec!r}."
-        )
-    if name in ("identity", "quadratic"):
-        if colon:
-            raise ValueError(f"The {name} lift has the width that it has: write {name!r}; got {spec!r}.")
-        return IDENTITY if name == "identity" else QuadraticLift()
-    kinds: dict[str, type[ReluLift] | type[FourierLift] | type[SketchLift]] = {
-        "relu": ReluLift, "fourier": FourierLift, "sketch": SketchLift
-    }  # fmt: skip
-    return kinds[name](int(width)) if colon else kinds[name]()
+    name, width = read(LIFTS, spec)
+    if name == IDENTITY.name:
+        return IDENTITY
+    return KINDS[name]() if width is None else KINDS[name](width)
 
 
 def _described(lift: ReluLift | FourierLift | SketchLift) -> str:
@@ -313,12 +311,12 @@ def _normal(D: int, M: int, seed: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _count_sketches(D: int, M: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return two (D, M) matrices with one +-1 in each row."""
+def _count_sketches(D: int, M: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Return of two count sketches the place and the sign, (D,) each, of the one entry in each row of a (D, M) matrix."""
     generator = torch.Generator().manual_seed(seed)
     sketches = []
     for _ in range(2):
-        place = torch.randint(M, (D, 1), generator=generator)
-        sign = 2.0 * torch.randint(2, (D, 1), generator=generator).to(torch.float64) - 1.0
-        sketches.append(torch.zeros(D, M, dtype=torch.float64).scatter_(1, place, sign))
-    return sketches[0], sketches[1]
+        place = torch.randint(M, (D, 1), generator=generator)[:, 0]
+        sign = 2.0 * torch.randint(2, (D, 1), generator=generator).to(torch.float64)[:, 0] - 1.0
+        sketches.append((place, sign))
+    return sketches

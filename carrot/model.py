@@ -19,13 +19,13 @@ from threading import RLock
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from carrot._ambient import pinned_class
 from carrot._vit.transform import Crop
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.classifier.audit import Audit, audit
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.editing import Editable
 from carrot.classifier.estimator import Estimator
 from carrot.classifier.explaining import explain
@@ -40,19 +40,13 @@ from carrot.data.inputs import PictureLike, Pictures, as_list
 from carrot.data.labels import Label, Labels
 from carrot.data.opening import resolved
 from carrot.embedding.encoder import DEFAULT_MODEL, Encoder
-from carrot.embedding.pooling import embed_tokens, trace_tokens
+from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
 from carrot.embedding.trace import Trace
 from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.record import Explanation
-from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
-from carrot.lift import lift_from
-from carrot.operator import DiffusionOperator
-from carrot.readout import GraphReadout
-
-BATCH = 32
 
 
 @pinned_class
@@ -112,20 +106,12 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         dtype: Literal["float16", "float32"] = "float16",
     ) -> None:
         self._given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        RidgeHead(lam)  # each of these refuses what is out of range
-        lift_from(lift)
-        DiffusionOperator(t)
-        RegionGraphBuilder(sigma_spatial, sigma_feature)
-        GraphReadout("source", tau or 0.0, global_share)
-        if coarsen < 1:
-            raise ValueError(f"`coarsen` must be at least 1; got {coarsen}.")
+        RidgeHead(lam)  # both refuse what is out of range
+        Pooling(Setting.asked(self._given, has_attention=False))
         self.lam, self.fit_intercept = lam, fit_intercept
         self.class_weight = checked_class_weight(class_weight)
         self.encoder = Encoder(backbone, checkpoint, img_size, crop, device, dtype)
-        self._asked = Setting(lift, tau or 0.0, sigma_spatial, sigma_feature, t, global_share, coarsen)
-        self._tau_is_asked = tau is not None
-        self._fitted: Fitted | None = None
-        self._find = PictureFinder(None)
+        self._now: Classifier | None = None
         self._seen: tuple[Path, str] | None = None  # the folder that it was read from or saved to, as it was then
         self._lock = RLock()
 
@@ -137,23 +123,18 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         Args:
             pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
         """
-        fitted = self.fitted
-        return fitted.labels_of(fitted.classes)[self._logits(fitted, pictures).argmax(axis=1)]
+        now = self.classifier
+        best = now.logits(as_list(pictures)).argmax(dim=1)
+        return now.fitted.labels_of(now.fitted.classes)[best.numpy()]
 
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
         """Return softmax(logits / temperature), (m, C); the temperature is that of exact leave-one-out logits."""
-        fitted = self.fitted
-        return probabilities(torch.from_numpy(self._logits(fitted, pictures)), fitted.temperature).numpy()
+        now = self.classifier
+        return probabilities(now.logits(as_list(pictures)), now.fitted.temperature).numpy()
 
     def decision_function(self, pictures: Pictures) -> NDArray[np.float64]:
         """Return logits, (m, C): ridge scores in units of the targets, not log-odds."""
-        return self._logits(self.fitted, pictures)
-
-    def _logits(self, fitted: Fitted, pictures: Pictures) -> NDArray[np.float64]:
-        items = as_list(pictures)
-        batches = (items[i : i + BATCH] for i in range(0, len(items), BATCH))
-        logits = [fitted.head.predict(embed_tokens(self.encoder.tokens(batch), fitted.setting)) for batch in batches]
-        return torch.cat(logits).numpy() if logits else np.empty((0, len(fitted.classes)))
+        return self.classifier.logits(as_list(pictures)).numpy()
 
     def score(self, pictures: Pictures, y: Labels, sample_weight: Any = None) -> float:
         """Return the share of pictures whose predicted class is ``y``: labels, or, where these are names, indices into ``classes_``.
@@ -163,24 +144,24 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             y: One label for each.
             sample_weight: What each counts in the share; default: all alike.
         """
-        items, fitted = as_list(pictures), self.fitted
+        items, now = as_list(pictures), self.classifier
         if any(isinstance(item, str | Path) and Path(item).is_dir() for item in items):
             raise ValueError(
                 "`pictures` must be pictures; got a folder. A data set is measured by `carrot evaluate MODEL FOLDER`."
             )
-        truth = fitted.class_names(y)
+        truth = now.fitted.class_names(y)
         if len(items) != len(truth) or not items:
             raise ValueError(f"`y` must be one class for each of {len(items)} pictures; got {len(truth)}.")
-        right = np.array(fitted.classes)[self._logits(fitted, items).argmax(axis=1)] == np.array(truth)
+        right = np.array(now.fitted.classes)[now.logits(items).argmax(dim=1).numpy()] == np.array(truth)
         return float(np.average(right, weights=sample_weight))
 
     # ---- taking apart
 
     def trace(self, picture: PictureLike) -> Trace:
         """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if the model is fitted."""
-        fitted = self._fitted
-        trace = trace_tokens(self.encoder.tokens([picture]), self.setting_ if fitted is None else fitted.setting)
-        return trace if fitted is None else replace(trace, logits=fitted.head.predict(trace.g))
+        if self._now is None:
+            return Pooling(self.setting_).trace(self.encoder.tokens([picture]))
+        return self._now.trace(picture)
 
     def explain(
         self,
@@ -202,11 +183,11 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         Raises:
             ValueError: A class is unknown, or ``target`` and ``against`` are the same.
         """
-        return explain(self.encoder, self.fitted, self._find, self.facts(), picture, target, against, k, label)
+        return explain(self.classifier, picture, target, against, k, label)
 
     def audit(self, data: str | Path | None = None) -> Audit:
         """Return labels that the training pictures contradict, near duplicates, high leverage; also of ``data`` that is not fitted on."""
-        return audit(self.encoder, self.fitted, data)
+        return audit(self.classifier, data)
 
     # ---- keeping; changing is in ``carrot.classifier.editing``
 
@@ -224,7 +205,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         with self._lock:
             where = Path(folder).resolve()
             seen = None if overwrite or self._seen is None or self._seen[0] != where else self._seen[1]
-            self._seen = (where, save(Path(folder), self.encoder, self.fitted, seen))
+            self._seen = (where, save(Path(folder), self.classifier, seen))
 
     @classmethod
     def load(
@@ -250,7 +231,8 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             DataError: ``data`` is no data set.
         """
         seen = seal(Path(folder))
-        encoder, fitted = load(Path(folder), checkpoint, device, backbone)
+        now = load(Path(folder), checkpoint, device, backbone)
+        encoder, fitted = now.encoder, now.fitted
         if data is not None:
             fitted = replace(fitted, data=resolved(str(data)))
         spec, weight = encoder.spec, fitted.class_weight
@@ -258,7 +240,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             weight = dict(zip(fitted.labels_of(list(weight)).tolist(), weight.values(), strict=True))
         model = cls(
             backbone or spec.name,
-            **fitted.setting._asdict(),
+            **fitted.setting.to_dict(),
             lam=fitted.asked_lam,
             fit_intercept=fitted.head.fit_intercept,
             class_weight=weight,
@@ -268,28 +250,34 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             device=device,
             dtype=encoder.dtype,
         )
-        model.encoder, model._fitted, model._seen = encoder, fitted, (Path(folder).resolve(), seen or "")
         reopen = None if fitted.data is None else partial(open_dataset, fitted.data)
-        model._find = PictureFinder(None if reopen is None or data is None else reopen(), reopen)
+        find = PictureFinder(None if reopen is None or data is None else reopen(), reopen)
+        model.encoder, model._now = encoder, Classifier(encoder, fitted, find)
+        model._seen = (Path(folder).resolve(), seen or "")
         return model
+
+    @property
+    def classifier(self) -> Classifier:
+        """The fitted classifier as it is now; a change makes another one. ``NotFittedError`` before ``fit``."""
+        if self._now is None:
+            raise NotFittedError("This Carrot is not fitted yet: call `fit` or `select`, or `Carrot.load`.")
+        return self._now
 
     @property
     def fitted(self) -> Fitted:
         """All that fitting left behind; ``NotFittedError`` before."""
-        if self._fitted is None:
-            raise NotFittedError("This Carrot is not fitted yet: call `fit` or `select`, or `Carrot.load`.")
-        return self._fitted
+        return self.classifier.fitted
 
     @property
     def setting_(self) -> Setting:
         """All that an embedding depends on, beside the backbone."""
-        if self._fitted is not None:
-            return self._fitted.setting
-        looks = not self._tau_is_asked and self.encoder.backbone.attention
-        return self._asked._replace(tau=0.5) if looks else self._asked
+        if self._now is not None:
+            return self._now.fitted.setting
+        asks = self._given["tau"] is None  # only then the backbone is looked at, and built
+        return Setting.asked(self._given, asks and bool(self.encoder.backbone.attention))
 
     def __repr__(self) -> str:
-        f = self._fitted
+        f = None if self._now is None else self._now.fitted
         what = f"{f.setting}; fitted on {len(f.records)} pictures of {len(f.classes)} classes" if f else "not fitted"
         return f"<Carrot {self.encoder.spec.name}, {what}>"
 
@@ -302,18 +290,4 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
 
     def facts(self) -> dict[str, object]:
         """Return what the model was made with, JSON-ready."""
-        fitted, encoder = self.fitted, self.encoder
-        return {
-            "backbone": encoder.spec.name,
-            "fingerprint": encoder.fingerprint,
-            "crop": encoder.spec.crop,
-            "dtype": encoder.dtype,
-            **fitted.setting._asdict(),
-            "lam": fitted.head.lam,
-            "fit_intercept": fitted.head.fit_intercept,
-            "class_weight": fitted.class_weight,
-            "temperature": fitted.temperature,
-            "training_pictures": len(fitted.records),
-            "classes": len(fitted.classes),
-            "data": fitted.data,
-        }
+        return self.classifier.facts()

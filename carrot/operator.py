@@ -118,7 +118,7 @@ class DiffusionOperator:
             TypeError: L is neither float32 nor float64.
             ValueError: Shapes don't match, L is not finite or not symmetric, or the method needs another spectrum.
         """
-        return self.pull_back_path(r, L, [self.t])[0]
+        return self._pulled(r, L, [self])[0]
 
     def pull_back_path(
         self, r: Float[Tensor, "*#b N"], L: Float[Tensor, "*b N N"] | RegionGraph, times: Sequence[SupportsFloat]
@@ -133,16 +133,7 @@ class DiffusionOperator:
         operators = [DiffusionOperator(t, self.method, self.rank, self.tol) for t in times]
         if not operators:
             raise ValueError("`times` must hold at least one diffusion time; got none.")
-        system = DiffusionSystem.of(L)
-        matrix = system.matrix
-        require_shape("r", r, matrix.shape[-1:], "the graph's regions")
-        require_finite("r", r)
-        r = r.to(matrix).expand(*matrix.shape[:-1]).unsqueeze(-1)  # (..., N, 1)
-        slowest = max(operators, key=lambda op: op.t)
-        if slowest._resolve(system, "chebyshev") == "chebyshev":
-            path = system.heat_path(r, [op.t for op in operators], self._tol(matrix.dtype))
-            return [x.squeeze(-1) for x in path]
-        return [op._apply(r, system, op._resolve(system, "chebyshev")).squeeze(-1) for op in operators]
+        return self._pulled(r, L, operators)
 
     def pull_back_subsets(
         self, graph: RegionGraph, keep: Bool[Tensor, "*#b N R"], r: Float[Tensor, "*#b N"] | None = None
@@ -227,6 +218,19 @@ class DiffusionOperator:
             ends = torch.exp(-self.t * spectrum[..., [self.rank, -1]]) - math.exp(-self.t)
             return ends.abs().amax(dim=-1)
         return zero
+
+    def _pulled(self, r: Tensor, L: Tensor | RegionGraph, operators: Sequence["DiffusionOperator"]) -> list[Tensor]:
+        """Return pi of each operator; they differ from this one in t alone."""
+        system = DiffusionSystem.of(L)
+        matrix = system.matrix
+        require_shape("r", r, matrix.shape[-1:], "the graph's regions")
+        require_finite("r", r)
+        r = r.to(matrix).expand(*matrix.shape[:-1]).unsqueeze(-1)  # (..., N, 1)
+        slowest = max(operators, key=lambda op: op.t)
+        if slowest._resolve(system, "chebyshev") == "chebyshev":
+            path = system.heat_path(r, [op.t for op in operators], self._tol(matrix.dtype))
+            return [x.squeeze(-1) for x in path]
+        return [op._apply(r, system, op._resolve(system, "chebyshev")).squeeze(-1) for op in operators]
 
     def _tol(self, dtype: torch.dtype) -> float:
         return self.tol if self.tol is not None else torch.finfo(dtype).eps / 2.0

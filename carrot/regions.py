@@ -83,8 +83,29 @@ class RegionSet:
     @property
     def local(self) -> "RegionSet":
         """The regions that have a place: all but the global ones."""
+        if not self.num_global:
+            return self
         n_local = self.num_regions - self.num_global
-        return RegionSet(self.features[..., :n_local, :], self.positions[:n_local], self.grid_hw)
+        return self._made_of(self.features[..., :n_local, :], self.positions[:n_local], 0)
+
+    def picture(self, index: SupportsIndex) -> "RegionSet":
+        """Return the regions of one picture of a batch.
+
+        Raises:
+            ValueError: There is no such picture, or no batch.
+        """
+        if self.features.ndim != 3:
+            raise ValueError(f"`picture` needs a batch (B, N, D); these regions are {tuple(self.features.shape)}.")
+        place = whole_number("index", index, 0, len(self.features) - 1, ", a picture")
+        return self._made_of(self.features[place], self.positions, self.num_global)
+
+    def _made_of(self, features: Tensor, positions: Tensor, num_global: int) -> "RegionSet":
+        """Return regions made of these, which were checked when they came in."""
+        made = object.__new__(RegionSet)
+        for name, value in (("features", features), ("positions", positions), ("num_global", num_global)):
+            object.__setattr__(made, name, value)
+        object.__setattr__(made, "grid_hw", self.grid_hw)
+        return made
 
     def with_global(self, tokens: Float[Tensor, "*b K D"]) -> "RegionSet":
         """Return these regions with K more that stand for the whole picture, at the end.
@@ -102,7 +123,8 @@ class RegionSet:
         K = tokens.shape[-2]
         features = torch.cat([self.features, tokens.to(self.features)], dim=-2)
         positions = torch.cat([self.positions, self.positions.new_zeros(K, 2)])
-        return RegionSet(features, positions, self.grid_hw, self.num_global + K)
+        require_finite("tokens", tokens)
+        return self._made_of(features, positions, self.num_global + K)
 
     @property
     def isotropic_positions(self) -> Float[Tensor, "N 2"]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from carrot import _choices
 from tests import reference as ref
 
 Array = np.ndarray
@@ -483,7 +484,7 @@ def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) 
     close(one, expected[..., 2], tolerance * D, "pairs of one class")
 
 
-LIFTS = ("identity", "quadratic", "relu:12", "fourier:12", "sketch:12")
+LIFTS = tuple(f"{name}:12" if lift.has_width else name for name, lift in _choices.LIFTS.items())
 
 
 def lift(c: ModuleType, spec: str, seed: int = 0, gamma: float = 2.0) -> Any:

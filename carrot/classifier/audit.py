@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
 from carrot.data.counts import Counts
-from carrot.embedding.encoder import Encoder
 from carrot.evaluation.duplicates import near_duplicates
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 
@@ -183,13 +183,13 @@ class Audit:
         return "\n".join(self.lines())
 
 
-def audit(encoder: Encoder, fitted: Fitted, data: str | Path | None) -> Audit:
+def audit(classifier: Classifier, data: str | Path | None) -> Audit:
     """Return the audit of a model; with ``data``, also of its pictures that the model was not fitted on; see ``Carrot.audit``."""
-    found = Audit.of(fitted)
+    found = Audit.of(classifier.fitted)
     if data is None:
         return found
     with TemporaryDirectory(prefix="carrot-") as folder:
-        return found.with_held_out(fitted, held_out(encoder, fitted, str(data), Path(folder)))
+        return found.with_held_out(classifier.fitted, held_out(classifier, str(data), Path(folder)))
 
 
 def judged_by_others(fitted: Fitted) -> LabelSuspects:

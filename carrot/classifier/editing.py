@@ -1,6 +1,7 @@
 """The verbs that change a fitted model's training pictures. Each is whole, one thread at a time, and gives a certificate."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -8,25 +9,24 @@ import numpy as np
 
 from carrot._ambient import pinned_class
 from carrot.classifier.certificate import Certificate
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.edits import Edit, read_edits
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.updates import Edits, change
 from carrot.classifier.weighting import ClassWeight
 from carrot.data.inputs import PictureList, Pictures
 from carrot.data.labels import Label, Labels, name_of_label
-from carrot.embedding.encoder import Encoder
 from carrot.errors import DataError
 
 
 @pinned_class
 class Editable:
-    """``forget``, ``relabel``, ``add`` and ``apply``, over a model that has ``encoder``, ``fitted`` and ``_lock``."""
+    """``forget``, ``relabel``, ``add`` and ``apply``, over a model that has ``classifier`` and ``_lock``."""
 
-    encoder: Encoder
-    fitted: Any
+    classifier: Any
     class_weight: ClassWeight
     _given: dict[str, Any]
-    _fitted: Fitted | None
+    _now: Classifier | None
     _lock: Any
 
     def forget(
@@ -138,10 +138,11 @@ class Editable:
     def _change(self, edits: Callable[[Fitted], Edits], verify: bool) -> Certificate:
         """Change the training pictures, one thread at a time."""
         with self._lock:
-            fitted = self.fitted
-            self._fitted, certificate = change(self.encoder, fitted, edits(fitted), verify)
+            now: Classifier = self.classifier
+            fitted, certificate = change(now, edits(now.fitted), verify)
+            self._now = replace(now, fitted=fitted)
             if certificate.classes_removed and isinstance(self.class_weight, Mapping):
-                self.class_weight = self._fitted.class_weight
+                self.class_weight = fitted.class_weight
                 gone = set(certificate.classes_removed)
                 given = self._given["class_weight"].items()
                 self._given["class_weight"] = {label: x for label, x in given if name_of_label(label) not in gone}

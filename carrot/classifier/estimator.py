@@ -38,7 +38,7 @@ class Estimator:
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        return getattr(self, "_fitted", None) is not None
+        return getattr(self, "_now", None) is not None
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from carrot.backbone import TimmViTPatchBackbone
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import TrainingRecord
 from carrot.embedding.encoder import BackboneSpec, Encoder
@@ -18,17 +19,17 @@ from carrot.store.files import locked
 from carrot.store.layout import CONFIG, refuse_other_folder
 
 
-def save(folder: Path, encoder: Encoder, fitted: Fitted, seen: str | None = None) -> str:
+def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
     """Write a model; see ``Carrot.save``. Return its ``seal``.
 
     Args:
         folder: Where.
-        encoder: Of the model.
-        fitted: The model.
+        classifier: The model.
         seen: Seal of the model that is there, as far as the writer knows; None: whatever is there is replaced.
     """
     import carrot
 
+    encoder, fitted = classifier.encoder, classifier.fitted
     head, kept = fitted.head, fitted.kept
     tokens = None
     if kept is not None:
@@ -41,7 +42,7 @@ def save(folder: Path, encoder: Encoder, fitted: Fitted, seen: str | None = None
             "dtype": encoder.dtype,
             "rebuilds": encoder.rebuilds,
         },
-        "embedding": fitted.setting._asdict(),
+        "embedding": fitted.setting.to_dict(),
         "ridge": {
             "lam": head.lam,
             "fit_intercept": head.fit_intercept,
@@ -78,7 +79,7 @@ def load(
     checkpoint: str | Path | None = None,
     device: str = "auto",
     backbone: TimmViTPatchBackbone | None = None,
-) -> tuple[Encoder, Fitted]:
+) -> Classifier:
     """Read a model; see ``Carrot.load``."""
     Encoder.require_device(device)
     bundle = load_bundle(folder)
@@ -123,7 +124,7 @@ def load(
         raise ModelError(
             f"{folder}: tensors of {n} pictures and {C} classes, records of {len(fitted.records)} and {len(fitted.classes)}."
         )
-    return encoder, fitted
+    return Classifier(encoder, fitted)
 
 
 def _relative(path: str, folder: Path) -> str:

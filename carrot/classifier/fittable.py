@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.fitting import readable, refuse_too_large, tokens_of, training_set
 from carrot.classifier.records import PictureFinder
@@ -15,7 +16,7 @@ from carrot.data.labels import Labels
 from carrot.data.records import Subset
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.encoder import Encoder
-from carrot.embedding.pooling import refuse_impossible
+from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
 from carrot.head import RidgeHead
 
@@ -34,8 +35,7 @@ class Fittable:
     class_weight: ClassWeight
     selection_: Any
     setting_: Any
-    _fitted: Fitted | None
-    _find: PictureFinder
+    _now: Classifier | None
     _lock: Any
 
     def fit(
@@ -56,7 +56,7 @@ class Fittable:
             ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into memory.
         """
         train, spec = training_set(data, y)
-        refuse_impossible(self.encoder.backbone, [s := self.setting_])
+        Pooling(s := self.setting_).require(self.encoder.backbone)
         refuse_too_large(s, len(train.records), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
 
         def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
@@ -121,5 +121,5 @@ class Fittable:
             facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": self.lam}
             fitted = Fitted.of(head, setting, train, rows, own, cache, tokens is not None, **facts)
         with self._lock:
-            self._fitted, self._find = fitted, PictureFinder(train)
+            self._now = Classifier(self.encoder, fitted, PictureFinder(train))
         return self

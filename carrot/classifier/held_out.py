@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data import ImageDataset, open_dataset, split_is_own
 from carrot.data.counts import FITTED_ON, FOR_TRAINING, UNKNOWN, Counts
@@ -20,7 +21,6 @@ from carrot.data.inputs import content_sha256
 from carrot.data.opening import resolved
 from carrot.data.records import Record, Subset
 from carrot.embedding.cache import TokenCache
-from carrot.embedding.encoder import Encoder
 from carrot.errors import DataError, UnreadableImageError
 
 
@@ -53,7 +53,7 @@ class HeldOut:
     counts: Counts
 
 
-def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldOut:
+def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
     A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too: a copy under another
@@ -61,14 +61,14 @@ def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldO
     still calls it a training picture. Pictures of classes that the model doesn't know are left out, and counted: no answer could be right.
 
     Args:
-        encoder: The model's.
-        fitted: The model.
+        classifier: The model.
         data: As ``open_dataset`` takes it.
         tokens: Folder for tokens.
 
     Raises:
         DataError: There is no such picture; the message says why.
     """
+    fitted = classifier.fitted
     dataset = open_dataset(data, for_testing=True)
     known = {record.id: record.sha256 for record in fitted.records}
     contents = set(known.values())
@@ -91,7 +91,7 @@ def held_out(encoder: Encoder, fitted: Fitted, data: str, tokens: Path) -> HeldO
     if not places:
         raise DataError(_nothing(dataset, n, len(fitted_on), unknown, fitted))
     test = Subset(dataset, places)
-    cache = encoder.cache(test, tokens)
+    cache = classifier.encoder.cache(test, tokens)
     there = torch.nonzero(cache.readable).flatten().tolist()
     if not there:
         raise DataError(f"{dataset.name}: none of its {len(places)} test pictures can be read.")

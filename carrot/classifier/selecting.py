@@ -6,6 +6,7 @@ does the mean of the tokens as they are. One backbone pass serves all; each grap
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
@@ -14,21 +15,13 @@ from torch import Tensor
 from carrot._progress import progress
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.embedding.cache import TokenCache
-from carrot.embedding.pooling import refuse_impossible
-from carrot.embedding.setting import Setting
+from carrot.embedding.pooling import Pooling
+from carrot.embedding.setting import AXES, Setting
 from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
 
-GRID: dict[str, tuple[Any, ...]] = {
-    "lift": ("identity", "quadratic"),
-    "tau": (0.0, 0.5),
-    "global_share": (0.0,),
-    "coarsen": (1,),
-    "sigma_spatial": (0.2, 0.5),
-    "sigma_feature": (0.7, 1.0),
-    "t": (0.0, 0.5, 2.0, 8.0),
-}
-PLAIN = ("lift", "tau", "global_share", "coarsen")  # chosen at t = 0
+GRID: dict[str, tuple[Any, ...]] = {name: axis.grid for name, axis in AXES.items()}
+PLAIN = tuple(name for name, axis in AXES.items() if not axis.is_graph)  # chosen at t = 0
 INSTEAD = "sketch:8192"  # of a quadratic lift that is too wide
 
 
@@ -59,14 +52,13 @@ class Plan(NamedTuple):
         settings = (Setting(**dict(zip(PLAIN, value, strict=True))) for value in values)
         graphs = tuple(itertools.product(axes["sigma_spatial"], axes["sigma_feature"]))
         plan = cls(tuple(dict.fromkeys([Setting(), *settings])), graphs, tuple(t for t in axes["t"] if t))
-        refuse_impossible(
-            backbone, [*plan.plain, *(s for graph in plan.graphs for s in plan.diffused(Setting(), graph))]
-        )
+        for s in [*plan.plain, *(s for graph in plan.graphs for s in plan.diffused(Setting(), graph))]:
+            Pooling(s).require(backbone)
         return plan
 
     def diffused(self, start: Setting, graph: tuple[float, float]) -> list[Setting]:
         """Return one setting for each t > 0, on one graph."""
-        return [start._replace(sigma_spatial=graph[0], sigma_feature=graph[1], t=t) for t in self.times]
+        return [replace(start, sigma_spatial=graph[0], sigma_feature=graph[1], t=t) for t in self.times]
 
 
 def choose(
@@ -91,7 +83,7 @@ def choose(
 
     def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
         c = candidate(cache.embed(rows, s, pi), labels, s, fit_intercept, sample_weight)
-        tried.append({**s._asdict(), "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
+        tried.append({**s.to_dict(), "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
         return c
 
     start = select(attempt(s) for s in progress(plan.plain, "leave-one-out, lift and readout", len(plan.plain)))
@@ -109,7 +101,7 @@ def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator
     """Yield the table of what was tried, best first, and what was chosen."""
     yield f"{'setting':<64} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
     for line in sorted(tried, key=lambda line: float(line["loo_mse"])):
-        s = Setting(**{name: line[name] for name in Setting._fields})
+        s = Setting(**{name: line[name] for name in AXES})
         mark = "  <- chosen" if s == chosen else ""
         yield f"{s!s:<64} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
     yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."

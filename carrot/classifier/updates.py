@@ -15,19 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot.classifier.certificate import Certificate
+from carrot.classifier.classifier import BATCH, Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import TrainingRecord
 from carrot.classifier.weighting import own_weights
 from carrot.data.inputs import PictureList
 from carrot.data.loading import batches
 from carrot.data.reporting import warn_of_twins
-from carrot.embedding.encoder import Encoder
-from carrot.embedding.pooling import embed_tokens
-from carrot.embedding.setting import Setting
+from carrot.embedding.setting import AXES
 from carrot.errors import StoreError
 from carrot.head import RidgeHead
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ _DELETED = (
 )
 
 
-def change(encoder: Encoder, fitted: Fitted, edits: Edits, verify: bool = True) -> tuple[Fitted, Certificate]:
+def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[Fitted, Certificate]:
     """Return the changed model, and what was done; a refusal changes nothing. Kept tokens of deleted pictures are deleted.
 
     Raises:
@@ -66,6 +63,7 @@ def change(encoder: Encoder, fitted: Fitted, edits: Edits, verify: bool = True) 
             would be left, a picture is there already or can't be read, or there is nothing to do.
         StoreError: Kept tokens can't be deleted.
     """
+    fitted = classifier.fitted
     place = {record.id: row for row, record in enumerate(fitted.records)}
     gone = _gone(fitted, edits, place)
     moved = _moved(fitted, edits, place, gone)
@@ -87,7 +85,7 @@ def change(encoder: Encoder, fitted: Fitted, edits: Edits, verify: bool = True) 
         new, g = list[TrainingRecord](), fitted.head.G[:0]
     else:
         own = own_weights(edits.add, edits.weights).tolist()
-        new, g = _embedded(encoder, fitted, edits.add, [label_of[name] for name in coming], own, kept)
+        new, g = _embedded(classifier, edits.add, [label_of[name] for name in coming], own, kept)
     records = (*kept, *new)
     head = _head(fitted, classes, records, stay, moved, g)
     difference = None
@@ -101,7 +99,7 @@ def change(encoder: Encoder, fitted: Fitted, edits: Edits, verify: bool = True) 
         pictures_before=len(fitted.records),
         pictures_after=len(records),
         lam=head.lam,
-        held=(*Setting._fields, "lam"),
+        held=(*AXES, "lam"),
         refitted=("weights", "dual weights", "leave-one-out", "temperature"),
         largest_weight=float(head.W_star.abs().max()),
         largest_difference=difference,
@@ -201,8 +199,7 @@ def _refuse_empty(classes: Sequence[str], labels: Sequence[int]) -> None:
 
 
 def _embedded(
-    encoder: Encoder,
-    fitted: Fitted,
+    classifier: Classifier,
     dataset: PictureList,
     labels: Sequence[int],
     weights: Sequence[float],
@@ -217,10 +214,10 @@ def _embedded(
     lists = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
     rows: list[Tensor] = []
     digests: list[str] = []
-    for batch in batches(dataset, encoder.backbone.transform, lists):
+    for batch in batches(dataset, classifier.encoder.backbone.transform, lists):
         if batch.errors:
             raise ValueError(f"Nothing was changed: {batch.errors[0]}")
-        rows.append(embed_tokens(encoder.encode(batch.x), fitted.setting))
+        rows.append(classifier.pooling.g(classifier.encoder.encode(batch.x)))
         digests += [bytes(digest.tolist()).hex() for digest in batch.sha256]
     there = {
         record.sha256: f"{record.id!r} over again, which is a training picture. Forget that one first."

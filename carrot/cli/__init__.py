@@ -10,8 +10,6 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
-from carrot.cli.options import POSITIONAL, BackboneOptions, UsageError, any_text, printable
+from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
@@ -135,10 +133,7 @@ def _say(message: str, status: int) -> int:
 
 def _in_flags(message: str) -> str:
     """Return a message that names Python's arguments with the flags that they have here: `lam` becomes `--lam`."""
-    own = {field.name for field in fields(BackboneOptions)}
-    for command in COMMANDS:
-        own |= {name for name, p in signature(command).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    own -= {*POSITIONAL, "out"}
+    own = set().union(*(flags_of(command) for command in COMMANDS)) - {*POSITIONAL, "out"}
     message = re.sub(r"classes=\[(.*?)\]", r"--class \1", message.replace("new_classes=True", "--new-class"))
     return re.sub(
         r"`([a-z_]+)=?`", lambda found: f"`--{found[1].replace('_', '-')}`" if found[1] in own else found[0], message
@@ -151,7 +146,7 @@ def _refuse_unknown_variables(words: Sequence[str]) -> None:
     if command is None:
         return
     start = f"CARROT_{command.__name__.upper()}_"
-    own = {field.name for field in fields(BackboneOptions)} | set(signature(command).parameters)
+    own = flags_of(command)
     wrong = [name for name in os.environ if name.startswith(start) and name[len(start) :].lower() not in own]
     if wrong:
         raise UsageError(

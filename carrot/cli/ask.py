@@ -74,8 +74,9 @@ def predict(
 
     from carrot._images import open_image
     from carrot._progress import progress
+    from carrot.classifier.classifier import BATCH
     from carrot.errors import UnreadableImageError
-    from carrot.model import BATCH, Carrot
+    from carrot.model import Carrot
 
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
@@ -228,13 +229,14 @@ def audit(
     from carrot.classifier.held_out import held_out as measurable
     from carrot.errors import CarrotError
 
-    encoder, fitted = load(model, checkpoint, device)
+    classifier = load(model, checkpoint, device)
+    fitted = classifier.fitted
     found, where = Audit.of(fitted, duplicates), data or fitted.data
     if held_out and where is None:
         note("held-out pictures are not looked at: the model was fitted from Python. Say where they are: --data DATA")
     elif held_out and where is not None:
         try:
-            found = found.with_held_out(fitted, test := measurable(encoder, fitted, where, model / "tokens"))
+            found = found.with_held_out(fitted, test := measurable(classifier, where, model / "tokens"))
             report_set_aside(test.set_aside)
         except (CarrotError, OSError) as error:
             if data is not None:
@@ -265,7 +267,7 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
 
         result: dict[str, object] = {"versions": versions(), "data": sorted(KINDS)}
         lines = [f"{name} {text}" for name, text in versions().items()]
-        lines.append(f"data sets by name: {', '.join(sorted(KINDS))}; a folder is looked into")
+        lines.append(f"data sets: a folder is looked into, or {', '.join(kind.form for kind in KINDS.values())}")
     else:
         from carrot.store.layout import load_config
 

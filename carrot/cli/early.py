@@ -1,28 +1,20 @@
 """What costs nothing to know is refused here, before torch is loaded: a model that isn't there, a picture, a package, a word."""
 
 import json
-import math
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from carrot._choices import LIFTS, read
 from carrot.cli.options import UsageError, quoted
+from carrot.embedding.setting import AXES, Axis
 from carrot.errors import ModelError, UnreadableImageError
 from carrot.store.layout import CONFIG, FORMAT, load_config
 
-LIFT = re.compile(r"identity|quadratic|(relu|fourier|sketch)(:[0-9]+)?")
-NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {  # what each must be, as ``Carrot`` has it
-    "lam": ("> 0", lambda x: x > 0),
-    "t": (">= 0", lambda x: x >= 0),
-    "tau": (">= 0", lambda x: x >= 0),
-    "sigma_spatial": ("> 0", lambda x: x > 0),
-    "sigma_feature": ("> 0", lambda x: x > 0),
-    "global_share": ("in [0, 1]", lambda x: 0 <= x <= 1),
-    "coarsen": (">= 1", lambda x: x >= 1),
-}
+LAM = Axis("Ridge penalty", "Ridge penalty", 1.0, "loo", (), "> 0")
+NUMBERS = {"lam": LAM, **{name: axis for name, axis in AXES.items() if axis.rule is not None}}
 _ELSEWHERE = ("toy", "torchvision", "hf")  # opened by what loads torch, or by another library
 _SOME = 200  # entries of a folder that are looked at
 
@@ -104,8 +96,10 @@ def need_lifts(lifts: Iterable[str]) -> None:
         UsageError: One is none.
     """
     for lift in lifts:
-        if not LIFT.fullmatch(lift):
-            raise UsageError(f"`--lift` must be identity, quadratic, relu:M, fourier:M or sketch:M; got {lift!r}.")
+        try:
+            read(LIFTS, lift)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def need_numbers(settings: Mapping[str, Any]) -> None:
@@ -114,11 +108,11 @@ def need_numbers(settings: Mapping[str, Any]) -> None:
     Raises:
         UsageError: One is.
     """
-    for name, (rule, holds) in NUMBERS.items():
+    for name, axis in NUMBERS.items():
         given = settings.get(name)
         for x in given if isinstance(given, tuple) else (given,):
-            if isinstance(x, int | float) and not (math.isfinite(x) and holds(x)):
-                raise UsageError(f"`--{name.replace('_', '-')}` must be a finite number {rule}; got {x}.")
+            if isinstance(x, int | float) and not axis.holds(x):
+                raise UsageError(f"`--{name.replace('_', '-')}` must be a finite number {axis.rule}; got {x}.")
 
 
 def need_checkpoint(checkpoint: Path | None) -> None:

@@ -54,11 +54,12 @@ def export(
 
     from carrot.classifier.files import load
 
-    encoder, fitted = load(model, checkpoint, device)
+    classifier = load(model, checkpoint, device)
+    fitted = classifier.fitted
     if kind == ".onnx":
         from carrot.export.onnx_file import export_onnx
 
-        facts = export_onnx(encoder, fitted, out)
+        facts = export_onnx(classifier, out)
         write_config(out.parent, "export", {"model": model}, out)
         show(
             {"file": str(out), **facts},
@@ -72,7 +73,7 @@ def export(
 
     rows, counts = training_rows(fitted, influences), {"training": Counts(len(fitted.records))}
     if data is not None:
-        found = held_out(encoder, fitted, data, model / "tokens")
+        found = held_out(classifier, data, model / "tokens")
         report_set_aside(found.set_aside)
         rows, counts["held_out"] = rows + held_out_rows(fitted, found, influences), found.counts
     write_table(out, rows)

@@ -74,8 +74,8 @@ def evaluate(
 
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
-    from carrot.protocol.explanations import passes
     from carrot.protocol.measure import evaluate as run
+    from carrot.protocol.metrics import passes
     from carrot.protocol.tables import lines_of, markdown_of
     from carrot.store.outputs import check_folder, write_output
 
@@ -91,13 +91,13 @@ def evaluate(
         _refuse_others_numbers(out)
 
     def done(answer: dict[str, Any], phase: str) -> None:
-        if not json:
-            print(*map(printable, lines_of(answer, phase)), sep="\n", flush=True)
+        for line in () if json else lines_of(answer, phase):
+            print(printable(line), flush=True)
         if phase == "checks" and explained:
             by_occlusion = min(explained, occluded)
             note(
                 f"explaining {explained} pictures; {by_occlusion} of them at pixel level too, "
-                f"{passes(found, by_occlusion):,} passes of the backbone. Fewer: --explained, --occluded"
+                f"{passes(found.classifier, by_occlusion):,} passes of the backbone. Fewer: --explained, --occluded"
             )
 
     tokens = model if is_writable else out or model
@@ -187,8 +187,7 @@ def bench(
     from carrot.classifier.files import load
     from carrot.protocol.timing import time_stages
 
-    encoder, fitted = load(model, checkpoint, device)
-    stages = time_stages(encoder, fitted, pictures, rounds)
+    stages = time_stages(load(model, checkpoint, device), pictures, rounds)
     lines = [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]
     counts = Counts(pictures)
     lines.append(f"{counts.line('timed')}, of noise, {rounds} times")

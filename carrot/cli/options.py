@@ -4,16 +4,19 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
+
+from carrot.embedding.setting import ATTENTIVE, AXES, Axis, Setting
 
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
@@ -38,6 +41,44 @@ class BackboneOptions:
     """Where it runs: "auto", "cpu", "cuda"."""
     dtype: Literal["float16", "float32"] = "float16"
     """What tokens are rounded to, in the cache and everywhere."""
+
+
+def _flags(name: str, doc: str, flag: Callable[[Axis, Any], tuple[Any, Any, str]], **more: Any) -> Any:
+    """Return a class of flags, one for each setting of an embedding: ``flag`` gives the type, default and help of each."""
+    columns = []
+    for f in fields(Setting):
+        kind: Any = float if f.type == float | int else f.type
+        type_, default, help = flag(AXES[f.name], kind)
+        columns.append((f.name, Annotated[type_, Parameter(group=SETTING, help=help, **more)], default))
+    made = make_dataclass(name, columns, frozen=True)
+    made.__doc__, made.__module__ = doc, __name__
+    return Parameter(name="*", group=SETTING)(made)
+
+
+def _one(axis: Axis, kind: Any) -> tuple[Any, Any, str]:
+    if axis.asked is not None:
+        return kind, axis.asked, f"{axis.what}."
+    return kind | None, None, f"{axis.what}. [default: {ATTENTIVE:g} where the backbone gives it, else 0]"
+
+
+def _many(axis: Axis, kind: Any) -> tuple[Any, Any, str]:
+    return tuple[kind, ...] | None, None, f"{axis.what}. [default: {' '.join(map(str, axis.grid))}]"
+
+
+if TYPE_CHECKING:  # made at run time, from the settings themselves
+    SettingOptions = Any
+    GridOptions = Any
+else:
+    SettingOptions = _flags("SettingOptions", "How pictures are embedded.", _one)
+    GridOptions = _flags("GridOptions", "What to choose from.", _many, consume_multiple=True, negative="")
+
+
+def flags_of(command: Callable[..., Any]) -> set[str]:
+    """Return the names of a command's arguments, those of the classes of flags among them."""
+    names: set[str] = set()
+    for name, parameter in signature(command).parameters.items():
+        names |= {f.name for f in fields(parameter.default)} if is_dataclass(parameter.default) else {name}
+    return names
 
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on standard output.")]

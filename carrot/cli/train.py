@@ -13,7 +13,9 @@ from carrot.cli.options import (
     SETTING,
     STRICT,
     BackboneOptions,
+    GridOptions,
     Json,
+    SettingOptions,
     Strict,
     as_config,
     note,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from carrot.data import ImageDataset
     from carrot.model import Carrot
 
-Many = Parameter(group=SETTING, consume_multiple=True, negative="")
 Out = Annotated[Path | None, Parameter(help="Folder of the model. [default: runs/NAME]")]
 ClassWeight = Annotated[
     Literal["balanced"] | None,
@@ -42,12 +43,7 @@ def select(
     *,
     out: Out = None,
     backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
-    lift: Annotated[tuple[str, ...] | None, Many] = None,
-    tau: Annotated[tuple[float, ...] | None, Many] = None,
-    t: Annotated[tuple[float, ...] | None, Many] = None,
-    sigma_spatial: Annotated[tuple[float, ...] | None, Many] = None,
-    sigma_feature: Annotated[tuple[float, ...] | None, Many] = None,
-    global_share: Annotated[tuple[float, ...] | None, Many] = None,
+    grid: GridOptions = GridOptions(),  # noqa: B008
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
@@ -64,25 +60,19 @@ def select(
     ```
 
     Args:
-        data: Folder of class folders, or kind:PATH (toy, cub:DIR, pets:DIR, aircraft:DIR, cars:DIR, flowers102:DIR, csv:FILE, ...).
+        data: Folder of class folders, or kind:PATH, such as cub:DIR or csv:FILE; carrot info lists the kinds.
         out: Folder of the model.
         backbone: The frozen vision transformer.
-        lift: To choose from: identity, quadratic, relu:M, fourier:M, sketch:M.
-        tau: To choose from: powers of the class token's attention.
-        t: To choose from, beside 0: diffusion times.
-        sigma_spatial: To choose from: bandwidths in space.
-        sigma_feature: To choose from: bandwidths among features.
-        global_share: To choose from: weights of the class token as one more, global region.
+        grid: To choose from, by exact leave-one-out.
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
-    names = {"lift": lift, "tau": tau, "t": t, "sigma_spatial": sigma_spatial, "sigma_feature": sigma_feature}
-    grid = {name: values for name, values in {**names, "global_share": global_share}.items() if values}
+    axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
-    arguments = {"data": data, **asdict(backbone), **grid, **settings}
-    return _train("select", data, out, backbone, arguments, overwrite, strict, json, settings, grid)
+    arguments = {"data": data, **asdict(backbone), **axes, **settings}
+    return _train("select", data, out, backbone, arguments, overwrite, strict, json, settings, axes)
 
 
 def fit(
@@ -91,13 +81,7 @@ def fit(
     *,
     out: Out = None,
     backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
-    lift: Annotated[str, Parameter(group=SETTING)] = "quadratic",
-    tau: Annotated[float | None, Parameter(group=SETTING)] = None,
-    t: Annotated[float, Parameter(group=SETTING)] = 0.0,
-    sigma_spatial: Annotated[float, Parameter(group=SETTING)] = 0.5,
-    sigma_feature: Annotated[float, Parameter(group=SETTING)] = 1.0,
-    global_share: Annotated[float, Parameter(group=SETTING)] = 0.0,
-    coarsen: Annotated[int, Parameter(group=SETTING)] = 1,
+    setting: SettingOptions = SettingOptions(),  # noqa: B008
     lam: Annotated[float | Literal["loo"], Parameter(group=SETTING)] = "loo",
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
@@ -115,21 +99,14 @@ def fit(
         data: Folder of class folders, or kind:PATH, as in select.
         out: Folder of the model.
         backbone: The frozen vision transformer.
-        lift: identity, quadratic, relu:M, fourier:M or sketch:M.
-        tau: Power of the class token's attention; default: 0.5 where the backbone gives it, else 0.
-        t: Diffusion time; 0 is none.
-        sigma_spatial: Bandwidth in space.
-        sigma_feature: Bandwidth among features.
-        global_share: Weight of the class token as one more, global region.
-        coarsen: Blocks of this many patches a side become one region.
+        setting: How pictures are embedded.
         lam: Ridge penalty, or loo: by exact leave-one-out.
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
-    graph = {"t": t, "sigma_spatial": sigma_spatial, "sigma_feature": sigma_feature}
-    settings = {"lift": lift, "tau": tau, **graph, "global_share": global_share, "coarsen": coarsen, "lam": lam}
+    settings: dict[str, Any] = {**asdict(setting), "lam": lam}
     if class_weight is not None:
         settings["class_weight"] = class_weight
     arguments = {"data": data, **asdict(backbone), **settings}

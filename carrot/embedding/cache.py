@@ -11,10 +11,9 @@ from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.loading import Loader
 from carrot.data.records import ImageDataset
 from carrot.embedding.filling import embed_dataset
-from carrot.embedding.pooling import embed_tokens, pooling_weights
+from carrot.embedding.pooling import Pooling, pool
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
-from carrot.lift import lift_from
 from carrot.store.shards import EmbeddingStore
 
 AGAIN = "delete the folder of tokens to have it read again"
@@ -119,16 +118,17 @@ class TokenCache:
 
     def embed(self, indices: Sequence[int], s: Setting, pi: Float[Tensor, "n N"] | None = None) -> Float[Tensor, "n M"]:
         """Return g of each of ``indices``, float64; ``pi`` is theirs, where it is known."""
-        G = torch.empty(len(indices), lift_from(s.lift).dim(self._width), dtype=torch.float64)
+        pooling = Pooling(s)
+        G = torch.empty(len(indices), pooling.lift.dim(self._width), dtype=torch.float64)
         for places, tokens in self.batches(indices):
-            G[places] = embed_tokens(tokens, s, None if pi is None else pi[places])
+            G[places] = pooling.g(tokens, None if pi is None else pi[places])
         return G
 
     def pool(self, indices: Sequence[int], settings: Sequence[Setting]) -> list[Float[Tensor, "n N"]]:
         """Return pi of each of ``indices`` for each setting, in one pass over the tokens."""
         pis: list[Tensor | None] = [None] * len(settings)
         for places, tokens in self.batches(indices):
-            for k, pi in enumerate(pooling_weights(tokens, settings)):
+            for k, pi in enumerate(pool(tokens, settings)):
                 whole = pis[k]
                 if whole is None:
                     whole = pis[k] = pi.new_empty(len(indices), pi.shape[1])

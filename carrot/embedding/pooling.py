@@ -8,128 +8,138 @@
 In float64 from the tokens on, so that sums over regions and over pairs of regions are the logit to rounding of float64.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from carrot._ambient import pinned
+from carrot._ambient import pinned, pinned_class
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.trace import Trace
-from carrot.graph import RegionGraph, RegionGraphBuilder
+from carrot.graph import RegionGraphBuilder
 from carrot.lift import lift_from
 from carrot.operator import DiffusionOperator
 from carrot.readout import BoundReadout, GraphReadout, attention_source
 from carrot.regions import RegionSet, grid_positions
+from carrot.utils import whole_number
 
 
-@pinned()
-def stage(tokens: Tokens, s: Setting) -> tuple[RegionSet, BoundReadout]:
-    """Return the regions of a batch of pictures, float64, and what each weighs in the readout, (B, N).
+@pinned_class
+class Pooling:
+    """A setting made into the stages of the theory, once; numbers out of range are refused here.
 
-    Raises:
-        ValueError: The setting asks for a class token or an attention that the tokens lack, or a number is out of range.
-    """
-    H, P = tokens.H.double(), grid_positions(*tokens.grid_hw, dtype=torch.float64)
-    regions = RegionSet(H, P.to(H.device), tokens.grid_hw)
-    if s.coarsen != 1:
-        regions = regions.coarsen(s.coarsen)
-    u = None
-    if s.tau:
-        if tokens.attention is None:
-            raise ValueError(
-                f"`tau` = {s.tau:g} needs the class token's attention, which this backbone doesn't give. Set it to 0."
-            )
-        u = attention_source(_block_sums(tokens.attention.double(), tokens.grid_hw, s.coarsen))
-    if s.global_share:
-        if tokens.class_token is None:
-            raise ValueError(
-                f"`global_share` = {s.global_share:g} needs a class token, which this backbone lacks. Set it to 0."
-            )
-        regions = regions.with_global(tokens.class_token.unsqueeze(-2))
-    readout = GraphReadout("source" if s.tau else "mean", s.tau, s.global_share)
-    r = readout.at(regions.num_regions, u, regions.num_global).r.to(regions.features)
-    return regions, BoundReadout(r.expand(regions.features.shape[:-1]))
+    Args:
+        setting: The setting.
 
-
-@pinned()
-def build_graph(regions: RegionSet, s: Setting) -> RegionGraph:
-    """Return the graph of a setting."""
-    return RegionGraphBuilder(s.sigma_spatial, s.sigma_feature).build(regions)
-
-
-@pinned()
-def refuse_impossible(backbone: TimmViTPatchBackbone, settings: Iterable[Setting]) -> None:
-    """Refuse settings that are out of range or don't go with a backbone, before a picture is embedded.
+    Attributes:
+        builder, operator, readout, lift: The stages.
 
     Raises:
-        ValueError: There is one.
+        TypeError, ValueError: A number is out of range, or there is no such lift.
     """
-    N, D = math.prod(backbone.grid_hw), backbone.embed_dim
-    blank = Tokens(
-        torch.zeros(1, N, D),
-        backbone.grid_hw,
-        torch.zeros(1, D) if backbone.has_class_token else None,
-        torch.ones(1, N) if backbone.attention else None,
-    )
-    for s in settings:
-        stage(blank, s)
-        lift_from(s.lift).dim(D)
-        RegionGraphBuilder(s.sigma_spatial, s.sigma_feature)
-        DiffusionOperator(s.t)
+
+    def __init__(self, setting: Setting) -> None:
+        s = self.setting = setting
+        self.builder = RegionGraphBuilder(s.sigma_spatial, s.sigma_feature)
+        self.operator = DiffusionOperator(s.t)
+        self.readout = GraphReadout("source" if s.tau else "mean", s.tau, s.global_share)
+        self.lift = lift_from(s.lift)
+        whole_number("coarsen", s.coarsen, 1)
+
+    def require(self, backbone: TimmViTPatchBackbone) -> "Pooling":
+        """Refuse a backbone that it doesn't go with, before a picture is seen; return itself.
+
+        Raises:
+            ValueError: The backbone lacks a class token or an attention that is asked for, or its grid can't be coarsened so.
+        """
+        (gh, gw), D = backbone.grid_hw, backbone.embed_dim
+        token = torch.zeros(1, D) if backbone.has_class_token else None
+        self.stage(
+            Tokens(torch.zeros(1, gh * gw, D), (gh, gw), token, torch.ones(1, gh * gw) if backbone.attention else None)
+        )
+        self.lift.dim(D)
+        return self
+
+    def stage(self, tokens: Tokens) -> tuple[RegionSet, BoundReadout]:
+        """Return the regions of a batch of pictures, float64, and what each weighs in the readout, (B, N).
+
+        Raises:
+            ValueError: The tokens lack a class token or an attention that is asked for.
+        """
+        s = self.setting
+        P = grid_positions(*tokens.grid_hw, dtype=torch.float64).to(tokens.H.device)
+        regions = RegionSet(tokens.H.double(), P, tokens.grid_hw)
+        if s.coarsen != 1:
+            regions = regions.coarsen(s.coarsen)
+        u = None
+        if s.tau:
+            if tokens.attention is None:
+                raise ValueError(
+                    f"`tau` = {s.tau:g} needs the class token's attention, which this backbone doesn't give. Set it to 0."
+                )
+            u = attention_source(_block_sums(tokens.attention.double(), tokens.grid_hw, s.coarsen))
+        if s.global_share:
+            if tokens.class_token is None:
+                raise ValueError(
+                    f"`global_share` = {s.global_share:g} needs a class token, which this backbone lacks. Set it to 0."
+                )
+            regions = regions.with_global(tokens.class_token.unsqueeze(-2))
+        r = self.readout.at(regions.num_regions, u, regions.num_global).r.to(regions.features)
+        return regions, BoundReadout(r.expand(regions.features.shape[:-1]))
+
+    def pi(self, tokens: Tokens) -> Float[Tensor, "B n"]:
+        """Return the pooling weights of each picture; no graph is built at t = 0."""
+        return self._pi(*self.stage(tokens))
+
+    def g(self, tokens: Tokens, pi: Float[Tensor, "B n"] | None = None) -> Float[Tensor, "B M"]:
+        """Return the embedding of each picture, float64, by the collapsed path.
+
+        Args:
+            tokens: Of the pictures.
+            pi: Their pooling weights, where they are at hand.
+        """
+        regions, readout = self.stage(tokens)
+        if not len(tokens.H):
+            return regions.features.new_empty(0, self.lift.dim(tokens.H.shape[-1]))
+        return self.lift.embed(regions.features, self._pi(regions, readout) if pi is None else pi)
+
+    def trace(self, tokens: Tokens) -> Trace:
+        """Return every object of the theory for one picture, a batch of one.
+
+        Raises:
+            ValueError: There is not exactly one picture.
+        """
+        if len(tokens.H) != 1:
+            raise ValueError(f"`tokens` must be of one picture; got {len(tokens.H)}.")
+        batch, readout = self.stage(tokens)
+        regions, one = batch.picture(0), BoundReadout(readout.r[0])
+        return Trace.of(regions, self.builder.build(regions), self.operator, one, self.lift)
+
+    def _pi(self, regions: RegionSet, readout: BoundReadout) -> Tensor:
+        return self.operator.pull_back(readout.r, self.builder.build(regions)) if self.setting.t else readout.r
 
 
 @pinned()
-def pooling_weights(tokens: Tokens, settings: Sequence[Setting]) -> list[Float[Tensor, "B n"]]:
+def pool(tokens: Tokens, settings: Sequence[Setting]) -> list[Float[Tensor, "B n"]]:
     """Return pi of each picture for each setting: each graph is built once, and all its t come from one recurrence."""
     pis: dict[Setting, Tensor] = {}
+    lifts = {s.lift for s in settings}  # which pi doesn't depend on
     for s in settings:
         if s in pis:
             continue
-        regions, readout = stage(tokens, s)
+        pooling = Pooling(s)
+        regions, readout = pooling.stage(tokens)
         if not s.t:
-            pis[s] = readout.r
+            pis |= {replace(s, lift=lift): readout.r for lift in lifts}
             continue
-        alike = sorted({other.t for other in settings if other._replace(t=s.t, lift=s.lift) == s and other.t})
-        path = DiffusionOperator(s.t).pull_back_path(readout.r, build_graph(regions, s), alike)
-        lifts = {other.lift for other in settings}
-        pis |= {s._replace(t=t, lift=lift): pi for t, pi in zip(alike, path, strict=True) for lift in lifts}
+        alike = sorted({other.t for other in settings if other.t and replace(other, t=s.t, lift=s.lift) == s})
+        path = pooling.operator.pull_back_path(readout.r, pooling.builder.build(regions), alike)
+        pis |= {replace(s, t=t, lift=lift): pi for t, pi in zip(alike, path, strict=True) for lift in lifts}
     return [pis[s] for s in settings]
-
-
-@pinned()
-def embed_tokens(tokens: Tokens, s: Setting, pi: Float[Tensor, "B n"] | None = None) -> Float[Tensor, "B M"]:
-    """Return g of each picture, float64, by the collapsed path; no graph is built at t = 0.
-
-    Args:
-        tokens: Of the pictures.
-        s: How they are embedded.
-        pi: Their ``pooling_weights``, where they are at hand.
-    """
-    regions, _ = stage(tokens, s)
-    lift = lift_from(s.lift)
-    if not len(tokens.H):
-        return regions.features.new_empty(0, lift.dim(tokens.H.shape[-1]))
-    return lift.embed(regions.features, pooling_weights(tokens, [s])[0] if pi is None else pi)
-
-
-@pinned()
-def trace_tokens(tokens: Tokens, s: Setting) -> Trace:
-    """Return every object of the theory for one picture, a batch of one.
-
-    Raises:
-        ValueError: There is not exactly one picture.
-    """
-    if len(tokens.H) != 1:
-        raise ValueError(f"`tokens` must be of one picture; got {len(tokens.H)}.")
-    batch, readout = stage(tokens, s)
-    regions = RegionSet(batch.features[0], batch.positions, batch.grid_hw, batch.num_global)
-    one = BoundReadout(readout.r[0])
-    return Trace.of(regions, build_graph(regions, s), DiffusionOperator(s.t), one, lift_from(s.lift))
 
 
 def _block_sums(values: Tensor, grid_hw: tuple[int, int], factor: int) -> Tensor:  # (B, N) -> (B, N / factor^2)

@@ -1,9 +1,57 @@
-"""What a picture's embedding is made with, beside the backbone."""
+"""What a picture's embedding is made with, beside the backbone: of each number its default, range, meaning and grid, in one place.
 
-from typing import NamedTuple
+``Carrot``'s arguments, the flags of ``carrot fit`` and ``carrot select``, what ``select`` chooses from, the page's labels and the model's
+file run over ``AXES``. Nothing here loads torch, so that help is quick.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+from carrot._choices import LIFTS, forms
+
+ATTENTIVE = 0.5  # tau where nobody asked and the backbone gives the class token's attention
+RULES: dict[str, Callable[[float], bool]] = {
+    "> 0": lambda x: x > 0,
+    ">= 0": lambda x: x >= 0,
+    ">= 1": lambda x: x >= 1,
+    "in [0, 1]": lambda x: 0 <= x <= 1,
+}
 
 
-class Setting(NamedTuple):
+class Axis(NamedTuple):
+    """One setting.
+
+    Attributes:
+        what: Its meaning, in a sentence.
+        label: Its name on a page.
+        default: In ``Setting``: all of them together are mean pooling of tokens as they are.
+        asked: In ``Carrot`` and ``carrot fit``; None: it depends on the backbone.
+        grid: What ``select`` chooses from unless told otherwise.
+        rule: Which numbers it may be, a key of ``RULES``; None: it is no number.
+        is_graph: Whether it is the graph's, and without effect at t = 0.
+    """
+
+    what: str
+    label: str
+    default: Any
+    asked: Any
+    grid: tuple[Any, ...]
+    rule: str | None = None
+    is_graph: bool = False
+
+    def holds(self, value: float | int) -> bool:
+        """Return whether a number is in range."""
+        return self.rule is None or (math.isfinite(value) and RULES[self.rule](value))
+
+
+def _axis(axis: Axis) -> Any:
+    return field(default=axis.default, metadata={"axis": axis})
+
+
+@dataclass(frozen=True)
+class Setting:
     """What a picture's embedding is made with. Its defaults are mean pooling of the tokens as they are.
 
     Attributes:
@@ -15,13 +63,65 @@ class Setting(NamedTuple):
         coarsen: Blocks of ``coarsen`` x ``coarsen`` patches are averaged into one region each; 1: every patch is a region.
     """
 
-    lift: str = "identity"
-    tau: float = 0.0
-    sigma_spatial: float = 0.5
-    sigma_feature: float = 1.0
-    t: float = 0.0
-    global_share: float = 0.0
-    coarsen: int = 1
+    lift: str = _axis(
+        Axis(
+            f"Map of each token before pooling: {forms(LIFTS)}",
+            "Lift (function of a token that is scored)",
+            "identity",
+            "quadratic",
+            ("identity", "quadratic"),
+        )
+    )
+    tau: float | int = _axis(
+        Axis(
+            "Power of the class token's attention in the readout; 0 is the mean",
+            "Power of the attention (0: every region alike)",
+            0.0,
+            None,
+            (0.0, ATTENTIVE),
+            ">= 0",
+        )
+    )
+    sigma_spatial: float | int = _axis(
+        Axis("Bandwidth in space", "Reach of sharing in space", 0.5, 0.5, (0.2, 0.5), "> 0", True)
+    )
+    sigma_feature: float | int = _axis(
+        Axis("Bandwidth among features", "Reach of sharing in likeness", 1.0, 1.0, (0.7, 1.0), "> 0", True)
+    )
+    t: float | int = _axis(
+        Axis(
+            "Diffusion time; 0 is none", "Diffusion time (0: no sharing)", 0.0, 0.0, (0.0, 0.5, 2.0, 8.0), ">= 0", True
+        )
+    )
+    global_share: float | int = _axis(
+        Axis(
+            "Weight of the class token as one more, global region",
+            "Weight of the class token",
+            0.0,
+            0.0,
+            (0.0,),
+            "in [0, 1]",
+        )
+    )
+    coarsen: int = _axis(
+        Axis("Blocks of this many patches a side become one region", "Patches on a region's side", 1, 1, (1,), ">= 1")
+    )
+
+    @classmethod
+    def asked(cls, given: Mapping[str, Any], has_attention: bool) -> "Setting":
+        """Return the setting that was asked for, by name; what is None or absent is as a user would have it on this backbone."""
+        values = {name: axis.asked if given.get(name) is None else given[name] for name, axis in AXES.items()}
+        if values["tau"] is None:
+            values["tau"] = ATTENTIVE if has_attention else 0.0
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it by name."""
+        return asdict(self)
+
+    def grid_hw(self, patches_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the regions of a grid of patches."""
+        return patches_hw[0] // self.coarsen, patches_hw[1] // self.coarsen
 
     def __str__(self) -> str:
         """Return it in a few words."""
@@ -29,3 +129,6 @@ class Setting(NamedTuple):
         share = f", class token {self.global_share:g}" if self.global_share else ""
         blocks = f", blocks of {self.coarsen} x {self.coarsen}" if self.coarsen > 1 else ""
         return f"{self.lift}, tau {self.tau:g}{graph}{share}{blocks}"
+
+
+AXES: dict[str, Axis] = {f.name: f.metadata["axis"] for f in fields(Setting)}

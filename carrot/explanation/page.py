@@ -10,6 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from carrot import __version__
+from carrot.embedding.setting import AXES
 from carrot.explanation import sections
 from carrot.explanation.drawing import bar, name, number, short, text
 from carrot.explanation.view import View
@@ -22,13 +23,7 @@ FACTS = {
     "fingerprint": "Its fingerprint",
     "crop": "How pictures are cut",
     "dtype": "Tokens are rounded to",
-    "lift": "Lift (function of a token that is scored)",
-    "tau": "Power of the attention (0: every region alike)",
-    "sigma_spatial": "Reach of sharing in space",
-    "sigma_feature": "Reach of sharing in likeness",
-    "t": "Diffusion time (0: no sharing)",
-    "global_share": "Weight of the class token",
-    "coarsen": "Patches on a region's side",
+    **{name: axis.label for name, axis in AXES.items()},
     "lam": "Ridge penalty",
     "fit_intercept": "Told relative to the average picture",
     "temperature": "Temperature of the probabilities",
@@ -45,7 +40,7 @@ def explanation_page(e: "Explanation") -> str:
         e: The explanation.
     """
     v = View(e)
-    template = Template(resources.files("carrot.report").joinpath("page.html").read_text("utf-8"))
+    template = Template(resources.files("carrot.explanation").joinpath("page.html").read_text("utf-8"))
     filled = _answer(v) | sections.regions(v) | sections.training(v) | sections.pairs(v)
     return template.substitute(
         filled, pictures=v.definitions, sums=_sums(v), facts=_facts(e), version=text(__version__)

@@ -19,9 +19,9 @@ from carrot import __version__
 from carrot._vit.class_attention import last_attention
 from carrot._vit.token_map import last_map
 from carrot.backbone import TimmViTPatchBackbone
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
-from carrot.embedding.encoder import DTYPES, Encoder
-from carrot.embedding.pooling import embed_tokens
+from carrot.embedding.encoder import DTYPES
 from carrot.embedding.tokens import Tokens
 from carrot.errors import ModelError
 from carrot.evaluation.calibration import probabilities
@@ -33,7 +33,7 @@ from carrot.store.outputs import write_output
 TOLERANCE = 1e-5  # of the largest logit
 OPSET = 18
 MAX_BYTES = 2**31 - 2**24  # of weights: what one ONNX file holds, less room for its graph
-LIFTS = ("identity", "quadratic", "relu")
+OFFERED = ("identity", "quadratic", "relu")  # of ``carrot._choices.LIFTS``
 
 
 class Deployed(nn.Module):
@@ -53,8 +53,8 @@ class Deployed(nn.Module):
         super().__init__()
         s, head = fitted.setting, fitted.head
         name = lift_from(s.lift).name
-        if name not in LIFTS:
-            raise ModelError(f"ONNX is offered for the lifts {', '.join(LIFTS)}; this model has {s.lift}.")
+        if name not in OFFERED:
+            raise ModelError(f"ONNX is offered for the lifts {', '.join(OFFERED)}; this model has {s.lift}.")
         self.model, self.s, self.name = backbone.model, s, name
         self.reads_attention, self.K = bool(backbone.attention), backbone.num_prefix_tokens
         self.norm = backbone.out_norm and backbone._timm_norm
@@ -68,7 +68,7 @@ class Deployed(nn.Module):
             self.register_buffer("upper", i * D + j)
         self.register_buffer("W", W)
         self.register_buffer("bias", head.bias)
-        gh, gw = (side // s.coarsen for side in self.grid_hw)
+        gh, gw = s.grid_hw(self.grid_hw)
         n = gh * gw
         blank = RegionSet(torch.zeros(n, 1, dtype=torch.float64), grid_positions(gh, gw, torch.float64), (gh, gw))
         P = blank.isotropic_positions
@@ -147,7 +147,7 @@ class Deployed(nn.Module):
         return total.squeeze(-1)
 
 
-def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
+def export_onnx(classifier: Classifier, path: Path) -> dict[str, Any]:
     """Write the ONNX file, having held it against the model on random inputs in batches of 1 and 3; return what a user of it must know.
 
     Raises:
@@ -161,6 +161,7 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ModelError(f"ONNX needs {error.name}: pip install 'carrot-attribution[onnx]'.") from error
+    encoder, fitted = classifier.encoder, classifier.fitted
     backbone, dtype, t = encoder.backbone, DTYPES[encoder.dtype], encoder.backbone.transform
     if backbone.device.type != "cpu":  # the file is made, and held against the model, on the processor
         backbone = copy.deepcopy(backbone).to("cpu")
@@ -176,7 +177,7 @@ def export_onnx(encoder: Encoder, fitted: Fitted, path: Path) -> dict[str, Any]:
         _trace(module, x[:2], temporary, encoder.spec.name)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
         file = onnx.load(str(temporary))
-    expected = fitted.head.predict(embed_tokens(Tokens.of(backbone, x, dtype), fitted.setting))
+    expected = classifier.logits_of(Tokens.of(backbone, x, dtype))
     difference, largest = 0.0, float(expected.abs().max())
     for n in (3, 1):
         logits, p = (torch.from_numpy(values).double() for values in session.run(None, {"pixels": x[:n].numpy()}))

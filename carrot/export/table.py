@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from carrot.classifier.audit import judged_by_others
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
-from carrot.embedding.encoder import Encoder
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.influence import top_training
@@ -20,7 +20,7 @@ from carrot.store.outputs import write_output
 Rows = list[dict[str, Any]]
 
 
-def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None = None, influences: int = 3) -> Rows:
+def picture_rows(classifier: Classifier, model: Path, data: str | None = None, influences: int = 3) -> Rows:
     """Return the lines: ``training_rows``, then, with ``data``, ``held_out_rows``.
 
     Columns: id, path, sha256, split, label, predicted, probability, label_probability, margin (logit of the label less the best other one),
@@ -29,8 +29,7 @@ def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None
     influence_k_dual. A training picture never names itself.
 
     Args:
-        encoder: Pictures to tokens; not used without ``data``.
-        fitted: The model.
+        classifier: The model.
         model: Its folder, where tokens of the test pictures are kept.
         data: Data set.
         influences: How many training pictures to name.
@@ -39,7 +38,8 @@ def picture_rows(encoder: Encoder, fitted: Fitted, model: Path, data: str | None
         ValueError: ``influences`` is negative.
         DataError: The data set has no picture that the model can be measured on.
     """
-    found = None if data is None else held_out(encoder, fitted, data, model / "tokens")
+    fitted = classifier.fitted
+    found = None if data is None else held_out(classifier, data, model / "tokens")
     return training_rows(fitted, influences) + ([] if found is None else held_out_rows(fitted, found, influences))
 
 

@@ -70,8 +70,9 @@ def evaluate(
     for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
         if number < 0:
             raise ValueError(f"`{name}` must be 0 or more; got {number}.")
-    fitted, encoder = model.fitted, model.encoder
-    found = held_out(encoder, fitted, data, folder / "tokens")
+    classifier = model.classifier
+    fitted, encoder = classifier.fitted, classifier.encoder
+    found = held_out(classifier, data, folder / "tokens")
     test, cache, places, y = found.test, found.cache, found.places, found.labels
     g = cache.embed(places, fitted.setting)
     logits = fitted.head.predict(g)
@@ -100,9 +101,9 @@ def evaluate(
         answer["baselines"] = _baselines(model, found, folder)
         done(_plain(answer), "baselines")
     answer["checks"] = {"leave_one_out": leave_one_out_check(fitted.head, refits)} if refits else {}
-    answer["milliseconds_a_picture"] = time_stages(encoder, fitted)
+    answer["milliseconds_a_picture"] = time_stages(classifier)
     done(_plain(answer), "checks")
-    answer["explanations"] = measure_explanations(model, test, cache, _spread(places, explained), occluded)
+    answer["explanations"] = measure_explanations(classifier, test, cache, _spread(places, explained), occluded)
     done(whole := _plain(answer), "explanations")
     return whole
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from carrot.data.counts import Counts
 from carrot.evaluation.tables import Measured, markdown_table
+from carrot.protocol.metrics import METRICS
 
 Answer = Mapping[str, Any]
 
@@ -68,9 +69,9 @@ def _explanations(answer: Answer) -> Iterator[str]:
     if e["pictures"]:
         largest = max(e["largest_residual"].values())
         yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
-        spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in e["seconds"].items())
+        spent = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in e["seconds"].items())
         yield f"  they took {sum(e['seconds'].values()):.1f} s: {spent} (of {e['occluded']} pictures at pixel level)"
-    for level in ("token_level", "pixel_level", "localisation"):
+    for level in METRICS:
         for row in _rows(e[level]):
             mean = row["mean"]
             number = f"{mean.value:8.3f} ± {mean.standard_error:.3f}" if isinstance(mean, Measured) else f"{mean:8.3f}"
@@ -95,19 +96,10 @@ def markdown_of(answer: Answer) -> str:
     if answer["confusions"]:
         parts += ["## Most frequent confusions", markdown_table(list(answer["confusions"][:20]))]
     if e["pictures"]:
-        parts += [
-            f"## Explanations of the predicted class, {e['pictures']} pictures",
-            "Area under the curve of the logit while regions are removed (deletion: lower is better) or added (insertion: higher is "
-            "better). Token level: exact for tokens -> logit. Pixel level: patches occluded, backbone run again; not comparable.",
-            markdown_table(list(_rows(e["token_level"]))),
-        ]
-        if e["pixel_level"]:
-            parts.append(markdown_table(list(_rows(e["pixel_level"]))))
-        if e["localisation"]:
-            parts += [
-                "Where the maps point, beside what a map that knows nothing would give:",
-                markdown_table(list(_rows(e["localisation"]))),
-            ]
+        parts.append(f"## Explanations of the predicted class, {e['pictures']} pictures")
+        for kind, metric in METRICS.items():
+            if e[kind]:
+                parts += [metric.says, markdown_table(list(_rows(e[kind])))]
     return "\n\n".join(parts) + "\n"
 
 

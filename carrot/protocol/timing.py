@@ -7,39 +7,34 @@ from collections.abc import Callable
 import torch
 
 from carrot._ridge.logit import Logit
-from carrot.classifier.fitted import Fitted
-from carrot.embedding.encoder import Encoder
-from carrot.embedding.pooling import build_graph, embed_tokens, stage, trace_tokens
+from carrot.classifier.classifier import Classifier
 from carrot.explanation.parts import take_apart
-from carrot.operator import DiffusionOperator
 
 
-def time_stages(encoder: Encoder, fitted: Fitted, pictures: int = 8, rounds: int = 5) -> dict[str, float]:
+def time_stages(classifier: Classifier, pictures: int = 8, rounds: int = 5) -> dict[str, float]:
     """Return the median milliseconds a picture of each stage, on noise of the model's input size.
 
     Args:
-        encoder: Pictures to tokens.
-        fitted: The model.
+        classifier: The model.
         pictures: Pictures in a batch.
         rounds: How often each stage is timed, after one round that is not.
     """
-    s, head = fitted.setting, fitted.head
+    encoder, pooling, head = classifier.encoder, classifier.pooling, classifier.fitted.head
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(pictures, 3, *encoder.backbone.input_hw, generator=generator)
     tokens = encoder.encode(x)
-    regions, readout = stage(tokens, s)
-    g = embed_tokens(tokens, s)
+    regions, readout = pooling.stage(tokens)
+    g = pooling.g(tokens)
     one = type(tokens)(grid_hw=tokens.grid_hw, **{name: v[:1] for name, v in tokens.rows().items()})
-    trace = trace_tokens(one, s)
-    operator = DiffusionOperator(s.t)
+    trace = pooling.trace(one)
     stages: dict[str, tuple[Callable[[], object], int]] = {
         "backbone": (lambda: encoder.encode(x), pictures),
-        "tokens to embedding, all of it": (lambda: embed_tokens(tokens, s), pictures),
+        "tokens to embedding, all of it": (lambda: pooling.g(tokens), pictures),
     }
-    if s.t:
-        graph = build_graph(regions, s)
-        stages["of it the graph (W)"] = (lambda: build_graph(regions, s), pictures)
-        stages["of it the diffusion (pi)"] = (lambda: operator.pull_back(readout.r, graph), pictures)
+    if classifier.fitted.setting.t:
+        graph = pooling.builder.build(regions)
+        stages["of it the graph (W)"] = (lambda: pooling.builder.build(regions), pictures)
+        stages["of it the diffusion (pi)"] = (lambda: pooling.operator.pull_back(readout.r, graph), pictures)
     stages |= {
         "head": (lambda: head.predict(g), pictures),
         "explanation: regions, removals, training pictures": (

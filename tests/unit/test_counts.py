@@ -91,7 +91,8 @@ def test_what_is_counted_is_said(
     capsys.readouterr()
     assert cli.main(words) == 0
     ((result, lines),) = shown
-    assert text in "\n".join(lines) + capsys.readouterr().err
+    said = capsys.readouterr()
+    assert text in "\n".join(lines) + said.out + said.err
     found = json.loads(json.dumps(result))
     for key, counts in expected.items():
         assert found[key] == counts

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead
-from carrot.embedding.pooling import embed_tokens, pooling_weights, trace_tokens
+from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from carrot.removal import remove_each_region
@@ -93,6 +93,6 @@ def test_regions_removed_are_the_same() -> None:
 
 @pytest.mark.parametrize("s", SETTINGS, ids=str)
 def test_every_embedding_is_the_same(s: Setting) -> None:
-    agree(lambda device: embed_tokens(tokens(device), s))
-    agree(lambda device: pooling_weights(tokens(device), [s])[0])
-    agree(lambda device: trace_tokens(tokens(device, 1), s).g)
+    agree(lambda device: Pooling(s).g(tokens(device)))
+    agree(lambda device: Pooling(s).pi(tokens(device)))
+    agree(lambda device: Pooling(s).trace(tokens(device, 1)).g)

@@ -18,6 +18,7 @@ from PIL import Image
 import carrot
 from carrot import Carrot, RidgeHead
 from carrot.classifier.certificate import Certificate
+from carrot.classifier.classifier import Classifier
 from carrot.classifier.updates import Edits, change
 from carrot.data.inputs import PictureList
 from carrot.data.toy import ToyBirds
@@ -362,7 +363,7 @@ def test_any_sequence_of_edits_is_a_refit_of_what_is_left(
             edits = Edits(add=PictureList(images[place], [label], known, ids=[f"added {place}"]), new_classes=True)
             wanted[f"added {place}"] = label
         try:
-            state, _ = change(encoder, state, edits, verify=False)
+            state, _ = change(Classifier(encoder, state), edits, verify=False)
         except ValueError:
             left = set(wanted.values())
             unchanged = wanted == shadow.labels or any(edits.relabel.get(n) == shadow.labels[n] for n in edits.relabel)

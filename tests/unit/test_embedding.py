@@ -17,7 +17,7 @@ from carrot.data.records import Record
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.filling import embed_dataset
-from carrot.embedding.pooling import embed_tokens, trace_tokens
+from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from carrot.evaluation import candidate, select
@@ -151,7 +151,7 @@ def test_a_cache_gives_the_backbones_own_tokens_whatever_order_is_asked(tmp_path
     s = Setting("quadratic", 0.5, 0.5, 1.0, 2.0, 0.3)
     G = cache.embed(indices, s)
     for place, index in enumerate(indices):
-        trace = trace_tokens(cache.picture(index), s)
+        trace = Pooling(s).trace(cache.picture(index))
         torch.testing.assert_close(trace.g, G[place], rtol=1e-12, atol=1e-12)
         assert trace.regions.num_global == 1
 
@@ -159,14 +159,14 @@ def test_a_cache_gives_the_backbones_own_tokens_whatever_order_is_asked(tmp_path
 @pytest.mark.usefixtures("as_user")
 def test_settings_that_the_tokens_cannot_serve() -> None:
     tokens = Tokens(torch.randn(2, 6, 3), (2, 3))
-    assert embed_tokens(tokens, Setting()).shape == (2, 3)
-    torch.testing.assert_close(embed_tokens(tokens, Setting()), tokens.H.double().mean(1))
+    assert Pooling(Setting()).g(tokens).shape == (2, 3)
+    torch.testing.assert_close(Pooling(Setting()).g(tokens), tokens.H.double().mean(1))
     with pytest.raises(ValueError, match="attention"):
-        embed_tokens(tokens, Setting(tau=0.5))
+        Pooling(Setting(tau=0.5)).g(tokens)
     with pytest.raises(ValueError, match="class token"):
-        embed_tokens(tokens, Setting(global_share=0.5))
+        Pooling(Setting(global_share=0.5)).g(tokens)
     with pytest.raises(ValueError, match="one picture"):
-        trace_tokens(tokens, Setting())
+        Pooling(Setting()).trace(tokens)
 
 
 def test_tensors_are_written_whole(tmp_path: Path) -> None:

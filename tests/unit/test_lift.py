@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import carrot.lift
+from carrot._choices import LIFTS
 from carrot.lift import (
     DEFAULT_WIDTH,
     IDENTITY,
-    LIFTS,
+    KINDS,
     FourierLift,
     IdentityLift,
     Lift,
@@ -256,6 +258,14 @@ def test_of_any_size_seed_and_bandwidth(spec: str, N: int, D: int, seed: int, ga
 def test_every_lift_has_its_battery() -> None:
     tested = {cls.spec.partition(":")[0] for cls in (TestIdentity, TestQuadratic, TestRelu, TestFourier, TestSketch)}
     assert tested == set(LIFTS)
+
+
+def test_the_list_is_that_of_the_classes() -> None:
+    assert {
+        name: (kind.__name__, choice.has_width)
+        for (name, kind), choice in zip(KINDS.items(), LIFTS.values(), strict=True)
+    } == {cls.name: (cls.__name__, "width" in signature(cls).parameters) for cls in Lift.__subclasses__()}
+    assert list(KINDS) == list(LIFTS)
 
 
 def test_specs() -> None:

@@ -13,7 +13,7 @@ import carrot
 from carrot import Carrot, RidgeHead, TimmViTPatchBackbone
 from carrot.classifier.records import CHANGED, NOT_FOUND
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
-from carrot.embedding.setting import Setting
+from carrot.embedding.setting import AXES, Setting
 from carrot.lift import lift_from
 
 SPECIES, N_TRAIN, N_TEST = 4, 6, 2
@@ -202,8 +202,8 @@ def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
     assert {"identity", "relu:32"} == {line["lift"] for line in model.selection_}
     assert any(line["t"] == 0.0 and line["tau"] == 0.0 and line["lift"] == "identity" for line in model.selection_)
     least = min(model.selection_, key=lambda line: line["loo_mse"])  # type: ignore[arg-type, return-value]
-    assert model.setting_ == Setting(**{name: least[name] for name in Setting._fields})  # type: ignore[arg-type]
-    again = Carrot("toy", **{**model.setting_._asdict()}).fit(birds)
+    assert model.setting_ == Setting(**{name: least[name] for name in AXES})  # type: ignore[arg-type]
+    again = Carrot("toy", **{**model.setting_.to_dict()}).fit(birds)
     np.testing.assert_allclose(again.head_.W_star, model.head_.W_star, rtol=1e-9, atol=1e-9)
     printed = capsys.readouterr().out
     assert "chosen" in printed

@@ -12,7 +12,6 @@ from carrot import Carrot, ModelError, __version__, cli
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.encoder import DTYPES
-from carrot.embedding.pooling import embed_tokens
 from carrot.export import onnx_file as onnx_export
 from carrot.export.onnx_file import Deployed, export_onnx
 
@@ -41,7 +40,7 @@ def model() -> Carrot:
 def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> None:
     model = Carrot("toy", device="cpu", **settings).fit(BIRDS)
     path = tmp_path / "folder" / "model.onnx"
-    facts = export_onnx(model.encoder, model.fitted, path)
+    facts = export_onnx(model.classifier, path)
     assert [p.name for p in path.parent.iterdir()] == ["model.onnx"], "nothing is left beside it"
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     images = [BIRDS.image(i) for i in range(18, 24)]
@@ -65,7 +64,7 @@ def apart(model: Carrot, x: torch.Tensor) -> float:
     """Largest difference of the formulas' logits from the model's, of the largest logit."""
     with torch.inference_mode():
         ours, p = Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x)
-        logits = model.head_.predict(embed_tokens(model.encoder.encode(x), model.setting_))
+        logits = model.classifier.logits_of(model.encoder.encode(x))
     assert torch.allclose(p.sum(dim=1), torch.ones(len(x)), atol=1e-5)
     return float((ours - logits).abs().max() / logits.abs().max())
 
@@ -111,7 +110,7 @@ def test_a_lift_that_is_not_offered_is_refused_and_nothing_is_written(
     model = Carrot("toy", lift="fourier:16").fit(BIRDS)
     model.save(tmp_path / "m")
     with pytest.raises(ModelError, match="fourier:16"):
-        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+        export_onnx(model.classifier, tmp_path / "x.onnx")
     assert cli.main(["export", str(tmp_path / "m"), str(tmp_path / "x.onnx")]) == 1
     assert "fourier:16" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
@@ -122,14 +121,14 @@ def test_without_the_package_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"onnxruntime: pip install"):
-        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+        export_onnx(model.classifier, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_weights_beyond_one_file_are_refused(model: Carrot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="less than 2 GiB"):
-        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+        export_onnx(model.classifier, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -137,7 +136,7 @@ def test_a_file_that_differs_is_not_kept(model: Carrot, tmp_path: Path, monkeypa
     (tmp_path / "x.onnx").write_bytes(b"before")
     monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
     with pytest.raises(ModelError, match="would differ by"):
-        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+        export_onnx(model.classifier, tmp_path / "x.onnx")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.onnx", b"before")]
 
 
@@ -149,5 +148,5 @@ def test_a_backbone_that_torch_cannot_write_is_named(
 
     monkeypatch.setattr(torch.onnx, "export", fail)
     with pytest.raises(ModelError, match=r"^toy can't be written as ONNX \(RuntimeError: no translation\)\.$"):
-        export_onnx(model.encoder, model.fitted, tmp_path / "x.onnx")
+        export_onnx(model.classifier, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

@@ -168,7 +168,7 @@ def test_data_with_a_split_of_its_own_keep_it(model: tuple[Carrot, Path], root: 
     table = root / "all.csv"
     lines = [f"{record.id},{record.id.split('/')[1]},{record.split}\n" for record in ImageFolder(root).records]
     table.write_text("image,label,split\n" + "".join(lines))
-    found = held_out(model[0].encoder, model[0].fitted, f"csv:{table}", model[1] / "tokens")
+    found = held_out(model[0].classifier, f"csv:{table}", model[1] / "tokens")
     table.unlink()
     assert found.counts.to_dict() == answer["counts"]
 
@@ -237,7 +237,7 @@ def test_other_classes_and_empty_sets_are_refused(model: tuple[Carrot, Path], tm
 
 def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path], root: Path, tmp_path: Path) -> None:
     carrot, folder = model
-    rows = picture_rows(carrot.encoder, carrot.fitted, folder, str(root), influences=2)
+    rows = picture_rows(carrot.classifier, folder, str(root), influences=2)
     assert [row["split"] for row in rows] == ["train"] * 24 + ["test"] * 10
     loo = carrot.head_.loo_predict()
     for i in (0, 11, 23):
@@ -263,7 +263,7 @@ def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path]
 def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'carrot-attribution[export]'")
     carrot, folder = model
-    rows = picture_rows(carrot.encoder, carrot.fitted, folder)
+    rows = picture_rows(carrot.classifier, folder)
     write_table(tmp_path / "t.parquet", rows)
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
 
@@ -274,4 +274,4 @@ def test_a_table_of_a_data_set_without_test_pictures_is_refused(model: tuple[Car
         (tmp_path / "few" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
     with pytest.raises(DataError, match=r"2 are of the classes 'a', 'b', which it doesn't know"):
-        picture_rows(carrot.encoder, carrot.fitted, folder, str(tmp_path / "few"))
+        picture_rows(carrot.classifier, folder, str(tmp_path / "few"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from carrot import BackboneError, TimmViTPatchBackbone
-from carrot.embedding.pooling import embed_tokens, pooling_weights, refuse_impossible, stage, trace_tokens
+from carrot.embedding.pooling import Pooling, pool
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from tests import reference as ref
@@ -56,19 +56,19 @@ SETTINGS = [
 
 
 def test_weights_of_many_settings_are_those_of_each_by_brute_force(tokens: Tokens) -> None:
-    together = pooling_weights(tokens, SETTINGS)
+    together = pool(tokens, SETTINGS)
     for s, pi in zip(SETTINGS, together, strict=True):
-        alone = pooling_weights(tokens, [s])[0]
+        alone = Pooling(s).pi(tokens)
         torch.testing.assert_close(pi, alone, rtol=0, atol=1e-14)
         for b in range(B):
             np.testing.assert_allclose(pi[b].numpy(), weights(tokens, s, b), rtol=0, atol=1e-12, err_msg=str(s))
 
 
 def test_embeddings_with_and_without_known_weights(tokens: Tokens) -> None:
-    for s, pi in zip(SETTINGS, pooling_weights(tokens, SETTINGS), strict=True):
-        g = embed_tokens(tokens, s)
-        torch.testing.assert_close(embed_tokens(tokens, s, pi), g, rtol=0, atol=1e-12)
-        H = stage(tokens, s)[0].features
+    for s, pi in zip(SETTINGS, pool(tokens, SETTINGS), strict=True):
+        g = Pooling(s).g(tokens)
+        torch.testing.assert_close(Pooling(s).g(tokens, pi), g, rtol=0, atol=1e-12)
+        H = Pooling(s).stage(tokens)[0].features
         for b in range(B):
             second = (H[b].mT * pi[b]) @ H[b]
             upper = torch.triu_indices(D, D)
@@ -78,7 +78,7 @@ def test_embeddings_with_and_without_known_weights(tokens: Tokens) -> None:
                 g[b].abs().sort().values, expected.abs().sort().values, rtol=0, atol=1e-12
             )  # in any order
         one = Tokens(tokens.H[:1], (GH, GW), tokens.class_token[:1], tokens.attention[:1])  # type: ignore[index]
-        torch.testing.assert_close(trace_tokens(one, s).g, g[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(Pooling(s).trace(one).g, g[0], rtol=0, atol=1e-12)
 
 
 def test_tokens_that_float16_can_not_hold_are_refused() -> None:
@@ -107,7 +107,7 @@ def test_rows_of_other_pictures_are_refused(tokens: Tokens) -> None:
 @pytest.mark.parametrize("s", [Setting(), Setting("quadratic", t=1.0), Setting("sketch:16", sigma_feature=0.7, t=2.0)])
 def test_no_pictures_have_no_embeddings(s: Setting) -> None:
     width = {"identity": 8, "quadratic": 36, "sketch:16": 16}[s.lift]
-    assert embed_tokens(Tokens(torch.zeros(0, 16, 8), (4, 4)), s).shape == (0, width)
+    assert Pooling(s).g(Tokens(torch.zeros(0, 16, 8), (4, 4))).shape == (0, width)
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +130,16 @@ def backbone() -> TimmViTPatchBackbone:
 def test_impossible_settings_are_refused_before_a_picture_is_seen(
     backbone: TimmViTPatchBackbone, s: Setting, words: str
 ) -> None:
-    refuse_impossible(backbone, [Setting(), Setting("quadratic", 0.5, t=2.0, global_share=0.2, coarsen=2)])
+    Pooling(Setting("quadratic", 0.5, t=2.0, global_share=0.2, coarsen=2)).require(backbone)
     with pytest.raises(ValueError, match=words):
-        refuse_impossible(backbone, [Setting(), s])
+        Pooling(s).require(backbone)
 
 
 def test_a_backbone_without_a_class_token_refuses_what_needs_one() -> None:
     plain = TimmViTPatchBackbone("vit_base_patch16_siglip_224", pretrained=False, attention=None, img_size=32)
     for s in (Setting(tau=0.5), Setting(global_share=0.1)):
         with pytest.raises(ValueError, match="Set it to 0"):
-            refuse_impossible(plain, [s])
+            Pooling(s).require(plain)
 
 
 def test_a_backbone_in_double_takes_pictures_in_single() -> None:

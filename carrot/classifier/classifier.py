@@ -1,0 +1,102 @@
+"""A fitted classifier: the frozen encoder, what fitting left behind, and where its training pictures are found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot._ridge.logit import Logit
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.records import PictureFinder, TrainingRecord
+from carrot.data.inputs import PictureLike
+from carrot.data.labels import Label
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.pooling import Pooling
+from carrot.embedding.tokens import Tokens
+from carrot.embedding.trace import Trace
+
+BATCH = 32  # pictures of one pass of the backbone
+
+
+@pinned_class
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """Pictures in, logits and every object of the theory out; never changed: ``carrot.Carrot`` is its face, and holds the one of now.
+
+    Attributes:
+        encoder: Pictures to tokens.
+        fitted: The model.
+        find: Returns a training picture, or why it can't be shown.
+    """
+
+    encoder: Encoder
+    fitted: Fitted
+    find: PictureFinder = field(default_factory=lambda: PictureFinder(None))
+
+    @cached_property
+    def pooling(self) -> Pooling:
+        """Tokens to embeddings."""
+        return Pooling(self.fitted.setting)
+
+    def logits(self, pictures: Sequence[PictureLike]) -> Float[Tensor, "m C"]:
+        """Return the logits of pictures, in passes of ``BATCH``."""
+        batches = (pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH))
+        found = [self.logits_of(self.encoder.tokens(batch)) for batch in batches]
+        return torch.cat(found) if found else torch.empty(0, len(self.fitted.classes), dtype=torch.float64)
+
+    def logits_of(self, tokens: Tokens) -> Float[Tensor, "B C"]:
+        """Return the logits of pictures whose tokens are at hand."""
+        return self.fitted.head.predict(self.pooling.g(tokens))
+
+    def trace(self, picture: PictureLike | Tokens) -> Trace:
+        """Return every object of the theory for one picture, or for its tokens."""
+        tokens = picture if isinstance(picture, Tokens) else self.encoder.tokens([picture])
+        trace = self.pooling.trace(tokens)
+        return replace(trace, logits=self.fitted.head.predict(trace.g))
+
+    def question(self, trace: Trace, target: Label | None = None, against: Label | None = None) -> Logit:
+        """Return the logit of a class given by its label, the predicted one by default, or its lead over another's.
+
+        Raises:
+            ValueError: A class is unknown, or both are the same.
+        """
+        fitted = self.fitted
+        c, a = (None if label is None else fitted.class_index(label) for label in (target, against))
+        if c is not None and c == a:
+            raise ValueError(
+                f"`target` and `against` are both {fitted.classes[c]!r}: give two classes, or leave `against` out."
+            )
+        return fitted.head.logit(Logit.predicted(fitted.head, trace.g).target if c is None else c, a)
+
+    def training_tokens(self, record: TrainingRecord, found: Image.Image | str) -> Tokens | None:
+        """Return a training picture's tokens: those that it was fitted with, or computed again from its picture; None: both are gone.
+
+        Args:
+            record: The training picture.
+            found: What ``find`` returned for it.
+        """
+        kept = None if self.fitted.kept is None or record.row is None else self.fitted.kept.tokens(record.row)
+        return kept if kept is not None or isinstance(found, str) else self.encoder.tokens([found])
+
+    def facts(self) -> dict[str, object]:
+        """Return what it was made with, JSON-ready."""
+        fitted, encoder = self.fitted, self.encoder
+        return {
+            "backbone": encoder.spec.name,
+            "fingerprint": encoder.fingerprint,
+            "crop": encoder.spec.crop,
+            "dtype": encoder.dtype,
+            **fitted.setting.to_dict(),
+            "lam": fitted.head.lam,
+            "fit_intercept": fitted.head.fit_intercept,
+            "class_weight": fitted.class_weight,
+            "temperature": fitted.temperature,
+            "training_pictures": len(fitted.records),
+            "classes": len(fitted.classes),
+            "data": fitted.data,
+        }

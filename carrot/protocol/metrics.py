@@ -1,0 +1,180 @@
+"""What is measured of an explanation, each kind in one place: ``METRICS``, over which the protocol and its tables run.
+
+Faithfulness at token level (regions dropped: exact) and at pixel level (patches of the picture occluded, backbone run again) are two
+families of numbers under two names.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from carrot._ridge.logit import Logit
+from carrot.classifier.classifier import Classifier
+from carrot.data.records import Segmented, Subset
+from carrot.embedding.trace import Trace
+from carrot.evaluation.estimate import Estimate
+from carrot.evaluation.faithfulness import area, order_of, pixel_curve, random_areas
+from carrot.evaluation.localisation import (
+    Localisation,
+    box_mask,
+    chance,
+    energy_inside,
+    pointing_hit,
+    points_chance,
+    points_hit,
+)
+from carrot.explanation.parts import LogitParts
+from carrot.removal import Coalitions
+
+MAPS = ("token", "node", "drop")  # without diffusion "node" is "token"
+RANDOM_ORDERS = 10
+STEPS = 14  # at pixel level
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One explained picture.
+
+    Attributes:
+        classifier: The model.
+        test: Test pictures.
+        place: Which of them.
+        trace: Its objects.
+        logit: The predicted class's.
+        parts: That logit, taken apart.
+    """
+
+    classifier: Classifier
+    test: Subset
+    place: int
+    trace: Trace
+    logit: Logit
+    parts: LogitParts
+
+    @property
+    def maps(self) -> dict[str, Float[Tensor, " n_local"]]:
+        """Maps of the regions that have a place, by name."""
+        local = len(self.parts.token) - self.parts.num_global
+        return {name: getattr(self.parts, name)[:local] for name in maps_of(self.classifier)}
+
+    @cached_property
+    def coalitions(self) -> Coalitions:
+        """What the logit would be without regions."""
+        return self.trace.coalitions(self.logit)
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The picture."""
+        return self.test.image(self.place)
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of regions."""
+        return self.classifier.fitted.setting.grid_hw(self.classifier.encoder.backbone.grid_hw)
+
+    @property
+    def boxes(self) -> Float[Tensor, "n_local 4"]:
+        """Of the regions, in pixels of the picture."""
+        return self.classifier.encoder.backbone.geometry(self.image.size).patch_boxes(self.grid_hw)
+
+
+class Metric(NamedTuple):
+    """One kind of number.
+
+    Attributes:
+        says: What the numbers are, for the head of a table.
+        measure: Yields the numbers of one picture, each under its name.
+        summary: Makes one figure of all pictures' numbers of a name.
+        is_costly: Whether the backbone runs again for it: it is measured of fewer pictures.
+    """
+
+    says: str
+    measure: Callable[[Case], Iterator[tuple[str, Any]]]
+    summary: Callable[[Sequence[Any]], Any]
+    is_costly: bool = False
+
+
+def maps_of(classifier: Classifier) -> tuple[str, ...]:
+    """Return the maps that differ."""
+    return MAPS if classifier.fitted.setting.t else ("token", "drop")
+
+
+def passes(classifier: Classifier, pictures: int) -> int:
+    """Return how many inputs the backbone is run on for so many pictures at pixel level."""
+    return pictures * 2 * (len(maps_of(classifier)) + 1) * (STEPS + 1)
+
+
+def _token_level(case: Case) -> Iterator[tuple[str, float]]:
+    def deletion(order: Tensor) -> Tensor:
+        return case.coalitions.deletion(order)[:, 0]
+
+    def insertion(order: Tensor) -> Tensor:
+        return case.coalitions.insertion(order)[:, 0]
+
+    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
+        for name in maps_of(case.classifier):
+            yield f"token level, {kind} by {name}", area(curve(order_of(getattr(case.parts, name))))
+        at_random = random_areas(curve, case.coalitions.N, RANDOM_ORDERS, case.place)[0]
+        yield f"token level, {kind} at random", at_random
+
+
+def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
+    encoder, target = case.classifier.encoder, case.parts.target
+    x = encoder.backbone.transform(case.image)
+    generator = torch.Generator().manual_seed(case.place)
+
+    def predict(batch: Tensor) -> Tensor:
+        return case.classifier.logits_of(encoder.encode(batch))
+
+    orders = {f"by {name}": order_of(values) for name, values in case.maps.items()}
+    orders["at random"] = torch.randperm(len(case.boxes), generator=generator)
+    for kind in ("deletion", "insertion"):
+        for name, order in orders.items():
+            curve = pixel_curve(predict, x, case.grid_hw, order, target, STEPS, insertion=kind == "insertion")
+            yield f"pixel level, {kind} {name}", area(curve)
+
+
+def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
+    record = case.test.records[case.place]
+    if record.box is None and not record.parts and not isinstance(case.test.dataset, Segmented):
+        return
+    mask, boxes = case.test.mask(case.place), case.boxes
+    targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
+    if record.box is not None:
+        targets["box"] = box_mask(record.box, (case.image.height, case.image.width))
+    for name, values in case.maps.items():
+        for target, inside in targets.items():
+            pointing, energy = chance(boxes, inside)
+            yield f"where: pointing in the {target} by {name}", (float(pointing_hit(values, boxes, inside)), pointing)
+            share = energy_inside(values, boxes, inside)
+            if share is not None:
+                yield f"where: energy in the {target} by {name}", (share, energy)
+        if record.parts:
+            points = torch.tensor(list(record.parts.values()))
+            hit = points_hit(values, boxes, points)
+            yield f"where: pointing at a part by {name}", (hit, points_chance(boxes, points))
+
+
+METRICS: dict[str, Metric] = {
+    "token_level": Metric(
+        "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: higher "
+        "is better), at token level: exact for tokens -> logit.",
+        _token_level,
+        Estimate.of,
+    ),
+    "pixel_level": Metric(
+        "The same at pixel level: patches occluded, backbone run again; not comparable.",
+        _pixel_level,
+        Estimate.of,
+        is_costly=True,
+    ),
+    "localisation": Metric(
+        "Where the maps point, beside what a map that knows nothing would give:", _localisation, Localisation.of
+    ),
+}
