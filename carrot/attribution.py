@@ -32,6 +32,7 @@ from torch import Tensor
 from carrot._ambient import pinned
 from carrot.graph import RegionGraph
 from carrot.influence import (
+    edit_effect,
     group_removal_effect,
     label_contribution,
     relabel_effect,
@@ -55,6 +56,7 @@ from carrot.utils import require_shape, require_tensor, whole_number, widen
 __all__ = [
     "deletion_curve",
     "dirichlet_energy",
+    "edit_effect",
     "group_removal_effect",
     "insertion_curve",
     "label_contribution",

@@ -21,7 +21,7 @@ With an intercept, deleting or adding pictures moves the means too: k of equatio
 Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weisberg, Residuals and Influence in Regression (1982), for (3).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, SupportsIndex
 
 import torch
@@ -99,16 +99,62 @@ def group_removal_effect(
     Raises:
         ValueError: An index is out of range or comes twice, or the group is everything.
     """
-    S = check_indices(indices, head.G.shape[0]).to(head.G.device)
-    if S.numel() == head.G.shape[0]:
+    return -edit_effect(head, g_test, indices)
+
+
+@pinned()
+def edit_effect(
+    head: RidgeHead,
+    g_test: Float[Tensor, "*m D"],
+    without: Tensor | Iterable[SupportsIndex] | SupportsIndex = (),
+    relabel: Mapping[int, Tensor | SupportsIndex] | None = None,
+) -> Float[Tensor, "*m C"]:
+    """Return ``logit fitted with some pictures relabelled and others left out - logit``.
+
+    Relabelling is linear in the targets; leaving out sees the residuals that it makes:
+
+    ::
+
+        sum_i s_i(g) (y'_i - y_i) - s_S(g) (I - s_S(G_S))^{-1} (R_S - sum_i s_i(G_S) (y'_i - y_i))                 (4)
+
+    Args:
+        head: Fitted head.
+        g_test: Test embeddings.
+        without: Training indices S to leave out; none by default.
+        relabel: New class, or new row of targets, by training index; none of S.
+
+    Exactness: exact, a real refit to rounding; ``tests/claims/test_08_group_removal.py``, ``tests/claims/test_18_what_if.py``.
+
+    Raises:
+        TypeError: An index or a class is no whole number.
+        ValueError: An index is out of range, comes twice or in both, or S is everything.
+    """
+    n = head.G.shape[0]
+    moved = list(relabel or {})
+    U = check_indices(moved, n).to(head.G.device) if moved else torch.empty(0, dtype=torch.long, device=head.G.device)
+    change = torch.stack([_targets(head, y) for y in (relabel or {}).values()]) - head.Y[U] if moved else head.Y[:0]
+    g_test = g_test.to(head.W_star)
+    effect = head.smoother(g_test, U) @ change if moved else torch.zeros_like(head.predict(g_test))
+    if isinstance(without, list | tuple) and not without:
+        return effect
+    S = check_indices(without, n).to(head.G.device)
+    if bool(torch.isin(S, U).any()):
+        raise ValueError("`without` and `relabel` must not share a training picture.")
+    if S.numel() == n:
         raise ValueError("`indices` must leave at least one training picture; got all of them.")
     inside = head.slack_among(S)
     inverse, failed = torch.linalg.inv_ex(inside)
     # the dual form has every digit of small entries, the primal one only those behind the point
     size = torch.linalg.matrix_norm(inside, 1).clamp(min=0.0 if head.is_dual else 1.0)
     if bool(failed) or float(torch.linalg.matrix_norm(inverse, 1) * size) > 1.0 / ALONE:
-        return head.predict(g_test) - head.without(S).predict(g_test)
-    return head.smoother(g_test, S) @ torch.linalg.solve(inside, head.residual[S])
+        other = RidgeHead.from_state(head.state(), head.lam, head.fit_intercept)
+        return (other.relabel(U, head.Y[U] + change) if moved else other).without(S).predict(g_test) - head.predict(
+            g_test
+        )
+    residual = head.residual[S]
+    if moved:
+        residual = residual - head.smoother(head.G[S], U) @ change
+    return effect - head.smoother(g_test, S) @ torch.linalg.solve(inside, residual)
 
 
 @pinned()

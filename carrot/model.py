@@ -11,7 +11,7 @@
     model.save("birds"); Carrot.load("birds")
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
 from carrot.classifier.records import PictureFinder
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
+from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data import open_dataset
 from carrot.data.inputs import PictureLike, Pictures, as_list
 from carrot.data.labels import Label, Labels
@@ -184,6 +185,32 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             ValueError: A class is unknown, or ``target`` and ``against`` are the same.
         """
         return explain(self.classifier, picture, target, against, k, label)
+
+    def what_if(
+        self,
+        picture: PictureLike,
+        without: str | Iterable[str] = (),
+        relabel: Mapping[str, Label] | None = None,
+        replace: Mapping[str, PictureLike] | None = None,
+        regions: Any = None,
+        verify: bool = False,
+    ) -> WhatIf:
+        """Return the logits that the picture would have had otherwise, exactly as fitting again would give them; nothing is changed.
+
+        Args:
+            picture: The picture.
+            without: Ids of training pictures that had not been there.
+            relabel: The label that training pictures had had, by id.
+            replace: Another picture that had stood in the place of one training picture, by its id; nothing else of the training
+                pictures may differ then.
+            regions: Regions of the picture that had not been there: indices, row by row, or a mask, True for those to drop. The backbone
+                does not run again.
+            verify: Fit again, really, and tell the largest difference.
+
+        Raises:
+            ValueError: An id or a class is unknown, a class would be left without a picture, a region is out of range, or nothing is asked.
+        """
+        return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
 
     def audit(self, data: str | Path | None = None) -> Audit:
         """Return labels that the training pictures contradict, near duplicates, high leverage; also of ``data`` that is not fitted on."""

@@ -427,6 +427,8 @@ def check_training_attribution(
     y_new = torch.tensor(Y[1])
     close(a.relabel_effect(head, g, 1, y_new), problem.refit(Y=Y) - logits, tolerance, "relabel")
     close(a.replacement_effect(head, g, 1, torch.tensor(G[1])), problem.refit(G=G) - logits, tolerance, "replacement")
+    relabelled = problem.refit(Y=Y, gone=group) - logits
+    close(a.edit_effect(head, g, group, {1: y_new}), relabelled, tolerance, "left out and relabelled")
     both = problem.refit(G=G, Y=Y) - logits
     close(a.replacement_effect(head, g, 1, torch.tensor(G[1]), y_new), both, tolerance, "replacement and relabel")
 

@@ -8,11 +8,12 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from carrot._ambient import pinned_class
+from carrot.classifier.asked import Edits
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.edits import Edit, read_edits
 from carrot.classifier.fitted import Fitted
-from carrot.classifier.updates import Edits, change
+from carrot.classifier.updates import change
 from carrot.classifier.weighting import ClassWeight
 from carrot.data.inputs import PictureList, Pictures
 from carrot.data.labels import Label, Labels, name_of_label

@@ -56,6 +56,7 @@ def explain(
         missing=missing,
         pair_maps=pairs,
         facts=classifier.facts(),
+        coalitions=trace.coalitions(logit),
     )
 
 

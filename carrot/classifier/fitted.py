@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -112,6 +113,29 @@ class Fitted:
     def labels(self) -> Int[Tensor, " n"]:
         """Class of each training picture."""
         return torch.tensor([record.label for record in self.records], dtype=torch.long)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Row of each training picture, by id."""
+        return {record.id: row for row, record in enumerate(self.records)}
+
+    def row_of(self, name: str) -> int:
+        """Return the row of a training picture.
+
+        Raises:
+            ValueError: There is none of that id; the message names one that may have been meant.
+        """
+        if name not in self.places:
+            raise ValueError(f"{name!r} is no training picture of this model. {self.hint(name)}")
+        return self.places[name]
+
+    def hint(self, name: str) -> str:
+        """Return what may have been meant by an id that there isn't."""
+        if name in self.classes:
+            return f"It is a class: to forget all of it, classes=[{name!r}]."
+        places = self.places
+        near = [known for known in places if name.endswith(f"/{known}")] or get_close_matches(name, list(places), 1)
+        return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(places))!r}."
 
     def leave_one_out(self) -> dict[str, float]:
         """Return exact leave-one-out figures: accuracy, mean over classes, squared error, negative log likelihood, calibration error.

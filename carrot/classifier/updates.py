@@ -5,15 +5,15 @@ that is new or gone is a column of W*, which depends on no other column. Class w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot.classifier.asked import Edits, resolve
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.classifier import BATCH, Classifier
 from carrot.classifier.fitted import Fitted
@@ -21,32 +21,9 @@ from carrot.classifier.records import TrainingRecord
 from carrot.classifier.weighting import own_weights
 from carrot.data.inputs import PictureList
 from carrot.data.loading import batches
-from carrot.data.reporting import warn_of_twins
 from carrot.embedding.setting import AXES
 from carrot.errors import StoreError
 from carrot.head import RidgeHead
-
-
-@dataclass(frozen=True)
-class Edits:
-    """What to change, all at once or not at all. A picture stands in it once.
-
-    Attributes:
-        forget: Ids of training pictures to delete.
-        classes: Names of classes to delete whole, with all their pictures.
-        relabel: New class by id.
-        add: Pictures to add; ids and names of classes are theirs.
-        weights: What each of them counts beside its class; default 1.
-        new_classes: Whether ``relabel`` and ``add`` may name classes that the model doesn't know.
-    """
-
-    forget: Sequence[str] = ()
-    classes: Sequence[str] = ()
-    relabel: Mapping[str, str] = field(default_factory=dict)
-    add: PictureList | None = None
-    weights: Sequence[float] | None = None
-    new_classes: bool = False
-
 
 _HELD = "Settings and lam are held: they were chosen with the pictures that were there before."
 _DELETED = (
@@ -64,23 +41,10 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
         StoreError: Kept tokens can't be deleted.
     """
     fitted = classifier.fitted
-    place = {record.id: row for row, record in enumerate(fitted.records)}
-    gone = _gone(fitted, edits, place)
-    moved = _moved(fitted, edits, place, gone)
-    if not (gone or moved or edits.add is not None):
-        raise ValueError(
-            "`ids` must name at least one training picture, or there must be something else to do; got nothing."
-        )
-    classes, added_classes = _classes(fitted, edits, moved)
+    gone, moved, classes, added_classes, stay, labels = resolve(fitted, edits)
     label_of = {name: label for label, name in enumerate(classes)}
-
-    stay = [row for row in range(len(fitted.records)) if row not in gone]
-    kept = []
-    for row in stay:
-        record = fitted.records[row]
-        kept.append(replace(record, label=label_of[moved.get(row, fitted.classes[record.label])]))
+    kept = [replace(fitted.records[row], label=label) for row, label in zip(stay, labels, strict=True)]
     coming = [] if edits.add is None else [edits.add.classes[record.label] for record in edits.add.records]
-    _refuse_empty(classes, [record.label for record in kept] + [label_of[name] for name in coming])
     if edits.add is None:
         new, g = list[TrainingRecord](), fitted.head.G[:0]
     else:
@@ -124,78 +88,6 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
     if isinstance(weight, Mapping):  # of classes that are gone: a fit of what is left would refuse it
         weight = {name: value for name, value in weight.items() if name in classes}
     return replace(fitted.with_head(head, records, classes), class_weight=weight), certificate
-
-
-# ---- what is asked for
-
-
-def _gone(fitted: Fitted, edits: Edits, place: Mapping[str, int]) -> set[int]:
-    """Return the rows to delete."""
-    for name in [*edits.forget, *edits.relabel]:
-        if name not in place:
-            unknown = sum(other not in place for other in [*edits.forget, *edits.relabel])
-            such = f" ({unknown} such)" if unknown > 1 else ""
-            raise ValueError(f"{name!r} is no training picture of this model{such}. {_hint(fitted, name, place)}")
-    wrong = [name for name in edits.classes if name not in fitted.classes]
-    if wrong:
-        fitted.class_index(wrong[0])  # refuses it, with a hint
-    of_class = {fitted.classes.index(name) for name in edits.classes}
-    return {place[name] for name in edits.forget} | {
-        row for row, record in enumerate(fitted.records) if record.label in of_class
-    }
-
-
-def _hint(fitted: Fitted, name: str, place: Mapping[str, int]) -> str:
-    """Return what may have been meant."""
-    if name in fitted.classes:
-        return f"It is a class: to forget all of it, classes=[{name!r}]."
-    near = [known for known in place if name.endswith(f"/{known}")] or get_close_matches(name, list(place), 1)
-    return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(place))!r}."
-
-
-def _moved(fitted: Fitted, edits: Edits, place: Mapping[str, int], gone: set[int]) -> dict[int, str]:
-    """Return the new class by row."""
-    moved = {place[name]: label for name, label in edits.relabel.items()}
-    for name, label in edits.relabel.items():
-        if fitted.classes[fitted.records[place[name]].label] == label:
-            raise ValueError(f"{name!r} is labelled {label!r} already; leave it out.")
-        if place[name] in gone:
-            raise ValueError(f"{name!r} is to be forgotten and relabelled; ask for one.")
-    return moved
-
-
-def _classes(fitted: Fitted, edits: Edits, moved: Mapping[int, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes after the change, new ones last, and the new ones."""
-    given = list(moved.values())
-    if edits.add is not None:
-        given += [edits.add.classes[record.label] for record in edits.add.records]
-    new = tuple(dict.fromkeys(name for name in given if name not in fitted.classes))
-    if new and not edits.new_classes:
-        fitted.class_names(new, False)  # refuses the first
-    back = [name for name in given if name in edits.classes]
-    if back:
-        raise ValueError(f"Class {back[0]!r} is to be forgotten, and given to a picture; ask for one.")
-    classes = (*(name for name in fitted.classes if name not in edits.classes), *new)
-    if len(classes) < 2:
-        raise ValueError(
-            f"At least two classes must be left; got {list(classes)}. There would be nothing to tell apart."
-        )
-    fitted.labels_of(new)  # an "owl" among whole numbers is refused
-    if new:
-        warn_of_twins(classes, "the model's classes")
-    return classes, new
-
-
-def _refuse_empty(classes: Sequence[str], labels: Sequence[int]) -> None:
-    there = set(labels)
-    for label, name in enumerate(classes):
-        if label not in there:
-            raise ValueError(
-                f"Class {name!r} would be left without a training picture. Forget the class itself: classes=[{name!r}]."
-            )
-
-
-# ---- what is done
 
 
 def _embedded(

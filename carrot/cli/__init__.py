@@ -23,6 +23,7 @@ from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
+from carrot.cli.suppose import what_if
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
@@ -37,6 +38,7 @@ With pictures of your own, in one folder per class:
     carrot select my_pictures --out my_model
     carrot predict my_model new.jpg
     carrot explain my_model new.jpg
+    carrot what-if my_model new.jpg --without robin/17.jpg
     carrot evaluate my_model
     carrot audit my_model
 """
@@ -54,11 +56,12 @@ app = cyclopts.App(
     result_action="return_value",
 )
 COMMANDS: tuple[Any, ...] = (
-    *(demo, select, fit, predict, explain, evaluate, audit, forget, relabel, add, apply),
+    *(demo, select, fit, predict, explain, what_if, evaluate, audit, forget, relabel, add, apply),
     *(export, info, bench),
 )
-for _place, _command in enumerate(COMMANDS):
-    app.command(_command, sort_key=_place)
+BY_WORD = {command.__name__.replace("_", "-"): command for command in COMMANDS}
+for _place, (_word, _command) in enumerate(BY_WORD.items()):
+    app.command(_command, name=_word, sort_key=_place)
 app.register_install_completion_command(help="Install completion for your shell.")
 
 
@@ -142,20 +145,18 @@ def _in_flags(message: str) -> str:
 
 def _refuse_unknown_variables(words: Sequence[str]) -> None:
     """Refuse a variable of the environment that no flag of the command has: a slip of the pen would be passed over."""
-    command = next((c for c in COMMANDS if words and c.__name__ == words[0]), None)
+    command = BY_WORD.get(words[0]) if words else None
     if command is None:
         return
     start = f"CARROT_{command.__name__.upper()}_"
     own = flags_of(command)
     wrong = [name for name in os.environ if name.startswith(start) and name[len(start) :].lower() not in own]
     if wrong:
-        raise UsageError(
-            f"{wrong[0]}: `carrot {command.__name__}` has no such flag. Unset the variable, or correct it."
-        )
+        raise UsageError(f"{wrong[0]}: `carrot {words[0]}` has no such flag. Unset the variable, or correct it.")
 
 
 def _named(words: Sequence[str]) -> str:
-    return f"{words[0]} " if words and words[0] in {command.__name__ for command in COMMANDS} else ""
+    return f"{words[0]} " if words and words[0] in BY_WORD else ""
 
 
 def _configuration(words: list[str]) -> tuple[list[str], Path | None]:
@@ -181,7 +182,7 @@ def _file(name: str) -> Path:
         found = yaml.safe_load(Path(name).read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"`--config` {name}: is no YAML: {error}") from error
-    known = {"given", *(command.__name__ for command in COMMANDS)}
+    known = {"given", *BY_WORD}
     if not isinstance(found, dict) or not known.issuperset(found):
         wrong = sorted(map(str, found.keys() - known)) if isinstance(found, dict) else [type(found).__name__]
         raise UsageError(

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot.attribution import dirichlet_energy, node_energy
 from carrot.graph import RegionGraph
 from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
@@ -85,3 +86,13 @@ class Trace:
     def coalitions(self, head: LinearHead) -> Coalitions:
         """Return what this picture's logits would be with any of its regions dropped; ``head`` may be one ``Logit``."""
         return Coalitions(self.H, self.graph, self.operator, BoundReadout(self.r), head, self.lift)
+
+    @property
+    def node_energy(self) -> Float[Tensor, " N"]:
+        """Each region's share of ``|g|^2``, whatever the class."""
+        return node_energy(self.H, self.pi, self.lift)
+
+    @property
+    def dirichlet_energy(self) -> Float[Tensor, " N"]:
+        """How unlike its neighbours each region is: of the tokens as they are, before diffusion."""
+        return dirichlet_energy(self.H, self.graph)

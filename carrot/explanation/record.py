@@ -4,19 +4,24 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from carrot.explanation.parts import LogitParts, strongest_pairs
+from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
+from carrot.utils import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+ORDERS = 40  # of a sampled Shapley value, where nobody says
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,13 @@ class RegionPair(NamedTuple):
     contribution: float
 
 
+class Shapley(NamedTuple):
+    """Shapley values of regions; they sum to the logit less the bias, whatever the standard errors, which are 0 where exact."""
+
+    values: Float[Tensor, " N"]
+    standard_errors: Float[Tensor, " N"]
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """What made one logit, or the difference of two. Token level: exact for tokens -> logit, no statement about pixels.
@@ -73,6 +85,7 @@ class Explanation:
         pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown`` whose tokens are at hand, by row;
             sums to that picture's dual contribution.
         facts: What the model was made with, JSON-ready.
+        coalitions: What the logit would be with any regions dropped.
     """
 
     parts: LogitParts
@@ -86,6 +99,7 @@ class Explanation:
     missing: Mapping[int, str] = field(default_factory=dict)
     pair_maps: Mapping[int, Float[Tensor, "N K"]] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    coalitions: Coalitions | None = None
 
     @property
     def target(self) -> str:
@@ -132,6 +146,48 @@ class Explanation:
             for region, there, brings in strongest_pairs(pairs, k)
         ]
         return tuple(sorted(found, key=lambda pair: -pair.contribution)[:k])
+
+    def shapley(self, n_samples: SupportsIndex | None = None, seed: SupportsIndex = 0) -> Shapley:
+        """Return each region's Shapley value, its fair share of what the picture adds to the bias, and its standard error.
+
+        Args:
+            n_samples: Number of sampled orders of the regions; None: all coalitions up to 16 regions, exactly, else 40 orders.
+            seed: Of the sampled orders.
+
+        Raises:
+            ValueError: ``n_samples`` is below 4; the explanation was not made by a model.
+        """
+        if n_samples is None and self._asked.N > EXACT_SHAPLEY_MAX_REGIONS:
+            n_samples = ORDERS
+        values, errors = self._asked.shapley(n_samples, seed)
+        return Shapley(values[:, 0], errors[:, 0])
+
+    def interactions(self) -> Float[Tensor, "N N"]:
+        """Return for every pair of regions how much more, or less, they bring together: ``drop_i + drop_j - drop_ij``.
+
+        0: the two act independently. Negative: either stands in for the other. Positive: each needs the other. N (N - 1) / 2 removals.
+
+        Raises:
+            ValueError: There is one region only; the explanation was not made by a model.
+        """
+        return self._asked.interactions()[..., 0]
+
+    def without(self, regions: Iterable[SupportsIndex]) -> float:
+        """Return what the logit would be with some regions dropped, those of ``regions``; the backbone does not run again.
+
+        Raises:
+            ValueError: A region is out of range; the explanation was not made by a model.
+        """
+        keep = torch.ones(self._asked.N, 1, dtype=torch.bool)
+        for region in regions:
+            keep[whole_number("regions", region, 0, self._asked.N - 1, ", a region")] = False
+        return float(self._asked.logits(keep))
+
+    @property
+    def _asked(self) -> Coalitions:
+        if self.coalitions is None:
+            raise ValueError("This explanation holds numbers alone: take one from `Carrot.explain` to ask further.")
+        return self.coalitions
 
     @property
     def residual(self) -> dict[str, float]:

@@ -174,10 +174,11 @@ MUTANTS = {
     "energy without the half": ("attribution", "return 0.5 * (degree * norms", "return 1.0 * (degree * norms"),
     "energy unnormalised": ("attribution", "F = H * degree.rsqrt().unsqueeze(-1)", "F = H"),
     "removal without leverage": ("influence", "(head.residual / head.slack.unsqueeze(-1))\n", "head.residual\n"),
+    "the residuals of before": ("influence", "residual = residual - head.smoother(head.G[S], U) @ change", "pass"),
     "group as a sum": (
         "influence",
-        "torch.linalg.solve(inside, head.residual[S])",
-        "(head.residual[S] / head.slack[S].unsqueeze(-1))",
+        "torch.linalg.solve(inside, residual)",
+        "(residual / head.slack[S].unsqueeze(-1))",
     ),
     "group that cancels off the diagonal": (
         "systems",

@@ -1,0 +1,101 @@
+"""``carrot what-if``: what the model would say of a picture, had something not been so. Nothing is changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from carrot.cli import early
+from carrot.cli.options import Checkpoint, Device, Json, UsageError, show
+
+if TYPE_CHECKING:
+    from carrot.model import Carrot
+
+Several = Parameter(consume_multiple=True, negative="")
+
+
+def what_if(
+    model: Path,
+    picture: Path,
+    /,
+    *,
+    without: Annotated[tuple[str, ...], Several] = (),
+    relabel: Annotated[tuple[str, ...], Several] = (),
+    replace: str | None = None,
+    region: Annotated[tuple[str, ...], Several] = (),
+    verify: bool = False,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Say what the model would have said of a picture otherwise: exactly as fitting again would answer. Nothing is changed.
+
+    ```
+    carrot what-if my_model new.jpg --without robin/17.jpg robin/18.jpg
+    carrot what-if my_model new.jpg --relabel robin/3.jpg=wren --verify
+    carrot what-if my_model new.jpg --region 3,4 3,5
+    ```
+
+    Args:
+        model: Folder of the model.
+        picture: The picture.
+        without: Training pictures that had not been there.
+        relabel: Training pictures that had had another label: ID=CLASS.
+        replace: One training picture in whose place another had stood: ID=FILE.
+        region: Regions of the picture that had not been there: ROW,COLUMN from 0, or their number row by row.
+        verify: Fit again, really, and print the largest difference.
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
+        json: Print the result as JSON.
+    """
+    if not (without or relabel or replace or region):
+        raise UsageError("Say what had not been so: --without, --relabel, --replace or --region.")
+    for flag, texts in (("relabel", relabel), ("replace", [replace] if replace else [])):
+        for text in texts:
+            if "=" not in text:
+                raise UsageError(f"`--{flag}` must be {'ID=CLASS' if flag == 'relabel' else 'ID=FILE'}; got {text!r}.")
+    places = [_place(text) for text in region]
+    early.need_model(model, picture)
+    early.need_picture(picture)
+    early.need_checkpoint(checkpoint)
+
+    from carrot.model import Carrot
+
+    found = Carrot.load(model, checkpoint=checkpoint, device=device)
+    answer = found.what_if(
+        picture,
+        without,
+        dict(_halves(found, text) for text in relabel),
+        {name: Path(file) for name, file in (_halves(found, text) for text in ([replace] if replace else []))},
+        _regions(found, places),
+        verify,
+    )
+    show({"model": str(model), **answer.to_dict()}, str(answer).splitlines(), json)
+    return 0
+
+
+def _place(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not (len(parts) in (1, 2) and all(part.strip().isdecimal() for part in parts)):
+        raise UsageError(f"`--region` must be ROW,COLUMN or a number, from 0; got {text!r}.")
+    return tuple(int(part) for part in parts)
+
+
+def _regions(found: "Carrot", places: Sequence[tuple[int, ...]]) -> list[int] | None:
+    if not places:
+        return None
+    gh, gw = found.setting_.grid_hw(found.encoder.backbone.grid_hw)
+    regions = []
+    for place in places:
+        if len(place) == 2 and not (place[0] < gh and place[1] < gw):
+            raise ValueError(f"`region` must be in {gh} rows and {gw} columns, from 0; got {place[0]},{place[1]}.")
+        regions.append(place[0] if len(place) == 1 else place[0] * gw + place[1])
+    return regions
+
+
+def _halves(found: "Carrot", text: str) -> tuple[str, str]:
+    """Split at the sign before which a training picture's id stands; both sides may have such signs of their own."""
+    cuts = [place for place, sign in enumerate(text) if sign == "="]
+    cut = next((place for place in cuts if text[:place] in found.fitted.places), cuts[0])
+    return text[:cut], text[cut + 1 :]
