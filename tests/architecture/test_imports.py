@@ -1,6 +1,7 @@
 """The structure: imports run one way, timm stays behind one door, importing is light, main.py is short."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -184,3 +185,21 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = carrot.nothing_of_the_kind
+
+
+def test_the_page_on_the_house_is_true() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    layers = page.split("```\n")[1].strip().splitlines()
+    assert [line.split() for line in layers] == LAYERS
+    for path in set(re.findall(r"`([a-z_/0-9]+\.py)`", page)) - {"main.py"}:
+        assert (PACKAGE / path).exists() or (ROOT / path).exists(), path
+    for folder in set(re.findall(r"`([a-z_]+)/`", page)):
+        assert (PACKAGE / folder).is_dir(), folder
+    packages = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"`([a-z_]+)/`", page))
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
