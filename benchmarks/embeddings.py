@@ -1,13 +1,14 @@
 """What is each embedding worth on a data set, regions or not? Every one from the same tokens, with the same head.
 
-Usage: python -m benchmarks.embeddings NAME --data DIR --backbone MODEL [--checkpoint FILE] [--crop model] [--test-every 2]
-                                       [--out runs/NAME] [--only WORD ...]
---test-every is for a plain folder of class folders: every second picture of a class is for testing. --only runs the rows whose
-name holds a WORD. Tokens and finished rows lie in --out, so a killed run goes on; benchmarks/results/embeddings-NAME.json is written
-when no row is missing.
+Usage: python -m benchmarks.embeddings NAME --data DIR --backbone MODEL [--checkpoint FILE] [--crop model]
+                                       [--test-every 2] [--out runs/NAME] [--only WORD ...]
+--test-every is for a plain folder of class folders: every second picture of a class is for testing. --only runs the
+rows whose name holds a WORD. Tokens and finished rows lie in --out, so a killed run goes on;
+benchmarks/results/embeddings-NAME.json is written when no row is missing.
 
-Ridge is ``RidgeHead`` with intercept, lam by exact leave-one-out, everywhere. Rows "diffused" are chosen from a grid by leave-one-out
-squared error; what was chosen is fitted once more and timed. Test pictures are looked at last: nothing is chosen by them.
+Ridge is ``RidgeHead`` with intercept, lam by exact leave-one-out, everywhere. Rows "diffused" are chosen from a grid by
+leave-one-out squared error; what was chosen is fitted once more and timed. Test pictures are looked at last: nothing is
+chosen by them.
 """
 
 import argparse
@@ -159,7 +160,10 @@ def logistic(s: Setting) -> Callable[[Pictures], Numbers]:
 
 
 def votes(cosines: Tensor, labels: Tensor) -> Tensor:
-    """Return (m, C): the K nearest of n training pictures vote, each with softmax(cosine / TEMPERATURE). Their labels are (n,)."""
+    """Return (m, C): the K nearest of n training pictures vote, each with softmax(cosine / TEMPERATURE).
+
+    Their labels are (n,).
+    """
     near = cosines.topk(min(K, int(torch.isfinite(cosines[0]).sum())), dim=1)
     weights = torch.softmax(near.values / TEMPERATURE, dim=1)
     return cosines.new_zeros(len(cosines), int(labels.max()) + 1).scatter_add_(1, labels[near.indices], weights)
@@ -210,7 +214,11 @@ def plan() -> list[Row]:
         *(row(f"quadratic, tau {tau:g}", REGIONS, Setting("quadratic", tau)) for tau in (0.25, 0.5, 0.75, 1.0)),
         row("quadratic, tau 0.5, diffused", REGIONS, *diffused(half)),
         *(
-            Row(f"quadratic, cosine to the class token, tau {tau:g}", REGIONS, lambda p, tau=tau: ridge(p, by_cosine(tau)))
+            Row(
+                f"quadratic, cosine to the class token, tau {tau:g}",
+                REGIONS,
+                lambda p, tau=tau: ridge(p, by_cosine(tau)),
+            )
             for tau in (5.0, 12.0)
         ),
         row("identity, tau 0.5", REGIONS, Setting("identity", 0.5)),
@@ -223,7 +231,7 @@ def plan() -> list[Row]:
 
 
 def mark_chosen(rows: list[Numbers]) -> None:
-    """Mark the row of smallest leave-one-out error among those that main.py can make of regions alone, and with a global region."""
+    """Mark the row of least leave-one-out error that main.py can make of regions alone, and with a global region."""
     for kinds in ({GUIDE, REGIONS}, {GLOBAL}):
         offered = [row for row in rows if row["kind"] in kinds and "setting" in row]
         best = min(offered, key=lambda row: row["loo_mse"])

@@ -1,10 +1,11 @@
-"""What does it cost to take one logit apart as classes grow? CPU seconds on one thread, against all classes with one column kept.
+"""What does taking one logit apart cost as classes grow? CPU seconds, one thread, against all classes, one column kept.
 
 Usage: python -m benchmarks.explanation [--classes 2 20 200] [--N 256] [--D 384] [--n 400] [--rounds 3]
 
-One picture of random tokens, quadratic lift, diffusion at t = 1. Parts: ``take_apart`` (regions by token and node, each dropped alone,
-training pictures three ways). Curve: one deletion curve of all regions. The peer asks the same of the whole head, as a loop over a head's
-classes would, and keeps the column; it must give the same numbers to 1e-9 of the largest.
+One picture of random tokens, quadratic lift, diffusion at t = 1. Parts: ``take_apart`` (regions by token and node, each
+dropped alone, training pictures three ways). Curve: one deletion curve of all regions. The peer asks the same of the
+whole head, as a loop over a head's classes would, and keeps the column; it must give the same numbers to 1e-9 of the
+largest.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What does CARROT add to the backbone? Three questions, each against its peer in the same run; answers are checked first.
+"""What does CARROT add to the backbone? Three questions, each against its peer in one run; answers are checked first.
 
 1. graph + diffusion + readout of one picture, or of a batch, against the backbone's own forward pass.
 2. pi = exp(-tL) r alone, against the literal matrix exponential times H.
@@ -163,7 +163,8 @@ def main() -> None:
     for row in rows:
         target = row["target"]
         print(
-            f"{row['question']:<42} N {row['N']:>5}  D {row['D']:>4}  ratio {row['ratio']:>9.4g}  target {target}  error {row['error']:.0e}"
+            f"{row['question']:<42} N {row['N']:>5}  D {row['D']:>4}  ratio {row['ratio']:>9.4g}  target {target}  "
+            f"error {row['error']:.0e}"
         )
     if not a.quick:
         more = {} if a.device == "cpu" else {"device": torch.cuda.get_device_name(a.device)}

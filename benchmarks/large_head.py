@@ -1,19 +1,24 @@
-"""What does a head on tens of thousands of features cost? Time and peak memory, against scikit-learn where that fits in memory.
+"""What does a head on tens of thousands of features cost? Time and peak memory, against scikit-learn where that fits.
 
-Four cases, float32 embeddings of width M, answers exact in float64; answers are checked first, on a small problem, against least squares.
+Four cases, float32 embeddings of width M, answers exact in float64; answers are checked first, on a small problem,
+against least squares.
 
 1. fit with lam fixed (peer: Ridge, solver "cholesky", which also takes the smaller of both forms).
-2. fit with lam by exact leave-one-out over the default 21 values (peer: RidgeCV over the same values, gcv_mode "eigen").
+2. fit with lam by exact leave-one-out over the default 21 values (peer: RidgeCV over the same values, gcv_mode
+   "eigen").
 3. a fit with lam fixed, and then every picture's leave-one-out prediction.
 4. removal of 1, 10 and 100 pictures, against fitting again without them; both weights are compared.
 
-Usage: python -m benchmarks.large_head [--n 3000] [--M 18528] [--C 100] [--rounds 3] [--only CASE ...] [--no-peers] [--quick] [--name FILE]
-n = 50,000 is the primal form, a matter of most of 24 GiB and many minutes, and without peers: scikit-learn copies the rows in
-float64 (twice 7.4 GB). Choosing lam there is an eigendecomposition of M x M; at M = 18,528 it is better done on fewer pictures:
+Usage: python -m benchmarks.large_head [--n 3000] [--M 18528] [--C 100] [--rounds 3] [--only CASE ...] [--no-peers]
+                                       [--quick] [--name FILE]
+n = 50,000 is the primal form, a matter of most of 24 GiB and many minutes, and without peers: scikit-learn copies the
+rows in float64 (twice 7.4 GB). Choosing lam there is an eigendecomposition of M x M; at M = 18,528 it is better done on
+fewer pictures:
     --n 50000 --rounds 1 --no-peers --only "all leave-one-out predictions" --name large_head_50k
     --n 50000 --M 4096 --rounds 1 --no-peers --only "fit, lam by leave-one-out" --name large_head_50k_4096
-Each case runs in a process of its own, whose peak is the operating system's count (Linux): the libraries and the caller's G included.
-Embeddings are low rank plus noise, with a mean; seed fixed. The peers get the rows in float64, the precision in which they answer.
+Each case runs in a process of its own, whose peak is the operating system's count (Linux): the libraries and the
+caller's G included. Embeddings are low rank plus noise, with a mean; seed fixed. The peers get the rows in float64, the
+precision in which they answer.
 """
 
 import argparse
@@ -59,7 +64,7 @@ def least_squares(G: torch.Tensor, Y: torch.Tensor) -> np.ndarray:
 
 
 def check() -> float:
-    """Return the largest error of weights, leave-one-out and removal on small problems of both forms; raise over 1e-9."""
+    """Return the largest error of weights, leave-one-out, removal on small problems of both forms; raise over 1e-9."""
     worst = 0.0
     for n, M in ((60, 200), (200, 60)):
         G, labels = embeddings(n, M, 5)

@@ -1,11 +1,13 @@
 """What else could make regions classify better? Everything that was tried beside what main.py offers, on one data set.
 
-Usage: python -m benchmarks.search NAME --data DIR --backbone MODEL --checkpoint FILE [--crop model] [--test-every 2] [--only WORD]
+Usage: python -m benchmarks.search NAME --data DIR --backbone MODEL --checkpoint FILE [--crop model]
+                                   [--test-every 2] [--only WORD]
 
-Each variant changes one thing of the reference, the quadratic lift with tau = 1/2 (or with the mean readout), t = 0. All are fixed and see
-one picture at a time, but for "whitened", which looks at training tokens and is here to show what a better metric could bring. Two
-backbone passes (as it is, mirrored) are held in memory: 4.5 GB for 6,000 pictures of 196 tokens of width 192.
-Writes benchmarks/results/search-NAME.json: leave-one-out error and accuracy, test accuracy; docs/decisions refers to it.
+Each variant changes one thing of the reference, the quadratic lift with tau = 1/2 (or with the mean readout), t = 0.
+All are fixed and see one picture at a time, but for "whitened", which looks at training tokens and is here to show what
+a better metric could bring. Two backbone passes (as it is, mirrored) are held in memory: 4.5 GB for 6,000 pictures of
+196 tokens of width 192. Writes benchmarks/results/search-NAME.json: leave-one-out error and accuracy, test accuracy;
+docs/decisions refers to it.
 """
 
 import argparse
@@ -33,7 +35,7 @@ Pooled = Callable[[slice], Tensor]
 
 
 class Pictures:
-    """Tokens of several blocks (each through the model's final norm), class tokens and attention; plain and mirrored."""
+    """Tokens of several blocks (each through the model's final norm), class tokens, attention; plain and mirrored."""
 
     def __init__(self, backbone: TimmViTPatchBackbone, dataset, mirrored: bool) -> None:
         n, (gh, gw), D = len(dataset.records), backbone.grid_hw, backbone.embed_dim

@@ -2,8 +2,9 @@
 
 Usage: python -m benchmarks.suspects [--draws 20]
 
-Precision among the first k suspects, k the number of planted labels, and the area under the ROC curve; the peer is the same margin with
-each picture's own label counted, which is what training accuracy would look at. The quadratic lift with tau = 1/2, lam by leave-one-out.
+Precision among the first k suspects, k the number of planted labels, and the area under the ROC curve; the peer is the
+same margin with each picture's own label counted, which is what training accuracy would look at. The quadratic lift
+with tau = 1/2, lam by leave-one-out.
 """
 
 import argparse

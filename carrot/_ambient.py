@@ -6,11 +6,13 @@ Five settings reach into code that never mentions them, and each was seen to cha
 - inference mode: tensors that outlive it can't be changed in place, nor counted;
 - the default device: ``torch.ones(n)`` on "meta" holds no numbers;
 - the default type: a model is built in it, pictures are scaled in it;
-- the precision of float32 products (``torch.set_float32_matmul_precision``): 8 or 11 bits again, where the processor has them.
+- the precision of float32 products (``torch.set_float32_matmul_precision``): 8 or 11 bits again, where the processor
+  has them.
 
-The first three belong to a thread, the other two to the process. Those two are set only where they aren't plain already, as long as a call
-lasts, and set back when the last of several threads leaves. Gradients are not touched: whether a public function is differentiable is its
-own affair. Threads and the choice of kernels (deterministic or not) stay the caller's: they move answers by rounding only.
+The first three belong to a thread, the other two to the process. Those two are set only where they aren't plain
+already, as long as a call lasts, and set back when the last of several threads leaves. Gradients are not touched:
+whether a public function is differentiable is its own affair. Threads and the choice of kernels (deterministic or not)
+stay the caller's: they move answers by rounding only.
 """
 
 import threading
@@ -38,7 +40,10 @@ _depth = _Depth()
 
 
 class pinned(ContextDecorator):
-    """Run a block, or a function, with torch's ambient state as a fresh interpreter has it. Inside of another it costs nothing."""
+    """Run a block, or a function, with torch's ambient state as a fresh interpreter has it.
+
+    Inside of another it costs nothing.
+    """
 
     def __enter__(self) -> None:
         self._stack = ExitStack()
@@ -95,7 +100,10 @@ def pinned_class(cls: type[T]) -> type[T]:
 
 
 class _Process:
-    """What the whole process shares: the default type and the precision of float32 products. Counted: the last one out sets it back."""
+    """What the whole process shares: the default type and the precision of float32 products.
+
+    Counted: the last one out sets it back.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

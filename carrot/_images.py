@@ -1,6 +1,6 @@
-"""One picture, from a file, from its bytes or as another library opened it: upright, RGB, 8 bits per channel, or an error that names it.
+"""One picture, from a file, from its bytes or as another library opened it: upright, RGB, 8 bits per channel.
 
-Pixels are converted, never guessed:
+What can't be made so is an error that names the picture. Pixels are converted, never guessed:
 
 - EXIF orientation is applied, once: what comes out says nothing of it any more;
 - transparency, in whichever form, is composited on **white**;
@@ -89,7 +89,9 @@ def open_codes(path: Path | str) -> Image.Image:
 
 
 def open_grey(path: Path | str) -> NDArray[np.uint8]:
-    """Return (img_h, img_w), the grey values stored in ``path``; of grey with alpha the grey alone. No orientation is applied.
+    """Return (img_h, img_w), the grey values stored in ``path``; of grey with alpha the grey alone.
+
+    No orientation is applied.
 
     Raises:
         UnreadableImageError: As ``open_image``, or the picture isn't 8-bit grey.
@@ -112,7 +114,8 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     f(f(x)) = f(x): what comes out is a picture of its own, with nothing left that says how to turn it.
 
     Raises:
-        UnreadableImageError: The picture is damaged or too large, its file was closed, or it is of a kind that has no defined conversion.
+        UnreadableImageError: The picture is damaged or too large, its file was closed, or it is of a kind that has no
+            defined conversion.
     """
     try:
         return _upright_rgb(image, name)
@@ -228,7 +231,7 @@ def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Take the one way of every picture: as its pixels are stored -> RGB -> upright -> a new picture without anything else."""
+    """Take every picture's one way: pixels as they are stored -> RGB -> upright -> a new picture with nothing else."""
     _decode(image, name)
     method = _UPRIGHT.get(
         _orientation(image, name)

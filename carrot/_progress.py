@@ -1,4 +1,7 @@
-"""How far long work is: a bar with the rate and the time left, on standard error, so that standard output stays what was asked for."""
+"""How far long work is: a bar with the rate and the time left, on standard error.
+
+So standard output stays what was asked for.
+"""
 
 import sys
 import time

@@ -1,7 +1,8 @@
-"""What made this logit: regions of the picture, training pictures, and regions of training pictures. Exact, without gradients.
+"""What made this logit: regions of the picture, training pictures, and regions of these. Exact, without gradients.
 
-Every function is for the map *tokens -> logit*. A ViT's token has seen the whole picture: what is exact for tokens need not be faithful to
-pixels (``docs/claims.md``). Additive answers sum to the logit, or to the logit less the bias where it says so:
+Every function is for the map *tokens -> logit*. A ViT's token has seen the whole picture: what is exact for tokens need
+not be faithful to pixels (``docs/claims.md``). Additive answers sum to the logit, or to the logit less the bias where
+it says so:
 
 ::
 
@@ -11,16 +12,16 @@ pixels (``docs/claims.md``). Additive answers sum to the logit, or to the logit 
     training, label    logit_c = sum_i s_i(g) y_ic                                                             (4)
     region to region   logit_c = b_c + sum_j sum_i sum_k pi_j pi_ik k(h_j, h_ik) alpha_ic                      (5)
 
-phi is the lift of ``carrot.lift``, k its kernel; for the identity they are h and the inner product, and (2) is r_i <h'_i, w_c>, for
-diffusion acts on nodes and w on features.
+phi is the lift of ``carrot.lift``, k its kernel; for the identity they are h and the inner product, and (2) is
+r_i <h'_i, w_c>, for diffusion acts on nodes and w on features.
 
-With an intercept, (1), (2), (3) and (5) leave b to itself, and b depends on where the origin of the features lies. All four also hold
-*relative to the mean training picture*, since sum_i alpha_ic = 0 and logit_c = ym_c + <g - gm, w_c>: with ``origin=head.g_mean``, which
-takes gm off embeddings and gm / sum(pi) off lifted tokens, ym_c, the mean target, stands in for b_c. What is like the average then
-contributes nothing. ``carrot.explanation.parts`` does so.
+With an intercept, (1), (2), (3) and (5) leave b to itself, and b depends on where the origin of the features lies. All
+four also hold *relative to the mean training picture*, since sum_i alpha_ic = 0 and logit_c = ym_c + <g - gm, w_c>:
+with ``origin=head.g_mean``, which takes gm off embeddings and gm / sum(pi) off lifted tokens, ym_c, the mean target,
+stands in for b_c. What is like the average then contributes nothing. ``carrot.explanation.parts`` does so.
 
-Training pictures, added up or taken away, are in ``carrot.influence``; regions taken away are in ``carrot.removal``. All can be
-imported from here.
+Training pictures, added up or taken away, are in ``carrot.influence``; regions taken away are in ``carrot.removal``.
+All can be imported from here.
 """
 
 from typing import Literal, SupportsIndex
@@ -90,7 +91,7 @@ def region_contribution(
     lift: Lift = IDENTITY,
     origin: Float[Tensor, " M"] | None = None,
 ) -> Float[Tensor, "*b N C"]:
-    """Return what each region brings to each logit; over regions it sums to the logit less the bias: equations (1) and (2).
+    """Return what each region brings to each logit; over regions it sums to the logit less the bias: (1) and (2).
 
     Args:
         H: Tokens.
@@ -102,8 +103,9 @@ def region_contribution(
         graph: Its graph, for "node" only.
         r: Readout weights, for "node"; default 1/N.
         lift: The map of tokens that the head was fitted with.
-        origin: Embedding from which contributions are told, ``head.g_mean`` say: they then sum to ``<g - origin, w_c>``. Every region takes
-            its share of the origin off, as it weighs: pi_i / sum(pi) for "token", r_i / sum(r) for "node". Default: 0.
+        origin: Embedding from which contributions are told, ``head.g_mean`` say: they then sum to
+            ``<g - origin, w_c>``. Every region takes its share of the origin off, as it weighs: pi_i / sum(pi) for
+            "token", r_i / sum(r) for "node". Default: 0.
 
     Exactness: exact up to rounding; ``tests/claims/test_02_token_sum.py``, ``tests/claims/test_15_lifted_regions.py``.
 
@@ -137,7 +139,10 @@ def region_contribution(
 
 @pinned()
 def node_energy(H: Float[Tensor, "*b N D"], pi: Float[Tensor, "*b N"], lift: Lift = IDENTITY) -> Float[Tensor, "*b N"]:
-    """Return ``<pi_i phi(h_i), g>``: each region's share of ``|g|^2``, whatever the class. Sums to ``|g|^2``; may be negative."""
+    """Return ``<pi_i phi(h_i), g>``: each region's share of ``|g|^2``, whatever the class.
+
+    Sums to ``|g|^2``; may be negative.
+    """
     require_tensor("H", H)
     require_shape("pi", pi, H.shape[:-1], "the regions of H")
     H, pi = widen(H, pi)
@@ -176,8 +181,8 @@ def pair_contribution(
 ) -> Float[Tensor, "..."]:
     """Return ``pi_j pi_ik k(h_j, h_ik) alpha_ic``: test region j because of region k of training picture i.
 
-    Summed over k: "region j because of picture i". Over j: "picture i's region k". Over k, i and j, with all training pictures: the logit
-    less the bias. Pass the few pictures that matter: the result has N n K C entries.
+    Summed over k: "region j because of picture i". Over j: "picture i's region k". Over k, i and j, with all training
+    pictures: the logit less the bias. Pass the few pictures that matter: the result has N n K C entries.
 
     Args:
         H_test: Tokens of the test picture.
@@ -193,7 +198,8 @@ def pair_contribution(
     Returns:
         (..., N, n, K, C), or (..., N, n, K) for one class.
 
-    Exactness: exact up to rounding; ``tests/claims/test_12_region_to_region.py``, ``tests/claims/test_15_lifted_regions.py``.
+    Exactness: exact up to rounding; ``tests/claims/test_12_region_to_region.py``,
+        ``tests/claims/test_15_lifted_regions.py``.
 
     Raises:
         ValueError: ``target`` is out of range, or shapes disagree.

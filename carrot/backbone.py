@@ -36,8 +36,8 @@ class PatchOutput:
         patch_hw: Height and width of a patch in input pixels: the stride of the tokens.
         prefix: The K tokens before the patches (class first), as the model's own head receives them (normalised, also
             where ``out_norm=False``); None if the model has none.
-        attention: The class token's attention to every patch in the last block, mean over heads; sums to less than 1, the
-            rest goes to the prefix. None unless the backbone was built with ``attention=True``.
+        attention: The class token's attention to every patch in the last block, mean over heads; sums to less than 1,
+            the rest goes to the prefix. None unless the backbone was built with ``attention=True``.
     """
 
     H: Float[Tensor, "B N D"]
@@ -60,12 +60,12 @@ class TimmViTPatchBackbone(nn.Module):
         out_norm: True: tokens as the model's own head receives them, normalised exactly once (or not at all where the
             model normalises only after pooling; see :meth:`describe`). False: before the final norm.
         device: Where the weights go; None: the processor.
-        checkpoint: A file with weights for ``model_name``, or the folder of one, read without the hub; then ``pretrained`` has no effect.
-            Position tables are resampled by timm where their grid differs.
+        checkpoint: A file with weights for ``model_name``, or the folder of one, read without the hub; then
+            ``pretrained`` has no effect. Position tables are resampled by timm where their grid differs.
         crop: ``"model"``: the model's own cropping, which often cuts the long side; ``"squash"`` or ``"border"``: the
             whole picture, stretched or padded.
-        attention: Also read the class token's attention to the patches, ``PatchOutput.attention``; None: if the model has one that
-            can be read (the attribute of that name says whether).
+        attention: Also read the class token's attention to the patches, ``PatchOutput.attention``; None: if the model
+            has one that can be read (the attribute of that name says whether).
 
     Attributes:
         transform: The preprocessing, :class:`PictureTransform`.
@@ -77,8 +77,8 @@ class TimmViTPatchBackbone(nn.Module):
         num_prefix_tokens: K.
 
     Raises:
-        BackboneError: Unknown model, a model without patch tokens, an input that the patches don't tile, or ``attention``
-            asked of a model without a class token or with another kind of last block.
+        BackboneError: Unknown model, a model without patch tokens, an input that the patches don't tile, or
+            ``attention`` asked of a model without a class token or with another kind of last block.
         CheckpointError: The file can't be read, or holds another architecture's weights.
         HubUnreachableError: Weights were to be fetched, and the hub doesn't answer.
         ValueError: ``img_size`` or ``crop`` isn't one.

@@ -7,12 +7,12 @@
     (3)  S    = D^{-1/2} W D^{-1/2},   D = diag(d)
     (4)  L    = I - S
 
-m is the picture's own median pairwise feature distance, so that ``sigma_feature`` means the same for every backbone; it is never less
-than the rounding of the tokens, ``8 eps max_i |h_i|``. So where most tokens are equal and the median is 0 (padding, flat ground), (1) is
-its own limit: the feature kernel is 1 for equal tokens and 0 for unlike ones. Where all are equal it is 1. It stays a Gaussian, and
-positive semidefinite, whatever m.
-W is a Schur product of two Gaussian kernels: positive semidefinite. S is similar to the stochastic matrix D^{-1} W, so
-S and L both have their spectrum in [0, 1]. The diagonal of W stays: d >= 1, and nothing ever divides by zero.
+m is the picture's own median pairwise feature distance, so that ``sigma_feature`` means the same for every backbone; it
+is never less than the rounding of the tokens, ``8 eps max_i |h_i|``. So where most tokens are equal and the median is 0
+(padding, flat ground), (1) is its own limit: the feature kernel is 1 for equal tokens and 0 for unlike ones. Where all
+are equal it is 1. It stays a Gaussian, and positive semidefinite, whatever m. W is a Schur product of two Gaussian
+kernels: positive semidefinite. S is similar to the stochastic matrix D^{-1} W, so S and L both have their spectrum in
+[0, 1]. The diagonal of W stays: d >= 1, and nothing ever divides by zero.
 """
 
 from collections.abc import Iterator
@@ -41,8 +41,9 @@ class RegionGraph:
     Attributes:
         W: Adjacency, symmetric (to rounding), >= 0, ones on the diagonal.
         degree: Row sums of W, >= 1.
-        is_kernel: Whether W is known to be all that and positive semidefinite, as the builder's are: nothing is checked then. Any other
-            graph is, when it is first diffused on, and costs sqrt 2 times the terms: L has its spectrum in [0, 2].
+        is_kernel: Whether W is known to be all that and positive semidefinite, as the builder's are: nothing is checked
+            then. Any other graph is, when it is first diffused on, and costs sqrt 2 times the terms: L has its spectrum
+            in [0, 2].
     """
 
     W: Float[Tensor, "*b N N"]
@@ -77,8 +78,8 @@ class RegionGraph:
         require_symmetric("W", W)
         if bool((W < 0).any()) or bool((W.diagonal(dim1=-2, dim2=-1) != 1).any()):
             raise ValueError(
-                "`W` must be >= 0 with ones on its diagonal: every region has its self-loop, and only then has L = I - S its "
-                f"spectrum in [0, 2]; got entries from {float(W.min()):g}, a diagonal from "
+                "`W` must be >= 0 with ones on its diagonal: every region has its self-loop, and only then has "
+                f"L = I - S its spectrum in [0, 2]; got entries from {float(W.min()):g}, a diagonal from "
                 f"{float(W.diagonal(dim1=-2, dim2=-1).min()):g}. Use `RegionGraphBuilder`."
             )
         require_shape("degree", self.degree, W.shape[:-1], "W")
@@ -103,14 +104,15 @@ def require_symmetric(name: str, matrix: Float[Tensor, "*b N N"]) -> None:
     apart = float((values - values.mT).abs().max())
     if apart > torch.finfo(matrix.dtype).eps ** 0.5 * float(values.abs().max()):
         raise ValueError(
-            f"`{name}` must be symmetric: pooling with pi = exp(-tL) r is diffusing and then pooling only then; entries differ from "
-            f"their mirror images by up to {apart:.2g}. Use the graph of `RegionGraphBuilder`, or `0.5 * ({name} + {name}.mT)`."
+            f"`{name}` must be symmetric: pooling with pi = exp(-tL) r is diffusing and then pooling only then; "
+            f"entries differ from their mirror images by up to {apart:.2g}. Use the graph of `RegionGraphBuilder`, or "
+            f"`0.5 * ({name} + {name}.mT)`."
         )
 
 
 @pinned()
 def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
-    """Return ``|x_i - x_j|^2 = |x_i|^2 + |x_j|^2 - 2 <x_i, x_j>`` by one product, clamped at 0, exactly 0 on the diagonal.
+    """Return ``|x_i - x_j|^2 = |x_i|^2 + |x_j|^2 - 2 <x_i, x_j>`` by one product, clamped at 0, its diagonal exactly 0.
 
     Exactness: exact up to rounding of ``eps * max_i |x_i - mean|^2``, since X is centred first: see ``_in_bandwidths``
     for pictures where that is not small beside the median.
@@ -126,8 +128,9 @@ def squared_distances(X: Float[Tensor, "*b N K"]) -> Float[Tensor, "*b N N"]:
 def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
     """Return the lower median of the N (N - 1) / 2 off-diagonal entries of a symmetric D2 >= 0 with a zero diagonal.
 
-    Of an even number of pairs it is the smaller of the two in the middle (as ``torch.median``), so that it commutes with
-    the square root. 0 for N = 1. Sorted, the full matrix holds N zeros and then every pair twice: one selection does it.
+    Of an even number of pairs it is the smaller of the two in the middle (as ``torch.median``), so that it commutes
+    with the square root. 0 for N = 1. Sorted, the full matrix holds N zeros and then every pair twice: one selection
+    does it.
     """
     N = D2.shape[-1]
     if N == 1:
@@ -142,10 +145,12 @@ def median_pairwise(D2: Float[Tensor, "*b N N"]) -> Float[Tensor, "*b"]:
 
 
 def _in_bandwidths(H: Tensor, sigma: float) -> Tensor:  # (..., N, D) -> (..., N, N)
-    """Return ``|h_i - h_j|^2 / (sigma m)^2``, m as in equation (1); 0 where tokens are equal, or to 1e-4 where the product says it well.
+    """Return ``|h_i - h_j|^2 / (sigma m)^2``, m as in equation (1).
 
-    The product's rounding, eps |x|^2, is nothing beside an ordinary median. Where most tokens coincide (flat background, padding) it is
-    not: there the distances are taken again from differences.
+    It is 0 where tokens are equal, or to 1e-4 where the product says it well.
+
+    The product's rounding, eps |x|^2, is nothing beside an ordinary median. Where most tokens coincide
+    (flat background, padding) it is not: there the distances are taken again from differences.
     """
     D2 = squared_distances(H)
     m2 = median_pairwise(D2)
@@ -184,7 +189,7 @@ def _between_places(P: Tensor) -> Tensor:  # (N, 2) -> (N, N)
 
 
 def _gram(X: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
-    """Return ``X X^T``; for large N only the blocks on and above the diagonal are multiplied, the rest is their mirror."""
+    """Return ``X X^T``; for large N only the blocks on and above the diagonal are multiplied, the rest is mirrored."""
     N = X.shape[-2]
     if N < MIRROR_MIN_REGIONS or X.shape[-1] < MIRROR_MIN_WIDTH:
         return torch.matmul(X, X.mT)
@@ -201,8 +206,8 @@ def _gram(X: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
 def _order_statistic(values: NDArray[np.floating], rank: int) -> np.floating:
     """Return the entry of 0-based ``rank`` in sorted order, exactly; O(len) with few passes.
 
-    A sorted sample brackets it, one pass counts what lies below the bracket, and only the few inside are partitioned. Should the
-    bracket miss it, all entries are.
+    A sorted sample brackets it, one pass counts what lies below the bracket, and only the few inside are partitioned.
+    Should the bracket miss it, all entries are.
     """
     sample = np.sort(values[::SAMPLE_STRIDE])
     centre, margin = rank // SAMPLE_STRIDE, 8 + 2 * int(len(sample) ** 0.5)
@@ -219,13 +224,15 @@ def _order_statistic(values: NDArray[np.floating], rank: int) -> np.floating:
 class RegionGraphBuilder:
     """Builds the region graph: equations (1) to (4) above.
 
-    Nothing here is learnt or depends on any other picture: that is what makes leave-one-out over training pictures exact.
+    Nothing here is learnt or depends on any other picture: that is what makes leave-one-out over training pictures
+    exact.
 
     Attributes:
         sigma_spatial: Bandwidth of the kernel on places, in units of P (half of the picture's longer side).
         sigma_feature: Bandwidth of the kernel on features, in units of m.
-        feature_scale: "median": m is the picture's own (lower) median pairwise feature distance, or the rounding of the tokens where that
-            is larger (see above). A positive number: m is that number (1.0 gives the formula with sigma in feature units).
+        feature_scale: "median": m is the picture's own (lower) median pairwise feature distance, or the rounding of the
+            tokens where that is larger (see above). A positive number: m is that number (1.0 gives the formula with
+            sigma in feature units).
 
     Raises:
         TypeError: A bandwidth or scale is no number.
@@ -250,8 +257,8 @@ class RegionGraphBuilder:
     def build(self, regions: RegionSet) -> RegionGraph:
         """Return the graph of ``regions``; a batch gives a batch of graphs. Costs one (N, D) by (D, N) product.
 
-        Global regions are nodes without an edge (but to themselves): diffusion leaves them as they are, and the bandwidth is that of the
-        others.
+        Global regions are nodes without an edge (but to themselves): diffusion leaves them as they are, and the
+        bandwidth is that of the others.
 
         Raises:
             ValueError: The features are so large that their squares overflow.
@@ -264,8 +271,8 @@ class RegionGraphBuilder:
         degree = W.sum(dim=-1)
         if not bool(torch.isfinite(degree).all()):
             raise ValueError(
-                "`features` are too large, or a bandwidth too small, to be squared in their precision: the graph has NaN. "
-                "Look at the scale of the tokens, or use float64."
+                "`features` are too large, or a bandwidth too small, to be squared in their precision: the graph has "
+                "NaN. Look at the scale of the tokens, or use float64."
             )
         return RegionGraph(W=W, degree=degree, is_kernel=True)
 

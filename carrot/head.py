@@ -12,11 +12,11 @@ With weights w_i (1 unless given), weighted means gm, ym (0 without intercept), 
     s_i(g)   = k(g, g_i) w_i,   logit(g) = sum_i s_i(g) y_i,   leverage_i = s_i(g_i)                       (5)
     y_i - logit_{-i}(g_i) = R_i / (1 - leverage_i)                                                         (6)
 
-(6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n > D solves with K (D x D,
-primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and R = lam alpha / w after it,
-so that a small lam doesn't amplify rounding; the primal form takes what of its rounding would reach a sum out again. Everything is computed
-in float64: at a small lam a float32 solve loses most of its digits. Rows that came as float32 stay so in memory, and are widened by
-blocks (``carrot._ridge.blocks``).
+(6) is what really refitting without picture i gives, with lam held: the Sherman-Morrison formula. n > D solves with K
+(D x D, primal), n <= D with sqrt(w) G~ G~^T sqrt(w) + lam I (n x n, dual), where alpha comes first and
+R = lam alpha / w after it, so that a small lam doesn't amplify rounding; the primal form takes what of its rounding
+would reach a sum out again. Everything is computed in float64: at a small lam a float32 solve loses most of its digits.
+Rows that came as float32 stay so in memory, and are widened by blocks (``carrot._ridge.blocks``).
 
 Reference: Hoerl and Kennard, Technometrics 12 (1970); Allen, Technometrics 16 (1974), for (6); Rifkin and Lippert,
 MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
@@ -46,7 +46,8 @@ class RidgeHead(Solution):
     """Closed-form ridge classifier on embeddings: no ``nn.Module``, no SGD. ``fit`` returns self, as in scikit-learn.
 
     Args:
-        lam: Penalty > 0, or "loo": the minimiser of the exact leave-one-out squared error over ``lams`` (ties: the larger).
+        lam: Penalty > 0, or "loo": the minimiser of the exact leave-one-out squared error over ``lams``
+            (ties: the larger).
         fit_intercept: False is the guide's formula. True centres G and Y exactly; decompositions then have a bias term.
         lams: Penalties to choose from with lam="loo"; default 21 half decades, from 1e-7 to 1e3 times the mean
             eigenvalue of the centred G^T G, so that the choice doesn't depend on the scale of the features.
@@ -54,8 +55,8 @@ class RidgeHead(Solution):
     Attributes (after ``fit``):
         lam: The penalty that was used.
         W_star, bias: (D, C) and (C,).
-        G, Y: (n, D) and (n, C), copies of what it was trained on; labels are stored one-hot, 0 and 1. Not to be written into.
-            G keeps float32 or float64; everything else is float64.
+        G, Y: (n, D) and (n, C), copies of what it was trained on; labels are stored one-hot, 0 and 1. Not to be written
+            into. G keeps float32 or float64; everything else is float64.
         sample_weight: (n,).
         loo_path: The leave-one-out error at each of ``lams``; None with a fixed lam.
         statistics: ``RidgeStatistics``, mergeable over shards.
@@ -90,7 +91,8 @@ class RidgeHead(Solution):
             sample_weight: (n,) weights > 0; default 1. A weight of 2 counts a picture twice.
 
         Raises:
-            ValueError: Shapes disagree, values are not finite, labels have gaps or are of one class only, weights are not positive.
+            ValueError: Shapes disagree, values are not finite, labels have gaps or are of one class only, weights are
+                not positive.
             IllConditionedError: K is singular in float64 at this lam.
         """
         rows = checked_rows(G, Y, sample_weight)
@@ -138,8 +140,8 @@ class RidgeHead(Solution):
     def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
         """Add training pictures; equals a refit on all of them with the same lam. Labels are class indices, or targets.
 
-        Their moments, or inner products, are added to those of the fit: k D^2 or k n D for k pictures, and a Cholesky factor.
-        ``loo_path`` is dropped: it doesn't know the new pictures.
+        Their moments, or inner products, are added to those of the fit: k D^2 or k n D for k pictures, and a Cholesky
+        factor. ``loo_path`` is dropped: it doesn't know the new pictures.
 
         Raises:
             TypeError: Something is not a tensor.
@@ -154,9 +156,9 @@ class RidgeHead(Solution):
     def remove(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
 
-        n > D: their moments are subtracted. Where the moments were ever more than 1e3 times what is left, subtraction would leave their
-        rounding behind, and they are taken from the rows that stay instead. n <= D: their rows and columns go from the inner
-        products. ``loo_path`` is dropped: it knew the deleted pictures.
+        n > D: their moments are subtracted. Where the moments were ever more than 1e3 times what is left, subtraction
+        would leave their rounding behind, and they are taken from the rows that stay instead. n <= D: their rows and
+        columns go from the inner products. ``loo_path`` is dropped: it knew the deleted pictures.
 
         Raises:
             ValueError: An index is out of range or given twice, or nothing would be left.
@@ -166,7 +168,9 @@ class RidgeHead(Solution):
         return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
 
     def without(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
-        """Return another head, really fitted again without some training pictures, at the same lam: what every formula is held against.
+        """Return another head, really fitted again without some training pictures, at the same lam.
+
+        It is what every formula is held against.
 
         Raises:
             ValueError, NotFittedError: As ``remove``.
@@ -176,7 +180,8 @@ class RidgeHead(Solution):
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.
 
-        K stays: n > D moves ``G^T Y`` by the k pictures' share, k D^2; n <= D keeps the inner products. ``loo_path`` is dropped.
+        K stays: n > D moves ``G^T Y`` by the k pictures' share, k D^2; n <= D keeps the inner products. ``loo_path`` is
+        dropped.
 
         Raises:
             TypeError, ValueError, NotFittedError: As ``add`` and ``remove``.
@@ -201,7 +206,7 @@ class RidgeHead(Solution):
         return times(g.reshape(-1, len(W_star)), None, W_star).reshape(*g.shape[:-1], W_star.shape[1]) + self.bias
 
     def logit(self, target: SupportsIndex, against: SupportsIndex | None = None) -> Logit:
-        """Return one logit, or with ``against`` the difference of two, as a head of one column: what an explanation is of.
+        """Return one logit, or with ``against`` the difference of two, as a head of one column: what is explained.
 
         Raises:
             ValueError: A class is out of range, or they are the same.

@@ -7,18 +7,21 @@ Additive: the score is made of training pictures, in two ways.
     dual      logit_c = b_c + sum_i <g, g_i> alpha_ic                                                          (1)
     label     logit_c = sum_i s_i(g) y_ic                                                                      (2)
 
-Counterfactual answers sum to nothing; each equals really fitting again. All are one formula: change the weight of rows U
-(targets Y_U) by C, and
+Counterfactual answers sum to nothing; each equals really fitting again. All are one formula: change the weight of rows
+U (targets Y_U) by C, and
 
 ::
 
     logit'(g) - logit(g) = k(g, U) (C^{-1} + k(U, U))^{-1} (Y_U - logit(U))                                    (3)
 
-Deleting i is C = -w_i: s_i(g) R_i / (1 - leverage_i) is lost. Relabelling i: s_i(g) (y' - y). Replacing it by an edited picture: rank two.
+Deleting i is C = -w_i: s_i(g) R_i / (1 - leverage_i) is lost. Relabelling i: s_i(g) (y' - y). Replacing it by an edited
+picture: rank two.
 
-With an intercept, deleting or adding pictures moves the means too: k of equation (4) in ``carrot.head`` holds that exactly.
+With an intercept, deleting or adding pictures moves the means too: k of equation (4) in ``carrot.head`` holds that
+exactly.
 
-Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weisberg, Residuals and Influence in Regression (1982), for (3).
+Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weisberg, Residuals and Influence in
+Regression (1982), for (3).
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,7 +50,7 @@ def training_contribution(
     alpha: Float[Tensor, "n C"],
     origin: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "*m n C"]:
-    """Return ``<g, g_i> alpha_ic``: which training pictures the score is made of. Sums over i to the logit less the bias.
+    """Return ``<g, g_i> alpha_ic``: the training pictures the score is made of. Sums over i to the logit less the bias.
 
     Size: (m, n, C); ``top_training`` streams instead.
 
@@ -55,7 +58,8 @@ def training_contribution(
         g_test: Test embeddings.
         G_train: Training embeddings.
         alpha: Dual weights: the head's, or a ``Logit``'s.
-        origin: Embedding from which both are told, ``head.g_mean`` say: then it sums to ``<g - origin, w_c>``. Default: 0.
+        origin: Embedding from which both are told, ``head.g_mean`` say: then it sums to ``<g - origin, w_c>``.
+            Default: 0.
 
     Exactness: exact up to rounding; ``tests/claims/test_04_dual_sum.py``.
     """
@@ -92,9 +96,10 @@ def removal_effect(head: RidgeHead, g_test: Float[Tensor, "*m D"]) -> Float[Tens
 def group_removal_effect(
     head: RidgeHead, g_test: Float[Tensor, "*m D"], indices: Tensor | Iterable[SupportsIndex] | SupportsIndex
 ) -> Float[Tensor, "*m C"]:
-    """Return ``logit - logit fitted without the group``: ``s_S(g) (I - s_S(G_S))^{-1} R_S``, not the sum of single effects.
+    """Return ``logit - logit fitted without the group``: ``s_S(g) (I - s_S(G_S))^{-1} R_S``.
 
-    A group that is nearly alone in a direction (``I - s_S`` singular to 6 digits) is told by a fit without it: the formula would cancel.
+    It is not the sum of single effects. A group that is nearly alone in a direction (``I - s_S`` singular to 6 digits)
+    is told by a fit without it: the formula would cancel.
 
     Raises:
         ValueError: An index is out of range or comes twice, or the group is everything.
@@ -232,7 +237,8 @@ def top_training(
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Return the k training pictures that contribute most to one logit of each test picture, best first.
 
-    Streams over the training set: memory is O(m (k + max(4096, D))), never (m, n, C); O(m n) for "label" and "removal" where n <= D + 1.
+    Streams over the training set: memory is O(m (k + max(4096, D))), never (m, n, C); O(m n) for "label" and "removal"
+    where n <= D + 1.
 
     Args:
         head: Fitted head.
@@ -276,7 +282,8 @@ def top_training(
         )
     if target.shape != logits.shape[:1] or target.dtype not in INTEGERS:
         raise ValueError(
-            f"`target` must be ({len(logits)},) integer classes, one for each test picture; got {tuple(target.shape)} of {target.dtype}."
+            f"`target` must be ({len(logits)},) integer classes, one for each test picture; got {tuple(target.shape)} "
+            f"of {target.dtype}."
         )
     target = target.long()
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < C:

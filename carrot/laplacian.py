@@ -1,13 +1,14 @@
-"""What heat is diffused on, once it is known to be that: a graph, or a bare Laplacian; and the Chebyshev recurrence on it.
+"""What heat is diffused on, once it is known to be that: a graph or a bare Laplacian; and Chebyshev's recurrence on it.
 
 ::
 
     exp(-tL) = sum_k c_k T_k(T),  T = 2S - I,  S = I - L                                                       (1)
 
-(1) needs L's spectrum in [0, 1]: known of the graphs that are built here, whose W is a kernel. What comes as a bare L must be
-symmetric, or it is refused. Where its off-diagonals are <= 0 and it is that of some graph with self-loops of weight 1, S is >= 0 and has
-``S sqrt(d) = sqrt(d)`` with ``d_i = 1 / S_ii``: then (Perron and Frobenius) its spectrum is in [-1, 1], and (1) runs on (I + S) / 2 at
-2t, which is the same. Any other L (combinatorial, without self-loops) is diffused by its dense exponential or its spectrum.
+(1) needs L's spectrum in [0, 1]: known of the graphs that are built here, whose W is a kernel. What comes as a bare L
+must be symmetric, or it is refused. Where its off-diagonals are <= 0 and it is that of some graph with self-loops of
+weight 1, S is >= 0 and has ``S sqrt(d) = sqrt(d)`` with ``d_i = 1 / S_ii``: then (Perron and Frobenius) its spectrum is
+in [-1, 1], and (1) runs on (I + S) / 2 at 2t, which is the same. Any other L (combinatorial, without self-loops) is
+diffused by its dense exponential or its spectrum.
 """
 
 import math
@@ -94,7 +95,7 @@ class DiffusionSystem:
 
     @classmethod
     def of(cls, L: Tensor | RegionGraph) -> "DiffusionSystem":
-        """Return the system of a graph, at no cost if it was built; of a bare L, once it is a symmetric matrix of numbers."""
+        """Return the system of a graph, free if it was built; of a bare L, once it is a symmetric matrix of numbers."""
         if isinstance(L, RegionGraph):
             return cls._of_graph(L.verified, torch.finfo(L.W.dtype).eps)
         require_float("L", L)
@@ -125,7 +126,7 @@ class DiffusionSystem:
 
     @property
     def has_known_spectrum(self) -> bool:
-        """Whether S is known to have its spectrum in [-1, 1]: it is >= 0 and has a positive vector that it doesn't make larger."""
+        """Whether S's spectrum is known to be in [-1, 1]: S >= 0 has a positive vector that it doesn't make larger."""
         if isinstance(self.source, RegionGraph):
             return True
         S_ii = 1.0 - self.matrix.diagonal(dim1=-2, dim2=-1)
@@ -135,7 +136,7 @@ class DiffusionSystem:
         return bool((self.apply_S(v) <= (1.0 + self.eps**0.5) * v).all())
 
     def heat_path(self, v: Tensor, times: Sequence[float], tol: float) -> list[Tensor]:
-        """Return ``exp(-t L) v`` for every t by equation (4); on (I + S) / 2 at 2t where S may have eigenvalues below 0."""
+        """Return ``exp(-t L) v`` for every t by equation (4); on (I + S) / 2 at 2t where S may have eigenvalues < 0."""
         if self.is_kernel:
             return heat_path(self.apply_S, v, times, tol)
         return heat_path(lambda X: self.apply_S(X).add_(X).mul_(0.5), v, [2.0 * t for t in times], tol)

@@ -9,11 +9,12 @@
     exp(-tL) ~ e^{-t} (I + U (exp(t Lambda) - I) U^T)        S U = U Lambda, the k leading pairs           (5)
 
 I_k is the modified Bessel function, T_k the Chebyshev polynomial. All c_k are >= 0 and sum to 1, and |T_k| <= 1 on
-[-1, 1], so the tail sum of c_k bounds the spectral norm of what (4) leaves out. (5) is the identity plus low rank, never plain truncation;
-it leaves out at most ``e^{-t} (exp(t lambda_{k+1}) - 1)``. There is nothing to learn here.
-What (4) needs to know of L's spectrum is in ``carrot.laplacian``.
+[-1, 1], so the tail sum of c_k bounds the spectral norm of what (4) leaves out. (5) is the identity plus low rank,
+never plain truncation; it leaves out at most ``e^{-t} (exp(t lambda_{k+1}) - 1)``. There is nothing to learn here. What
+(4) needs to know of L's spectrum is in ``carrot.laplacian``.
 
-Reference: Tal-Ezer and Kosloff, J. Chem. Phys. 81 (1984), for (4); Hammond et al., ACHA 30 (2011), for filters on graphs.
+Reference: Tal-Ezer and Kosloff, J. Chem. Phys. 81 (1984), for (4); Hammond et al., ACHA 30 (2011), for filters on
+graphs.
 """
 
 import math
@@ -42,14 +43,14 @@ class DiffusionOperator:
 
     Args:
         t: Diffusion time >= 0, dimensionless; 0 is the identity, so that the mean readout is mean pooling.
-        method: "expm" (dense exponential), "eigh" (dense spectrum), "chebyshev" (action, equation 4), "truncated" (``rank`` leading
-            eigenpairs, equation 5), or "auto": Chebyshev for one vector; for H "expm" up to 512 regions and Chebyshev
-            above; "eigh" where t is so large that Chebyshev would need over 2 N terms.
+        method: "expm" (dense exponential), "eigh" (dense spectrum), "chebyshev" (action, equation 4), "truncated"
+            (``rank`` leading eigenpairs, equation 5), or "auto": Chebyshev for one vector; for H "expm" up to 512
+            regions and Chebyshev above; "eigh" where t is so large that Chebyshev would need over 2 N terms.
         rank: Number of eigenpairs, >= 1, for "truncated" only. More than N means all.
         tol: Bound on what Chebyshev leaves out (spectral norm); default: the unit roundoff of the dtype.
 
-    Exactness: "expm" and "eigh" exact up to rounding, which is about ``t eps`` (L's own rounding); the others within ``error_bound``;
-    ``tests/unit/test_operator.py::test_every_route_equals_the_power_series``.
+    Exactness: "expm" and "eigh" exact up to rounding, which is about ``t eps`` (L's own rounding); the others within
+        ``error_bound``; ``tests/unit/test_operator.py::test_every_route_equals_the_power_series``.
 
     Raises:
         TypeError: ``t``, ``rank`` or ``tol`` is no number.
@@ -138,9 +139,10 @@ class DiffusionOperator:
     def pull_back_subsets(
         self, graph: RegionGraph, keep: Bool[Tensor, "*#b N R"], r: Float[Tensor, "*#b N"] | None = None
     ) -> Float[Tensor, "*#b N R"]:
-        """Return pi for R subsets of the regions at once: what each picture's weights are with the other regions deleted.
+        """Return pi for R subsets of regions at once: what each picture's weights are with the other regions deleted.
 
-        Deleting regions deletes their nodes: degrees, Laplacian, diffusion and readout are those of the sub-graph. With M = keep,
+        Deleting regions deletes their nodes: degrees, Laplacian, diffusion and readout are those of the sub-graph. With
+        M = keep,
 
             Deg = W M,   Rho = M / sqrt(Deg),   S_r x = Rho_r * (W (Rho_r * x)),   r_r = M_r * r / sum(M_r * r)
 
@@ -150,8 +152,9 @@ class DiffusionOperator:
         Args:
             graph: The graph of all N regions.
             keep: True where subset r (a column) keeps region i. An empty column gives pi = 0: nothing is left, g = 0.
-            r: Readout weights >= 0 of all regions, restricted to what is left and renormalised; default uniform. Where all that is left has
-                weight 0 (a source readout may underflow: e^-88 in float32, e^-708 in float64), nothing is left, as with an empty column.
+            r: Readout weights >= 0 of all regions, restricted to what is left and renormalised; default uniform. Where
+                all that is left has weight 0 (a source readout may underflow: e^-88 in float32, e^-708 in float64),
+                nothing is left, as with an empty column.
 
         Returns:
             pi, with exact zeros on deleted regions.
@@ -194,7 +197,7 @@ class DiffusionOperator:
         return torch.cat(blocks, dim=-1)
 
     def filter(self, eigenvalues: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
-        """Return the transfer function ``exp(-t lambda)`` at eigenvalues of L: what the operator does to each graph frequency."""
+        """Return the transfer function ``exp(-t lambda)`` at eigenvalues of L: what becomes of each graph frequency."""
         return torch.exp(-self.t * eigenvalues)
 
     def error_bound(self, L: Float[Tensor, "*b N N"] | RegionGraph) -> Float[Tensor, "*b"]:
@@ -240,8 +243,9 @@ class DiffusionOperator:
         eps, N = torch.finfo(system.matrix.dtype).eps, system.matrix.shape[-1]
         if self.t * eps * system.size > MAX_ROUNDING:
             raise ValueError(
-                f"`t` = {self.t:g} is beyond {system.matrix.dtype}: rounding of L alone moves exp(-tL) by about t eps |L| = "
-                f"{self.t * eps * system.size:.1g}. Use float64 tokens, or the limit that t has reached long before."
+                f"`t` = {self.t:g} is beyond {system.matrix.dtype}: rounding of L alone moves exp(-tL) by about "
+                f"t eps |L| = {self.t * eps * system.size:.1g}. Use float64 tokens, or the limit that t has reached "
+                "long before."
             )
         if self.method == "auto":
             terms = math.sqrt(self.t * math.log(1.0 / self._tol(system.matrix.dtype)))  # of Chebyshev, for large t
@@ -249,8 +253,8 @@ class DiffusionOperator:
             return "eigh" if is_out or terms > max(2 * N, 64) else default
         if self.method == "chebyshev" and not system.has_known_spectrum:
             raise ValueError(
-                "method='chebyshev' needs a normalised Laplacian with self-loops, whose spectrum is known; this `L` is symmetric and no "
-                "more. Pass the graph of `RegionGraphBuilder`, or use method='auto', 'eigh' or 'expm'."
+                "method='chebyshev' needs a normalised Laplacian with self-loops, whose spectrum is known; this `L` is "
+                "symmetric and no more. Pass the graph of `RegionGraphBuilder`, or use method='auto', 'eigh' or 'expm'."
             )
         return self.method
 

@@ -6,10 +6,11 @@
     source    r_i = exp(tau u_i) / sum_j exp(tau u_j)                                                         (2)
     with a global region of share rho:  r = ((1 - rho) r over the patches, rho)                               (3)
 
-u says which regions to listen to, and may come from the class token: ``cosine_source``, its cosine to every region, or the logarithm
-of its attention to them (``PatchOutput.attention``; then tau = 1 is that attention itself, and tau = 1/2 its square root). It weights
-regions without entering the sum: the logit is still made of the regions alone. tau = 0 is the mean. A softmax restricted to
-some of the regions and renormalised is the softmax over those: removing regions is well defined.
+u says which regions to listen to, and may come from the class token: ``cosine_source``, its cosine to every region, or
+the logarithm of its attention to them (``PatchOutput.attention``; then tau = 1 is that attention itself, and tau = 1/2
+its square root). It weights regions without entering the sum: the logit is still made of the regions alone. tau = 0 is
+the mean. A softmax restricted to some of the regions and renormalised is the softmax over those: removing regions is
+well defined.
 """
 
 import math
@@ -69,7 +70,7 @@ class GraphReadout:
         self.kind, self.tau, self.global_share = kind, float(tau), float(global_share)
 
     def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
-        """Return ``g = H'^T r`` of the mean readout; for "source", bind it to the picture first: ``readout.at(...)``."""
+        """Return ``g = H'^T r`` of the mean readout; for "source", bind it to a picture first: ``readout.at(...)``."""
         require_tensor("H_prime", H_prime)
         return embed(
             H_prime, self.weights(H_prime.shape[-2], H_prime.dtype).to(H_prime.device).expand(H_prime.shape[:-1])
@@ -162,7 +163,7 @@ class BoundReadout:
 
 @pinned()
 def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> Float[Tensor, "*b N"]:
-    """Return the cosine of every region to ``source``, the class token say: scores u of equation (2); 0 for a token of zeros."""
+    """Return every region's cosine to ``source``, the class token say: scores u of equation (2); 0 for a zero token."""
     require_tensor("H", H)
     require_shape("source", source, (*H.shape[:-2], H.shape[-1]), "the width of H")
     directions, one = (directions_of(x) for x in promoted(H, source))
@@ -171,7 +172,10 @@ def cosine_source(H: Float[Tensor, "*b N D"], source: Float[Tensor, "*b D"]) -> 
 
 @pinned()
 def attention_source(A: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N"]:
-    """Return ``log A``: scores u under which equation (2) is ``r_i = A_i^tau / sum_j A_j^tau``; 0 counts as the least positive number."""
+    """Return ``log A``: scores u under which equation (2) is ``r_i = A_i^tau / sum_j A_j^tau``.
+
+    An attention of 0 counts as the least positive number.
+    """
     require_tensor("A", A)
     return A.clamp_min(torch.finfo(A.dtype).tiny).log()
 

@@ -32,8 +32,8 @@ class RegionSet:
         features: ``H``, one feature vector a region; float32 or float64, finite.
         positions: ``P``, region centres (x, y) in [-1, 1] on both axes of the model's input.
         grid_hw: (gh, gw) where the regions (the global ones aside) are a row-major grid of square patches, else None.
-        num_global: How many of them, the last ones, stand for the whole picture, such as a class token: they have no place,
-            and no edge to any other in the graph.
+        num_global: How many of them, the last ones, stand for the whole picture, such as a class token: they have no
+            place, and no edge to any other in the graph.
 
     Raises:
         TypeError: Features are neither float32 nor float64, or a number is no whole one.
@@ -117,8 +117,8 @@ class RegionSet:
         *pictures, _, D = self.features.shape
         if tokens.ndim != self.features.ndim or list(tokens.shape[:-2]) != pictures or tokens.shape[-1] != D:
             raise ValueError(
-                f"`tokens` must be {(*pictures, 'K', D)} to match the regions; got {tuple(tokens.shape)}. For a class token use "
-                "`patches.prefix[:, :1]`."
+                f"`tokens` must be {(*pictures, 'K', D)} to match the regions; got {tuple(tokens.shape)}. For a class "
+                "token use `patches.prefix[:, :1]`."
             )
         K = tokens.shape[-2]
         features = torch.cat([self.features, tokens.to(self.features)], dim=-2)

@@ -1,22 +1,23 @@
 r"""What the logit would be if regions were not there: one primitive, every coalition of regions a column.
 
-``remove_regions`` deletes nodes, recomputes degrees, Laplacian and diffusion, and takes the mean over what is left: the value
-v(S) of keeping the regions S. Single removals, deletion and insertion curves, Shapley values and interactions are choices of columns.
+``remove_regions`` deletes nodes, recomputes degrees, Laplacian and diffusion, and takes the mean over what is left: the
+value v(S) of keeping the regions S. Single removals, deletion and insertion curves, Shapley values and interactions are
+choices of columns.
 
 ::
 
-    v(S)        = b + sum_{i in S} pi_i(S) <phi(h_i), W*>           v(empty) = b                                     (1)
-    drop_i      = v(all) - v(all \ i)                                                                               (2)
-    phi_i       = mean over orders of v(before i, and i) - v(before i)                Shapley: sums to v(all) - v(empty)   (3)
-    I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                    (4)
+    v(S)        = b + sum_{i in S} pi_i(S) <phi(h_i), W*>                 v(empty) = b                             (1)
+    drop_i      = v(all) - v(all \ i)                                                                             (2)
+    phi_i       = mean over orders of v(before i, and i) - v(before i)    Shapley: sums to v(all) - v(empty)       (3)
+    I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                  (4)
 
-Removal is at the level of tokens: the backbone does not run again, and the other tokens still have seen the removed ones.
-The weights W_ij of
-those left stay as they are: the bandwidth, a multiple of the picture's median distance, is that of the whole picture. The readout's r is
-restricted to them and renormalised. phi is the lift (``carrot.lift``); the identity unless given.
+Removal is at the level of tokens: the backbone does not run again, and the other tokens still have seen the removed
+ones. The weights W_ij of those left stay as they are: the bandwidth, a multiple of the picture's median distance, is
+that of the whole picture. The readout's r is restricted to them and renormalised. phi is the lift (``carrot.lift``);
+the identity unless given.
 
-Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek et al.,
-IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
+Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek
+et al., IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
 """
 
 from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
@@ -48,7 +49,9 @@ class LinearHead(Protocol):
 
 @pinned_class
 class Coalitions:
-    """Every coalition of the regions of one picture: v(S), and what is made of it. The regions are scored once, for all questions.
+    """Every coalition of the regions of one picture: v(S), and what is made of it.
+
+    The regions are scored once, for all questions.
 
     Args:
         H: Tokens; the first two methods take a batch of pictures.
@@ -129,9 +132,9 @@ class Coalitions:
         """Return each region's Shapley value for each logit, and its standard error: equation (3).
 
         Args:
-            n_samples: Number of sampled orders, at least 4, better 40: with few the standard error is itself a guess. Each is
-                also walked backwards (an odd number is rounded up); the error is that of the mean over such pairs. None: all 2^N
-                coalitions, for N <= 16; then the error is 0.
+            n_samples: Number of sampled orders, at least 4, better 40: with few the standard error is itself a guess.
+                Each is also walked backwards (an odd number is rounded up); the error is that of the mean over such
+                pairs. None: all 2^N coalitions, for N <= 16; then the error is 0.
             seed: Of the sampled orders.
 
         Returns:
@@ -148,8 +151,8 @@ class Coalitions:
         if n_samples is None:
             if N > EXACT_SHAPLEY_MAX_REGIONS:
                 raise ValueError(
-                    f"`n_samples=None` enumerates 2^N coalitions and needs N <= {EXACT_SHAPLEY_MAX_REGIONS}; got N = {N}. "
-                    "Give a number of samples, or `coarsen` the regions first."
+                    f"`n_samples=None` enumerates 2^N coalitions and needs N <= {EXACT_SHAPLEY_MAX_REGIONS}; got "
+                    f"N = {N}. Give a number of samples, or `coarsen` the regions first."
                 )
             values = self._exact_shapley()
             return values, torch.zeros_like(values)
@@ -169,8 +172,8 @@ class Coalitions:
     def interactions(self) -> Float[Tensor, "N N C"]:
         """Return the interaction of every pair of regions: equation (4), ``drop_i + drop_j - drop_ij``.
 
-        Symmetric. 0: the two act independently. Negative: either stands in for the other. Positive: each needs the other. The diagonal
-        is 0. Costs N (N - 1) / 2 removals.
+        Symmetric. 0: the two act independently. Negative: either stands in for the other. Positive: each needs the
+        other. The diagonal is 0. Costs N (N - 1) / 2 removals.
 
         Raises:
             ValueError: There are fewer than two regions.
@@ -200,7 +203,7 @@ class Coalitions:
         return torch.cat(values, dim=-2)
 
     def _exact_shapley(self) -> Tensor:
-        """Return phi_i = sum over S without i of |S|! (N - |S| - 1)! / N! (v(S + i) - v(S)), over all 2^N coalitions."""
+        """Return phi_i = sum_{S without i} |S|! (N - |S| - 1)! / N! (v(S + i) - v(S)), over all 2^N coalitions."""
         N, device = self.N, self.device
         code = torch.arange(2**N, device=device)
         # (N, 2^N): column S holds the members of S
@@ -234,7 +237,8 @@ class Coalitions:
     def _require_one_picture(self) -> None:
         if self.scores.ndim != 2:
             raise ValueError(
-                f"`H` must be (N, D), one picture; got a batch of {tuple(self.scores.shape[:-2])}. Call it for each picture."
+                f"`H` must be (N, D), one picture; got a batch of {tuple(self.scores.shape[:-2])}. Call it for each "
+                "picture."
             )
 
 
@@ -285,7 +289,7 @@ def deletion_curve(
     order: Int[Tensor, " N"],
     lift: Lift = IDENTITY,
 ) -> Float[Tensor, "N+1 C"]:
-    """Return ``Coalitions(...).deletion(order)``: the logits after dropping the first 0, 1, .., N regions of ``order``."""
+    """Return ``Coalitions(...).deletion(order)``: the logits after dropping the first 0 .. N regions of ``order``."""
     return Coalitions(H, graph, operator, readout, head, lift).deletion(order)
 
 
@@ -314,7 +318,7 @@ def region_shapley(
     seed: SupportsIndex = 0,
     lift: Lift = IDENTITY,
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
-    """Return ``Coalitions(...).shapley(n_samples, seed)``: each region's Shapley value for each logit, and its standard error."""
+    """Return ``Coalitions(...).shapley(n_samples, seed)``: Shapley values by region and logit, and standard errors."""
     return Coalitions(H, graph, operator, readout, head, lift).shapley(n_samples, seed)
 
 

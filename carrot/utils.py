@@ -1,8 +1,8 @@
 """Small checks at the public door: every message says argument, rule, what came and what to do.
 
-One rule for each kind of argument. Whole numbers are of any kind that Python takes for an index (``int``, numpy's, a tensor of one), real
-ones of any kind that is a number; a bool is neither. Tensors are tensors: an array is named, with what to do. Floating-point
-tensors of two precisions meet in the wider.
+One rule for each kind of argument. Whole numbers are of any kind that Python takes for an index (``int``, numpy's, a
+tensor of one), real ones of any kind that is a number; a bool is neither. Tensors are tensors: an array is named, with
+what to do. Floating-point tensors of two precisions meet in the wider.
 """
 
 import operator
@@ -137,7 +137,7 @@ def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def directions_of(X: Tensor) -> Tensor:
-    """Return each row over its length, in units in which no square overflows or underflows; a row of zeros stays one."""
+    """Return each row over its length, in units where no square overflows or underflows; a row of zeros stays one."""
     largest = X.abs().amax(dim=-1, keepdim=True)
     X = X / torch.where(largest > 0, largest, 1.0)
     return X / torch.linalg.vector_norm(X, dim=-1, keepdim=True).clamp(min=1.0)  # the longest entry is 1

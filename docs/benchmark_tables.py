@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/accuracy.md and docs/decisions from benchmarks/results/*.json: no number there is typed.
+"""Write the tables of README.md, docs/accuracy.md, docs/decisions from benchmarks/results/*.json: no number is typed.
 
 Usage: python -m docs.benchmark_tables     (from the repository's root)
 """
@@ -45,7 +45,10 @@ def forward() -> str:
         if target:
             target = f"<= {100 * target:g} %" if "forward" in row["question"] else f">= {target:g} x"
         lines.append(f"| {' | '.join(cells(row))} | {target} |")
-    where = f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, float32, one picture, medians, {facts['date']}"
+    where = (
+        f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, float32, one picture, medians, "
+        f"{facts['date']}"
+    )
     return "\n".join(lines) + f"\n\n{where}."
 
 

@@ -48,5 +48,6 @@ def table() -> str:
     facts = found["facts"]
     return (
         "\n".join(lines)
-        + f"\n\n{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, rows in {facts['dtype']}, {facts['date']}."
+        + f"\n\n{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, rows in {facts['dtype']}, "
+        f"{facts['date']}."
     )

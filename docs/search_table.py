@@ -11,7 +11,7 @@ DATA_SETS = ("cub100", "pets370", "flowers17")
 
 
 def table() -> str:
-    """Return one line a variant: leave-one-out squared error x 1e4, leave-one-out and test accuracy on each data set."""
+    """Return one line a variant: leave-one-out squared error x 1e4, leave-one-out and test accuracy by data set."""
     found = {}
     for name in DATA_SETS:
         path = RESULTS / f"search-{name}.json"

@@ -6,9 +6,10 @@ With A = sqrt(w) (G - gm), n rows of width D:
 
     gm = sum_i w_i g_i / sum(w)      A^T A  (D, D)      A A^T  (n, n)      (G - gm) X      (G - gm)^T X
 
-Embeddings come as float32 and can be wide: 50,000 rows of 18,528 numbers are 3.7 GB, and a centred float64 copy would be 7.4 GB
-more. So a block is widened, centred (in float64, before any product, so that a large mean costs no digits), used and dropped. The
-two symmetric products are summed over strips of their upper triangle and mirrored: half of the multiplications.
+Embeddings come as float32 and can be wide: 50,000 rows of 18,528 numbers are 3.7 GB, and a centred float64 copy would
+be 7.4 GB more. So a block is widened, centred (in float64, before any product, so that a large mean costs no digits),
+used and dropped. The two symmetric products are summed over strips of their upper triangle and mirrored: half of the
+multiplications.
 """
 
 import torch

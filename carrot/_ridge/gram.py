@@ -5,8 +5,8 @@
     N_ij = <g_i - c, g_j - c>,     c the mean when it was formed (0 without an intercept)                      (1)
     <g_i - gm, g_j - gm> = N_ij - u_i - u_j + q,     p = w / sum(w),   u = N p,   q = p^T N p = |gm - c|^2     (2)
 
-Forming N costs n^2 D. When pictures leave, their rows and columns go; when they come, N gets a border; c stays, and (2) moves the
-means: n^2. It subtracts, so it may cost digits once gm is far from c; N is formed afresh before it costs one.
+Forming N costs n^2 D. When pictures leave, their rows and columns go; when they come, N gets a border; c stays, and (2)
+moves the means: n^2. It subtracts, so it may cost digits once gm is far from c; N is formed afresh before it costs one.
 """
 
 from dataclasses import dataclass

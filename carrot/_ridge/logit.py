@@ -1,7 +1,8 @@
 """The question: one logit, or the difference of two, as a head of one column.
 
-Everything that CARROT says of an answer is linear in the targets: W*, b, alpha, Y and R of the question are a column of the head's, or the
-difference of two. So every sum, removal, curve, Shapley value and leave-one-out holds for it as it stands, at the cost of one class:
+Everything that CARROT says of an answer is linear in the targets: W*, b, alpha, Y and R of the question are a column of
+the head's, or the difference of two. So every sum, removal, curve, Shapley value and leave-one-out holds for it as it
+stands, at the cost of one class:
 
 ::
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Logit:
-    """One column of a fitted head: ``head.logit(target, against)`` makes it. It predicts, and serves wherever a head's weights do.
+    """One column of a fitted head: ``head.logit(target, against)`` makes it.
+
+    It predicts, and serves wherever a head's weights do.
 
     Attributes:
         head: The fitted head.

@@ -1,4 +1,7 @@
-"""The exact leave-one-out error at every penalty of a path, from one eigendecomposition; letters are those of ``carrot._ridge.systems``."""
+"""The exact leave-one-out error at every penalty of a path, from one eigendecomposition.
+
+Letters are those of ``carrot._ridge.systems``.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +41,7 @@ class LooPath:
 
     @property
     def settled(self) -> bool:
-        """Whether the smallest lam is best by less than 1 %: the limit of interpolation, which smaller ones wouldn't change."""
+        """Whether the smallest lam is best by less than 1 %: interpolation's limit, which smaller ones don't change."""
         return self.best == 0 and len(self.lams) > 1 and float(self.mse[1]) <= 1.01 * float(self.mse[0])
 
     def doubt(self, Y: Float[Tensor, "n C"]) -> str | None:
@@ -48,13 +51,14 @@ class LooPath:
         lam = f"lam = {float(self.lams[self.best]):.3g}"
         if int((Y != 0).sum(dim=0).max()) == 1:
             return (
-                "Every class has one training picture: without it nothing of its class is left, so leave-one-out can't choose lam. "
-                f"{lam} is no measured choice. Fit with more pictures of a class, or with a `lam` of your own."
+                "Every class has one training picture: without it nothing of its class is left, so leave-one-out can't "
+                f"choose lam. {lam} is no measured choice. Fit with more pictures of a class, or with a `lam` of your "
+                "own."
             )
         if self.best in (0, len(self.lams) - 1) and not self.settled:
             return (
-                f"{lam} is the end of the path that leave-one-out chose from: a better one may lie beyond it. Fit with a "
-                "`lam` of your own there (RidgeHead takes `lams` too)."
+                f"{lam} is the end of the path that leave-one-out chose from: a better one may lie beyond it. Fit with "
+                "a `lam` of your own there (RidgeHead takes `lams` too)."
             )
         return None
 
@@ -72,8 +76,9 @@ def loo_path(
         wide   A A^T + c v v^T = Z diag(s) Z^T           sqrt(w) R = lam Z (s + lam)^{-1} Z^T B
                                                          1 - leverage = lam (Z^2 (s + lam)^{-1} - v^2 / (c + lam))
 
-    with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside, lams inside. There
-    1 - leverage of a picture nearly alone in a direction would be rounding: the system is solved without it.
+    with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside,
+    lams inside. There 1 - leverage of a picture nearly alone in a direction would be rounding: the system is solved
+    without it.
 
     Args:
         rows: Training rows, at least two.
@@ -132,7 +137,10 @@ class _LeftOut:
         self.left: dict[int, tuple[Rows, Moments]] = {}
 
     def error(self, i: int, lam: float) -> Tensor:
-        """Return it at one penalty, (C,); the moments of the others are formed once. Infinite where their system is singular."""
+        """Return it at one penalty, (C,); the moments of the others are formed once.
+
+        Infinite where their system is singular.
+        """
         if i not in self.left:
             left = self.rows.without(torch.tensor([i]))
             if len(self.left) * left.G.shape[1] ** 2 > HELD:

@@ -1,7 +1,8 @@
-"""A ridge system that was solved before: its answers come from where they were kept, bit for bit; the rest is solved again when asked.
+"""A ridge system that was solved before: its answers come from where they were kept, bit for bit.
 
-Predictions need W* and b alone, so a model that was read from a file predicts at once. Smoother, kernel, leverage and updates need a
-factor of the system; it is computed from the rows the first time one of them is used, and equals the old one to rounding.
+The rest is solved again when asked. Predictions need W* and b alone, so a model that was read from a file predicts at
+once. Smoother, kernel, leverage and updates need a factor of the system; it is computed from the rows the first time
+one of them is used, and equals the old one to rounding.
 """
 
 from collections.abc import Mapping

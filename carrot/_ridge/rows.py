@@ -113,8 +113,8 @@ def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
     if missing:
         first = next(i for i, label in enumerate(present) if i != label)
         raise ValueError(
-            f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {first} ({missing} such classes). "
-            "Renumber the labels, or pass an (n, C) matrix of targets."
+            f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {first} ({missing} such "
+            "classes). Renumber the labels, or pass an (n, C) matrix of targets."
         )
     return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
 
@@ -145,7 +145,8 @@ def require_labels(labels: Tensor) -> None:
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise TypeError(
-            f"`Y` must be integer labels 0 .. C - 1, or a matrix (n, C) of targets; got (n,) of {labels.dtype}. Use `Y.long()`."
+            f"`Y` must be integer labels 0 .. C - 1, or a matrix (n, C) of targets; got (n,) of {labels.dtype}. Use "
+            "`Y.long()`."
         )
 
 

@@ -17,7 +17,7 @@ from carrot.utils import require_finite, require_tensor
 
 @pinned_class
 class Solution:
-    """Answers of a fit, refused before there is one. ``RidgeHead`` says what each attribute is, and which shape it has."""
+    """Answers of a fit, refused before there is one. ``RidgeHead`` says what each attribute is and its shape."""
 
     def __init__(self, lam: float | None, fit_intercept: bool) -> None:
         self.fit_intercept = fit_intercept
@@ -66,7 +66,7 @@ class Solution:
 
     @property
     def slack(self) -> Float[Tensor, " n"]:
-        """``1 - leverage``, without the subtraction where that would cancel (few pictures, or one alone in its direction).
+        """``1 - leverage``, without the subtraction where it would cancel (few pictures, or one alone in a direction).
 
         Raises:
             ValueError: There is one training picture and an intercept: nothing is left without it.
@@ -76,13 +76,16 @@ class Solution:
         return self._need_fit().slack
 
     def slack_among(self, indices: Int[Tensor, " k"] | Iterable[SupportsIndex]) -> Float[Tensor, "k k"]:
-        """Return ``I - s`` among some training pictures, whose diagonal is ``slack``: what removing them together is solved with."""
+        """Return ``I - s`` among some training pictures, whose diagonal is ``slack``.
+
+        It is what removing them together is solved with.
+        """
         rows = self._need_rows()
         return self._need_fit().slack_among(check_indices(indices, len(rows.G)).to(rows.G.device))
 
     @property
     def is_dual(self) -> bool:
-        """Whether the system is that of the pictures (n x n), not of the features: for n <= D, or D + 1 with an intercept."""
+        """Whether the system is the pictures' (n x n), not the features': for n <= D, or D + 1 with an intercept."""
         return prefers_dual(self._need_rows(), self.fit_intercept)
 
     @property

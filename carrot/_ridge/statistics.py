@@ -2,7 +2,8 @@
 
 ::
 
-    w = sum_i w_i,   gm = sum_i w_i g_i / w,   S = sum_i w_i (g_i - gm)(g_i - gm)^T,   Q = sum_i w_i (g_i - gm)(y_i - ym)^T
+    w = sum_i w_i,   gm = sum_i w_i g_i / w,
+    S = sum_i w_i (g_i - gm)(g_i - gm)^T,   Q = sum_i w_i (g_i - gm)(y_i - ym)^T
     merge:  delta = gm_b - gm_a,   S = S_a + S_b + (w_a w_b / w) delta delta^T,   gm = gm_a + (w_b / w) delta
 
 Moments are kept around their own mean, so that large means don't eat the digits of S; G^T G = S + w gm gm^T when asked.
@@ -55,7 +56,7 @@ class RidgeStatistics:
         return float(self.S.diagonal().sum()), self.weight
 
     def is_rounded(self, reach: float) -> bool:
-        """Whether so much was subtracted that over three digits are lost: the rows that stay, of this reach, say it better."""
+        """Whether subtracting lost over three digits: the rows that stay, of this reach, say it better."""
         now = (*self.size, reach)
         return any(most > MOST_LOST * left for most, left in zip((*self.peak, self.reach), now, strict=True))
 
@@ -103,8 +104,8 @@ class RidgeStatistics:
     def _merge(self, other: "RidgeStatistics", sign: int) -> "RidgeStatistics":
         if (self.S.shape, self.Q.shape) != (other.S.shape, other.Q.shape):
             raise ValueError(
-                f"Statistics of different widths don't merge: (D, C) = {tuple(self.Q.shape)} and {tuple(other.Q.shape)}. "
-                "Embed both shards with the same backbone, and give both all classes."
+                f"Statistics of different widths don't merge: (D, C) = {tuple(self.Q.shape)} and "
+                f"{tuple(other.Q.shape)}. Embed both shards with the same backbone, and give both all classes."
             )
         other_weight = sign * other.weight
         weight = self.weight + other_weight

@@ -1,15 +1,16 @@
 """The linear algebra under the head: one ridge system, solved in its primal (D x D) or its dual (n x n) form.
 
-Both classes answer the same questions, equations (1) to (5) of ``carrot.head``; letters are the same. Write A = sqrt(w) (G - gm),
-B = sqrt(w) (Y - ym). Then
+Both classes answer the same questions, equations (1) to (5) of ``carrot.head``; letters are the same. Write
+A = sqrt(w) (G - gm), B = sqrt(w) (Y - ym). Then
 
 ::
 
-    primal   K = A^T A + lam I = C C^T,       W* = K^{-1} A^T B,     k(a, z) = <C^{-1} a~, C^{-1} z~> + [intercept] / sum(w)
-    dual     M = A A^T + lam I + c v v^T,     beta = M^{-1} B,       W* = A^T beta,   alpha = sqrt(w) beta
+    primal   K = A^T A + lam I = C C^T,     W* = K^{-1} A^T B,   k(a, z) = <C^{-1} a~, C^{-1} z~> + [intercept] / sum(w)
+    dual     M = A A^T + lam I + c v v^T,   beta = M^{-1} B,     W* = A^T beta,   alpha = sqrt(w) beta
 
-With intercept v = sqrt(w) / |sqrt(w)| spans what centring removed: A^T v = 0 and B^T v = 0, so c changes no answer. It is
-there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))`` cancels.
+With intercept v = sqrt(w) / |sqrt(w)| spans what centring removed: A^T v = 0 and B^T v = 0, so c changes no answer. It
+is there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage = lam (M^{-1}_ii - v_i^2 / (lam + c))``
+cancels.
 """
 
 from functools import cached_property
@@ -45,13 +46,13 @@ class PrimalSystem:
         return self.statistics + RidgeStatistics.from_rows(*new)
 
     def shrunk(self, stay: Tensor, rows: Rows) -> RidgeStatistics | None:
-        """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction would leave rounding behind."""
+        """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction leaves rounding behind."""
         gone = self._need_rows().without(stay)
         left_over = self.statistics - RidgeStatistics.from_rows(*gone)
         return None if left_over.is_rounded(float(rows.Y.abs().max())) else left_over
 
     def retargeted(self, changed: Tensor, rows: Rows) -> RidgeStatistics | None:
-        """Return the statistics of ``rows``, which have other targets than this system's where they are numbered ``changed``."""
+        """Return the statistics of ``rows``, which have other targets than this system's where numbered ``changed``."""
         before, after = (RidgeStatistics.from_rows(*(x[changed] for x in side)) for side in (self._need_rows(), rows))
         if before.n == self.statistics.n:
             return after
@@ -77,8 +78,9 @@ class PrimalSystem:
     def alpha(self) -> Tensor:
         """Dual weights w R / lam, such that (G - gm)^T alpha is W* to rounding, and with an intercept their sum 0.
 
-        R is a difference, and 1 / lam makes its rounding large. What of it would reach a sum over pictures is taken out by one step of
-        refinement, alpha + A~ K^{-1} (W* - G~^T alpha) with A~ = w G~: it leaves lam K^{-1} of the error, rounding again.
+        R is a difference, and 1 / lam makes its rounding large. What of it would reach a sum over pictures is taken out
+        by one step of refinement, alpha + A~ K^{-1} (W* - G~^T alpha) with A~ = w G~: it leaves lam K^{-1} of the
+        error, rounding again.
         """
         G, Y, w = self._need_rows()
         per_lam = (w / self._lam).unsqueeze(-1)
@@ -102,7 +104,7 @@ class PrimalSystem:
 
     @cached_property
     def slack(self) -> Tensor:
-        """1 - leverage; of pictures that are nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancellation."""
+        """1 - leverage; of pictures nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancelling."""
         slack = 1.0 - self._leverage
         for i, (_, alone) in self._alone.items():
             slack[i] = alone
@@ -117,7 +119,10 @@ class PrimalSystem:
 
     @cached_property
     def _alone(self) -> dict[int, tuple[Tensor, float]]:
-        """Return y_i - the prediction without i, and 1 - leverage, of each picture whose leverage is 1 to 6 digits: rare, a refit each."""
+        """Return y_i - the prediction without i, and 1 - leverage, of each picture whose leverage is 1 to 6 digits.
+
+        These are rare: a refit each.
+        """
         rows = self._need_rows()
         found: dict[int, tuple[Tensor, float]] = {}
         for i in torch.nonzero(1.0 - self._leverage < ALONE).flatten().tolist():
@@ -169,8 +174,8 @@ class DualSystem:
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z) by the Woodbury formula: K^{-1} z = (z - A^T u) / lam with u = M^{-1} A z.
 
-        A difference again that 1 / lam makes large; one step of refinement, K^{-1} z + A^T M^{-1} (u - A K^{-1} z), leaves no more of its
-        rounding than lies outside the training pictures.
+        A difference again that 1 / lam makes large; one step of refinement, K^{-1} z + A^T M^{-1} (u - A K^{-1} z),
+        leaves no more of its rounding than lies outside the training pictures.
         """
         batch, a, z = a.shape[:-1], (a - self.g_mean).reshape(-1, a.shape[-1]), z - self.g_mean
         u = _solve_factored(self._factor, self._products(z))  # (n, k)
@@ -220,7 +225,7 @@ def moments(rows: Rows, fit_intercept: bool) -> Moments:
 
 
 def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> RidgeSystem:
-    """Solve in the dual form if n is at most D, else in the primal (from ``known`` moments of the rows if they are of that form).
+    """Solve in the dual form if n <= D, else in the primal (from the rows' ``known`` moments if they are of that form).
 
     Raises:
         IllConditionedError: The system is singular in float64.

@@ -1,1 +1,1 @@
-"""What is asked of timm's vision transformers beside their tokens: checkpoints, blueprints, token maps, geometry, preprocessing."""
+"""What is asked of timm's ViTs beside their tokens: checkpoints, blueprints, token maps, geometry, preprocessing."""

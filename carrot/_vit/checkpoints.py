@@ -154,8 +154,8 @@ def require_hub(repo_id: str, model_name: str) -> None:
 def hub_unreachable(model_name: str, cause: str) -> HubUnreachableError:
     """Return the error that says which ways on there are."""
     return HubUnreachableError(
-        f"The weights of {model_name} are not on this machine, and the hub can't be reached ({cause}). Give a file of them with "
-        '`checkpoint=` FILE, or take the small one that comes along and needs no network: `backbone=` "toy".'
+        f"The weights of {model_name} are not on this machine, and the hub can't be reached ({cause}). Give a file of "
+        'them with `checkpoint=` FILE, or take the small one that comes along and needs no network: `backbone=` "toy".'
     )
 
 
@@ -175,7 +175,7 @@ def is_network_failure(error: BaseException | None) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return what ``torch.compile``, ``DataParallel``, DDP and their kin were put around: the model with its own names."""
+    """Return what ``torch.compile``, ``DataParallel``, DDP and kin were put around: the model with its own names."""
     while True:
         children = dict(model.named_children())
         name = next((name for name in _WRAPPED if list(children) == [name]), None)
@@ -194,8 +194,8 @@ def named_weights(name: str, model: nn.Module, keys: Sequence[str]) -> list[tupl
     lost = [key for key in keys if key not in state]
     if lost:
         raise BackboneError(
-            f"`model` must be the {name} that the backbone was built with; it lacks {_first_few(lost)}. Change weights before they"
-            " are saved as a checkpoint, and build the backbone from that."
+            f"`model` must be the {name} that the backbone was built with; it lacks {_first_few(lost)}. Change weights "
+            "before they are saved as a checkpoint, and build the backbone from that."
         )
     return [(key, state[key]) for key in keys]
 

@@ -2,13 +2,15 @@
 
 ::
 
-    x      the tokens before the last block, prefix first            (``forward_intermediates``, before the final norm)          (1)
-    q_h    the class token's query, k_hj and v_hj keys and values of all tokens, after the block's own norms, head h           (2)
-    a_hj   = softmax_j(q_h^T k_hj / sqrt(d))                                                                                  (3)
-    A_j    = mean over heads of a_hj, for the patches j              (sums to less than 1: the rest goes to the prefix)       (4)
+    x      the tokens before the last block, prefix first      (``forward_intermediates``, before the final norm)  (1)
+    q_h    the class token's query, k_hj and v_hj keys and values of all tokens, after the block's own norms,
+           head h                                                                                                  (2)
+    a_hj   = softmax_j(q_h^T k_hj / sqrt(d))                                                                       (3)
+    A_j    = mean over heads of a_hj, for the patches j        (sums to less than 1: the rest goes to the prefix)  (4)
 
-The block's own weights give (2). That the model uses them as (3) has it is not believed but checked, when the backbone is built: a and v,
-taken through the rest of the block, must give the class token that the model itself gives. (Rotary positions, say, would not.)
+The block's own weights give (2). That the model uses them as (3) has it is not believed but checked, when the backbone
+is built: a and v, taken through the rest of the block, must give the class token that the model itself gives. (Rotary
+positions, say, would not.)
 """
 
 from typing import Any
@@ -22,7 +24,9 @@ from carrot.errors import BackboneError
 
 
 def last_attention(model: Any, x: Tensor, num_prefix_tokens: int) -> tuple[Tensor, Float[Tensor, "B N"]]:
-    """Return the model's final features (as its own head receives them), and the class token's attention A to every patch: one pass.
+    """Return the final features (as the model's head receives them), and the class token's attention A to every patch.
+
+    Both come from one pass.
 
     Args:
         model: A timm vision transformer that ``check_attention`` has accepted.
@@ -63,7 +67,8 @@ def check_attention(name: str, model: Any, input_hw: tuple[int, int], num_prefix
         ) from error
     if not difference <= TOLERANCE:
         raise BackboneError(
-            f"{name}'s last block does more than plain attention: reading it gives something else, by {difference:.1e}. {hint}"
+            f"{name}'s last block does more than plain attention: reading it gives something else, by "
+            f"{difference:.1e}. {hint}"
         )
 
 

@@ -118,9 +118,10 @@ def survey(name: str, model: Any, input_hw: tuple[int, int], out_norm: bool) -> 
 
 @contextmanager
 def looking_trained(model: nn.Module) -> Iterator[None]:
-    """Move every gain, bias, scale and constant table of a model for as long as a check lasts; then they are back, bit for bit.
+    """Move every gain, bias, scale and constant table of a model while a check lasts; then they are back, bit for bit.
 
-    As they start out, ones and zeros hide what a check is for: a second norm changes nothing, a scale of 1e-5 switches its branch off.
+    As they start out, ones and zeros hide what a check is for: a second norm changes nothing, a scale of 1e-5 switches
+    its branch off.
     """
     generator, before = torch.Generator().manual_seed(0), []
     try:
@@ -138,7 +139,7 @@ def looking_trained(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def check_tokens(name: str, model: Any, input_hw: tuple[int, int], num_prefix_tokens: int) -> bool:
-    """Compare the last map with what the model's own head receives, on one random picture, whatever the model's norms are.
+    """Compare the last map with what the model's own head receives, on one random picture, whatever its norms are.
 
     Returns:
         Whether those tokens go through the final norm (not in Hiera, for one, which has none for tokens).

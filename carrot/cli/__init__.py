@@ -1,7 +1,8 @@
 """The command ``carrot``. Help appears before torch is loaded: what a command needs is imported when it runs.
 
-Exit status: 0 done; 1 it could not be done, and the message says why; 2 the command line is wrong; 3 pictures were set aside, and
-``--strict`` was given; 130 interrupted. What a command was asked for goes to standard output, everything else to standard error.
+Exit status: 0 done; 1 it could not be done, and the message says why; 2 the command line is wrong; 3 pictures were set
+aside, and ``--strict`` was given; 130 interrupted. What a command was asked for goes to standard output, everything
+else to standard error.
 """
 
 import errno
@@ -27,7 +28,8 @@ from carrot.cli.suppose import what_if
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
-HELP = """An image classifier that can be held to account: every prediction comes apart exactly, into regions and training pictures.
+HELP = """An image classifier that can be held to account: every prediction comes apart exactly, into regions and \
+training pictures.
 
 A first look, without data or network:
 
@@ -42,7 +44,10 @@ With pictures of your own, in one folder per class:
     carrot evaluate my_model
     carrot audit my_model
 """
-EPILOGUE = "Flags may come from a YAML file, by command: --config FILE. Variables CARROT_FIT_LIFT and the like stand between the two."
+EPILOGUE = (
+    "Flags may come from a YAML file, by command: --config FILE. "
+    "Variables CARROT_FIT_LIFT and the like stand between the two."
+)
 
 app = cyclopts.App(
     name="carrot",

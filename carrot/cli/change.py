@@ -1,4 +1,4 @@
-"""``carrot forget``, ``relabel``, ``add`` and ``apply``: exact changes of a model, at one moment, each with a certificate."""
+"""``carrot forget``, ``relabel``, ``add`` and ``apply``: exact changes of a model, at one moment, each certified."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def forget(
     verify: Verify = True,
     json: Json = False,
 ) -> int:
-    """Delete training pictures from a model: what is left is what fitting without them would give. A certificate is written.
+    """Delete training pictures from a model: what is left is what fitting without them gives. A certificate is written.
 
     The picture files themselves are not touched.
 
@@ -67,7 +67,7 @@ def relabel(
     verify: Verify = True,
     json: Json = False,
 ) -> int:
-    """Give a training picture another label: what comes out is what fitting with it would give. A certificate is written.
+    """Give a training picture another label: what comes out is what fitting with it gives. A certificate is written.
 
     The picture file itself is not moved: move it too, before you fit again. For many at once: carrot apply.
 
@@ -99,7 +99,7 @@ def add(
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Add training pictures to a model: what comes out is what fitting with them would give. A certificate is written.
+    """Add training pictures to a model: what comes out is what fitting with them gives. A certificate is written.
 
     ```
     carrot add my_model new/1.jpg new/2.jpg --label robin
@@ -142,8 +142,8 @@ def apply(
 ) -> int:
     """Apply a table of edits, all of them or none: forget, relabel and add. A certificate is written.
 
-    The table is CSV with the columns id, action (forget, relabel, add) and label. Of a picture to add, id is its path from the
-    table's folder.
+    The table is CSV with the columns id, action (forget, relabel, add) and label. Of a picture to add, id is its path
+    from the table's folder.
 
     ```
     carrot apply my_model edits.csv
@@ -179,7 +179,10 @@ def _changed(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Change a model in its folder, one process at a time, and write the certificate; one that was cut off is finished first."""
+    """Change a model in its folder, one process at a time, and write the certificate.
+
+    A change that was cut off is finished first.
+    """
     early.need_model(model)  # before anything is made there
 
     from carrot.model import Carrot
@@ -201,7 +204,8 @@ def _changed(
     answer = done.certificate
     if answer["removed_files"]:
         lines.append(
-            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and tokens/"
+            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and "
+            "tokens/"
         )
     lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
     if answer["forgotten"]:
@@ -212,7 +216,7 @@ def _changed(
 
 
 def _id(root: Path | None, path: Path) -> str:
-    """Return the name that the picture had, or would have had, in the data set that the model was fitted on; else its path."""
+    """Return the name that the picture had, or would have had, in the data set of the model's fit; else its path."""
     whole = path.resolve()
     return whole.relative_to(root).as_posix() if root is not None and whole.is_relative_to(root) else str(path)
 

@@ -14,7 +14,7 @@ def demo(
     pictures: Annotated[int, Parameter(help="Training pictures of each species.")] = 20,
     json: Json = False,
 ) -> int:
-    """Show what CARROT does on toy birds, offline: fit, measure, take one prediction apart, find planted wrong labels, forget a picture.
+    """Show what CARROT does on toy birds, offline: fit, measure, explain, find planted wrong labels, forget a picture.
 
     ```
     carrot demo

@@ -1,4 +1,4 @@
-"""What costs nothing to know is refused here, before torch is loaded: a model that isn't there, a picture, a package, a word."""
+"""What costs nothing to know is refused before torch loads: a model that isn't there, a picture, a package, a word."""
 
 import json
 import warnings
@@ -38,7 +38,8 @@ def need_model(model: Path, *others: Path) -> None:
         raise ModelError(f"{model}: is a file. Give the folder of a model.")
     if not (model / CONFIG).exists() and _holds_pictures(model):
         raise ModelError(
-            f"{model}: holds no model, but pictures, it seems. Make one of them first: carrot fit {quoted(model)} --out MODEL"
+            f"{model}: holds no model, but pictures, it seems. Make one of them first: carrot fit {quoted(model)} "
+            "--out MODEL"
         )
     load_config(model)
 

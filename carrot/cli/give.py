@@ -17,10 +17,10 @@ def export(
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Write one line for each picture (prediction, suspicion, top influences) as .csv or .parquet; or the model as .onnx.
+    """Write one line per picture (prediction, suspicion, top influences) as .csv or .parquet; or the model as .onnx.
 
-    Training pictures are told by exact leave-one-out. With --data, pictures of it that the model was not fitted on are predicted too: the
-    test pictures, where it has a split of its own, otherwise all. The table opens in pandas,
+    Training pictures are told by exact leave-one-out. With --data, pictures of it that the model was not fitted on are
+    predicted too: the test pictures, where it has a split of its own, otherwise all. The table opens in pandas,
     FiftyOne and Spotlight. Parquet needs `pip install 'carrot-attribution[export]'`, ONNX `[onnx]`.
 
     ```

@@ -1,4 +1,4 @@
-"""Warnings on the command line: what is wrong with a thousand pictures is said once, with a count and the first names."""
+"""Warnings on the command line: what is wrong with 1,000 pictures is said once, with a count and the first names."""
 
 import re
 import sys
@@ -11,7 +11,8 @@ from carrot.cli.options import printable
 class Grouped:
     """Prints the first warning of each kind at once, and counts the others of its kind; they are told on leaving.
 
-    Warnings are of one kind if they say the same of different things: "a.jpg: damaged EXIF (...)". Repetitions are not counted.
+    Warnings are of one kind if they say the same of different things: "a.jpg: damaged EXIF (...)". Repetitions are not
+    counted.
     """
 
     def __init__(self) -> None:

@@ -19,18 +19,21 @@ torchvision:Name:DIR Torchvision   a class of torchvision.datasets, files on dis
 hf:NAME_OR_DIR       HuggingFace   what the package datasets opens, from disk or from the hub
 ==================== ============= ================================================================ ==================
 
-``DIR`` is the unpacked official folder, or the folder that contains it. Options (CUB cropped to its boxes, families of aircraft)
-are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by name only.
+``DIR`` is the unpacked official folder, or the folder that contains it. Options (CUB cropped to its boxes, families of
+aircraft) are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by name only.
 
 All readers judge alike (``tests/unit/reader_contract.py`` holds each of them to it):
 
-- A user's own data (folder, csv, torchvision, hf) may be a little wrong. A picture that can't be used is **set aside**: it is listed in
-  ``skipped``, the reason by its id, and one warning counts it. So are pictures without a label, with a label that no class has, test
-  pictures of a class that no training picture has, formats that aren't read, and splits that are not used.
+- A user's own data (folder, csv, torchvision, hf) may be a little wrong. A picture that can't be used is **set aside**:
+  it is listed in ``skipped``, the reason by its id, and one warning counts it. So are pictures without a label, with a
+  label that no class has, test pictures of a class that no training picture has, formats that aren't read, and splits
+  that are not used.
 - In an official data set any of these means a damaged archive: a ``DataError``.
-- By all, with a ``DataError``: no pictures at all, a class that is declared and has no training picture, a picture listed twice.
+- By all, with a ``DataError``: no pictures at all, a class that is declared and has no training picture, a picture
+  listed twice.
 - By all, when it is read: a damaged picture is an ``UnreadableImageError`` that names it.
-- By all, with a warning: names of classes that look alike, or that read like a missing value. They are classes as they are written.
+- By all, with a warning: names of classes that look alike, or that read like a missing value. They are classes as they
+  are written.
 
 A new reader writes one builder for these situations; a test over ``KINDS`` asks for it.
 """

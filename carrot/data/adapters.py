@@ -1,7 +1,7 @@
 """Data sets that torchvision or Hugging Face's ``datasets`` know, as CARROT's records.
 
-What an adapter opens, the other library reads: some of torchvision's own readers unpickle files, after they compared their
-checksums. ``Cifar10`` and ``Cifar100`` of this package don't.
+What an adapter opens, the other library reads: some of torchvision's own readers unpickle files, after they compared
+their checksums. ``Cifar10`` and ``Cifar100`` of this package don't.
 """
 
 import inspect
@@ -98,15 +98,17 @@ class Torchvision(_Adapter):
 
     Attributes:
         name: ``dataset`` in lower case.
-        classes: Its ``classes`` or ``categories``; without these, the numbers that occur as labels of training pictures.
-        records: Training pictures (``train=True``, ``split="trainval"`` or ``"train"``), then test pictures (``train=False``,
-            ``split="test"`` or ``"val"``). A class with neither argument is split here: every fifth picture of each class is
-            for testing; so are pictures of the training side where the test side has no labels. ``path`` is None.
+        classes: Its ``classes`` or ``categories``; without these, the numbers that occur as labels of training
+            pictures.
+        records: Training pictures (``train=True``, ``split="trainval"`` or ``"train"``), then test pictures
+            (``train=False``, ``split="test"`` or ``"val"``). A class with neither argument is split here: every fifth
+            picture of each class is for testing; so are pictures of the training side where the test side has no
+            labels. ``path`` is None.
         skipped: What was set aside: pictures without a label, or with one that no class has; the reason by ``id``.
 
     Raises:
-        DataError: torchvision knows no such data set, doesn't find it, or needs more arguments; labels aren't whole numbers; a class has
-            no training picture.
+        DataError: torchvision knows no such data set, doesn't find it, or needs more arguments; labels aren't whole
+            numbers; a class has no training picture.
     """
 
     def __init__(self, dataset: str, root: Path | str) -> None:
@@ -148,21 +150,22 @@ class HuggingFace(_Adapter):
     """A data set of pictures with labels that the package ``datasets`` opens; that package is an extra of its own.
 
     Args:
-        name: A folder (saved by ``save_to_disk``, or as ``load_dataset`` takes it), or a name on the hub, fetched if need be.
+        name: A folder (saved by ``save_to_disk``, or as ``load_dataset`` takes it), or a name on the hub, fetched if
+            need be.
 
     Attributes:
         name: The last part of ``name``.
-        classes: The names of the first ``ClassLabel`` column; of a plain column ``label`` or ``class``, its values among the training
-            pictures, sorted naturally.
-        records: Training pictures, then test pictures, of the splits that ``carrot.data.splits`` knows by their names: of several for
-            testing the best known that has labels. If there are none, every fifth training picture of each class is for testing.
-            ``path`` is None.
-        skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has no training
-            picture; and splits that are not used, by their names.
+        classes: The names of the first ``ClassLabel`` column; of a plain column ``label`` or ``class``, its values
+            among the training pictures, sorted naturally.
+        records: Training pictures, then test pictures, of the splits that ``carrot.data.splits`` knows by their names:
+            of several for testing the best known that has labels. If there are none, every fifth training picture of
+            each class is for testing. ``path`` is None.
+        skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has
+            no training picture; and splits that are not used, by their names.
 
     Raises:
-        DataError: The package is absent, the data set can't be opened, it has no pictures, labels or training split; a class has no
-            training picture.
+        DataError: The package is absent, the data set can't be opened, it has no pictures, labels or training split; a
+            class has no training picture.
     """
 
     def __init__(self, name: str) -> None:
@@ -235,9 +238,10 @@ def _first(kind: Any, spec: str, root: Path | str, splits_of: Sequence[str]) -> 
 
 
 def _targets(data: Any) -> list[int | str]:
-    """Return all labels, or why there is none: from the list that most classes keep, if its ends agree with their pictures.
+    """Return all labels, or why there is none.
 
-    Without such a list from the pictures, one by one.
+    From the list that most classes keep, if its ends agree with their pictures. Without such a list from the pictures,
+    one by one.
     """
     n = len(data)
     labels: list[int | str | None]

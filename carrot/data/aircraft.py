@@ -4,12 +4,13 @@ The files are the official ones; every line is checked, and an error says which 
 
     data/images/<image_id>.jpg
     data/variants.txt                     name                        also families.txt, manufacturers.txt
-    data/images_variant_trainval.txt      image_id name               training pictures; also images_family_..., images_manufacturer_...
+    data/images_variant_trainval.txt      image_id name               training pictures; also images_family_...,
+                                                                      images_manufacturer_...
     data/images_variant_test.txt          image_id name               test pictures
     data/images_box.txt                   image_id xmin ymin xmax ymax   may be absent
 
-Official boxes count pixels from 1 and include their last row and column. The lowest 20 rows of every picture are a banner
-with its author's name: it is cut off, for it may tell a classifier more than the aeroplane does.
+Official boxes count pixels from 1 and include their last row and column. The lowest 20 rows of every picture are a
+banner with its author's name: it is cut off, for it may tell a classifier more than the aeroplane does.
 
 Reference: Maji, Kannala, Rahtu, Blaschko, Vedaldi: Fine-Grained Visual Classification of Aircraft, arXiv:1306.5151.
 """
@@ -45,12 +46,12 @@ class Aircraft:
         name: ``"aircraft"``.
         classes: The names in ``variants.txt`` (``families.txt``, ``manufacturers.txt``), in their order.
         records: Those of the ``trainval`` file, then those of the ``test`` file, in the order of the lines; ``id`` is
-            ``data/images/<image_id>.jpg``. ``box`` is clipped to the picture without its banner; None where nothing is left of
-            it, where the picture can't be read, or without ``images_box.txt``.
+            ``data/images/<image_id>.jpg``. ``box`` is clipped to the picture without its banner; None where nothing is
+            left of it, where the picture can't be read, or without ``images_box.txt``.
 
     Raises:
-        DataError: A file is missing or malformed, a listed picture doesn't exist or lies outside of the folder, a class has no
-            training picture.
+        DataError: A file is missing or malformed, a listed picture doesn't exist or lies outside of the folder, a class
+            has no training picture.
         ValueError: ``level`` is none of the three, ``banner`` is negative.
     """
 

@@ -7,8 +7,8 @@
     devkit/cars_train_annos.mat          annotations: bbox_x1, bbox_y1, bbox_x2, bbox_y2, class, fname
     cars_test_annos_withlabels.mat       the same for the test pictures; it may also lie in devkit/
 
-The devkit's own ``cars_test_annos.mat`` has no classes and isn't read. Official boxes are taken to count pixels from 1, as
-Matlab does, and to include their last row and column.
+The devkit's own ``cars_test_annos.mat`` has no classes and isn't read. Official boxes are taken to count pixels from 1,
+as Matlab does, and to include their last row and column.
 
 Reference: Krause, Stark, Deng, Fei-Fei: 3D Object Representations for Fine-Grained Categorization, 3dRR-13, 2013.
 """
@@ -37,7 +37,8 @@ class Cars:
     """Stanford Cars, or any subset of it in the same file formats.
 
     Args:
-        root: The folder of ``devkit``, ``cars_train`` and ``cars_test``, or the one that contains it as ``stanford_cars``.
+        root: The folder of ``devkit``, ``cars_train`` and ``cars_test``, or the one that contains it as
+            ``stanford_cars``.
 
     Attributes:
         name: ``"cars"``.
@@ -46,8 +47,8 @@ class Cars:
             ``cars_train/00001.jpg``; ``box`` is in pixels of the picture.
 
     Raises:
-        DataError: A file is missing or malformed, a listed picture doesn't exist or lies outside of the folder, a class has no
-            training picture.
+        DataError: A file is missing or malformed, a listed picture doesn't exist or lies outside of the folder, a class
+            has no training picture.
     """
 
     def __init__(self, root: Path | str) -> None:

@@ -7,8 +7,8 @@
     cifar-100-binary/train.bin, test.bin                                         coarse label, fine label, 3072 bytes
     cifar-100-binary/fine_label_names.txt, coarse_label_names.txt                100 and 20 names
 
-The pixels are the red plane, the green and the blue, row by row. The "python version" is pickled, and opening a pickle runs
-whatever it says: it isn't read, and the error names the archive to take instead.
+The pixels are the red plane, the green and the blue, row by row. The "python version" is pickled, and opening a pickle
+runs whatever it says: it isn't read, and the error names the archive to take instead.
 
 Reference: Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009.
 """
@@ -32,7 +32,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 @dataclass(frozen=True)
 class _Format:
-    """Where one of the two keeps what: ``n_labels`` bytes before the pixels, of which ``label`` is the one asked for."""
+    """Where one of the two keeps what: ``n_labels`` bytes before the pixels, of which ``label`` is asked for."""
 
     folder: str
     archive: str
@@ -108,7 +108,8 @@ class Cifar10(_Cifar):
     Attributes:
         name: ``"cifar10"``.
         classes: The ten names in ``batches.meta.txt``.
-        records: The five training files, then the test file, in order; ids like ``data_batch_1.bin/00000``. ``path`` is None.
+        records: The five training files, then the test file, in order; ids like ``data_batch_1.bin/00000``. ``path`` is
+            None.
 
     Raises:
         DataError: A file is missing or malformed, only the pickled version is there, a class has no training picture.

@@ -1,4 +1,7 @@
-"""What is counted is said: of how many pictures, how many were used, left out and set aside, and why; the same in text and JSON."""
+"""What is counted is said: of how many pictures, how many were used, left out and set aside, and why.
+
+The same in text and JSON.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +39,10 @@ class Counts:
         return {"pictures": self.pictures, "used": self.used, "left_out": left_out, "set_aside": self.set_aside}
 
     def line(self, verb: str, of: str = "") -> str:
-        """Return it as text: "96 pictures of birds: 90 measured, 4 left out (the model was fitted on them), 2 set aside (...)"."""
+        """Return it as text.
+
+        An example: "96 pictures of birds: 90 measured, 4 left out (the model was fitted on them), 2 set aside (...)".
+        """
         parts = [f"{self.used} {verb}"]
         parts += [f"{n} left out ({reason})" for reason, n in self.left_out.items() if n]
         parts += [f"{self.set_aside} set aside ({UNREADABLE})"] if self.set_aside else []

@@ -7,9 +7,10 @@
     a/0002.jpg,Wren,test
 
 The first line names the columns, in any order and any case: the picture's path below the file's folder is ``image``,
-``filename``, ``file_name`` or ``path``; its class is ``label`` or ``class``; ``split`` may be absent. Other usual names are known too, and
-so are tabulators and semicolons (``carrot.data.csv_table``); further columns are ignored. The split goes by any name in
-``carrot.data.splits``: ``val`` and its like are for testing where nothing is ``test``, and are set aside otherwise, as in ``ImageFolder``.
+``filename``, ``file_name`` or ``path``; its class is ``label`` or ``class``; ``split`` may be absent. Other usual names
+are known too, and so are tabulators and semicolons (``carrot.data.csv_table``); further columns are ignored. The split
+goes by any name in ``carrot.data.splits``: ``val`` and its like are for testing where nothing is ``test``, and are set
+aside otherwise, as in ``ImageFolder``.
 """
 
 import os
@@ -33,21 +34,21 @@ class CsvFolder:
 
     Args:
         path: The file, or the folder that has just one ``.csv`` (or ``.tsv``) file.
-        test_every: Without a ``split`` column: every ``test_every``-th picture of each class, in the order of the lines, is for
-            testing; a class of fewer pictures has none. None: all are for training.
+        test_every: Without a ``split`` column: every ``test_every``-th picture of each class, in the order of the
+            lines, is for testing; a class of fewer pictures has none. None: all are for training.
         for_testing: The pictures are only to be tested on: one class is enough, and none needs training pictures.
 
     Attributes:
         name: The name of the file's folder.
         classes: The labels of the training pictures, sorted naturally ("2" before "10").
         records: In the order of the lines; ``id`` is the path below the folder.
-        skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has no training
-            picture, formats that aren't read, a validation split beside a test split.
+        skipped: What was set aside, the reason by ``id``: pictures without a label, test pictures of a class that has
+            no training picture, formats that aren't read, a validation split beside a test split.
         split_is_own: Whether the file has a column ``split``; False: it was made here.
 
     Raises:
-        DataError: No such file, a line is malformed or lists a picture twice, a picture is missing or lies outside of the folder,
-            fewer than two classes.
+        DataError: No such file, a line is malformed or lists a picture twice, a picture is missing or lies outside of
+            the folder, fewer than two classes.
         TypeError, ValueError: ``test_every`` is no whole number, or less than 2.
     """
 
@@ -142,7 +143,7 @@ def _files(root: Path, lines: list[Line], table: Path) -> list[Path]:
 
 
 def _say_missing(root: Path, missing: list[Line], inside: Inside) -> None:
-    """Raise the error that names the pictures that aren't there, and says where the first of them may be meant to be."""
+    """Raise the error that names the pictures that aren't there, and says where the first may be meant to be."""
     name = missing[0].image
     if os.path.lexists(root / name):
         inside(name, missing[0].where)  # it is a folder, or the like
@@ -157,7 +158,7 @@ def _say_missing(root: Path, missing: list[Line], inside: Inside) -> None:
 
 
 def _near(root: Path, name: str) -> str | None:
-    """Return the path, in the folder or in one of its folders, of a file that is called so, with or without an extension."""
+    """Return the path, in the folder or in one of its folders, of a file called so, with or without an extension."""
     if os.path.isfile(root / name):
         return name
     wanted, stem = os.path.basename(name), Path(name).stem

@@ -1,7 +1,8 @@
 """The table of ``CsvFolder`` as text: how it is encoded, what separates its cells, and which column is what.
 
-Read are UTF-8, and UTF-16 with a byte order mark (Excel's "Unicode text"); the separator is the comma, semicolon, tabulator or bar
-under which the first line has the columns. Lines end where csv says so: U+2028, U+0085 and the like are letters of a cell.
+Read are UTF-8, and UTF-16 with a byte order mark (Excel's "Unicode text"); the separator is the comma, semicolon,
+tabulator or bar under which the first line has the columns. Lines end where csv says so: U+2028, U+0085 and the like
+are letters of a cell.
 """
 
 import codecs
@@ -70,7 +71,8 @@ def read_lines(file: Path) -> Iterator[Line]:
     """Yield the lines of a table that aren't blank.
 
     Raises:
-        DataError: The file can't be read as text, lacks a column, or a line has too few or too many cells or names no picture.
+        DataError: The file can't be read as text, lacks a column, or a line has too few or too many cells or names no
+            picture.
     """
     reader, header, places = _header(table_text(file), file)
     try:
@@ -80,12 +82,14 @@ def read_lines(file: Path) -> Iterator[Line]:
     for number, values in rows:
         if len(values) != len(header):
             raise DataError(
-                f"{file}, line {number}: must have {len(header)} columns, as the first line; got {len(values)}. Correct it."
+                f"{file}, line {number}: must have {len(header)} columns, as the first line; got {len(values)}. "
+                "Correct it."
             )
     unread = [name for name in header if "split" not in places and _LIKE_A_SPLIT.search(name.strip().casefold())]
     if unread:
         warnings.warn(
-            f"{file}: the column {unread[0]!r} is not read. A split is read from a column split that says train and test.",
+            f"{file}: the column {unread[0]!r} is not read. A split is read from a column split that says train and "
+            "test.",
             stacklevel=3,
         )
     sure = header[places["split"]].strip().casefold() == "split" if "split" in places else True

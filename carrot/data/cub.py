@@ -10,7 +10,8 @@ The files are the official ones; every line is checked, and an error says which 
     bounding_boxes.txt      image_id x y width height          in pixels
     parts/parts.txt         part_id name                       the folder parts/ may be absent
     parts/part_locs.txt     image_id part_id x y visible       in pixels; visible is 0 or 1
-    segmentations/<class>/<name>.png   8-bit grey; the folder may be absent, or lie beside CUB_200_2011 (an archive of its own)
+    segmentations/<class>/<name>.png   8-bit grey; the folder may be absent, or lie beside CUB_200_2011
+                                       (an archive of its own)
 
 Reference: Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset, CNS-TR-2011-001.
 """
@@ -31,7 +32,10 @@ from carrot.data.tables import Inside, finite, flag, repair, rows, same_size, wh
 from carrot.errors import DataError, UnreadableImageError
 
 BIRD = 128
-"""A segmentation's grey value is the share of annotators, 0 to 255, who took the pixel for the bird: from half of them on it is."""
+"""A segmentation's grey value is the share of annotators, 0 to 255, who took the pixel for the bird.
+
+From half of them on it is the bird.
+"""
 
 T = TypeVar("T")
 _ARCHIVE = "CUB_200_2011"
@@ -43,15 +47,17 @@ class Cub:
 
     Args:
         root: The folder ``CUB_200_2011``, or the folder that contains it.
-        crop_to_box: ``image`` returns the bounding box only (rounded outwards to whole pixels, kept inside the picture), and
-            ``Record.parts`` counts from the crop's corner; part points outside of the box are left out.
+        crop_to_box: ``image`` returns the bounding box only (rounded outwards to whole pixels, kept inside the
+            picture), and ``Record.parts`` counts from the crop's corner; part points outside of the box are left out.
 
     Attributes:
         name: ``"cub"``.
-        classes: The names in ``classes.txt``, in the order of their official ids. Labels are 0 .. C-1 (official: 1 .. C).
-        records: In the order of the official image ids; ``id`` is ``images/<class>/<name>.jpg``. ``parts`` is empty where
-            the folder ``parts`` is absent; ``box`` is the bounding box in pixels of what ``image`` returns (with
-            ``crop_to_box`` all of it, or None where there is nothing to crop); ``mask`` is the segmentation, where there is one.
+        classes: The names in ``classes.txt``, in the order of their official ids. Labels are 0 .. C-1
+            (official: 1 .. C).
+        records: In the order of the official image ids; ``id`` is ``images/<class>/<name>.jpg``. ``parts`` is empty
+            where the folder ``parts`` is absent; ``box`` is the bounding box in pixels of what ``image`` returns (with
+            ``crop_to_box`` all of it, or None where there is nothing to crop); ``mask`` is the segmentation, where
+            there is one.
         part_names: The names in ``parts.txt``, in order, or none.
 
     Raises:
@@ -101,14 +107,15 @@ class Cub:
         return image.crop(self._window(index, image.size)) if self.crop_to_box else image
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Return (img_h, img_w), True on the bird of picture ``index``, cropped as ``image`` is; None without a segmentation.
+        """Return (img_h, img_w), True on picture ``index``'s bird, cropped as ``image``; None without a segmentation.
 
         The bird is where the official grey value is at least ``BIRD``: a majority of the annotators, or half of them.
         Others set the limit elsewhere (above 0, above 200): figures are comparable at one limit only.
 
         Raises:
             UnreadableImageError: The segmentation or the picture can't be read.
-            DataError: The segmentation isn't as large as its picture, or, with ``crop_to_box``, the box lies outside of it.
+            DataError: The segmentation isn't as large as its picture, or, with ``crop_to_box``, the box lies outside of
+                it.
         """
         record = self.records[index]
         if record.mask is None:
@@ -119,7 +126,7 @@ class Cub:
         return grey[top:bottom, left:right] >= BIRD
 
     def bounding_box(self, index: int) -> Box:
-        """Return the official box of picture ``index``, in pixels of the original picture (also with ``crop_to_box``)."""
+        """Return the official box of picture ``index``, in pixels of the original (also with ``crop_to_box``)."""
         return self._boxes[self._image_ids[index]]
 
     def _window(self, index: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -148,15 +155,15 @@ class Cub:
         for image_id in self._image_ids:
             if class_of[image_id] not in classes:
                 raise DataError(
-                    f"{labels}: image id {image_id} has the class id {class_of[image_id]}, which classes.txt does not list. "
-                    f"{_REPAIR}"
+                    f"{labels}: image id {image_id} has the class id {class_of[image_id]}, which classes.txt does not "
+                    f"list. {_REPAIR}"
                 )
         trained = {class_of[image_id] for image_id in self._image_ids if is_train[image_id]}
         for class_id, name in classes.items():
             if class_id not in trained:
                 raise DataError(
-                    f"{labels}: class {class_id} ({name}) has no training picture. Every class of classes.txt needs one: "
-                    f"remove the class and its pictures from all files, or unpack the official archive again."
+                    f"{labels}: class {class_id} ({name}) has no training picture. Every class of classes.txt needs "
+                    "one: remove the class and its pictures from all files, or unpack the official archive again."
                 )
 
 
@@ -184,7 +191,7 @@ def _find(root: Path) -> Path:
 
 
 def _table(file: Path, form: str, parse: Callable[[str], T], ids: Collection[int] | None = None) -> dict[int, T]:
-    """Read lines 'id value'. If ``ids`` is given, the file must have exactly these, otherwise at least one; none twice."""
+    """Read lines 'id value'. If ``ids`` is given, the file must have exactly these, else at least one; none twice."""
     table: dict[int, T] = {}
     for row in rows(file, form, _ARCHIVE):
         key, *values = row.columns

@@ -25,16 +25,17 @@ from carrot.errors import DataError
 
 FLOWERS: tuple[str, ...] = tuple(
     """pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger lily, moon orchid,
-    bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king protea, spear thistle, yellow iris, globe-flower,
-    purple coneflower, peruvian lily, balloon flower, giant white arum lily, fire lily, pincushion flower, fritillary, red ginger,
-    grape hyacinth, corn poppy, prince of wales feathers, stemless gentian, artichoke, sweet william, carnation, garden phlox,
-    love in the mist, mexican aster, alpine sea holly, ruby-lipped cattleya, cape flower, great masterwort, siam tulip,
-    lenten rose, barbeton daisy, daffodil, sword lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy,
-    common dandelion, petunia, wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura, geranium, orange dahlia,
-    pink-yellow dahlia, cautleya spicata, japanese anemone, black-eyed susan, silverbush, californian poppy, osteospermum,
-    spring crocus, bearded iris, windflower, tree poppy, gazania, azalea, water lily, rose, thorn apple, morning glory,
-    passion flower, lotus, toad lily, anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree mallow, magnolia,
-    cyclamen, watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove, bougainvillea, camellia, mallow,
+    bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king protea, spear thistle, yellow iris,
+    globe-flower, purple coneflower, peruvian lily, balloon flower, giant white arum lily, fire lily, pincushion flower,
+    fritillary, red ginger, grape hyacinth, corn poppy, prince of wales feathers, stemless gentian, artichoke,
+    sweet william, carnation, garden phlox, love in the mist, mexican aster, alpine sea holly, ruby-lipped cattleya,
+    cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy, daffodil, sword lily, poinsettia,
+    bolero deep blue, wallflower, marigold, buttercup, oxeye daisy, common dandelion, petunia, wild pansy, primula,
+    sunflower, pelargonium, bishop of llandaff, gaura, geranium, orange dahlia, pink-yellow dahlia, cautleya spicata,
+    japanese anemone, black-eyed susan, silverbush, californian poppy, osteospermum, spring crocus, bearded iris,
+    windflower, tree poppy, gazania, azalea, water lily, rose, thorn apple, morning glory, passion flower, lotus,
+    toad lily, anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree mallow, magnolia, cyclamen,
+    watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove, bougainvillea, camellia, mallow,
     mexican petunia, bromelia, blanket flower, trumpet creeper, blackberry lily""".replace("\n    ", " ").split(", ")
 )
 """The names of the classes in the order of their official numbers, which the official files don't hold."""
@@ -49,19 +50,21 @@ class Flowers102:
     """Oxford Flowers 102, or any subset of it in the same file formats.
 
     Args:
-        root: The folder of ``jpg``, ``setid.mat`` and ``imagelabels.mat``, or the one that contains it as ``flowers-102``.
+        root: The folder of ``jpg``, ``setid.mat`` and ``imagelabels.mat``, or the one that contains it as
+            ``flowers-102``.
         with_valid: Train on ``trnid`` and ``valid`` together, 20 pictures of each class: what linear probes of frozen
             features are reported on. False: on the 10 of ``trnid`` alone; ``valid`` is then left out.
 
     Attributes:
         name: ``"flowers102"``.
-        classes: The names of those classes, in the order of their official numbers, that have a picture. Labels are 0 .. C-1.
-        records: Training pictures (``trnid``, ``valid``), then test pictures (``tstid``), in the order of the file; ``id`` is
-            like ``jpg/image_00001.jpg``; ``mask`` is the file in ``segmim``, where there is one.
+        classes: The names of those classes, in the order of their official numbers, that have a picture. Labels are
+            0 .. C-1.
+        records: Training pictures (``trnid``, ``valid``), then test pictures (``tstid``), in the order of the file;
+            ``id`` is like ``jpg/image_00001.jpg``; ``mask`` is the file in ``segmim``, where there is one.
 
     Raises:
-        DataError: A file is missing or malformed, a listed picture doesn't exist or lies outside of the folder, a class has no
-            training picture.
+        DataError: A file is missing or malformed, a listed picture doesn't exist or lies outside of the folder, a class
+            has no training picture.
     """
 
     def __init__(self, root: Path | str, with_valid: bool = True) -> None:
@@ -96,8 +99,8 @@ class Flowers102:
     def mask(self, index: int) -> NDArray[np.bool_] | None:
         """Return (img_h, img_w), True on the flower of picture ``index``; None without a segmentation.
 
-        Background is what is within 48 of the blue (0, 0, 254) in every channel: JPEG blurs the flat colour by as much, beside
-        the outline.
+        Background is what is within 48 of the blue (0, 0, 254) in every channel: JPEG blurs the flat colour by as much,
+        beside the outline.
 
         Raises:
             UnreadableImageError: The segmentation or the picture can't be read.

@@ -6,14 +6,16 @@
     root/train/<class>/**/<picture>                a split of its own, under any name in ``carrot.data.splits``
     root/test/<class>/**/<picture>
 
-A split made here goes by place: files that are added or deleted shift it (``carrot evaluate`` leaves out what the model was fitted on).
+A split made here goes by place: files that are added or deleted shift it (``carrot evaluate`` leaves out what the model
+was fitted on).
 
-A class is a first-level folder; pictures may lie at any depth in it. Names are sorted naturally ("2" before "10"). What is a picture,
-and what is passed over, is said in ``carrot.data.walking``.
+A class is a first-level folder; pictures may lie at any depth in it. Names are sorted naturally ("2" before "10"). What
+is a picture, and what is passed over, is said in ``carrot.data.walking``.
 
-**Symbolic links below the root are never followed**: a link may leave the data set, run in a circle, or put one picture on
-both sides of the split. Links, pictures that lie outside of every class folder, test pictures of a class without training pictures,
-formats that aren't read and names that aren't UTF-8 are set aside, listed in ``skipped``, and reported by one warning.
+**Symbolic links below the root are never followed**: a link may leave the data set, run in a circle, or put one picture
+on both sides of the split. Links, pictures that lie outside of every class folder, test pictures of a class without
+training pictures, formats that aren't read and names that aren't UTF-8 are set aside, listed in ``skipped``, and
+reported by one warning.
 """
 
 import warnings
@@ -38,12 +40,14 @@ class ImageFolder:
     """Pictures in one folder per class.
 
     Args:
-        root: The folder of class folders, or of ``train`` and ``test`` (or ``val``, ...), each a folder of class folders.
-        test_every: Where the folder has no split of its own: every ``test_every``-th picture of each class, in sorted order,
-            is for testing; a class of fewer pictures has none. None: all are for training. Near duplicates (frames of one
-            film) may fall on both sides: give ``train`` and ``test`` folders where that matters.
-        nested: The first-level folders are the classes, though all of them hold the same sub-folders and no pictures of their own
-            (views, years). Otherwise such a folder is refused: it may be a split under names that aren't known.
+        root: The folder of class folders, or of ``train`` and ``test`` (or ``val``, ...), each a folder of class
+            folders.
+        test_every: Where the folder has no split of its own: every ``test_every``-th picture of each class, in sorted
+            order, is for testing; a class of fewer pictures has none. None: all are for training. Near duplicates
+            (frames of one film) may fall on both sides: give ``train`` and ``test`` folders where that matters.
+        nested: The first-level folders are the classes, though all of them hold the same sub-folders and no pictures of
+            their own (views, years). Otherwise such a folder is refused: it may be a split under names that aren't
+            known.
         for_testing: The pictures are only to be tested on: one class is enough, and a class folder may be empty.
 
     Attributes:
@@ -55,8 +59,8 @@ class ImageFolder:
         split_is_own: Whether the folder has a split of its own; False: it was made here.
 
     Raises:
-        DataError: No such folder, a class folder without pictures, fewer than two classes, two folders for one side of the split,
-            first-level folders that look like no classes.
+        DataError: No such folder, a class folder without pictures, fewer than two classes, two folders for one side of
+            the split, first-level folders that look like no classes.
         TypeError, ValueError: ``test_every`` is no whole number, or less than 2.
     """
 
@@ -106,7 +110,7 @@ class ImageFolder:
         return Record(picture, label, split, self.root / picture)
 
     def _sides(self) -> tuple[Path, dict[str, list[str]] | None]:
-        """Return the folder of the training pictures, and the test pictures by class; None: the folder has no split of its own."""
+        """Return the folder of the training pictures, and the test pictures by class; None: the folder has no split."""
         entries = visible(self.root)
         names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         found = splits.sides((name for name in names if splits.kind_of(name)), self.root)
@@ -160,17 +164,19 @@ def _must_be_trained(by_class: Mapping[str, list[str]], folder: Path, skipped: M
     if len(by_class) < 2:
         only = next(iter(by_class))
         raise DataError(
-            f"{folder}: needs at least two class folders; got only {only!r}. Add another class; a split needs both train/ and "
-            f"test/ (or val/); for the classes inside of {only!r}, give {folder / only}."
+            f"{folder}: needs at least two class folders; got only {only!r}. Add another class; a split needs both "
+            f"train/ and test/ (or val/); for the classes inside of {only!r}, give {folder / only}."
         )
 
 
 def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> None:
-    """Refuse first-level folders that look like another level above the classes: a wrong guess would train on splits, or on views.
+    """Refuse first-level folders that look like another level above the classes.
+
+    A wrong guess would train on splits, or on views.
 
     Raises:
-        DataError: Most of them have no pictures of their own, but the same sub-folders, two or more; or one without pictures of its own
-            is named after a training split.
+        DataError: Most of them have no pictures of their own, but the same sub-folders, two or more; or one without
+            pictures of its own is named after a training split.
     """
     depth = len(folder.relative_to(root).parts) + 1
     inside: dict[str, set[str]] = {}
@@ -190,13 +196,13 @@ def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> No
         advice = f"Put the split above the classes: {folder / 'train'}/CLASS and {folder / 'test'}/CLASS"
     else:
         advice = (
-            f"If they are a split, name them train and test, or give one of them ({folder / first}); if they are the classes, "
-            f"write folder:{root} (in Python, ImageFolder({str(root)!r}, nested=True))"
+            f"If they are a split, name them train and test, or give one of them ({folder / first}); if they are the "
+            f"classes, write folder:{root} (in Python, ImageFolder({str(root)!r}, nested=True))"
         )
     some = ", ".join(map(repr, list(levels)[:3])) + ", ..." * (len(levels) > 3)
     raise DataError(
-        f"{folder}: {some} look like another level above the classes: they have no pictures of their own, but folders such as "
-        f"{shown} in them. {advice}."
+        f"{folder}: {some} look like another level above the classes: they have no pictures of their own, but folders "
+        f"such as {shown} in them. {advice}."
     )
 
 
@@ -204,8 +210,8 @@ def _say_nested(inside: Mapping[str, set[str]], folder: Path) -> None:
     first = next(iter(inside))
     n, deeper = sum(map(len, inside.values())), f"{first}/{min(inside[first], key=natural)}"
     message = (
-        f"{folder}: the classes are its {len(inside)} folders; the {n} folders in these, such as {deeper}, are not told apart. "
-        "If those are the classes, put them side by side."
+        f"{folder}: the classes are its {len(inside)} folders; the {n} folders in these, such as {deeper}, are not "
+        "told apart. If those are the classes, put them side by side."
     )
     warnings.warn(message, stacklevel=4)
 

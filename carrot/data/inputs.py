@@ -1,4 +1,4 @@
-"""Pictures as users have them: paths, PIL pictures, arrays and tensors, one or many, as upright RGB pictures with names."""
+"""Pictures as users have them: paths, PIL pictures, arrays and tensors, one or many, as upright RGB ones with names."""
 
 import hashlib
 import os
@@ -30,15 +30,16 @@ PictureLike: TypeAlias = (
 Pictures: TypeAlias = PictureLike | Iterable[PictureLike]
 
 _KINDS = (
-    "a path, the bytes of a picture file or a file opened for reading them, a PIL picture, an array (height, width, 3) of uint8 or a "
-    "tensor (3, height, width)"
+    "a path, the bytes of a picture file or a file opened for reading them, a PIL picture, an array (height, width, 3) "
+    "of uint8 or a tensor (3, height, width)"
 )
 
 
 def as_list(pictures: Pictures) -> list[PictureLike]:
-    """Return one picture, or many, as a list. A batch is an array (B, height, width, 3) or a tensor (B, 3, height, width), or one of paths.
+    """Return one picture, or many, as a list.
 
-    What is open for reading is read: it may be closed, or read by others, before it is looked at.
+    A batch is an array (B, height, width, 3) or a tensor (B, 3, height, width), or one of paths. What is open for
+    reading is read: it may be closed, or read by others, before it is looked at.
 
     Raises:
         TypeError: Something else.
@@ -59,9 +60,9 @@ def as_list(pictures: Pictures) -> list[PictureLike]:
 def as_picture(picture: PictureLike) -> Image.Image:
     """Return one picture as upright RGB: a new one, which comes back the same from here.
 
-    Arrays are (height, width) or (height, width, 3), uint8; tensors (3, height, width) or (1, height, width), uint8 or floating point in
-    [0, 1]. Values of another range are refused: a picture that was normalised already would be normalised twice. Files that are open are
-    read from their start.
+    Arrays are (height, width) or (height, width, 3), uint8; tensors (3, height, width) or (1, height, width), uint8 or
+    floating point in [0, 1]. Values of another range are refused: a picture that was normalised already would be
+    normalised twice. Files that are open are read from their start.
 
     Raises:
         TypeError: Not a picture.

@@ -1,4 +1,7 @@
-"""Labels as users have them: names, whole numbers or truth values. Inside they are names; they go out as the kind that came in."""
+"""Labels as users have them: names, whole numbers or truth values.
+
+Inside they are names; they go out as the kind that came in.
+"""
 
 from collections.abc import Iterable, Sequence
 from operator import index
@@ -124,5 +127,5 @@ def restored(names: Sequence[str], kind: LabelKind) -> NDArray[Any]:
 
 
 def in_order(names: Iterable[str], kind: LabelKind) -> list[str]:
-    """Return the different names as scikit-learn sorts labels of that kind: numbers by value, False before True, text as text."""
+    """Return the different names as scikit-learn sorts that kind: numbers by value, False before True, text as text."""
     return sorted(set(names), key=int if kind == "number" else None)

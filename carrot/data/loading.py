@@ -50,8 +50,9 @@ def batches(
         dataset: The pictures.
         transform: Picture to model input.
         index_lists: Records of each batch.
-        workers: Processes that decode, for a backbone that is faster than one interpreter; data set and transform are then pickled, by this
-            program and for it alone. 0: threads, which a backbone on the processor needs no more than.
+        workers: Processes that decode, for a backbone that is faster than one interpreter; data set and transform are
+            then pickled, by this program and for it alone. 0: threads, which a backbone on the processor needs no more
+            than.
 
     Raises:
         ValueError: A list is empty, or ``workers`` is negative.

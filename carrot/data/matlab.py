@@ -1,4 +1,4 @@
-"""Matlab's .mat files up to version 7 as plain arrays: numbers, texts and structures are read, nothing in them is run."""
+"""Matlab's .mat files up to version 7 as plain arrays: numbers, texts and structures are read, nothing is run."""
 
 from collections.abc import Sequence
 from pathlib import Path

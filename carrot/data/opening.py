@@ -33,8 +33,8 @@ class _Kind(NamedTuple):
 def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
     """Open the data set that ``spec`` names: ``kind:WHERE`` as in the table of ``carrot.data``, or a path.
 
-    What exists is a path, also if it is called ``toy`` or has a colon in its name. A path is opened by the reader whose own files
-    lie in it, or in the official folder inside of it, and by ``ImageFolder`` if there are none.
+    What exists is a path, also if it is called ``toy`` or has a colon in its name. A path is opened by the reader whose
+    own files lie in it, or in the official folder inside of it, and by ``ImageFolder`` if there are none.
 
     Args:
         spec: What to open.
@@ -42,7 +42,8 @@ def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
 
     Raises:
         TypeError: ``spec`` is neither text nor a path.
-        DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its files.
+        DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its
+            files.
     """
     text = os.fspath(spec) if isinstance(spec, str | os.PathLike) else None
     if not isinstance(text, str):
@@ -59,7 +60,8 @@ def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
     address = re.match(r"(https?|ftp|s3|gs)://?(?=[^/])", text)  # ``Path`` makes one slash of two
     if address:
         raise DataError(
-            f"{address[1]}://{text[address.end() :]}: an address is not opened. Download the data set, unpack it, and give its folder."
+            f"{address[1]}://{text[address.end() :]}: an address is not opened. Download the data set, unpack it, and "
+            "give its folder."
         )
     if kind in KINDS:
         raise DataError(f"{text}: says not where. Write {KINDS[kind].form}.")

@@ -8,9 +8,10 @@ The files are the official ones; every line is checked, and an error says which 
     annotations/list.txt            name class_id species breed_id     both together; may be absent
     annotations/trimaps/<name>.png  1 pet, 2 background, 3 border      may be absent
 
-``species`` is 1 (cat) or 2 (dog); it and ``breed_id`` are checked and not used. Lines that begin with # are comments. Only
-listed names are looked for: the pictures that the official lists leave out, and ``._*`` files of macOS, play no part.
-Some official pictures are PNG or GIF whatever their name says, and some are damaged: ``open_image`` goes by the content.
+``species`` is 1 (cat) or 2 (dog); it and ``breed_id`` are checked and not used. Lines that begin with # are comments.
+Only listed names are looked for: the pictures that the official lists leave out, and ``._*`` files of macOS, play no
+part. Some official pictures are PNG or GIF whatever their name says, and some are damaged: ``open_image`` goes by the
+content.
 
 Reference: Parkhi, Vedaldi, Zisserman, Jawahar: Cats and Dogs, CVPR 2012.
 """
@@ -46,7 +47,8 @@ class Pets:
 
     Attributes:
         name: ``"pets"``.
-        classes: The breeds as in the file names, in the order of their official ids. Labels are 0 .. C-1 (official: 1 .. C).
+        classes: The breeds as in the file names, in the order of their official ids. Labels are 0 .. C-1
+            (official: 1 .. C).
         records: Those of ``trainval.txt``, then those of ``test.txt``, in the order of the lines; ``id`` is
             ``images/<name>.jpg``; ``mask`` is the file of the trimap.
 
@@ -173,7 +175,8 @@ def _classes(train: list[_Entry], test: list[_Entry]) -> dict[int, str]:
             )
         if same_breed.class_id != entry.class_id:
             raise entry.row.error(
-                f"{entry.breed!r} has class_id {entry.class_id} here and {same_breed.class_id} in {same_breed.row.where}"
+                f"{entry.breed!r} has class_id {entry.class_id} here and {same_breed.class_id} in "
+                f"{same_breed.row.where}"
             )
     trained = {entry.class_id for entry in train}
     for class_id, entry in first_of_id.items():

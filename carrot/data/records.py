@@ -65,7 +65,7 @@ class Segmented(Protocol):
     """What a data set with segmentations gives besides."""
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Return (img_h, img_w), True on the object of picture ``index``; None where that picture has no segmentation."""
+        """Return (img_h, img_w), True on the object of picture ``index``; None where it has no segmentation."""
         ...
 
 

@@ -14,7 +14,10 @@ _MOST = 4  # of each kind are written out
 
 @lru_cache(maxsize=1024)  # a class has many pictures
 def untrained(name: str, classes: tuple[str, ...]) -> str:
-    """Return why a test picture of class ``name`` is set aside: no training picture has it; ``classes`` are those that have."""
+    """Return why a test picture of class ``name`` is set aside: no training picture has it.
+
+    ``classes`` are those that have.
+    """
     twin = next((known for known in classes if _folded(known) == _folded(name)), None)
     return f"class {name!r} has no training picture" + (
         f"; {twin!r} has, which looks alike" if twin is not None else ""
@@ -26,7 +29,10 @@ def told_apart(names: Sequence[str], where: object) -> tuple[str, ...]:
     counts = Counter(names)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        message = f"{where}: {twice[0]!r} is the name of {counts[twice[0]]} classes ({len(twice)} such names). Their numbers are added."
+        message = (
+            f"{where}: {twice[0]!r} is the name of {counts[twice[0]]} classes ({len(twice)} such names). Their numbers "
+            "are added."
+        )
         warnings.warn(message, stacklevel=4)
     return tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))
 
@@ -46,8 +52,8 @@ def warn_of_skipped(where: object, skipped: Mapping[str, str]) -> None:
 def warn_of_twins(names: Iterable[str], where: object) -> None:
     """Warn once of classes that may be meant as one, and of those that read like a missing value.
 
-    Names are twins that are the same without case, blanks around and between, invisible characters, and the several ways in which
-    Unicode writes one letter. They stay classes of their own: names are compared as they are written.
+    Names are twins that are the same without case, blanks around and between, invisible characters, and the several
+    ways in which Unicode writes one letter. They stay classes of their own: names are compared as they are written.
     """
     names = list(dict.fromkeys(names))
     groups: dict[str, list[str]] = {}

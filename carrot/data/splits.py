@@ -1,7 +1,8 @@
 """The names that splits go by: one table for every reader.
 
 A split is known by its name without case, blanks and punctuation, and without a last "set", "data" or "images":
-"Training", "test_set", "Train-Images", "VAL". ``trainval`` holds the validation pictures, so that only what is for testing goes with it.
+"Training", "test_set", "Train-Images", "VAL". ``trainval`` holds the validation pictures, so that only what is for
+testing goes with it.
 """
 
 import re

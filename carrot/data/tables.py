@@ -67,7 +67,9 @@ def rows(file: Path, form: str, archive: str, comment: str | None = None) -> Ite
 
 
 class Inside:
-    """Finds files inside of one folder, links followed. Each folder in it is resolved once, so that a file costs one look at the disk.
+    """Finds files inside of one folder, links followed.
+
+    Each folder in it is resolved once, so that a file costs one look at the disk.
 
     Args:
         folder: Nothing outside of it is given.
@@ -80,7 +82,7 @@ class Inside:
         self._parents: dict[str, str] = {}
 
     def __call__(self, path: str, where: str) -> Path:
-        """Return the file ``folder / path``, having checked that it exists and lies, links followed, inside of ``folder``.
+        """Return the file ``folder / path``, having checked that it exists and lies, links followed, inside ``folder``.
 
         Raises:
             DataError: It doesn't; the message begins with ``where``.
@@ -91,7 +93,7 @@ class Inside:
         return found[0]
 
     def find(self, path: str, where: str) -> tuple[Path, str] | None:
-        """Return the file, and where it lies, links followed: two paths may lead to one file; None: there is no such file.
+        """Return the file, and where it lies, links followed: two paths may lead to one; None: there is no such file.
 
         Raises:
             DataError: It lies outside of ``folder``, or can't be a path.
@@ -179,7 +181,8 @@ def each_once(classes: Sequence[str], where: object, archive: str) -> tuple[str,
 def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """Sort key: numbers by value, letters without case, and the name itself where these tie.
 
-    Digits are 0 to 9; all others are letters. By value is by length, then by digits: of any length, without a conversion.
+    Digits are 0 to 9; all others are letters. By value is by length, then by digits: of any length, without a
+    conversion.
     """
     pieces = re.split("0*([0-9]+)", name)  # text and number by turns, text first
     return [(len(piece), piece) if place % 2 else piece.casefold() for place, piece in enumerate(pieces)], name

@@ -1,10 +1,12 @@
 """The pictures below a folder: one walker for every folder that a user names.
 
-Files and folders come in natural order ("2" before "10"). What is passed over in silence: hidden files and folders, ``HIDDEN``, and
-files that are no pictures (Thumbs.db, texts, tables). What is passed over and **told**, in ``skipped``: symbolic links, which may leave
-the folder, run in a circle or show one picture twice; names that aren't UTF-8; and pictures of formats that aren't read.
+Files and folders come in natural order ("2" before "10"). What is passed over in silence: hidden files and folders,
+``HIDDEN``, and files that are no pictures (Thumbs.db, texts, tables). What is passed over and **told**, in ``skipped``:
+symbolic links, which may leave the folder, run in a circle or show one picture twice; names that aren't UTF-8; and
+pictures of formats that aren't read.
 
-A file is judged by its extension, and by its first bytes where the extension says nothing: pictures without an extension are read.
+A file is judged by its extension, and by its first bytes where the extension says nothing: pictures without an
+extension are read.
 """
 
 import os
@@ -29,14 +31,14 @@ def _extensions(names: str) -> frozenset[str]:
 
 
 _NOT_READ = _extensions(
-    """3fr arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq kdc mdc mef mos mrw nef nrw orf pef ptx r3d raf raw rw2 rwl sr2 srf srw x3f
-    ai avci avif avifs cdr dcm dicom djvu dpx emf eps exr fits hdr heic heics heif heifs hif ico icns jls jxl jxr pcx pict psb psd
-    sgi svg svgz wdp webp wmf xbm xcf xpm"""
+    """3fr arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq kdc mdc mef mos mrw nef nrw orf pef ptx r3d raf raw rw2 rwl
+    sr2 srf srw x3f ai avci avif avifs cdr dcm dicom djvu dpx emf eps exr fits hdr heic heics heif heifs hif ico icns
+    jls jxl jxr pcx pict psb psd sgi svg svgz wdp webp wmf xbm xcf xpm"""
 )
 _NO_PICTURES = _extensions(
-    """txt md json jsonl xml yaml yml toml csv tsv xls xlsx html htm log ini db cfg conf py ipynb sh pdf doc docx mat npy npz pkl pt pth
-    safetensors h5 hdf5 parquet zip tar gz tgz 7z rar mp4 mov avi mkv webm m4v mp3 wav aae xmp thm lnk url tmp part crdownload bak old
-    orig"""
+    """txt md json jsonl xml yaml yml toml csv tsv xls xlsx html htm log ini db cfg conf py ipynb sh pdf doc docx mat
+    npy npz pkl pt pth safetensors h5 hdf5 parquet zip tar gz tgz 7z rar mp4 mov avi mkv webm m4v mp3 wav aae xmp thm
+    lnk url tmp part crdownload bak old orig"""
 )
 _MAGIC = tuple(
     (re.compile(pattern, re.DOTALL), extension)  # "": read by every build of Pillow
@@ -111,7 +113,7 @@ def is_picture(root: Path, entry: os.DirEntry[str], skipped: dict[str, str]) -> 
 
 
 def why_unread(file: str | os.PathLike[str]) -> str | None:
-    """Return "" for a picture of a format that is read, why not for one of another format, and None for what is no picture."""
+    """Return "" for a picture of a format that is read, why not for one of another, and None for what is no picture."""
     extension = os.path.splitext(file)[1].lower()
     if extension in image_extensions():
         return ""
@@ -134,7 +136,10 @@ def printable(name: str) -> str:
 
 
 def _by_content(file: str | os.PathLike[str]) -> str | None:
-    """Return the usual extension of the format that a file's first bytes show, "" for one that is always read, None for no picture."""
+    """Return the usual extension of the format that a file's first bytes show.
+
+    It is "" for a format that is always read, None for no picture.
+    """
     try:
         if not os.path.isfile(file):  # a named pipe would block
             return None

@@ -1,7 +1,7 @@
 """How often the right class wins: arrays in, numbers out.
 
-Ties are broken towards the **lowest class index**, as ``argmax`` does, so that equal logits give the same number on every
-machine. The rank of the true class y of one picture is therefore counted, not sorted:
+Ties are broken towards the **lowest class index**, as ``argmax`` does, so that equal logits give the same number on
+every machine. The rank of the true class y of one picture is therefore counted, not sorted:
 
     rank = #{c : s_c > s_y} + #{c < y : s_c = s_y},      right in the top k  <=>  rank < k
 """
@@ -79,8 +79,8 @@ def _ranks(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tens
         raise TypeError(f"labels must be integers, class indices; got {y.dtype}")
     if s.ndim != 2 or y.ndim != 1 or len(s) != len(y):
         raise ValueError(
-            f"logits must be (m, C) and labels (m,); got {tuple(s.shape)} and {tuple(y.shape)}. Give one row and one label "
-            "per picture."
+            f"logits must be (m, C) and labels (m,); got {tuple(s.shape)} and {tuple(y.shape)}. Give one row and one "
+            "label per picture."
         )
     if s.numel() == 0:
         raise ValueError(f"logits must have at least one picture and one class; got shape {tuple(s.shape)}")

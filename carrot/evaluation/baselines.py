@@ -1,4 +1,4 @@
-"""What a user would take instead, on the same embeddings: nearest neighbours, logistic regression, scikit-learn's ridge.
+"""What users would take instead, on the same embeddings: nearest neighbours, logistic regression, scikit-learn's ridge.
 
 Each takes training embeddings, labels and test embeddings, and returns scores (m, C) for ``carrot.evaluation.summary``.
 """
@@ -66,9 +66,10 @@ def logistic_regression(
     penalties: Sequence[float] = PENALTIES,
     folds: SupportsIndex = 3,
 ) -> Float[Tensor, "m C"]:
-    """Return probabilities of scikit-learn's logistic regression on standardised embeddings, its penalty by cross-validation.
+    """Return probabilities of scikit-learn's logistic regression on standardised embeddings, penalty cross-validated.
 
-    A class of fewer pictures than ``folds`` lowers the number of folds; below two, the middle penalty is taken without any.
+    A class of fewer pictures than ``folds`` lowers the number of folds; below two, the middle penalty is taken without
+    any.
 
     Args:
         G_train: As for ``knn``.
@@ -113,7 +114,7 @@ def sklearn_ridge(
     C: SupportsIndex | None = None,
     lams: Sequence[float] = LAMS,
 ) -> Float[Tensor, "m C"]:
-    """Return the scores of scikit-learn's ridge on one-hot labels, with intercept, its penalty by its leave-one-out error.
+    """Return the scores of scikit-learn's ridge on one-hot labels, with intercept, penalty by its leave-one-out error.
 
     It should say what ``RidgeHead("loo", True, lams=lams)`` says.
 
@@ -156,7 +157,8 @@ def _check(G_train: Tensor, y_train: Tensor, G_test: Tensor, C: SupportsIndex | 
     found = int(y_train.max()) + 1
     if int(y_train.min()) < 0 or (C is not None and found > C):
         raise ValueError(
-            f"`y_train` must be from 0 to C - 1{'' if C is None else f' = {C - 1}'}; got {int(y_train.min())} to {found - 1}."
+            f"`y_train` must be from 0 to C - 1{'' if C is None else f' = {C - 1}'}; got {int(y_train.min())} to "
+            f"{found - 1}."
         )
     return found if C is None else C
 
@@ -173,8 +175,8 @@ def _sklearn(module: str) -> Any:
         if error.name != "sklearn":
             raise
         raise ModuleNotFoundError(
-            "This baseline needs scikit-learn, which is not part of the core: `pip install 'carrot-attribution[test]'`, "
-            "or `pip install scikit-learn`.",
+            "This baseline needs scikit-learn, which is not part of the core: "
+            "`pip install 'carrot-attribution[test]'`, or `pip install scikit-learn`.",
             name="sklearn",
         ) from None
     return import_module(f"sklearn.{module}")

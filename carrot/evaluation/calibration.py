@@ -1,16 +1,16 @@
 """Probabilities from logits by one temperature, and how far they can be trusted: arrays in, numbers out.
 
-Ridge logits are in units of the targets, not log-odds. One number makes them probabilities, p = softmax(logits / T), and changes
-no ranking. With b = 1/T and d_ic = logit_ic - logit_i,y(i), minimise over b
+Ridge logits are in units of the targets, not log-odds. One number makes them probabilities, p = softmax(logits / T),
+and changes no ranking. With b = 1/T and d_ic = logit_ic - logit_i,y(i), minimise over b
 
 ::
 
     f(b)  = 1/n sum_i [ log sum_c exp(b d_ic) - b s/C sum_c d_ic ]        convex in b
     f'(b) = 1/n sum_i sum_c (p_ic - s/C) d_ic                             rises with b: at most one zero
 
-the mean negative log likelihood where each label counts 1 - s and each class s/C, s = 1 / (n + 1): as if one label in n + 1 were drawn at
-random, Laplace's rule of succession. Without it (s = 0) n pictures that are all right would make every later one certain: T = 0.
-The best T is the zero of f', found in log b, and where f' keeps its sign a bound of T:
+the mean negative log likelihood where each label counts 1 - s and each class s/C, s = 1 / (n + 1): as if one label in
+n + 1 were drawn at random, Laplace's rule of succession. Without it (s = 0) n pictures that are all right would make
+every later one certain: T = 0. The best T is the zero of f', found in log b, and where f' keeps its sign a bound of T:
 
 ::
 
@@ -38,10 +38,10 @@ ROW_SUM = 1e-4  # how far from 1 the sum of a row of probabilities may be: float
 
 
 def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
-    """Return the T that minimises the negative log likelihood of ``softmax(logits / T)``, labels smoothed by 1 / (n + 1), to rounding.
+    """Return the T that minimises the negative log likelihood of ``softmax(logits / T)``, to rounding.
 
-    T lies in [1e-3, 1e3] times the spread of the logits; no better than chance gives the upper bound (see above). Logits that are equal
-    within every picture say nothing: T = 1.
+    Labels are smoothed by 1 / (n + 1). T lies in [1e-3, 1e3] times the spread of the logits; no better than chance
+    gives the upper bound (see above). Logits that are equal within every picture say nothing: T = 1.
 
     Exactness: exact given the bounds; ``test_temperature_is_the_best_of_a_dense_grid``.
 
@@ -124,9 +124,10 @@ def brier(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"]) -> float:
 def expected_calibration_error(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"], bins: SupportsIndex = 15) -> float:
     """Return ``sum_b (m_b / m) |accuracy_b - confidence_b|`` over bins of equal width of the highest probability.
 
-    Bin b holds the pictures whose highest probability is in [b / bins, (b + 1) / bins), the last bin 1 as well; confidence is
-    the mean of these probabilities, and of equal ones the class of the lowest index counts as predicted. The value depends
-    on ``bins``, and is biased upwards where bins hold few pictures: compare it at equal m and ``bins`` only.
+    Bin b holds the pictures whose highest probability is in [b / bins, (b + 1) / bins), the last bin 1 as well;
+    confidence is the mean of these probabilities, and of equal ones the class of the lowest index counts as predicted.
+    The value depends on ``bins``, and is biased upwards where bins hold few pictures: compare it at equal m and
+    ``bins`` only.
 
     Raises:
         ValueError: ``bins`` is not an integer >= 1; and as ``negative_log_likelihood``.
@@ -162,8 +163,8 @@ def _checked(name: str, values: Tensor, labels: Tensor) -> Tensor:
         raise TypeError(f"`labels` must be integers, class indices; got {labels.dtype}.")
     if labels.ndim != 1 or len(labels) != len(values) or len(labels) == 0:
         raise ValueError(
-            f"`labels` must hold one class index for each row of `{name}`, and one at least; got {tuple(labels.shape)} for "
-            f"{tuple(values.shape)}. Give one row and one label per picture."
+            f"`labels` must hold one class index for each row of `{name}`, and one at least; got {tuple(labels.shape)} "
+            f"for {tuple(values.shape)}. Give one row and one label per picture."
         )
     y, n_classes = labels.to(values.device, torch.long), values.shape[1]
     if int(y.min()) < 0 or int(y.max()) >= n_classes:
@@ -179,7 +180,7 @@ def _checked_probabilities(p: Tensor, labels: Tensor) -> Tensor:
     worst = float((p.double().sum(dim=1) - 1).abs().max())
     if float(p.min()) < 0 or worst > ROW_SUM:
         raise ValueError(
-            f"`p` must be probabilities: no entry below 0, each row adding up to 1 within {ROW_SUM:g}; the lowest entry is "
-            f"{float(p.min()):g}, the worst sum is off by {worst:g}. Use `probabilities(logits, T)`."
+            f"`p` must be probabilities: no entry below 0, each row adding up to 1 within {ROW_SUM:g}; the lowest "
+            f"entry is {float(p.min()):g}, the worst sum is off by {worst:g}. Use `probabilities(logits, T)`."
         )
     return y

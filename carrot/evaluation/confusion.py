@@ -1,7 +1,7 @@
 """Which classes are taken for which: arrays in, counts out.
 
-Rows are true classes and columns predicted ones, as in scikit-learn. The dataclasses hold plain numbers and names only, so
-``dataclasses.asdict`` gives what JSON can hold.
+Rows are true classes and columns predicted ones, as in scikit-learn. The dataclasses hold plain numbers and names only,
+so ``dataclasses.asdict`` gives what JSON can hold.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ class ClassResult:
         n: Pictures of it.
         right: Those predicted as it.
         accuracy: ``right / n``; None where there is no picture.
-        mistaken_for: The wrong class predicted most often for it, of equal ones the first; None where nothing was mistaken.
+        mistaken_for: The wrong class predicted most often for it, of equal ones the first; None where nothing was
+            mistaken.
         mistaken: How often that was.
     """
 

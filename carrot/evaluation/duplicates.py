@@ -5,11 +5,12 @@
     cos(g_i - gm, g_j - gm) >= threshold        alike, as seen from the mean of all                            (1)
     |g_i - g_j| <= 1/2 max(r_i, r_j)            and nearer than neighbours are; r_i: how far i's fifth nearest is  (2)
 
-(1) alone takes the members of one tight class for copies of each other: from far away all of it is one direction. (2) asks whether two
-pictures are nearer than pictures of their kind are. Copies of i itself, at distance 0, don't count among its five.
+(1) alone takes the members of one tight class for copies of each other: from far away all of it is one direction. (2)
+asks whether two pictures are nearer than pictures of their kind are. Copies of i itself, at distance 0, don't count
+among its five.
 
-On flowers17 with a ViT-Tiny, (1) at 0.95 finds 74 pairs, the same photograph each, and (2) keeps 73 of them; on two clusters of 100 rows
-in 64 features, 10 standard deviations apart in each, (1) finds 9,323 pairs, and (2) keeps none.
+On flowers17 with a ViT-Tiny, (1) at 0.95 finds 74 pairs, the same photograph each, and (2) keeps 73 of them; on two
+clusters of 100 rows in 64 features, 10 standard deviations apart in each, (1) finds 9,323 pairs, and (2) keeps none.
 """
 
 from typing import SupportsFloat
@@ -28,17 +29,17 @@ NEARER = 0.25  # square of 1/2, equation (2)
 
 
 def near_duplicates(G: Float[Tensor, "n M"], threshold: SupportsFloat) -> list[tuple[int, int, float]]:
-    """Return the pairs i < j for which (1) and (2) hold, with their cosine, highest first, then by i and j; gm: the mean.
+    """Return the pairs i < j for which (1) and (2) hold, with their cosine, highest first, then by i, j; gm: the mean.
 
-    Rounding: a cosine of M float64 products is right to (M + 8) eps, 4e-12 at M = 18,528. So much below ``threshold`` still
-    counts, and so much below 1 is reported as 1.0: exact copies are always found, at 1.0. (An angle below sqrt(2 (M + 8) eps),
-    some 1e-6, can't be told from a copy this way.)
+    Rounding: a cosine of M float64 products is right to (M + 8) eps, 4e-12 at M = 18,528. So much below ``threshold``
+    still counts, and so much below 1 is reported as 1.0: exact copies are always found, at 1.0. (An angle below
+    sqrt(2 (M + 8) eps), some 1e-6, can't be told from a copy this way.)
 
-    A row equal to the mean has no direction: its pairs are with rows that are identical to it, at 1.0, and no others. Equal means:
-    nearer than the rounding of the mean itself, (n + 8) eps times the root mean square of the rows' norms.
+    A row equal to the mean has no direction: its pairs are with rows that are identical to it, at 1.0, and no others.
+    Equal means: nearer than the rounding of the mean itself, (n + 8) eps times the root mean square of the rows' norms.
 
-    More than five pictures that are nearly the same, and equally so, are a class of their own to (2): of such a burst only exact copies
-    are told.
+    More than five pictures that are nearly the same, and equally so, are a class of their own to (2): of such a burst
+    only exact copies are told.
 
     Cost: n^2 M / 2 multiplications and additions; a few blocks of 128 MiB beside G (more only where one row is wider).
 
@@ -47,7 +48,8 @@ def near_duplicates(G: Float[Tensor, "n M"], threshold: SupportsFloat) -> list[t
         threshold: In (0, 1], of (1).
 
     Raises:
-        ValueError: ``threshold`` is out of range, G is not (n, M), holds NaN or infinity, or numbers whose squares leave float64.
+        ValueError: ``threshold`` is out of range, G is not (n, M), holds NaN or infinity, or numbers whose squares
+            leave float64.
         TypeError: G is not float32 or float64, or ``threshold`` is no number.
     """
     threshold = real_number("threshold", threshold)

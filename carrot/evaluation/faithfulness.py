@@ -3,17 +3,19 @@
 Two families of numbers, never to be compared with each other:
 
 token level
-    Regions are removed from the graph (``carrot.removal``); the other tokens have still seen them. Exact for tokens -> logit.
+    Regions are removed from the graph (``carrot.removal``); the other tokens have still seen them. Exact for
+    tokens -> logit.
 pixel level
     Patches of the model's input are replaced by a fill and the backbone runs again. It depends on the fill, and on
     how the backbone takes to pictures that it has never seen the like of.
 
 ::
 
-    area = sum_k (f_{k+1} - f_k) (c_k + c_{k+1}) / 2        c over the fraction f in [0, 1] removed or inserted          (1)
+    area = sum_k (f_{k+1} - f_k) (c_k + c_{k+1}) / 2      c over the fraction f in [0, 1] removed or inserted      (1)
 
-The area is the mean of the curve over fractions: in units of what the curve holds (logits, here), whatever the number of regions.
-Deletion: lower is better; insertion: higher. Only differences between maps, or from orders drawn at random, say something.
+The area is the mean of the curve over fractions: in units of what the curve holds (logits, here), whatever the number
+of regions. Deletion: lower is better; insertion: higher. Only differences between maps, or from orders drawn at random,
+say something.
 
 Reference: Samek et al., IEEE TNNLS 28 (2017); Petsiuk et al., BMVC 2018; Bluecher et al., TMLR 2024, for the gain.
 """
@@ -99,9 +101,10 @@ def random_areas(
 
 
 def relevance_gain(most_first: Float[Tensor, " K"], least_first: Float[Tensor, " K"]) -> float:
-    """Return the area between two deletion curves, least important first less most important first: 0 for a map that knows nothing.
+    """Return the area between two deletion curves, least important first less most important first.
 
-    What a fill does to every picture alike cancels, which makes it the number to report at pixel level.
+    It is 0 for a map that knows nothing. What a fill does to every picture alike cancels, which makes it the number to
+    report at pixel level.
     """
     return area(least_first) - area(most_first)
 
@@ -142,8 +145,8 @@ def occlusion_curves(
         fill: What stands for nothing; default 0, the mean colour after normalisation. ``blurred(x, sigma)`` is gentler.
 
     Raises:
-        ValueError: The input or the fill is not finite, or the fill's shape doesn't fit; boxes leave the input, are empty or not in whole
-            pixels; ``order`` is no permutation; ``steps`` is out of range.
+        ValueError: The input or the fill is not finite, or the fill's shape doesn't fit; boxes leave the input, are
+            empty or not in whole pixels; ``order`` is no permutation; ``steps`` is out of range.
         TypeError: ``order`` is not made of integers.
     """
     masks, counts = _masks(x, boxes_in_input, order, steps)
@@ -162,7 +165,7 @@ def pixel_curve(
     insertion: bool = False,
     fill: Float[Tensor, "3 #img_h #img_w"] | None = None,
 ) -> Float[Tensor, " K"]:
-    """Return one class's logit while the patches of a grid are filled in, or uncovered, **at pixel level**: (steps + 1,).
+    """Return one class's logit while patches of a grid are filled in, or uncovered, **at pixel level**: (steps + 1,).
 
     Args:
         predict: As for ``occlusion_curves``.
@@ -175,7 +178,8 @@ def pixel_curve(
         fill: As for ``occlusion_curves``.
 
     Raises:
-        ValueError, TypeError: As ``occlusion_curves``; or the grid doesn't tile the input, or ``target`` is out of range.
+        ValueError, TypeError: As ``occlusion_curves``; or the grid doesn't tile the input, or ``target`` is out of
+            range.
     """
     masks, _ = _masks(x, input_boxes(grid_hw, (x.shape[-2], x.shape[-1])), order, steps)
     logits = _logits(predict, x, fill, ~masks if insertion else masks)
@@ -223,7 +227,8 @@ def _masks(
         raise TypeError(f"`order` must be integers, indices of regions; got {order.dtype}. Use `order_of(values)`.")
     if not torch.equal(order.cpu().sort().values, torch.arange(N)):
         raise ValueError(
-            f"`order` must be a permutation of the regions 0 .. {N - 1}; got {order.tolist()[:10]}, {len(order)} in all."
+            f"`order` must be a permutation of the regions 0 .. {N - 1}; got {order.tolist()[:10]}, {len(order)} in "
+            "all."
         )
     steps = whole_number("steps", steps, 1, N, ", the number of regions")
     b = boxes.cpu().long()
@@ -231,8 +236,8 @@ def _masks(
     fits = (b[:, :2] >= 0).all() and (b[:, :2] < b[:, 2:]).all() and (b[:, 2:] <= limit).all()
     if not bool(fits) or not torch.equal(b.double(), boxes.cpu().double()):
         raise ValueError(
-            f"`boxes_in_input` must be (x0, y0, x1, y1) in whole pixels of the input, {img_h} x {img_w}, none of them empty. "
-            "Boxes in the original picture's pixels belong to localisation."
+            f"`boxes_in_input` must be (x0, y0, x1, y1) in whole pixels of the input, {img_h} x {img_w}, none of them "
+            "empty. Boxes in the original picture's pixels belong to localisation."
         )
     counts = torch.round(torch.linspace(0, N, steps + 1, dtype=torch.float64)).long()
     masks = torch.zeros(steps + 1, img_h, img_w, dtype=torch.bool)

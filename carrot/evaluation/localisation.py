@@ -1,7 +1,7 @@
 """Does a map over regions point at the object? Measured in the original picture's pixels, beside the level of chance.
 
-A target is a mask (pixel (row i, column j) covers [j, j + 1) x [i, i + 1)), or a box, or a few points. What the model didn't see, because
-the crop cut it off, counts nowhere: shares are of the seen area, the union of the regions' boxes.
+A target is a mask (pixel (row i, column j) covers [j, j + 1) x [i, i + 1)), or a box, or a few points. What the model
+didn't see, because the crop cut it off, counts nowhere: shares are of the seen area, the union of the regions' boxes.
 
 ::
 
@@ -10,11 +10,12 @@ the crop cut it off, counts nowhere: shares are of the seen area, the union of t
                                                                          chance: |seen and target| / |seen|
     points     does the strongest region hold a part's point?            chance: the share of regions that hold one
 
-Chance is what a random map gets, or a constant one. Areas are exact: the integral of a mask over a box is a bilinear interpolation of the
-mask's cumulated sums. Regions that tie for the strongest share the hit, so a constant map points nowhere in particular. A map
-without a positive value still has a strongest region, but no energy: None. A region that shows nothing of the picture (padding) has an
-empty box: it never hits, its energy is outside, and chance doesn't count it. Where chance is 0 (an empty mask, a target outside
-of the crop, one so small that no centre lies in it) no map could hit: ``Localisation`` leaves the picture out and counts it.
+Chance is what a random map gets, or a constant one. Areas are exact: the integral of a mask over a box is a bilinear
+interpolation of the mask's cumulated sums. Regions that tie for the strongest share the hit, so a constant map points
+nowhere in particular. A map without a positive value still has a strongest region, but no energy: None. A region that
+shows nothing of the picture (padding) has an empty box: it never hits, its energy is outside, and chance doesn't count
+it. Where chance is 0 (an empty mask, a target outside of the crop, one so small that no centre lies in it) no map could
+hit: ``Localisation`` leaves the picture out and counts it.
 
 Reference: Zhang et al., IJCV 126 (2018), for the pointing game; Wang et al., CVPR workshops 2020, for the energy.
 """
@@ -129,7 +130,7 @@ def chance(boxes: Float[Tensor, "N 4"], target: Target) -> Chance:
 
 
 def points_hit(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"], points: ArrayLike | Tensor) -> float:
-    """Return 1 if the strongest region holds one of the points (x, y) of visible parts, else 0; the share of those that tie.
+    """Return 1 if the strongest region holds a point (x, y) of a visible part, else 0; the share of those that tie.
 
     Points that no region holds were cropped away, and can't be hit.
 
@@ -154,7 +155,9 @@ def points_chance(boxes: Float[Tensor, "N 4"], points: ArrayLike | Tensor) -> fl
 
 
 def box_mask(box: Box, image_hw: tuple[int, int]) -> Bool[Tensor, "img_h img_w"]:
-    """Return the mask of the pixels whose centres lie in a box; the other functions take the ``Box`` itself too, to the fraction.
+    """Return the mask of the pixels whose centres lie in a box.
+
+    The other functions take the ``Box`` itself too, to the fraction.
 
     Raises:
         ValueError: The box is not finite or of a negative size, or the picture has no pixel.
@@ -167,7 +170,7 @@ def box_mask(box: Box, image_hw: tuple[int, int]) -> Bool[Tensor, "img_h img_w"]
 
 
 def centre_map(boxes: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
-    """Return the map that knows only that objects stand in the middle: a Gaussian around it, a quarter of the seen size wide.
+    """Return the map that knows only that objects are in the middle: a Gaussian there, a quarter of the seen size wide.
 
     The baseline that a map has to beat: photographers centre what they photograph. 0 for an empty box.
     """
@@ -270,14 +273,14 @@ def _mask(target: ArrayLike | Tensor, boxes: Tensor) -> Bool[Tensor, "img_h img_
     (img_h, img_w), (x, y) = mask.shape, (float(boxes[:, k].max()) for k in (2, 3))
     if float(boxes.min()) < 0 or x > img_w + 1e-6 or y > img_h + 1e-6:
         raise ValueError(
-            f"`boxes` must lie in the mask's {img_h} x {img_w} pixels (height x width); got x up to {x:.1f}, y up to {y:.1f}. "
-            "Give both in the original picture's pixels."
+            f"`boxes` must lie in the mask's {img_h} x {img_w} pixels (height x width); got x up to {x:.1f}, y up to "
+            f"{y:.1f}. Give both in the original picture's pixels."
         )
     return mask
 
 
 def _integral(mask: Tensor, b: Tensor) -> Float[Tensor, " N"]:
-    """Return the area of the mask inside each box: S(x1, y1) - S(x0, y1) - S(x1, y0) + S(x0, y0), S bilinear between pixels."""
+    """Return the mask's area in each box: S(x1, y1) - S(x0, y1) - S(x1, y0) + S(x0, y0), S bilinear between pixels."""
     img_h, img_w = mask.shape
     S = torch.zeros(img_h + 1, img_w + 1, dtype=torch.float64)
     S[1:, 1:] = mask.double().cumsum(dim=0).cumsum(dim=1)

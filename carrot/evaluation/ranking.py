@@ -34,7 +34,7 @@ def precision_at(scores: Float[Tensor, " n"], wrong: Bool[Tensor, " n"], k: Supp
 
 
 def auroc(scores: Float[Tensor, " n"], wrong: Bool[Tensor, " n"]) -> float:
-    """Return the chance that a wrong label scores higher than a right one, ties counted half: the area under the ROC curve.
+    """Return the chance that a wrong label scores above a right one, ties counted half: the area under the ROC curve.
 
     0.5 is chance, 1 a perfect order. Counted by ranks, in n log n.
 
@@ -64,7 +64,7 @@ def _check(scores: Tensor, wrong: Tensor) -> None:
         raise TypeError(f"`wrong` must be boolean, True where the label is wrong; got {wrong.dtype}.")
     if scores.ndim != 1 or scores.shape != wrong.shape or len(scores) == 0:
         raise ValueError(
-            f"`scores` and `wrong` must be (n,), one number and one truth a picture, n >= 1; got {tuple(scores.shape)} and "
-            f"{tuple(wrong.shape)}."
+            f"`scores` and `wrong` must be (n,), one number and one truth a picture, n >= 1; got {tuple(scores.shape)} "
+            f"and {tuple(wrong.shape)}."
         )
     require_finite("scores", scores)

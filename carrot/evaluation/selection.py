@@ -1,4 +1,7 @@
-"""Choose among embeddings of the same pictures by exact leave-one-out on the training set: no validation split, no refit."""
+"""Choose among embeddings of the same pictures by exact leave-one-out on the training set.
+
+There is no validation split and no refit.
+"""
 
 import math
 from collections.abc import Iterable

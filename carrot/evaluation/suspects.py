@@ -1,4 +1,4 @@
-"""Which labels the other training pictures contradict, and which pictures their own label decides: from exact leave-one-out.
+"""Which labels the other training pictures contradict, which pictures their own label decides: by exact leave-one-out.
 
 ::
 
@@ -8,15 +8,16 @@
     t_c = mean of p_ic over the pictures labelled c                                                             (4)
     flagged: argmax { p_ic : p_ic >= t_c } is another class than y, and so is argmax_c p_ic                     (5)
 
-These are confident learning's, with its cross-validation replaced by exact leave-one-out: no folds, no refits, and no picture judges its
-own label. A wrong label still pulls on its neighbours' logits.
+These are confident learning's, with its cross-validation replaced by exact leave-one-out: no folds, no refits, and no
+picture judges its own label. A wrong label still pulls on its neighbours' logits.
 
-**One threshold for all classes would flag a rare class whole**: few pictures never reach the probabilities of many, right labels or not.
-By (4) each class is measured by what is usual for it. Of 200 pictures of one class and 10 of another, all labelled right, 7.0 of the 10
-have a margin below 0 and 0.1 are flagged (mean over 10 draws, ``tests/unit/test_suspects.py``).
+**One threshold for all classes would flag a rare class whole**: few pictures never reach the probabilities of many,
+right labels or not. By (4) each class is measured by what is usual for it. Of 200 pictures of one class and 10 of
+another, all labelled right, 7.0 of the 10 have a margin below 0 and 0.1 are flagged (mean over 10 draws,
+``tests/unit/test_suspects.py``).
 
-Reference: Northcutt, Jiang and Chuang, JAIR 70 (2021), equation 2 for the thresholds and equation 1 for who is counted off the diagonal of
-the confident joint; the second half of (5) is what cleanlab adds (``find_label_issues``).
+Reference: Northcutt, Jiang and Chuang, JAIR 70 (2021), equation 2 for the thresholds and equation 1 for who is counted
+off the diagonal of the confident joint; the second half of (5) is what cleanlab adds (``find_label_issues``).
 """
 
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class LabelSuspects:
         self_confidence: Probability of its own label.
         margin: Logit of its own label less the best other one; below 0 the others say another class.
         normalised_margin: The same of probabilities, in [-1, 1].
-        suggested: The class, other than its label, that the others think likeliest; of flagged pictures, among those at their threshold.
+        suggested: The class, other than its label, that the others think likeliest; of flagged pictures, among those at
+            their threshold.
         flagged: Whether the others contradict the label: equation (5).
         thresholds: Equation (4); infinite for a class that labels none of the pictures.
     """
@@ -58,9 +60,9 @@ class LabelSuspects:
     def order(self, by: Score = "self_confidence") -> Int[Tensor, " n"]:
         """Return all pictures, most suspicious first; of equal ones the lower index.
 
-        On 400 toy pictures, 20 labels of them wrong, over 20 draws (``python -m benchmarks.suspects``): of the first 20, 0.890 ± 0.012
-        were wrong by self-confidence, 0.868 ± 0.009 by margin, 0.745 ± 0.012 by normalised margin; 0.790 ± 0.010 by the margin with the
-        own label counted.
+        On 400 toy pictures, 20 labels of them wrong, over 20 draws (``python -m benchmarks.suspects``): of the first
+        20, 0.890 ± 0.012 were wrong by self-confidence, 0.868 ± 0.009 by margin, 0.745 ± 0.012 by normalised margin;
+        0.790 ± 0.010 by the margin with the own label counted.
 
         Raises:
             ValueError: ``by`` is unknown.
@@ -85,7 +87,8 @@ def label_suspects(
         thresholds: Those of other pictures, for pictures that were not fitted on; None: equation (4).
 
     Raises:
-        ValueError, TypeError: Shapes disagree, values are not finite, labels are no class indices, T is not > 0, or C = 1.
+        ValueError, TypeError: Shapes disagree, values are not finite, labels are no class indices, T is not > 0, or
+            C = 1.
     """
     s = checked_scores("loo_logits", loo_logits)
     y = checked_labels("labels", labels, *s.shape)[:, None]
@@ -111,7 +114,7 @@ def _thresholds(p: Tensor, y: Tensor) -> Tensor:
 
 
 def high_leverage(head: RidgeHead, k: int) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
-    """Return the k highest leverages and their training pictures: those whose own label counts most in their own logits.
+    """Return the k highest leverages and their training pictures: those whose own label counts most in their logits.
 
     Raises:
         ValueError: k is not in 1 .. n.

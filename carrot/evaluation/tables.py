@@ -31,12 +31,14 @@ def markdown_table(
 ) -> str:
     """Return a Markdown table, one line a row, ending in a newline; its source is aligned too.
 
-    Integers are printed whole, floats and ``Measured`` with ``digits`` decimals, None and what a row lacks as blank, all else by
-    ``str``. A column of numbers only is aligned to the right. Pipes are escaped and line breaks become spaces.
+    Integers are printed whole, floats and ``Measured`` with ``digits`` decimals, None and what a row lacks as blank,
+    all else by ``str``. A column of numbers only is aligned to the right. Pipes are escaped and line breaks become
+    spaces.
 
     Args:
         rows: Each maps keys to values.
-        columns: Key to header, in the order to print; None: every key that a row has, in order of appearance, as its own header.
+        columns: Key to header, in the order to print; None: every key that a row has, in order of appearance, as its
+            own header.
         digits: Decimals, >= 0.
 
     Raises:

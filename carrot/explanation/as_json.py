@@ -2,28 +2,31 @@
 
 ::
 
-    format, version             "carrot explanation", 1; the version grows when a key changes its meaning
-    level, exact                "token", and a sentence on what is exact and what isn't
-    picture                     id; label or null; width, height in pixels; rows, columns of its regions
-    target, against             {class, index}; against is null where one logit is explained, not a difference of two
-    logit, prior                what is explained (the difference, if against is set), and the mean training picture's part of it
-    predicted                   {class, index} of the highest logit
-    classes                     [{class, logit, probability}], in the order of the logits
-    regions                     [{region, row, column, box, global, token, node, drop}]: box (x0, y0, x1, y1) in pixels of the picture;
-                                row, column and box are null for global regions
-    sums                        {name: {sum, must_be, residual}}: regions by token and by node, training pictures dual and label, and
-                                the pairs of regions with each training picture, which must be its dual part
-    training.shown              [{rank, index, id, label, dual, label_part, removal, missing}], largest dual first; index: row of the
-                                training set; missing: why its picture is not shown, else null
-    training.totals             {shown, others, all}: each {pictures, dual, label_part}; removals are what-ifs and have no sum
-    pairs.strongest             [{region, training_index, training_id, training_region, contribution}], the ten largest
-    pairs.pictures              [{training_index, training_id, width, height, rows, columns, boxes, by_region, by_training_region}]: all
-                                pairs, summed over the training picture's regions and over the test picture's; both sum to its
-                                dual part; sizes and boxes are null where the picture is gone
-    facts                       what the model was made with
+    format, version         "carrot explanation", 1; the version grows when a key changes its meaning
+    level, exact            "token", and a sentence on what is exact and what isn't
+    picture                 id; label or null; width, height in pixels; rows, columns of its regions
+    target, against         {class, index}; against is null where one logit is explained, not a difference of two
+    logit, prior            what is explained (the difference, if against is set), and the mean training picture's part
+                            of it
+    predicted               {class, index} of the highest logit
+    classes                 [{class, logit, probability}], in the order of the logits
+    regions                 [{region, row, column, box, global, token, node, drop}]: box (x0, y0, x1, y1) in pixels of
+                            the picture; row, column and box are null for global regions
+    sums                    {name: {sum, must_be, residual}}: regions by token and by node, training pictures dual and
+                            label, and the pairs of regions with each training picture, which must be its dual part
+    training.shown          [{rank, index, id, label, dual, label_part, removal, missing}], largest dual first; index:
+                            row of the training set; missing: why its picture is not shown, else null
+    training.totals         {shown, others, all}: each {pictures, dual, label_part}; removals are what-ifs and have no
+                            sum
+    pairs.strongest         [{region, training_index, training_id, training_region, contribution}], the ten largest
+    pairs.pictures          [{training_index, training_id, width, height, rows, columns, boxes, by_region,
+                            by_training_region}]: all pairs, summed over the training picture's regions and over the
+                            test picture's; both sum to its dual part; sizes and boxes are null where the picture is
+                            gone
+    facts                   what the model was made with
 
-``token``, ``node``, ``dual`` and ``label_part`` add up to the logit (the first three with ``prior``); ``drop`` and ``removal`` are
-what-ifs, and add up to nothing. Numbers are float64: JSON keeps them to the last bit.
+``token``, ``node``, ``dual`` and ``label_part`` add up to the logit (the first three with ``prior``); ``drop`` and
+``removal`` are what-ifs, and add up to nothing. Numbers are float64: JSON keeps them to the last bit.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,8 +40,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 EXACT = (
-    "Sums are exact, to rounding, for the function from tokens to logit, and what-ifs equal removing and refitting. A token has seen "
-    "the whole picture: nothing is said about single pixels."
+    "Sums are exact, to rounding, for the function from tokens to logit, and what-ifs equal removing and refitting. A "
+    "token has seen the whole picture: nothing is said about single pixels."
 )
 
 

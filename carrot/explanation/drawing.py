@@ -89,13 +89,13 @@ class Sheet:
         return f'<image id="{self.id}" width="{w}" height="{h}" preserveAspectRatio="none" href="{uri}"></image>'
 
     def svg(self, alt: str, drawn: str = "") -> str:
-        """Return the picture with something drawn on it; ``alt`` is raw text, ``drawn`` is SVG in pixels of the picture."""
+        """Return the picture with something drawn on it; ``alt`` is raw text, ``drawn`` SVG in the picture's pixels."""
         w, h = self.size
         picture = f'<use href="#{self.id}"></use>'
         return f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{text(alt)}">{picture}{drawn}</svg>'
 
     def box(self, region: int) -> tuple[float, float, float, float] | None:
-        """Return x, y, width and height of a region; None: it stands for the whole picture, or lies in the padding around it."""
+        """Return a region's x, y, width and height; None: it stands for the whole picture, or lies in the padding."""
         if region >= len(self.boxes):
             return None
         x0, y0, x1, y1 = self.boxes[region].tolist()
@@ -103,7 +103,7 @@ class Sheet:
 
 
 def overlay(sheet: Sheet, values: Float[Tensor, " N"], names: Sequence[str]) -> str:
-    """Return every region as a coloured square whose opacity is its number over ``strongest``, and whose tooltip is the number."""
+    """Return each region as a coloured square: its opacity is its number over ``strongest``, its tooltip the number."""
     shown = values.tolist()
     limit = strongest(values)
     drawn = []
@@ -121,7 +121,8 @@ def overlay(sheet: Sheet, values: Float[Tensor, " N"], names: Sequence[str]) -> 
 def strongest(values: Tensor) -> float:
     """Return the absolute number from which on the colour is the strongest: the largest; 1 if all are 0.
 
-    Where a few stand out, that would leave all others pale: if the largest is over twice the 97.5 % quantile, it is that quantile.
+    Where a few stand out, that would leave all others pale: if the largest is over twice the 97.5 % quantile, it is
+    that quantile.
     """
     if not len(values):
         return 1.0
@@ -154,7 +155,10 @@ def bar(value: float, limit: float) -> str:
 
 
 def marks(sheet: Sheet, regions: Sequence[int]) -> str:
-    """Return regions framed, and numbered from 1 in their order; numbers keep clear of frames and of one another where they can."""
+    """Return regions framed, and numbered from 1 in their order.
+
+    Numbers keep clear of frames and of one another where they can.
+    """
     boxes = {k: box for k, region in enumerate(regions) if (box := sheet.box(region)) is not None}
     frames = "".join(_frame(box, MARKS[k]) for k, box in boxes.items())
     taken, labels, unit = list(boxes.values()), [], 0.055 * max(sheet.size)
@@ -172,8 +176,9 @@ def _frame(box: _Box, colour: str) -> str:
     place = 'x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"'.format(*box)
     line = 'fill="none" vector-effect="non-scaling-stroke"'
     return "".join(
-        f'<rect {place} {line} stroke="{stroke}" stroke-width="{width}"></rect>' for stroke, width in (("#000000", 5), (colour, 3))
-    )  # fmt: skip
+        f'<rect {place} {line} stroke="{stroke}" stroke-width="{width}"></rect>'
+        for stroke, width in (("#000000", 5), (colour, 3))
+    )
 
 
 def _plate(box: _Box, colour: str, label: int, unit: float) -> str:
@@ -185,7 +190,7 @@ def _plate(box: _Box, colour: str, label: int, unit: float) -> str:
 
 
 def _free_place(box: _Box, size: tuple[float, float], limits: tuple[int, int], taken: Sequence[_Box]) -> _Box:
-    """Return where a plate fits beside a box: inside the picture, over nothing that is taken; if nowhere, at the box's corner."""
+    """Return where a plate fits beside a box: in the picture, over nothing taken; if nowhere, at the box's corner."""
     (x, y, w, h), (wide, high) = box, size
     gap = 0.1 * wide
     left, right, above, below = x - wide - gap, x + w + gap, y - high - gap, y + h + gap

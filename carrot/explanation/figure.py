@@ -36,7 +36,7 @@ OTHER_SCRIPTS = (
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture, the boxes of its regions in its own pixels (x0, y0, x1, y1), row-major on the grid, and what to write above it."""
+    """A picture, its regions' boxes in its own pixels (x0, y0, x1, y1), row-major on the grid, and the words above."""
 
     image: Image.Image
     boxes: Float[Tensor, "N 4"]
@@ -54,7 +54,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Pair:
-    """A region of the test picture, the region of the first training picture that it answers to, and how much that brings."""
+    """A region of the test picture, that of the first training picture it answers to, and how much that brings."""
 
     test_region: int
     train_region: int
@@ -68,12 +68,12 @@ def explanation_figure(
     pairs: Sequence[Pair],
     heading: str,
 ) -> "matplotlib.figure.Figure":
-    """Draw the test picture with its region maps above, the training pictures below, and pairs of regions joined by lines.
+    """Draw the test picture with its region maps above, training pictures below, and pairs of regions joined by lines.
 
     Args:
         test: The picture that is explained.
-        maps: Contributions of its regions by name; red supports the class, blue speaks against it; each map has its own scale,
-            by ``carrot.explanation.drawing.strongest``.
+        maps: Contributions of its regions by name; red supports the class, blue speaks against it; each map has its own
+            scale, by ``carrot.explanation.drawing.strongest``.
         training: The training pictures that matter most, most important first; without any there is no second row.
         pairs: Region pairs between the test picture and ``training[0]``, if it is there; at most three are drawn.
         heading: What is explained.
@@ -131,7 +131,9 @@ def _drawn(
 
 
 def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
-    """Draw an explanation; of a training picture that is not at hand it is said why, and pairs are those of the first that has both.
+    """Draw an explanation.
+
+    Of a training picture that is not at hand it is said why, and pairs are those of the first that has both.
 
     Args:
         e: The explanation.
@@ -193,7 +195,7 @@ def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
 
 
 def _edges(boxes: Tensor, grid_hw: tuple[int, int]) -> tuple[Any, Any]:
-    """Return where columns and rows of regions begin, and where the last ends; a region of padding has no width or no height."""
+    """Return where columns and rows of regions begin and the last ends; one of padding has no width or no height."""
     grid = boxes.double().cpu().reshape(*grid_hw, 4).numpy()
     x = np.append(grid[0, :, 0], grid[0, -1, 2])
     return x, np.append(grid[:, 0, 1], grid[-1, 0, 3])

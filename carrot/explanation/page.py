@@ -1,7 +1,7 @@
 """An explanation as one page: static HTML with everything in it, to be read without scripts, network or patience.
 
-``page.html`` beside this file holds the words that are the same for every explanation. Everything from the data is escaped, and the
-page itself forbids to load anything.
+``page.html`` beside this file holds the words that are the same for every explanation. Everything from the data is
+escaped, and the page itself forbids to load anything.
 """
 
 import json

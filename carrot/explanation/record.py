@@ -1,6 +1,7 @@
 """One prediction taken apart, as a user meets it: the parts with their names, pictures and places.
 
-``carrot.explanation.parts`` has the numbers; this adds what is needed to read them, and the ways to look at them: text, figure, JSON, page.
+``carrot.explanation.parts`` has the numbers; this adds what is needed to read them, and the ways to look at them: text,
+figure, JSON, page.
 """
 
 import json
@@ -82,8 +83,8 @@ class Explanation:
         shown: Rows of the training pictures with the largest dual contributions, best first.
         shown_pictures: Those of ``shown`` whose pictures are at hand, by row.
         missing: Why the others of ``shown`` are not, in words, by row: not found, changed, or not to be read.
-        pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown`` whose tokens are at hand, by row;
-            sums to that picture's dual contribution.
+        pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown`` whose tokens are
+            at hand, by row; sums to that picture's dual contribution.
         facts: What the model was made with, JSON-ready.
         coalitions: What the logit would be with any regions dropped.
     """
@@ -198,7 +199,10 @@ class Explanation:
         return residual
 
     def __str__(self) -> str:
-        """Return it as lines of text: what is said, every sum beside what it must be, the regions and pictures that matter most."""
+        """Return it as lines of text.
+
+        What is said, every sum beside what it must be, the regions and pictures that matter most.
+        """
         from carrot.explanation.text import story_lines
 
         return "\n".join(story_lines(self))

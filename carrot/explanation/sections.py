@@ -18,7 +18,7 @@ START = "Start: what the average training picture gets"
 
 
 def regions(v: View) -> dict[str, str]:
-    """Return what the template's section on regions needs: three maps, what they add up to, and all of their numbers."""
+    """Return what the template's section on regions needs: three maps, what they add up to, and all their numbers."""
     rows, columns = v.e.picture.grid_hw
     opposite = f"for {v.against}" if v.against else "against it"
     return {
@@ -39,7 +39,10 @@ def _maps(v: View) -> str:
     brings = f"By its own token. All squares and the start add up to the {v.short}."
     mixed = "The same, after regions that are near and alike have shared what they hold."
     if v.unmixed:
-        mixed = "After regions have shared what they hold. In this model they share nothing: it is the same as the first map."
+        mixed = (
+            "After regions have shared what they hold. In this model they share nothing: it is the same as the first "
+            "map."
+        )
     missing = f"How far the {v.short} would fall (red) or rise (blue) if this region alone were taken away."
     missing += " A what-if for each: they don't add up."
     return "".join(
@@ -93,7 +96,7 @@ def _region_numbers(v: View) -> str:
 
 
 def training(v: View) -> dict[str, str]:
-    """Return what the section on training pictures needs: a card for each that is shown, and what all of them add up to."""
+    """Return what the section on training pictures needs: a card for each that is shown, and what all add up to."""
     e = v.e
     limit = max((abs(x) for part in e.training for x in part[2:]), default=0.0) or 1.0
     count = "This one brings" if len(e.shown) == 1 else f"These {len(e.shown)} bring"
@@ -135,9 +138,12 @@ def _training_sum(v: View) -> str:
 
 
 def pairs(v: View) -> dict[str, str]:
-    """Return what the section on pairs of regions needs: for each training picture the strongest, marked on both pictures."""
+    """Return what the section on pairs of regions needs: for each training picture the strongest, marked on both."""
     rows = "".join(_pair_row(v, i) for i in v.e.shown if i in v.e.pair_maps)
-    none = "<p><strong>Not shown:</strong> the regions of these training pictures are not at hand: their files are gone, or changed.</p>"
+    none = (
+        "<p><strong>Not shown:</strong> the regions of these training pictures are not at hand: their files are gone, "
+        "or changed.</p>"
+    )
     return {"pairs": rows or none}
 
 
@@ -157,7 +163,10 @@ def _pair_row(v: View, i: int) -> str:
         alt = f"Training picture {who}; marked: {_listed(v, training_regions, picture)}"
         right = f'<div class="frame">{there.svg(alt, marks(there, training_regions))}</div>'
     together, every = number(sum(value for _, _, value in best)), number(float(found.sum()))
-    share = f"These {len(best)} of {found.numel():,} pairs bring {together}; all of them {every}, which is what the picture brings."
+    share = (
+        f"These {len(best)} of {found.numel():,} pairs bring {together}; all of them {every}, which is what the "
+        "picture brings."
+    )
     table = f"<table><caption>Region here &larr; region there</caption><tbody>{rows}</tbody></table>" if best else ""
     return f"""<div class="pair"><h3>With {short(who)} <span class="soft">({name(e.training_labels[i])})</span></h3>
 <figure><div class="frame">{left}</div><figcaption class="small">This picture</figcaption></figure>
@@ -166,7 +175,10 @@ def _pair_row(v: View, i: int) -> str:
 
 
 def separate_pairs(found: Tensor, k: int) -> list[tuple[int, int, float]]:
-    """Return up to k pairs that bring most, each region once: (region, training region, contribution), best first; none below 0."""
+    """Return up to k pairs that bring most, each region once, best first; none below 0.
+
+    A pair is (region, training region, contribution).
+    """
     left, best = found.clone(), []
     for _ in range(min(k, *found.shape)):
         region, training_region, value = strongest_pairs(left, 1)[0]

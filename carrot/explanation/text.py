@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from carrot.evaluation import Accuracy
     from carrot.explanation.record import Explanation
 
-GLOSS = "    dual: its share of the logit;  label: what its label brings;  removal: fall of the logit in a model fitted without it"
+GLOSS = (
+    "    dual: its share of the logit;  label: what its label brings;  "
+    "removal: fall of the logit in a model fitted without it"
+)
 
 
 def check_line(name: str, value: float, expected: float) -> str:
@@ -24,7 +27,7 @@ def accuracy_line(name: str, accuracy: "Accuracy", note: str) -> str:
 
 
 def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
-    """Return what was predicted, every sum beside the logit, the region that matters most, and the top training pictures."""
+    """Return the prediction, every sum beside the logit, the region that matters most and the top training pictures."""
     lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is the mean training picture's"]
     lines += _sum_lines(e) + _region_lines(e)
     lines.append("  training pictures that the score is made of:")
@@ -32,7 +35,10 @@ def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Seque
 
 
 def story_lines(e: "Explanation", k: int = 3) -> list[str]:
-    """Return what ``str(explanation)`` shows: as ``explanation_lines``, with the names, probabilities, contrast and k pairs of regions."""
+    """Return what ``str(explanation)`` shows.
+
+    As ``explanation_lines``, with the names, probabilities, contrast and k pairs of regions.
+    """
     p, best = e.parts, int(e.parts.logits.argmax())
     labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
     lines = [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]

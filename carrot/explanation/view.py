@@ -1,4 +1,4 @@
-"""What every section of the page needs: the explanation, its pictures as sheets, and the words for what is explained."""
+"""What every section of the page needs: the explanation, its pictures as sheets and the words for what is explained."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,7 @@
-"""An explanation on disk: the page, and beside it the same numbers as JSON and a figure; nothing of the user's is replaced by these."""
+"""An explanation on disk: the page, and beside it the same numbers as JSON and a figure.
+
+Nothing of the user's is replaced by these.
+"""
 
 import io
 import warnings
@@ -21,7 +24,8 @@ def check_page(page: Path) -> None:
     """Refuse a place for a page before anything is computed.
 
     Raises:
-        StoreError: It doesn't end in .html, can't be written, or what would lie beside it is there and is not an explanation's.
+        StoreError: It doesn't end in .html, can't be written, or what would lie beside it is there and is not an
+            explanation's.
     """
     if not is_regular(page):
         return

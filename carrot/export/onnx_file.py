@@ -1,8 +1,9 @@
-"""A fitted model as one ONNX file, for deployment: backbone, graph, diffusion, readout, lift and head, with nothing else needed.
+"""A fitted model as one ONNX file, to deploy: backbone, graph, diffusion, readout, lift and head, nothing else needed.
 
-The forward pass is written out again here as plain tensor formulas, without the checks that a graph of operators can't hold; the file
-is held against the model itself before it is kept. Explanations, updates and preprocessing stay with CARROT: the input is the
-model's own, (B, 3, img_h, img_w), normalised with the mean and standard deviation that the file's metadata states.
+The forward pass is written out again here as plain tensor formulas, without the checks that a graph of operators can't
+hold; the file is held against the model itself before it is kept. Explanations, updates and preprocessing stay with
+CARROT: the input is the model's own, (B, 3, img_h, img_w), normalised with the mean and standard deviation that the
+file's metadata states.
 """
 
 import copy
@@ -130,7 +131,8 @@ class Deployed(nn.Module):
         D2 = (norms.unsqueeze(2) + norms.unsqueeze(1) - 2.0 * (X @ X.mT)).clamp_min(0.0)
         D2 = D2 * (1.0 - torch.eye(D2.shape[-1], dtype=D2.dtype))
         m2 = torch.sort(D2.flatten(1), dim=1).values[:, self.rank].reshape(-1, 1, 1)
-        # No less than the rounding of the product, or of the tokens: equal ones have kernel 1, unlike ones 0, as in ``carrot.graph``.
+        # No less than the rounding of the product, or of the tokens: equal ones have kernel 1, unlike ones 0, as in
+        # ``carrot.graph``.
         eps = torch.finfo(D2.dtype).eps
         rounding = (8.0 * eps) ** 2 * H.square().sum(dim=-1).amax(dim=1).reshape(-1, 1, 1)
         m2 = torch.maximum(m2, torch.maximum(4e4 * eps * D2[:, :1].amax(dim=-1, keepdim=True), rounding))
@@ -148,11 +150,15 @@ class Deployed(nn.Module):
 
 
 def export_onnx(classifier: Classifier, path: Path) -> dict[str, Any]:
-    """Write the ONNX file, having held it against the model on random inputs in batches of 1 and 3; return what a user of it must know.
+    """Write the ONNX file, having held it against the model on random inputs in batches of 1 and 3.
+
+    Returns:
+        What a user of it must know.
 
     Raises:
-        ModelError: A package is absent, the lift is not offered, the weights are too large for one file, the backbone can't be written
-            as ONNX, or the file's logits differ by more than 1e-5 of the largest: then nothing is written.
+        ModelError: A package is absent, the lift is not offered, the weights are too large for one file, the backbone
+            can't be written as ONNX, or the file's logits differ by more than 1e-5 of the largest: then nothing is
+            written.
         StoreError: The disk refuses.
     """
     try:

@@ -1,4 +1,4 @@
-"""One line for each picture, for pandas, FiftyOne, Spotlight: prediction, suspicion, and the training pictures that made it."""
+"""One line a picture, for pandas, FiftyOne, Spotlight: prediction, suspicion and the training pictures that made it."""
 
 import csv
 import io
@@ -23,10 +23,10 @@ Rows = list[dict[str, Any]]
 def picture_rows(classifier: Classifier, model: Path, data: str | None = None, influences: int = 3) -> Rows:
     """Return the lines: ``training_rows``, then, with ``data``, ``held_out_rows``.
 
-    Columns: id, path, sha256, split, label, predicted, probability, label_probability, margin (logit of the label less the best other one),
-    suspect (whether the others contradict the label: ``carrot.evaluation.suspects``), leverage (training pictures only), and for
-    k = 1 .. influences the k-th training picture with the largest dual contribution to the predicted class's logit: influence_k,
-    influence_k_dual. A training picture never names itself.
+    Columns: id, path, sha256, split, label, predicted, probability, label_probability, margin (logit of the label less
+    the best other one), suspect (whether the others contradict the label: ``carrot.evaluation.suspects``), leverage
+    (training pictures only), and for k = 1 .. influences the k-th training picture with the largest dual contribution
+    to the predicted class's logit: influence_k, influence_k_dual. A training picture never names itself.
 
     Args:
         classifier: The model.
@@ -125,7 +125,10 @@ def _verdicts(fitted: Fitted, logits: Tensor, labels: Tensor, judged: LabelSuspe
 
 
 def _influences(fitted: Fitted, G: Tensor, logits: Tensor, k: int, own: bool) -> tuple[Tensor, Tensor]:
-    """Return the k largest dual contributions around the mean and their training rows; with ``own``, never of row i to picture i."""
+    """Return the k largest dual contributions around the mean and their training rows.
+
+    With ``own``, never of row i to picture i.
+    """
     head, target = fitted.head, logits.argmax(dim=1)
     if not k:
         return G.new_empty(len(G), 0), torch.empty(len(G), 0, dtype=torch.long)

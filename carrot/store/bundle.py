@@ -2,14 +2,15 @@
 
 ::
 
-    FOLDER/config.json                     what the model is; names the other files with their size and SHA-256; seals itself likewise
+    FOLDER/config.json                     what the model is; names the other files with their size and SHA-256;
+                                           seals itself likewise
     FOLDER/model-1f2e3d4c5b6a.safetensors  its tensors
     FOLDER/records-1f2e3d4c5b6a.jsonl      one line for each training picture
 
-The two are written first, under names that hold their own checksum, so that they never overwrite those of the model before. Then
-``config.json`` is renamed into place: that rename is the moment at which the new model is there. Then the files of the models before are
-deleted: those whose name holds the checksum of their own content, which nobody else's does. Every file is verified when it is read;
-nothing is unpickled.
+The two are written first, under names that hold their own checksum, so that they never overwrite those of the model
+before. Then ``config.json`` is renamed into place: that rename is the moment at which the new model is there. Then the
+files of the models before are deleted: those whose name holds the checksum of their own content, which nobody else's
+does. Every file is verified when it is read; nothing is unpickled.
 """
 
 import hashlib

@@ -3,10 +3,11 @@
 ::
 
     MODEL/certificates/pending.json          written before the changed model is saved
-    MODEL/certificates/TIME-1f2e3d4c.json    the same, with what was cleared away; written after it, and then the other is deleted
+    MODEL/certificates/TIME-1f2e3d4c.json    the same, with what was cleared away; written after it, and then the
+                                             other is deleted
 
-Whoever changes the model next calls ``finish`` first. The model is the one before: the change never happened, and the pending file is
-deleted. It is the one after: what is left to be done is done, and the certificate is written.
+Whoever changes the model next calls ``finish`` first. The model is the one before: the change never happened, and the
+pending file is deleted. It is the one after: what is left to be done is done, and the certificate is written.
 """
 
 import html
@@ -66,7 +67,7 @@ def finish(model: Path, labels: Mapping[tuple[str, str], str]) -> Finished | Non
 
 
 def _happened(certificate: Mapping[str, Any], labels: Mapping[tuple[str, str], str]) -> bool:
-    """Whether a model with these training pictures is the one after a change: the change was saved whole, or not at all."""
+    """Whether a model with these training pictures is the one after a change: it was saved whole, or not at all."""
 
     def label(picture: Mapping[str, str]) -> str | None:
         return labels.get((picture["id"], picture["sha256"]))
@@ -81,8 +82,9 @@ def _happened(certificate: Mapping[str, Any], labels: Mapping[tuple[str, str], s
 def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     """Clear away what may show deleted pictures, and write the certificate; the changed model is saved.
 
-    Cleared away are the files of the model before, explanations that CARROT wrote, and shards of any token cache in the folder that hold
-    the pictures, those of earlier fits and of killed runs too. What else lies there is the user's: it is told where it mentions them.
+    Cleared away are the files of the model before, explanations that CARROT wrote, and shards of any token cache in the
+    folder that hold the pictures, those of earlier fits and of killed runs too. What else lies there is the user's: it
+    is told where it mentions them.
 
     Raises:
         StoreError: The disk refuses.
@@ -120,7 +122,10 @@ def _shown(model: Path, pictures: Collection[tuple[str, str]]) -> list[Path]:
 
 
 def _pages(folder: Path) -> list[Path]:
-    """Return the explanations that CARROT wrote below a folder: pages that say so; numbers, figure and settings of those of the command."""
+    """Return the explanations that CARROT wrote below a folder.
+
+    These are pages that say so; numbers, figure and settings of those of the command.
+    """
     found = []
     for page in sorted(folder.rglob("*.htm*")):
         settings = page.with_name(f"{page.name}.yaml")

@@ -13,7 +13,9 @@ from carrot.errors import StoreError
 
 
 def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Write a file whole or not at all; when this returns it is on the disk: temporary file, flush, rename, flush of the folder.
+    """Write a file whole or not at all: temporary file, flush, rename, flush of the folder.
+
+    When this returns it is on the disk.
 
     Args:
         path: Where; a file that is there is replaced.
@@ -67,9 +69,10 @@ _held: dict[Path, tuple[int, int]] = {}  # which process and thread holds which 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against others that would change it too, from reading it to writing it; a second time by one thread is no matter.
+    """Hold a folder against others that would change it too, from reading it to writing it.
 
-    The lock is the system's own, on ``folder/.lock``: it ends with the process, however that ends. Windows has no such call: there is none.
+    A second time by one thread is no matter. The lock is the system's own, on ``folder/.lock``: it ends with the
+    process, however that ends. Windows has no such call: there is none.
 
     Raises:
         StoreError: Another process or thread holds it, or the folder can't be written.

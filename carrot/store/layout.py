@@ -89,10 +89,13 @@ def load_config(folder: Path) -> dict[str, JSON]:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Refuse to write a model where something else lies. What a fit that was cut off left is no matter, nor are hidden files.
+    """Refuse to write a model where something else lies.
+
+    What a fit that was cut off left is no matter, nor are hidden files.
 
     Raises:
-        ModelError: ``folder`` is a file, or holds a ``config.json`` that is not a CARROT model's, or other files and no model.
+        ModelError: ``folder`` is a file, or holds a ``config.json`` that is not a CARROT model's, or other files and no
+            model.
     """
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder}: is a file. Give a folder to write the model to.")

@@ -1,6 +1,7 @@
-"""What a user asked for goes where the user said: through links, into pipes and devices, never half, and over nothing else.
+"""What a user asked for goes where the user said: through links, into pipes and devices, never half, over nothing else.
 
-The store's own files are written by ``carrot.store.files``; here are those that are named on a command line or in a call.
+The store's own files are written by ``carrot.store.files``; here are those that are named on a command line or in a
+call.
 """
 
 import errno
@@ -21,8 +22,9 @@ NAME_MAX = 255  # bytes of one name, on the file systems there are
 def write_output(path: Path | str, data: bytes) -> None:
     """Write a file where the user named it.
 
-    A link stays one: what it leads to is written, and made if it leads nowhere. A regular file is replaced whole or not at all, and keeps
-    its permissions. What is no regular file (a pipe, a device, ``/dev/stdout``) is written into. Missing folders are made.
+    A link stays one: what it leads to is written, and made if it leads nowhere. A regular file is replaced whole or not
+    at all, and keeps its permissions. What is no regular file (a pipe, a device, ``/dev/stdout``) is written into.
+    Missing folders are made.
 
     Raises:
         StoreError: It is a folder, or the disk refuses.
@@ -75,7 +77,7 @@ def check_output(path: Path | str) -> None:
 
 
 def check_replaced(path: Path | str) -> None:
-    """Refuse a file that is there and that no command wrote: that of a command has its settings beside it, and a page says so.
+    """Refuse a file that is there and no command wrote: a command's has its settings beside it, and a page says so.
 
     Raises:
         StoreError: It is there, and isn't empty.
@@ -114,7 +116,7 @@ def is_regular(path: Path | str) -> bool:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Return the path with ``ending`` after its name, which is cut where both together are longer than a name can be."""
+    """Return the path with ``ending`` after its name, which is cut where the two are longer than a name can be."""
     whole = f"{path.name}{ending}"
     return path.with_name(whole if len(os.fsencode(whole)) <= NAME_MAX else f"{cut(path.name, 200)}{ending}")
 
@@ -129,7 +131,7 @@ def cut(name: str, most: int) -> str:
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """Return which open file of this process a path stands for: that of ``/dev/stdout`` is 1; None: it is a path like others."""
+    """Return which open file of this process a path stands for: 1 for ``/dev/stdout``; None: a path like others."""
     place = os.path.abspath(path)
     for _ in range(40):
         folder, name = os.path.split(place)

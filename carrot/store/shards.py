@@ -7,11 +7,12 @@
 
 How it holds, whenever the process is killed:
 
-1. Every file is written under a temporary name beside its final one, flushed to the disk, and renamed; then the folder is
-   flushed too. A rename is atomic: a file with a final name is whole, and what is lost is the shard being written.
-2. A shard carries, in its own header, the sha256 of its names, dtypes, shapes and values, its number, and the sha256 of the
-   manifest. One file, one rename: checksum and values can't fall apart, and a shard of another store, of other settings or
-   in another place is refused. (This detects damage and mistakes. Who forges values and checksum alike isn't detected.)
+1. Every file is written under a temporary name beside its final one, flushed to the disk, and renamed; then the folder
+   is flushed too. A rename is atomic: a file with a final name is whole, and what is lost is the shard being written.
+2. A shard carries, in its own header, the sha256 of its names, dtypes, shapes and values, its number, and the sha256 of
+   the manifest. One file, one rename: checksum and values can't fall apart, and a shard of another store, of other
+   settings or in another place is refused. (This detects damage and mistakes. Who forges values and checksum alike
+   isn't detected.)
 3. The manifest never changes. Other settings, ids or shard size are refused, with what differs; nothing is mixed.
 
 Several processes may fill different shards of one store at the same time.
@@ -43,13 +44,14 @@ class EmbeddingStore:
 
     Args:
         folder: Where the store lies; made if absent.
-        settings: Everything that the values depend on, as plain JSON: strings, finite numbers, bools, None, lists, and dicts
-            with string keys.
+        settings: Everything that the values depend on, as plain JSON: strings, finite numbers, bools, None, lists, and
+            dicts with string keys.
         ids: One name per row, all different: row i of every tensor belongs to ``ids[i]``.
         shard_size: Rows per shard (the last may have fewer): what a killed run loses at most.
 
     Raises:
-        StoreError: The folder holds a store of other settings, ids or shard size, of a newer format, or a damaged manifest.
+        StoreError: The folder holds a store of other settings, ids or shard size, of a newer format, or a damaged
+            manifest.
         TypeError: A setting is not plain JSON, or an id not a string.
         ValueError: A setting is NaN or infinite, an id occurs twice, there is no id, ``shard_size`` is less than 1.
 
@@ -108,9 +110,9 @@ class EmbeddingStore:
         return self._manifest_sha256
 
     def erase(self, rows: Iterable[int]) -> list[int]:
-        """Delete the shards that hold ``rows``, other rows of theirs included; return which there were. They can be computed again.
+        """Delete the shards that hold ``rows``, other rows of theirs included; return which there were.
 
-        What a killed run left behind of them is deleted too.
+        They can be computed again. What a killed run left behind of them is deleted too.
 
         Raises:
             StoreError: The disk refuses.
@@ -160,7 +162,8 @@ class EmbeddingStore:
 
         Args:
             shard: Its number.
-            tensors: Each with ``len(rows(shard))`` rows. Names, dtypes and the shape of a row must be the same in all shards.
+            tensors: Each with ``len(rows(shard))`` rows. Names, dtypes and the shape of a row must be the same in all
+                shards.
 
         Raises:
             ValueError: No tensor, or one with another number of rows.
@@ -192,8 +195,8 @@ class EmbeddingStore:
         absent = [i for i in range(self.n_shards) if not self.path(i).exists()]
         if absent:
             raise StoreError(
-                f"{self.folder}: {len(absent)} of {self.n_shards} shards are not written yet, the first is {absent[0]}. "
-                "Run the same embedding again: it goes on from there."
+                f"{self.folder}: {len(absent)} of {self.n_shards} shards are not written yet, the first is "
+                f"{absent[0]}. Run the same embedding again: it goes on from there."
             )
         first = self._load(0)
         whole = {name: rows.new_empty((self.n_rows, *rows.shape[1:])) for name, rows in first.items()}
@@ -201,8 +204,8 @@ class EmbeddingStore:
             part = self._load(i)
             if _row_types(part) != _row_types(first):
                 raise StoreError(
-                    f"{self.path(i)}: holds {_row_types(part)} per row, and shard 0 {_row_types(first)}. They come from "
-                    "different code: delete the shards that are wrong, and run the embedding again."
+                    f"{self.path(i)}: holds {_row_types(part)} per row, and shard 0 {_row_types(first)}. They come "
+                    "from different code: delete the shards that are wrong, and run the embedding again."
                 )
             for name, rows in part.items():
                 whole[name][self.rows(i).start : self.rows(i).stop] = rows
@@ -221,13 +224,13 @@ class EmbeddingStore:
         changes = list(differences(stored, wanted, ""))
         if changes:
             raise StoreError(
-                f"{self.folder}: holds embeddings of other settings: {'; '.join(changes)}. Use another folder, or delete this "
-                "one to compute them again."
+                f"{self.folder}: holds embeddings of other settings: {'; '.join(changes)}. Use another folder, or "
+                "delete this one to compute them again."
             )
         return stored
 
     def _load(self, shard: int) -> dict[str, Tensor]:
-        """Read and verify one shard; one that was verified before, and is the same file, is mapped into memory instead."""
+        """Read and verify one shard; one that was verified, and is the same file, is mapped into memory instead."""
         path = self.path(shard)
         remedy = "Delete this file, and run the same fit or embedding again: it is computed anew."
         try:
