@@ -107,7 +107,7 @@ class Geometry:
         corners = [self.to_original(c).clamp(min=0).minimum(limit) for c in (corner, corner + size)]
         return torch.cat(corners, dim=-1)  # (N, 4)
 
-    def inside(self, grid_hw: tuple[int, int]) -> Bool[Tensor, "N"]:
+    def inside(self, grid_hw: tuple[int, int]) -> Bool[Tensor, " N"]:
         """Return which patches show any of the picture; the others are padding alone.
 
         Raises:
