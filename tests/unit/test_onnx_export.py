@@ -31,7 +31,7 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Carrot:
     return Carrot("toy", lift="identity", tau=0.0).fit(BIRDS)
 
