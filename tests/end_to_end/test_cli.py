@@ -20,6 +20,8 @@ from carrot import Carrot, cli
 from carrot.data.toy import ToyBirds
 from carrot.store import certificates
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("robin", "wren", "jay")
 

@@ -19,6 +19,8 @@ from carrot.data import open_dataset
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from tests.conftest import RealFiles
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["--sigma-spatial", "0.5", "--sigma-feature", "1.0", "--times", "2.0"]
 EMBEDDED = ["--backbone", EMBEDDED_MODEL, "--checkpoint", str(embedded_checkpoint())]

@@ -24,6 +24,8 @@ from carrot.explanation.written import check_page
 from carrot.store import outputs
 from carrot.store.outputs import check_output, cut, write_output
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 SPECIES = ("jay", "robin", "wren")
 
 
