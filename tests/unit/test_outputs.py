@@ -212,6 +212,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.usefixtures("_blank_figure")
 def test_what_lies_beside_a_page_is_the_pages_own(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
