@@ -3,7 +3,8 @@
 Usage: python -m benchmarks.explanation [--classes 2 20 200] [--N 256 1369] [--D 384] [--n 400] [--t 0]
        [--rounds 3]
 
-One picture of random tokens, quadratic lift, no diffusion, as `carrot fit` has it unless told otherwise. Parts: ``take_apart`` (regions by token and node, each
+One picture of random tokens, quadratic lift, no diffusion, as `carrot fit` has it unless told otherwise. Parts:
+``take_apart`` (regions by token and node, each
 dropped alone, training pictures three ways). Curve: one deletion curve of all regions. The peer asks the same of the
 whole head, as a loop over a head's classes would, and keeps the column; it must give the same numbers to 1e-9 of the
 largest.
