@@ -19,7 +19,14 @@ from carrot.classifier.classifier import Classifier
 from carrot.data.records import Segmented, Subset
 from carrot.embedding.trace import Trace
 from carrot.evaluation.estimate import Estimate
-from carrot.evaluation.faithfulness import area, order_of, pixel_curve, random_areas
+from carrot.evaluation.faithfulness import (
+    area,
+    input_boxes,
+    occlusion_curves,
+    order_of,
+    random_areas,
+    relevance_gain,
+)
 from carrot.evaluation.localisation import (
     Localisation,
     box_mask,
@@ -34,7 +41,7 @@ from carrot.removal import Coalitions
 
 MAPS = ("token", "node", "drop")  # without diffusion "node" is "token"
 RANDOM_ORDERS = 10
-STEPS = 14  # at pixel level
+STEPS = 14  # at pixel level, where there are as many regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +114,7 @@ def maps_of(classifier: Classifier) -> tuple[str, ...]:
 
 def passes(classifier: Classifier, pictures: int) -> int:
     """Return how many inputs the backbone is run on for so many pictures at pixel level."""
-    return pictures * 2 * (len(maps_of(classifier)) + 1) * (STEPS + 1)
+    return pictures * (len(maps_of(classifier)) + 1) * 2 * STEPS
 
 
 def _token_level(case: Case) -> Iterator[tuple[str, float]]:
@@ -117,11 +124,16 @@ def _token_level(case: Case) -> Iterator[tuple[str, float]]:
     def insertion(order: Tensor) -> Tensor:
         return case.coalitions.insertion(order)[:, 0]
 
-    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-        for name in maps_of(case.classifier):
-            yield f"token level, {kind} by {name}", area(curve(order_of(getattr(case.parts, name))))
+    kinds = {"deletion": deletion, "insertion": insertion}
+    orders = {name: order_of(getattr(case.parts, name)) for name in maps_of(case.classifier)}
+    curves = {kind: {name: curve(order) for name, order in orders.items()} for kind, curve in kinds.items()}
+    for kind, curve in kinds.items():
+        for name, values in curves[kind].items():
+            yield f"token level, {kind} by {name}", area(values)
         at_random = random_areas(curve, case.coalitions.N, RANDOM_ORDERS, case.place)[0]
         yield f"token level, {kind} at random", at_random
+    for name in orders:
+        yield f"token level, gain by {name}", relevance_gain(curves["deletion"][name], curves["insertion"][name])
 
 
 def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
@@ -132,12 +144,17 @@ def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
     def predict(batch: Tensor) -> Tensor:
         return case.classifier.logits_of(encoder.encode(batch))
 
+    boxes = input_boxes(case.grid_hw, (x.shape[-2], x.shape[-1]))
     orders = {f"by {name}": order_of(values) for name, values in case.maps.items()}
-    orders["at random"] = torch.randperm(len(case.boxes), generator=generator)
+    orders["at random"] = torch.randperm(len(boxes), generator=generator)
+    curves = {name: occlusion_curves(predict, x, boxes, order, STEPS) for name, order in orders.items()}
     for kind in ("deletion", "insertion"):
-        for name, order in orders.items():
-            curve = pixel_curve(predict, x, case.grid_hw, order, target, STEPS, insertion=kind == "insertion")
-            yield f"pixel level, {kind} {name}", area(curve)
+        for name, found in curves.items():
+            yield f"pixel level, {kind} {name}", area(getattr(found, kind)[:, target], found.fractions)
+    for name in case.maps:
+        found = curves[f"by {name}"]
+        gain = relevance_gain(found.deletion[:, target], found.insertion[:, target], found.fractions)
+        yield f"pixel level, gain by {name}", gain
 
 
 def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -163,8 +180,9 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
 
 METRICS: dict[str, Metric] = {
     "token_level": Metric(
-        "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: higher "
-        "is better), at token level: exact for tokens -> logit.",
+        "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: "
+        "higher is better), at token level: exact for tokens -> logit. Gain: least important dropped first, less most "
+        "important first (higher is better; 0 for a map that knows nothing).",
         _token_level,
         Estimate.of,
     ),

@@ -15,10 +15,13 @@ from carrot._ridge.logit import Logit
 from carrot.classifier.held_out import held_out
 from carrot.data import ImageFolder
 from carrot.data.toy import ToyBirds
+from carrot.embedding.encoder import Encoder
+from carrot.evaluation.faithfulness import order_of
 from carrot.explanation.parts import take_apart
 from carrot.export.table import picture_rows, write_table
 from carrot.lift import lift_from
 from carrot.protocol import evaluate
+from carrot.protocol.metrics import passes
 from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
 from carrot.removal import remove_regions
@@ -207,6 +210,48 @@ def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, P
     assert s.t == 1.0
     assert e["token_level"]["token level, deletion by token"]["mean"] == pytest.approx(np.mean(areas), abs=1e-3)
     assert e["pixel_level"]["pixel level, deletion by drop"]["n"] == 2
+    for level, at in (("token_level", "token level"), ("pixel_level", "pixel level")):
+        for name in ("token", "node", "drop"):
+            gone, shown, gain = (e[level][f"{at}, {kind} by {name}"] for kind in ("deletion", "insertion", "gain"))
+            assert gain["mean"] == pytest.approx(shown["mean"] - gone["mean"], abs=1e-9)
+            assert gain["n"] == gone["n"]
+
+
+def test_pixel_level_is_deletion_by_painting_the_picture(model: tuple[Carrot, Path], root: Path, answer: dict) -> None:
+    """The first two explained pictures, patch by patch; 100 regions go in 14 steps, which are not equally wide."""
+    carrot, _ = model
+    data, backbone = ImageFolder(root), carrot.encoder.backbone
+    test = [i for i, record in enumerate(data.records) if record.split == "test"]
+    counts = [round(100 * k / 14) for k in range(15)]
+    areas = []
+    for k in range(2):
+        image = data.image(test[k * 10 // 4])
+        trace = carrot.trace(image)
+        parts = take_apart(trace, Logit.predicted(carrot.head_, trace.g))
+        order, x = order_of(parts.token).tolist(), backbone.transform(image)
+        side = x.shape[-1] // 10
+        batch = x.repeat(15, 1, 1, 1)
+        for step, n in enumerate(counts):
+            for region in order[:n]:
+                row, column = divmod(region, 10)
+                batch[step, :, side * row : side * (row + 1), side * column : side * (column + 1)] = 0.0
+        curve = carrot.classifier.logits_of(carrot.encoder.encode(batch))[:, parts.target]
+        areas.append(np.trapezoid(curve, x=np.array(counts) / 100))
+    found = answer["explanations"]["pixel_level"]["pixel level, deletion by token"]
+    assert found["mean"] == pytest.approx(np.mean(areas), abs=1e-4)
+
+
+def test_the_backbone_runs_as_often_as_is_said(
+    model: tuple[Carrot, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import carrot.protocol.measure
+
+    sizes, encode = list[int](), Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda self, x: sizes.append(len(x)) or encode(self, x))
+    monkeypatch.setattr(carrot.protocol.measure, "time_stages", lambda classifier: {})
+    shutil.copytree(model[1] / "tokens", tmp_path / "tokens")
+    evaluate(model[0], str(root), tmp_path, explained=2, occluded=2, refits=0, baselines=False)
+    assert sum(sizes) == passes(model[0].classifier, 2) == 2 * 4 * 2 * 14
 
 
 def test_the_answer_is_json_and_tables_hold_it(answer: dict) -> None:
