@@ -41,7 +41,7 @@ from carrot.removal import Coalitions
 
 MAPS = ("token", "node", "drop")  # without diffusion "node" is "token"
 RANDOM_ORDERS = 10
-STEPS = 14  # at pixel level, where there are as many regions
+STEPS = 14  # at pixel level
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Case:
     @property
     def grid_hw(self) -> tuple[int, int]:
         """Rows and columns of regions."""
-        return self.classifier.fitted.setting.grid_hw(self.classifier.encoder.backbone.grid_hw)
+        return grid_of(self.classifier)
 
     @property
     def boxes(self) -> Float[Tensor, "n_local 4"]:
@@ -112,9 +112,20 @@ def maps_of(classifier: Classifier) -> tuple[str, ...]:
     return MAPS if classifier.fitted.setting.t else ("token", "drop")
 
 
+def grid_of(classifier: Classifier) -> tuple[int, int]:
+    """Return the rows and columns of regions."""
+    return classifier.fitted.setting.grid_hw(classifier.encoder.backbone.grid_hw)
+
+
+def steps_of(classifier: Classifier) -> int:
+    """Return in how many steps regions are occluded: one each, where they are fewer than ``STEPS``."""
+    gh, gw = grid_of(classifier)
+    return min(STEPS, gh * gw)
+
+
 def passes(classifier: Classifier, pictures: int) -> int:
     """Return how many inputs the backbone is run on for so many pictures at pixel level."""
-    return pictures * (len(maps_of(classifier)) + 1) * 2 * STEPS
+    return pictures * (len(maps_of(classifier)) + 1) * 2 * steps_of(classifier)
 
 
 def _token_level(case: Case) -> Iterator[tuple[str, float]]:
@@ -144,10 +155,11 @@ def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
     def predict(batch: Tensor) -> Tensor:
         return case.classifier.logits_of(encoder.encode(batch))
 
+    steps = steps_of(case.classifier)
     boxes = input_boxes(case.grid_hw, (x.shape[-2], x.shape[-1]))
     orders = {f"by {name}": order_of(values) for name, values in case.maps.items()}
     orders["at random"] = torch.randperm(len(boxes), generator=generator)
-    curves = {name: occlusion_curves(predict, x, boxes, order, STEPS) for name, order in orders.items()}
+    curves = {name: occlusion_curves(predict, x, boxes, order, steps) for name, order in orders.items()}
     for kind in ("deletion", "insertion"):
         for name, found in curves.items():
             yield f"pixel level, {kind} {name}", area(getattr(found, kind)[:, target], found.fractions)

@@ -254,6 +254,14 @@ def test_the_backbone_runs_as_often_as_is_said(
     assert sum(sizes) == passes(model[0].classifier, 2) == 2 * 4 * 2 * 14
 
 
+def test_fewer_regions_than_steps_go_one_by_one(root: Path, tmp_path: Path) -> None:
+    """A grid of 2 x 2 regions used to end the command: `steps` must be a whole number in 1 .. 4."""
+    few = Carrot("toy", lift="identity", t=0.0, coarsen=5).fit(root, tokens=tmp_path / "tokens")
+    found = evaluate(few, str(root), tmp_path, explained=1, occluded=1, refits=0, baselines=False)
+    assert found["explanations"]["pixel_level"]["pixel level, deletion by token"]["n"] == 1
+    assert passes(few.classifier, 1) == 3 * 2 * 4
+
+
 def test_the_answer_is_json_and_tables_hold_it(answer: dict) -> None:
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     text = markdown_of(answer)
