@@ -30,6 +30,7 @@ from carrot.evaluation.faithfulness import (
 from carrot.evaluation.localisation import (
     Localisation,
     box_mask,
+    centre_map,
     chance,
     energy_inside,
     pointing_hit,
@@ -177,7 +178,7 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
     targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
     if record.box is not None:
         targets["box"] = box_mask(record.box, (case.image.height, case.image.width))
-    for name, values in case.maps.items():
+    for name, values in {**case.maps, "the centre": centre_map(boxes)}.items():
         for target, inside in targets.items():
             pointing, energy = chance(boxes, inside)
             yield f"where: pointing in the {target} by {name}", (float(pointing_hit(values, boxes, inside)), pointing)
@@ -205,6 +206,9 @@ METRICS: dict[str, Metric] = {
         is_costly=True,
     ),
     "localisation": Metric(
-        "Where the maps point, beside what a map that knows nothing would give:", _localisation, Localisation.of
+        "Where the maps point, beside what a map that knows nothing would give (chance), and one that knows only that "
+        "objects stand in the middle (the centre):",
+        _localisation,
+        Localisation.of,
     ),
 }

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from carrot import Carrot, DataError, DiffusionOperator
 from carrot._ridge.logit import Logit
 from carrot.classifier.held_out import held_out
 from carrot.data import ImageFolder
+from carrot.data.records import Box, Subset
 from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.evaluation.faithfulness import order_of
@@ -21,6 +23,7 @@ from carrot.explanation.parts import take_apart
 from carrot.export.table import picture_rows, write_table
 from carrot.lift import lift_from
 from carrot.protocol import evaluate
+from carrot.protocol.explanations import measure_explanations
 from carrot.protocol.metrics import passes
 from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
@@ -252,6 +255,24 @@ def test_the_backbone_runs_as_often_as_is_said(
     shutil.copytree(model[1] / "tokens", tmp_path / "tokens")
     evaluate(model[0], str(root), tmp_path, explained=2, occluded=2, refits=0, baselines=False)
     assert sum(sizes) == passes(model[0].classifier, 2) == 2 * 4 * 2 * 14
+
+
+def test_maps_are_measured_beside_the_centre(model: tuple[Carrot, Path], root: Path) -> None:
+    """Of 10 x 10 regions the four in the middle tie: one of them alone in the box is a quarter of a hit."""
+    classifier = model[0].classifier
+    found = held_out(classifier, str(root), model[1] / "tokens")
+    box, points = Box(64.0, 64.0, 16.0, 16.0), {"eye": (72.0, 72.0), "beak": (88.0, 72.0)}
+    test = Subset(found.dataset, found.test.indices)
+    test.records = [replace(record, box=box, parts=points) for record in test.records]
+    e = measure_explanations(classifier, test, found.cache, found.places[:2], 0)["localisation"]
+    pointing, part = e["where: pointing in the box by the centre"], e["where: pointing at a part by the centre"]
+    assert (pointing.score.mean, pointing.chance.mean, pointing.score.n) == (0.25, 0.01, 2)
+    assert (part.score.mean, part.chance.mean) == (0.5, 0.02)
+    d = torch.arange(10) - 4.5  # in regions; a quarter of ten wide
+    gaussian = torch.exp(-0.5 * ((d / 2.5).square()[:, None] + (d / 2.5).square())).double()
+    energy = e["where: energy in the box by the centre"].score.mean
+    assert energy == pytest.approx(float(gaussian[4, 4] / gaussian.sum()), rel=1e-6)
+    assert {name.rpartition(" by ")[2] for name in e} == {"token", "node", "drop", "the centre"}
 
 
 def test_fewer_regions_than_steps_go_one_by_one(root: Path, tmp_path: Path) -> None:
