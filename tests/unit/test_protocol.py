@@ -20,7 +20,7 @@ from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.evaluation.faithfulness import order_of
 from carrot.explanation.parts import take_apart
-from carrot.export.table import picture_rows, write_table
+from carrot.export.table import held_out_rows, training_rows, write_table
 from carrot.lift import lift_from
 from carrot.protocol import evaluate
 from carrot.protocol.explanations import measure_explanations
@@ -192,7 +192,10 @@ def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, P
     e = answer["explanations"]
     assert e["pictures"] == 4
     assert max(e["largest_residual"].values()) < 1e-12
-    assert answer["checks"]["leave_one_out"]["largest"] < 1e-11
+    assert {name: check["n"] for name, check in answer["checks"].items()} == {"leave_one_out": 3, "group_removal": 1}
+    for name, check in answer["checks"].items():
+        assert check["largest"] < 1e-11
+        assert any(line.startswith(f"check, {name}: {check['n']} against real fits") for line in lines_of(answer))
     # the mean area of deletion by token, by removing regions one after the other
     carrot, _ = model
     data = ImageFolder(root)
@@ -279,6 +282,7 @@ def test_fewer_regions_than_steps_go_one_by_one(root: Path, tmp_path: Path) -> N
     """A grid of 2 x 2 regions used to end the command: `steps` must be a whole number in 1 .. 4."""
     few = Carrot("toy", lift="identity", t=0.0, coarsen=5).fit(root, tokens=tmp_path / "tokens")
     found = evaluate(few, str(root), tmp_path, explained=1, occluded=1, refits=0, baselines=False)
+    assert found["checks"] == {}
     assert found["explanations"]["pixel_level"]["pixel level, deletion by token"]["n"] == 1
     assert passes(few.classifier, 1) == 3 * 2 * 4
 
@@ -311,7 +315,8 @@ def test_other_classes_and_empty_sets_are_refused(model: tuple[Carrot, Path], tm
 
 def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path], root: Path, tmp_path: Path) -> None:
     carrot, folder = model
-    rows = picture_rows(carrot.classifier, folder, str(root), influences=2)
+    found = held_out(carrot.classifier, str(root), folder / "tokens")
+    rows = training_rows(carrot.fitted, influences=2) + held_out_rows(carrot.fitted, found, influences=2)
     assert [row["split"] for row in rows] == ["train"] * 24 + ["test"] * 10
     loo = carrot.head_.loo_predict()
     for i in (0, 11, 23):
@@ -336,8 +341,7 @@ def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path]
 
 def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'carrot-attribution[export]'")
-    carrot, folder = model
-    rows = picture_rows(carrot.classifier, folder)
+    rows = training_rows(model[0].fitted)
     write_table(tmp_path / "t.parquet", rows)
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
 
@@ -348,4 +352,4 @@ def test_a_table_of_a_data_set_without_test_pictures_is_refused(model: tuple[Car
         (tmp_path / "few" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
     with pytest.raises(DataError, match=r"2 are of the classes 'a', 'b', which it doesn't know"):
-        picture_rows(carrot.classifier, folder, str(tmp_path / "few"))
+        held_out(carrot.classifier, str(tmp_path / "few"), folder / "tokens")
