@@ -11,8 +11,6 @@ influence_k, influence_k_dual   for k = 1, 2, ..: the training picture with the 
 ==============================  ========================================================================================
 """
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from carrot.classifier.held_out import HeldOut
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.influence import top_training
-from carrot.store.outputs import write_output
+from carrot.store.outputs import csv_text, write_output
 
 Rows = list[dict[str, Any]]
 
@@ -80,11 +78,7 @@ def write_table(file: Path, rows: Rows) -> None:
         ImportError: Parquet without pyarrow.
     """
     if file.suffix.lower() == ".csv":
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_output(file, text.getvalue().encode())
+        write_output(file, csv_text(rows[0], rows).encode())
         return
     try:
         import pyarrow
