@@ -139,6 +139,7 @@ def edit_effect(
     moved = list(relabel or {})
     U = check_indices(moved, n).to(head.G.device) if moved else torch.empty(0, dtype=torch.long, device=head.G.device)
     change = torch.stack([_targets(head, y) for y in (relabel or {}).values()]) - head.Y[U] if moved else head.Y[:0]
+    require_tensor("g_test", g_test)
     g_test = g_test.to(head.W_star)
     effect = head.smoother(g_test, U) @ change if moved else torch.zeros_like(head.predict(g_test))
     if isinstance(without, list | tuple) and not without:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from carrot._ambient import pinned_class
@@ -77,11 +77,6 @@ class Geometry:
         offset_h, offset_w = (_offset(r, i) for r, i in zip(resized_hw, input_hw, strict=True))
         return cls(original_hw, resized_hw, input_hw, (offset_h, offset_w))
 
-    def to_model(self, points: Real[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
-        """Return where (x, y) points of the original lie in the model's input, in its pixels and float64."""
-        original, resized, offset = self._xy(points.device)
-        return points.to(torch.float64) * resized / original - offset
-
     def to_original(self, points: Real[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
         """Return where (x, y) points of the model's input lie in the original, in its pixels and float64."""
         original, resized, offset = self._xy(points.device)
@@ -90,7 +85,7 @@ class Geometry:
     def patch_boxes(self, grid_hw: tuple[int, int]) -> Float[Tensor, "N 4"]:
         """Return each patch's box (x0, y0, x1, y1) in original pixels, row-major, float64.
 
-        Boxes end where the picture ends: a patch made of padding alone has an empty box (see :meth:`inside`).
+        Boxes end where the picture ends: a patch made of padding alone has an empty box.
 
         Raises:
             ValueError: If the grid doesn't tile the model's input.
@@ -106,34 +101,6 @@ class Geometry:
         limit = torch.tensor(self.original_hw[::-1], dtype=torch.float64)
         corners = [self.to_original(c).clamp(min=0).minimum(limit) for c in (corner, corner + size)]
         return torch.cat(corners, dim=-1)  # (N, 4)
-
-    def inside(self, grid_hw: tuple[int, int]) -> Bool[Tensor, " N"]:
-        """Return which patches show any of the picture; the others are padding alone.
-
-        Raises:
-            ValueError: If the grid doesn't tile the model's input.
-        """
-        x0, y0, x1, y1 = self.patch_boxes(grid_hw).unbind(-1)
-        return (x1 > x0) & (y1 > y0)
-
-    def patch_index(self, points: Real[Tensor, "*n 2"], grid_hw: tuple[int, int]) -> Int[Tensor, "*n"]:
-        """Return the row-major index of the patch that holds each (x, y) point of the original.
-
-        The index is -1 where no patch does: the crop cut the point off, or it isn't in the picture.
-
-        Raises:
-            ValueError: If the grid doesn't tile the model's input, or a point is NaN or infinite.
-        """
-        if not torch.isfinite(points).all():
-            raise ValueError("`points` must be finite; got NaN or infinity. Leave out the points that aren't visible.")
-        patch_h, patch_w = self._patch_hw(grid_hw)
-        x, y = self.to_model(points).unbind(-1)
-        column, row = torch.floor(x / patch_w).long(), torch.floor(y / patch_h).long()
-        img_h, img_w = self.original_hw
-        seen = (row >= 0) & (row < grid_hw[0]) & (column >= 0) & (column < grid_hw[1])
-        px, py = points.unbind(-1)
-        seen &= (px >= 0) & (px < img_w) & (py >= 0) & (py < img_h)
-        return torch.where(seen, row * grid_hw[1] + column, -1)
 
     @property
     def coverage(self) -> float:

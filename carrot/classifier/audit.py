@@ -1,7 +1,5 @@
 """Who looks wrong: labels that the training pictures contradict, near duplicates, and pictures of high leverage."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from carrot.classifier.held_out import HeldOut, held_out
 from carrot.data.counts import Counts
 from carrot.evaluation.duplicates import near_duplicates
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
+from carrot.store.outputs import csv_text
 
 
 @dataclass(frozen=True)
@@ -139,11 +138,7 @@ class Audit:
 
     def to_csv(self) -> str:
         """Return a line for each picture, most suspicious first; training pictures, then those held out."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(Suspect.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(suspect) for suspect in (*self.suspects, *self.held_out))
-        return text.getvalue()
+        return csv_text(Suspect.__dataclass_fields__, map(asdict, (*self.suspects, *self.held_out)))
 
     def lines(self, k: int = 20) -> list[str]:
         """Return the k most suspicious of each kind as text."""

@@ -328,15 +328,7 @@ def _answers(carrot: "Carrot", names: list[str], images: list[Any], top: int) ->
 
 
 def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
-    import csv
-    import io
+    from carrot.store.outputs import csv_text, write_output
 
-    from carrot.store.outputs import write_output
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["picture", "rank", "class", "probability"])
-    for row in rows:
-        for rank, c in enumerate(row["classes"], start=1):
-            writer.writerow([row["picture"], rank, c["class"], repr(c["probability"])])
-    write_output(file, text.getvalue().encode())
+    lines = ({"picture": row["picture"], "rank": rank, **c} for row in rows for rank, c in enumerate(row["classes"], 1))
+    write_output(file, csv_text(("picture", "rank", "class", "probability"), lines).encode())

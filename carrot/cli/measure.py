@@ -54,8 +54,9 @@ def evaluate(
         model: Folder of the model.
         data: Data set. [default: the one that it was fitted on]
         explained: How many test pictures to explain, evenly spaced; 0: none.
-        occluded: How many of those to occlude at pixel level; the backbone runs again some 100 times for each.
-        refits: How many leave-one-outs to check against real fits.
+        occluded: How many of those to occlude at pixel level; the backbone runs again up to 112 times for each (84
+            without diffusion).
+        refits: How many leave-one-outs to check against real fits, and with them the removal of a group; 0: neither.
         baselines: Measure class token, mean, kNN and logistic regression beside it.
         out: Folder for numbers and tables. [default: MODEL/evaluation, or for another data set MODEL/evaluation/NAME-HASH]
         checkpoint: The backbone's weights, if they are no longer where they were.

@@ -40,8 +40,9 @@ def summary(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> Accuracy:
     Raises:
         ValueError, TypeError: As ``top_k_accuracy``.
     """
-    rank, y, n_classes = _ranks(logits, labels)
-    return Accuracy(_share(rank < 1), _share(rank < min(5, n_classes)), _mean_per_class(rank, y), len(y))
+    s, y = _tensor(logits), _tensor(labels)
+    top1, mean_per_class = top_k_accuracy(s, y, 1), mean_per_class_accuracy(s, y)
+    return Accuracy(top1, top_k_accuracy(s, y, min(5, s.shape[1])), mean_per_class, len(y))
 
 
 def top_k_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, k: SupportsIndex) -> float:
@@ -57,7 +58,7 @@ def top_k_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, k: Su
         TypeError: Labels are not integers, or logits not real numbers.
     """
     rank, _, n_classes = _ranks(logits, labels)
-    return _share(rank < whole_number("k", k, 1, n_classes, ", the number of classes"))
+    return float((rank < whole_number("k", k, 1, n_classes, ", the number of classes")).double().mean())
 
 
 def mean_per_class_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
@@ -67,7 +68,10 @@ def mean_per_class_accuracy(logits: ArrayLike | Tensor, labels: ArrayLike | Tens
         ValueError, TypeError: As ``top_k_accuracy``.
     """
     rank, y, _ = _ranks(logits, labels)
-    return _mean_per_class(rank, y)
+    n_right = torch.bincount(y, weights=(rank < 1).double())
+    n_pictures = torch.bincount(y)
+    occurs = n_pictures > 0
+    return float((n_right[occurs] / n_pictures[occurs]).mean())
 
 
 def _ranks(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tensor, Tensor, int]:
@@ -96,17 +100,6 @@ def _ranks(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[Tens
     own = s.gather(1, y[:, None])  # (m, 1)
     is_before = torch.arange(n_classes)[None] < y[:, None]  # (m, C)
     return ((s > own) | ((s == own) & is_before)).sum(dim=1), y, n_classes
-
-
-def _mean_per_class(rank: Tensor, y: Tensor) -> float:
-    n_right = torch.bincount(y, weights=(rank < 1).double())
-    n_pictures = torch.bincount(y)
-    occurs = n_pictures > 0
-    return float((n_right[occurs] / n_pictures[occurs]).mean())
-
-
-def _share(right: Tensor) -> float:
-    return float(right.double().mean())
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:

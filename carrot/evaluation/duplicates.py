@@ -110,36 +110,22 @@ def near_duplicates(G: Float[Tensor, "n M"], threshold: SupportsFloat) -> list[t
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
-def nearest(G: Float[Tensor, "n M"], g: Float[Tensor, "m M"]) -> tuple[Float[Tensor, " m"], Int[Tensor, " m"]]:
-    """Return for each row of g the highest ``cos(g - gm, g_i - gm)`` with a row of G, and that row; gm: the mean of G.
+def near_copies(
+    G: Float[Tensor, "n M"], g: Float[Tensor, "m M"], threshold: SupportsFloat
+) -> tuple[Bool[Tensor, " m"], Float[Tensor, " m"], Int[Tensor, " m"]]:
+    """Return for each row of g whether it nearly is a row of G, by (1) and (2), its highest cosine with one, and which.
 
-    Rows equal to the mean have no direction: a cosine of 0. A high cosine alone is no copy: see ``near_copies``.
+    gm is the mean of G, and r of both is measured among its rows. Rows equal to the mean have no direction: a cosine
+    of 0. A high cosine alone is no copy.
 
     Args:
         G: Embeddings, of training pictures say; widened block by block.
         g: Others.
-
-    Raises:
-        ValueError: Widths differ, or one has no row.
-    """
-    cosines, rows, _ = _searched(G, g)
-    return cosines, rows
-
-
-def near_copies(
-    G: Float[Tensor, "n M"], g: Float[Tensor, "m M"], threshold: SupportsFloat
-) -> tuple[Bool[Tensor, " m"], Float[Tensor, " m"], Int[Tensor, " m"]]:
-    """Return for each row of g whether it nearly is a row of G, by (1) and (2), and what ``nearest`` returns.
-
-    r of both is measured among the rows of G.
-
-    Args:
-        G: Embeddings, of training pictures say.
-        g: Others.
         threshold: In (0, 1], of (1).
 
     Raises:
-        ValueError, TypeError: As ``nearest``, or ``threshold`` is out of range or no number.
+        ValueError: Widths differ, one has no row, or ``threshold`` is out of range.
+        TypeError: ``threshold`` is no number.
     """
     threshold = real_number("threshold", threshold)
     if not 0 < threshold <= 1:
@@ -157,7 +143,7 @@ def near_copies(
 
 
 def _searched(G: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what ``nearest`` does, and the squared distance of each row of g to its fifth nearest of G."""
+    """Return the highest cosine of each row of g, whose it is, and the squared distance to its fifth nearest of G."""
     require_tensor("G", G)
     require_tensor("g", g)
     if G.ndim != 2 or g.ndim != 2 or G.shape[1] != g.shape[1] or 0 in G.shape:

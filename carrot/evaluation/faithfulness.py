@@ -60,14 +60,13 @@ def area(curve: Float[Tensor, " K"], fractions: Float[Tensor, " K"] | None = Non
     return float(f.diff().to(c.device) @ (c[1:] + c[:-1])) / 2
 
 
-def order_of(values: Real[Tensor, "..."], most_first: bool = True) -> Int[Tensor, " N"]:
+def order_of(values: Real[Tensor, "..."]) -> Int[Tensor, " N"]:
     """Return the regions by value, the largest first; equal ones in an order that is arbitrary but always the same.
 
     In reading order a map with many equal values would be scored for where the picture's top is.
 
     Args:
         values: A number for each region, row-major in any shape.
-        most_first: False: the smallest first.
 
     Raises:
         ValueError: There is no value, or one is NaN or infinite.
@@ -77,7 +76,7 @@ def order_of(values: Real[Tensor, "..."], most_first: bool = True) -> Int[Tensor
         raise ValueError("`values` must hold a number for each region; got none.")
     require_finite("values", v)
     mixed = torch.randperm(len(v), generator=torch.Generator().manual_seed(TIES)).to(v.device)
-    return mixed[torch.argsort(v[mixed], descending=most_first, stable=True)]
+    return mixed[torch.argsort(v[mixed], descending=True, stable=True)]
 
 
 def random_areas(
@@ -100,13 +99,23 @@ def random_areas(
     return statistics.fmean(areas), statistics.stdev(areas) / math.sqrt(n_orders)
 
 
-def relevance_gain(most_first: Float[Tensor, " K"], least_first: Float[Tensor, " K"]) -> float:
-    """Return the area between two deletion curves, least important first less most important first.
+def relevance_gain(
+    deletion: Float[Tensor, " K"], insertion: Float[Tensor, " K"], fractions: Float[Tensor, " K"] | None = None
+) -> float:
+    """Return the area between two deletion curves, least important first less most important first: higher is better.
 
-    It is 0 for a map that knows nothing. What a fill does to every picture alike cancels, which makes it the number to
-    report at pixel level.
+    The former is the insertion curve read backwards, so one order's two curves are enough. It is 0 for a map that knows
+    nothing. What a fill does to every picture alike cancels, which makes it the number to report at pixel level.
+
+    Args:
+        deletion: Of an order, most important first.
+        insertion: Of the same order.
+        fractions: Of both, as for ``area``.
+
+    Raises:
+        ValueError: As ``area``.
     """
-    return area(least_first) - area(most_first)
+    return area(insertion, fractions) - area(deletion, fractions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +151,7 @@ def occlusion_curves(
         boxes_in_input: (x0, y0, x1, y1) of each region in whole pixels of the input; ``input_boxes``.
         order: The regions, most important first.
         steps: In how many steps, 1 .. N; the regions are dealt out as evenly as whole numbers allow.
-        fill: What stands for nothing; default 0, the mean colour after normalisation. ``blurred(x, sigma)`` is gentler.
+        fill: What stands for nothing; default 0, the mean colour after normalisation.
 
     Raises:
         ValueError: The input or the fill is not finite, or the fill's shape doesn't fit; boxes leave the input, are
@@ -153,37 +162,6 @@ def occlusion_curves(
     gone = _logits(predict, x, fill, masks)
     shown = _logits(predict, x, fill, ~masks[1:-1]) if len(masks) > 2 else gone[:0]  # no backbone takes an empty batch
     return OcclusionCurves(counts.double() / len(order), gone, torch.cat([gone[-1:], shown, gone[:1]]))
-
-
-def pixel_curve(
-    predict: Predict,
-    x: Float[Tensor, "3 img_h img_w"],
-    grid_hw: tuple[int, int],
-    order: Int[Tensor, " N"],
-    target: SupportsIndex,
-    steps: SupportsIndex,
-    insertion: bool = False,
-    fill: Float[Tensor, "3 #img_h #img_w"] | None = None,
-) -> Float[Tensor, " K"]:
-    """Return one class's logit while patches of a grid are filled in, or uncovered, **at pixel level**: (steps + 1,).
-
-    Args:
-        predict: As for ``occlusion_curves``.
-        x: As for ``occlusion_curves``.
-        grid_hw: The regions' grid; it must tile the input.
-        order: The regions, row-major indices, most important first.
-        target: Class.
-        steps: As for ``occlusion_curves``; steps that divide N are equally wide, others up to one region apart.
-        insertion: Uncover instead of filling in.
-        fill: As for ``occlusion_curves``.
-
-    Raises:
-        ValueError, TypeError: As ``occlusion_curves``; or the grid doesn't tile the input, or ``target`` is out of
-            range.
-    """
-    masks, _ = _masks(x, input_boxes(grid_hw, (x.shape[-2], x.shape[-1])), order, steps)
-    logits = _logits(predict, x, fill, ~masks if insertion else masks)
-    return logits[:, whole_number("target", target, 0, logits.shape[1] - 1, ", a class")]
 
 
 def input_boxes(grid_hw: tuple[int, int], input_hw: tuple[int, int]) -> Int[Tensor, "N 4"]:
@@ -199,22 +177,6 @@ def input_boxes(grid_hw: tuple[int, int], input_hw: tuple[int, int]) -> Int[Tens
     size = torch.tensor([img_w // gw, img_h // gh])
     corner = torch.stack([column, row], dim=-1).reshape(-1, 2) * size
     return torch.cat([corner, corner + size], dim=1)
-
-
-def blurred(x: Float[Tensor, "3 img_h img_w"], sigma: float) -> Float[Tensor, "3 img_h img_w"]:
-    """Return the picture through a Gaussian of ``sigma`` pixels, cut at 3 sigma; the border's pixels go on outside.
-
-    Raises:
-        ValueError: ``sigma`` is not a finite number > 0.
-    """
-    if not 0.0 < sigma < float("inf"):
-        raise ValueError(f"`sigma` must be a finite number of pixels > 0; got {sigma!r}.")
-    reach = max(1, int(3 * sigma + 0.5))
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype) / sigma).square())
-    weights = weights / weights.sum()
-    padded = torch.nn.functional.pad(x[None], (reach, reach, reach, reach), mode="replicate")[0]
-    across = torch.nn.functional.conv2d(padded[:, None], weights[None, None, None, :])
-    return torch.nn.functional.conv2d(across, weights[None, None, :, None])[:, 0]
 
 
 def _masks(

@@ -30,7 +30,6 @@ from torch import Tensor
 
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.inputs import checked_labels, checked_scores
-from carrot.head import RidgeHead
 
 _EPS = 1e-12  # a class of one picture, or of equal ones, is at its own mean but for rounding
 Score = Literal["margin", "self_confidence", "normalised_margin"]
@@ -111,17 +110,3 @@ def _thresholds(p: Tensor, y: Tensor) -> Tensor:
     own = torch.zeros(p.shape[1], dtype=p.dtype).index_add(0, y, p.gather(1, y[:, None])[:, 0])
     n = torch.bincount(y, minlength=p.shape[1])
     return torch.where(n > 0, own / n, torch.inf)
-
-
-def high_leverage(head: RidgeHead, k: int) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"]]:
-    """Return the k highest leverages and their training pictures: those whose own label counts most in their logits.
-
-    Raises:
-        ValueError: k is not in 1 .. n.
-        NotFittedError: The head knows no training picture.
-    """
-    leverage = head.leverage
-    if not 1 <= k <= len(leverage):
-        raise ValueError(f"`k` must be in 1 .. {len(leverage)}, the number of training pictures; got {k}.")
-    order = torch.argsort(leverage, descending=True, stable=True)[:k]
-    return leverage[order], order

@@ -98,7 +98,7 @@ def _explained(v: View) -> str:
 
 def _in_short(v: View) -> str:
     """Return what to know if nothing else is read."""
-    e, local = v.e, v.e.parts.drop[: v.num_local]
+    e, local = v.e, v.e.drops[: v.num_local]
     region = int(local.abs().argmax())
     drop = float(local[region])
     items = [f"No single region, taken away, would change the {v.short}."]

@@ -121,9 +121,14 @@ class Explanation:
         return self.parts.token
 
     @property
-    def removals(self) -> Float[Tensor, " N"]:
-        """How much the logit falls when each region alone is removed."""
+    def drops(self) -> Float[Tensor, " N"]:
+        """How much the logit falls when each region alone is dropped."""
         return self.parts.drop
+
+    @property
+    def removals(self) -> Float[Tensor, " N"]:
+        """``drops`` by its former name: training pictures are removed, regions are dropped."""
+        return self.drops
 
     @property
     def training(self) -> tuple[TrainingPart, ...]:

@@ -1,7 +1,16 @@
-"""One line a picture, for pandas, FiftyOne, Spotlight: prediction, suspicion and the training pictures that made it."""
+"""One line a picture, for pandas, FiftyOne, Spotlight: prediction, suspicion and the training pictures that made it.
 
-import csv
-import io
+==============================  ========================================================================================
+id, path, sha256, split, label  the picture; split is "train", or "test": it was not fitted on
+predicted, probability          the likeliest class
+label_probability, margin       of the label; its logit less the best other one
+suspect                         whether the others contradict the label: ``carrot.evaluation.suspects``
+leverage                        how much its own label counts in its own logits; None: it was not fitted on
+influence_k, influence_k_dual   for k = 1, 2, ..: the training picture with the k-th largest dual contribution to the
+                                predicted class's logit, and that contribution; never the picture itself
+==============================  ========================================================================================
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +18,14 @@ import torch
 from torch import Tensor
 
 from carrot.classifier.audit import judged_by_others
-from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
-from carrot.classifier.held_out import HeldOut, held_out
+from carrot.classifier.held_out import HeldOut
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.influence import top_training
-from carrot.store.outputs import write_output
+from carrot.store.outputs import csv_text, write_output
 
 Rows = list[dict[str, Any]]
-
-
-def picture_rows(classifier: Classifier, model: Path, data: str | None = None, influences: int = 3) -> Rows:
-    """Return the lines: ``training_rows``, then, with ``data``, ``held_out_rows``.
-
-    Columns: id, path, sha256, split, label, predicted, probability, label_probability, margin (logit of the label less
-    the best other one), suspect (whether the others contradict the label: ``carrot.evaluation.suspects``), leverage
-    (training pictures only), and for k = 1 .. influences the k-th training picture with the largest dual contribution
-    to the predicted class's logit: influence_k, influence_k_dual. A training picture never names itself.
-
-    Args:
-        classifier: The model.
-        model: Its folder, where tokens of the test pictures are kept.
-        data: Data set.
-        influences: How many training pictures to name.
-
-    Raises:
-        ValueError: ``influences`` is negative.
-        DataError: The data set has no picture that the model can be measured on.
-    """
-    fitted = classifier.fitted
-    found = None if data is None else held_out(classifier, data, model / "tokens")
-    return training_rows(fitted, influences) + ([] if found is None else held_out_rows(fitted, found, influences))
 
 
 def training_rows(fitted: Fitted, influences: int = 3) -> Rows:
@@ -93,11 +78,7 @@ def write_table(file: Path, rows: Rows) -> None:
         ImportError: Parquet without pyarrow.
     """
     if file.suffix.lower() == ".csv":
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_output(file, text.getvalue().encode())
+        write_output(file, csv_text(rows[0], rows).encode())
         return
     try:
         import pyarrow

@@ -27,12 +27,14 @@ from carrot.evaluation.calibration import brier, expected_calibration_error, neg
 from carrot.evaluation.confusion import confusion_pairs, per_class
 from carrot.evaluation.duplicates import near_copies
 from carrot.evaluation.selection import candidate
+from carrot.head import RidgeHead
 from carrot.model import Carrot
-from carrot.protocol.checks import leave_one_out_check
+from carrot.protocol.checks import Difference, group_removal_check, leave_one_out_check
 from carrot.protocol.explanations import measure_explanations
 from carrot.protocol.timing import time_stages
 
 LEAK = 0.999  # cosine around the mean from which a test picture counts as a training picture over again
+GROUP = 5  # training pictures that are removed together, to be held against a real fit
 MEAN, CLASS_TOKEN = Setting(), Setting(global_share=1.0)
 Answer = dict[str, Any]
 PHASES = ("accuracy", "baselines", "checks", "explanations")
@@ -59,7 +61,7 @@ def evaluate(
         folder: Where tokens are kept: the model's, as a rule.
         explained: How many test pictures to explain, evenly spaced.
         occluded: How many of those to occlude at pixel level.
-        refits: How many leave-one-outs to hold against real fits.
+        refits: How many leave-one-outs to hold against real fits, and with them the removal of one group; 0: neither.
         baselines: Also measure what a user would pick instead.
         done: Called after each of ``PHASES`` with what is known by then, and the phase's name.
 
@@ -100,7 +102,7 @@ def evaluate(
     if baselines:
         answer["baselines"] = _baselines(model, found, folder)
         done(_plain(answer), "baselines")
-    answer["checks"] = {"leave_one_out": leave_one_out_check(fitted.head, refits)} if refits else {}
+    answer["checks"] = _checks(fitted.head, g, refits) if refits else {}
     answer["milliseconds_a_picture"] = time_stages(classifier)
     done(_plain(answer), "checks")
     answer["explanations"] = measure_explanations(classifier, test, cache, _spread(places, explained), occluded)
@@ -139,6 +141,16 @@ def _leaks(
     ]
     clean = _accuracy(logits[~near], y[~near]) if not bool(near.all()) else None
     return {"threshold": LEAK, "test_pictures": len(pairs), "accuracy_without": clean, "pairs": pairs}
+
+
+def _checks(head: RidgeHead, g: Tensor, refits: int) -> dict[str, Difference]:
+    """Return how far formulas are from real fits: without single training pictures, and without a few together."""
+    drawn = torch.randperm(len(head.G), generator=torch.Generator().manual_seed(0))
+    group = drawn[: min(GROUP, len(head.G) - 1)].tolist()
+    return {
+        "leave_one_out": leave_one_out_check(head, refits),
+        "group_removal": group_removal_check(head, [group], g),
+    }
 
 
 def _calibration(logits: Tensor, y: Tensor, temperature: float) -> Answer:

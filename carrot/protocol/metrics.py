@@ -19,10 +19,18 @@ from carrot.classifier.classifier import Classifier
 from carrot.data.records import Segmented, Subset
 from carrot.embedding.trace import Trace
 from carrot.evaluation.estimate import Estimate
-from carrot.evaluation.faithfulness import area, order_of, pixel_curve, random_areas
+from carrot.evaluation.faithfulness import (
+    area,
+    input_boxes,
+    occlusion_curves,
+    order_of,
+    random_areas,
+    relevance_gain,
+)
 from carrot.evaluation.localisation import (
     Localisation,
     box_mask,
+    centre_map,
     chance,
     energy_inside,
     pointing_hit,
@@ -76,7 +84,7 @@ class Case:
     @property
     def grid_hw(self) -> tuple[int, int]:
         """Rows and columns of regions."""
-        return self.classifier.fitted.setting.grid_hw(self.classifier.encoder.backbone.grid_hw)
+        return grid_of(self.classifier)
 
     @property
     def boxes(self) -> Float[Tensor, "n_local 4"]:
@@ -105,9 +113,20 @@ def maps_of(classifier: Classifier) -> tuple[str, ...]:
     return MAPS if classifier.fitted.setting.t else ("token", "drop")
 
 
+def grid_of(classifier: Classifier) -> tuple[int, int]:
+    """Return the rows and columns of regions."""
+    return classifier.fitted.setting.grid_hw(classifier.encoder.backbone.grid_hw)
+
+
+def steps_of(classifier: Classifier) -> int:
+    """Return in how many steps regions are occluded: one each, where they are fewer than ``STEPS``."""
+    gh, gw = grid_of(classifier)
+    return min(STEPS, gh * gw)
+
+
 def passes(classifier: Classifier, pictures: int) -> int:
     """Return how many inputs the backbone is run on for so many pictures at pixel level."""
-    return pictures * 2 * (len(maps_of(classifier)) + 1) * (STEPS + 1)
+    return pictures * (len(maps_of(classifier)) + 1) * 2 * steps_of(classifier)
 
 
 def _token_level(case: Case) -> Iterator[tuple[str, float]]:
@@ -117,11 +136,16 @@ def _token_level(case: Case) -> Iterator[tuple[str, float]]:
     def insertion(order: Tensor) -> Tensor:
         return case.coalitions.insertion(order)[:, 0]
 
-    for kind, curve in (("deletion", deletion), ("insertion", insertion)):
-        for name in maps_of(case.classifier):
-            yield f"token level, {kind} by {name}", area(curve(order_of(getattr(case.parts, name))))
+    kinds = {"deletion": deletion, "insertion": insertion}
+    orders = {name: order_of(getattr(case.parts, name)) for name in maps_of(case.classifier)}
+    curves = {kind: {name: curve(order) for name, order in orders.items()} for kind, curve in kinds.items()}
+    for kind, curve in kinds.items():
+        for name, values in curves[kind].items():
+            yield f"token level, {kind} by {name}", area(values)
         at_random = random_areas(curve, case.coalitions.N, RANDOM_ORDERS, case.place)[0]
         yield f"token level, {kind} at random", at_random
+    for name in orders:
+        yield f"token level, gain by {name}", relevance_gain(curves["deletion"][name], curves["insertion"][name])
 
 
 def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
@@ -132,12 +156,18 @@ def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
     def predict(batch: Tensor) -> Tensor:
         return case.classifier.logits_of(encoder.encode(batch))
 
+    steps = steps_of(case.classifier)
+    boxes = input_boxes(case.grid_hw, (x.shape[-2], x.shape[-1]))
     orders = {f"by {name}": order_of(values) for name, values in case.maps.items()}
-    orders["at random"] = torch.randperm(len(case.boxes), generator=generator)
+    orders["at random"] = torch.randperm(len(boxes), generator=generator)
+    curves = {name: occlusion_curves(predict, x, boxes, order, steps) for name, order in orders.items()}
     for kind in ("deletion", "insertion"):
-        for name, order in orders.items():
-            curve = pixel_curve(predict, x, case.grid_hw, order, target, STEPS, insertion=kind == "insertion")
-            yield f"pixel level, {kind} {name}", area(curve)
+        for name, found in curves.items():
+            yield f"pixel level, {kind} {name}", area(getattr(found, kind)[:, target], found.fractions)
+    for name in case.maps:
+        found = curves[f"by {name}"]
+        gain = relevance_gain(found.deletion[:, target], found.insertion[:, target], found.fractions)
+        yield f"pixel level, gain by {name}", gain
 
 
 def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -148,7 +178,7 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
     targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
     if record.box is not None:
         targets["box"] = box_mask(record.box, (case.image.height, case.image.width))
-    for name, values in case.maps.items():
+    for name, values in {**case.maps, "the centre": centre_map(boxes)}.items():
         for target, inside in targets.items():
             pointing, energy = chance(boxes, inside)
             yield f"where: pointing in the {target} by {name}", (float(pointing_hit(values, boxes, inside)), pointing)
@@ -163,8 +193,9 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
 
 METRICS: dict[str, Metric] = {
     "token_level": Metric(
-        "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: higher "
-        "is better), at token level: exact for tokens -> logit.",
+        "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: "
+        "higher is better), at token level: exact for tokens -> logit. Gain: least important dropped first, less most "
+        "important first (higher is better; 0 for a map that knows nothing).",
         _token_level,
         Estimate.of,
     ),
@@ -175,6 +206,9 @@ METRICS: dict[str, Metric] = {
         is_costly=True,
     ),
     "localisation": Metric(
-        "Where the maps point, beside what a map that knows nothing would give:", _localisation, Localisation.of
+        "Where the maps point, beside what a map that knows nothing would give (chance), and one that knows only that "
+        "objects stand in the middle (the centre):",
+        _localisation,
+        Localisation.of,
     ),
 }

@@ -63,6 +63,9 @@ def flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+# Not filelock's: the file must go with the lock, for a model's folder holds nothing else, and may go itself. There, who
+# deletes it differs: its release from 3.24 on (the successor's file, once the holder has deleted its own: two threads
+# then held one folder in tests/unit/test_shards.py), nobody from 4.0 on, and nobody promises either.
 TRIES = 1000  # to lock a folder that others make, lock and remove
 _held: dict[Path, tuple[int, int]] = {}  # which process and thread holds which folder: a fork has a copy
 

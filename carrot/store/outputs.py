@@ -4,12 +4,15 @@ The store's own files are written by ``carrot.store.files``; here are those that
 call.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from carrot.errors import StoreError
@@ -52,6 +55,19 @@ def write_output(path: Path | str, data: bytes) -> None:
     except OSError as error:
         raise StoreError(_refused(path, error)) from error
     write_atomically(target, data, None if mode is None else stat.S_IMODE(mode))
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return a table as CSV: a line of the columns' names, and one for each row, a value for each of them.
+
+    Raises:
+        ValueError: A row has a value that belongs to no column.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def check_output(path: Path | str) -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 from carrot import TimmViTPatchBackbone
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds
 from tests.conftest import RealFiles
+from tests.unit.test_geometry import patch_of
 
 SIZES = [(160, 160), (240, 200), (333, 190)]
 
@@ -26,7 +27,7 @@ def test_a_part_is_where_its_point_lands(crop: str, size: tuple[int, int]) -> No
             if mask[int(y), int(x)] == 0:  # a centre may lie beside a forked part
                 continue
             point = torch.tensor([x * size[0] / 160, y * size[1] / 160])
-            patch = int(geometry.patch_index(point, backbone.grid_hw))
+            patch = int(patch_of(geometry, point, backbone.grid_hw))
             if patch < 0:
                 continue  # cut off by the crop
             picture = Image.fromarray((255 * mask.numpy()).astype("uint8")).resize(size, Image.Resampling.BILINEAR)
@@ -34,9 +35,9 @@ def test_a_part_is_where_its_point_lands(crop: str, size: tuple[int, int]) -> No
             row, column = divmod(patch, backbone.grid_hw[1])
             block = seen.unfold(0, 16, 16).unfold(1, 16, 16)[row, column]
             assert float(block.max() - seen.min()) > 0.5 * float(seen.max() - seen.min()), (record.id, name)
-            px, py = geometry.to_model(point).tolist()
-            assert column == int(px // 16)
-            assert row == int(py // 16)
+            x0, y0, x1, y1 = geometry.patch_boxes(backbone.grid_hw)[patch].tolist()
+            assert x0 <= float(point[0]) <= x1
+            assert y0 <= float(point[1]) <= y1
             checked += 1
     assert checked > 20
 
@@ -52,7 +53,7 @@ def test_parts_of_real_birds_land_in_the_picture(real: RealFiles) -> None:
     for index in range(0, len(cub.records), 500):
         size = cub.image(index).size
         boxes, points = backbone.pixel_boxes(size), torch.tensor(list(cub.records[index].parts.values()))
-        patches = backbone.geometry(size).patch_index(points, backbone.grid_hw)
+        patches = patch_of(backbone.geometry(size), points, backbone.grid_hw)
         for (x, y), patch in zip(points.tolist(), patches.tolist(), strict=True):
             if patch < 0:
                 outside += 1

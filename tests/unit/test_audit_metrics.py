@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from carrot.evaluation import duplicates as audit
-from carrot.evaluation.duplicates import near_copies, near_duplicates, nearest
+from carrot.evaluation.duplicates import near_copies, near_duplicates
 from carrot.evaluation.ranking import auroc, precision_at
 
 EPS = torch.finfo(torch.float64).eps
@@ -252,10 +252,10 @@ def test_bad_scores() -> None:
             auroc(scores, same)
 
 
-def test_nearest_is_the_largest_cosine_around_the_mean() -> None:
+def test_copies_are_looked_for_at_the_largest_cosine_around_the_mean() -> None:
     G, g = torch.randn(300, 7, dtype=torch.float64) + 5.0, torch.randn(290, 7, dtype=torch.float64) + 5.0
     g[3] = G[17]
-    cosines, rows = nearest(G, g)
+    near, cosines, rows = near_copies(G, g, 0.999)
     a, b = (g - G.mean(dim=0)).numpy(), (G - G.mean(dim=0)).numpy()
     for i in (0, 3, 100, 289):
         every = [float(a[i] @ row / (a[i] @ a[i]) ** 0.5 / (row @ row) ** 0.5) for row in b]
@@ -263,11 +263,12 @@ def test_nearest_is_the_largest_cosine_around_the_mean() -> None:
         assert float(cosines[i]) == pytest.approx(max(every), abs=1e-12)
     assert int(rows[3]) == 17
     assert float(cosines[3]) == pytest.approx(1.0)
+    assert near.nonzero().flatten().tolist() == [3]
     equal = torch.ones(4, 2, dtype=torch.float64)
-    assert nearest(equal, equal)[0].tolist() == [0.0] * 4
+    assert near_copies(equal, equal, 0.9)[1].tolist() == [0.0] * 4
 
 
 @pytest.mark.usefixtures("as_user")
-def test_nearest_refuses_other_widths() -> None:
+def test_copies_of_another_width_are_refused() -> None:
     with pytest.raises(ValueError, match="`G` and `g`"):
-        nearest(torch.ones(3, 2), torch.ones(3, 4))
+        near_copies(torch.ones(3, 2), torch.ones(3, 4), 0.9)

@@ -162,7 +162,7 @@ TENSORS: dict[str, tuple[Callable[[object], object], torch.Tensor]] = {
     "region_shapley": (lambda x: at.region_shapley(x, *STAGES[1:])[0], H),
     "region_interactions": (lambda x: at.region_interactions(x, *STAGES[1:], target=0), H),
     "near_duplicates": (lambda x: duplicates.near_duplicates(x, 0.9), G),
-    "nearest": (lambda x: duplicates.nearest(G, x)[0], TEST),
+    "near_copies(g)": (lambda x: duplicates.near_copies(G, x, 0.9)[1], TEST),
     "precision_at(scores)": (lambda x: ranking.precision_at(x, WRONG, 2), SCORES),
     "precision_at(wrong)": (lambda x: ranking.precision_at(SCORES, x, 2), WRONG),
     "knn(G_train)": (lambda x: baselines.knn(x, LABELS, TEST), G),

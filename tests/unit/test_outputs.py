@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -22,7 +23,7 @@ from carrot.data.toy import ToyBirds
 from carrot.explanation import Explanation
 from carrot.explanation.written import check_page
 from carrot.store import outputs
-from carrot.store.outputs import check_output, cut, write_output
+from carrot.store.outputs import check_output, csv_text, cut, write_output
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
 
@@ -386,3 +387,11 @@ def test_an_output_that_is_closed_or_full_is_no_success(
         1,
         "carrot: standard output can't be written: No space left on device.\n",
     )
+
+
+def test_a_table_as_csv_keeps_every_digit_and_letter() -> None:
+    rows = [{"a": 0.1 + 0.2, "b": 'say "x, y"'}, {"b": "two\nlines é", "a": None}, {"a": np.int64(3), "b": False}]
+    assert csv_text(["a", "b"], rows) == ('a,b\n0.30000000000000004,"say ""x, y"""\n,"two\nlines é"\n3,False\n')
+    assert csv_text({"a": int}, []) == "a\n"
+    with pytest.raises(ValueError, match="'c'"):
+        csv_text(["a"], [{"a": 1, "c": 2}])

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,16 @@ from carrot import Carrot, DataError, DiffusionOperator
 from carrot._ridge.logit import Logit
 from carrot.classifier.held_out import held_out
 from carrot.data import ImageFolder
+from carrot.data.records import Box, Subset
 from carrot.data.toy import ToyBirds
+from carrot.embedding.encoder import Encoder
+from carrot.evaluation.faithfulness import order_of
 from carrot.explanation.parts import take_apart
-from carrot.export.table import picture_rows, write_table
+from carrot.export.table import held_out_rows, training_rows, write_table
 from carrot.lift import lift_from
 from carrot.protocol import evaluate
+from carrot.protocol.explanations import measure_explanations
+from carrot.protocol.metrics import passes
 from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
 from carrot.removal import remove_regions
@@ -188,7 +194,10 @@ def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, P
     e = answer["explanations"]
     assert e["pictures"] == 4
     assert max(e["largest_residual"].values()) < 1e-12
-    assert answer["checks"]["leave_one_out"]["largest"] < 1e-11
+    assert {name: check["n"] for name, check in answer["checks"].items()} == {"leave_one_out": 3, "group_removal": 1}
+    for name, check in answer["checks"].items():
+        assert check["largest"] < 1e-11
+        assert any(line.startswith(f"check, {name}: {check['n']} against real fits") for line in lines_of(answer))
     # the mean area of deletion by token, by removing regions one after the other
     carrot, _ = model
     data = ImageFolder(root)
@@ -209,6 +218,75 @@ def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, P
     assert s.t == 1.0
     assert e["token_level"]["token level, deletion by token"]["mean"] == pytest.approx(np.mean(areas), abs=1e-3)
     assert e["pixel_level"]["pixel level, deletion by drop"]["n"] == 2
+    for level, at in (("token_level", "token level"), ("pixel_level", "pixel level")):
+        for name in ("token", "node", "drop"):
+            gone, shown, gain = (e[level][f"{at}, {kind} by {name}"] for kind in ("deletion", "insertion", "gain"))
+            assert gain["mean"] == pytest.approx(shown["mean"] - gone["mean"], abs=1e-9)
+            assert gain["n"] == gone["n"]
+
+
+def test_pixel_level_is_deletion_by_painting_the_picture(model: tuple[Carrot, Path], root: Path, answer: dict) -> None:
+    """The first two explained pictures, patch by patch; 100 regions go in 14 steps, which are not equally wide."""
+    carrot, _ = model
+    data, backbone = ImageFolder(root), carrot.encoder.backbone
+    test = [i for i, record in enumerate(data.records) if record.split == "test"]
+    counts = [round(100 * k / 14) for k in range(15)]
+    areas = []
+    for k in range(2):
+        image = data.image(test[k * 10 // 4])
+        trace = carrot.trace(image)
+        parts = take_apart(trace, Logit.predicted(carrot.head_, trace.g))
+        order, x = order_of(parts.token).tolist(), backbone.transform(image)
+        side = x.shape[-1] // 10
+        batch = x.repeat(15, 1, 1, 1)
+        for step, n in enumerate(counts):
+            for region in order[:n]:
+                row, column = divmod(region, 10)
+                batch[step, :, side * row : side * (row + 1), side * column : side * (column + 1)] = 0.0
+        curve = carrot.classifier.logits_of(carrot.encoder.encode(batch))[:, parts.target]
+        areas.append(np.trapezoid(curve, x=np.array(counts) / 100))
+    found = answer["explanations"]["pixel_level"]["pixel level, deletion by token"]
+    assert found["mean"] == pytest.approx(np.mean(areas), abs=1e-4)
+
+
+def test_the_backbone_runs_as_often_as_is_said(
+    model: tuple[Carrot, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import carrot.protocol.measure
+
+    sizes, encode = list[int](), Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda self, x: sizes.append(len(x)) or encode(self, x))
+    monkeypatch.setattr(carrot.protocol.measure, "time_stages", lambda classifier: {})
+    shutil.copytree(model[1] / "tokens", tmp_path / "tokens")
+    evaluate(model[0], str(root), tmp_path, explained=2, occluded=2, refits=0, baselines=False)
+    assert sum(sizes) == passes(model[0].classifier, 2) == 2 * 4 * 2 * 14
+
+
+def test_maps_are_measured_beside_the_centre(model: tuple[Carrot, Path], root: Path) -> None:
+    """Of 10 x 10 regions the four in the middle tie: one of them alone in the box is a quarter of a hit."""
+    classifier = model[0].classifier
+    found = held_out(classifier, str(root), model[1] / "tokens")
+    box, points = Box(64.0, 64.0, 16.0, 16.0), {"eye": (72.0, 72.0), "beak": (88.0, 72.0)}
+    test = Subset(found.dataset, found.test.indices)
+    test.records = [replace(record, box=box, parts=points) for record in test.records]
+    e = measure_explanations(classifier, test, found.cache, found.places[:2], 0)["localisation"]
+    pointing, part = e["where: pointing in the box by the centre"], e["where: pointing at a part by the centre"]
+    assert (pointing.score.mean, pointing.chance.mean, pointing.score.n) == (0.25, 0.01, 2)
+    assert (part.score.mean, part.chance.mean) == (0.5, 0.02)
+    d = torch.arange(10) - 4.5  # in regions; a quarter of ten wide
+    gaussian = torch.exp(-0.5 * ((d / 2.5).square()[:, None] + (d / 2.5).square())).double()
+    energy = e["where: energy in the box by the centre"].score.mean
+    assert energy == pytest.approx(float(gaussian[4, 4] / gaussian.sum()), rel=1e-6)
+    assert {name.rpartition(" by ")[2] for name in e} == {"token", "node", "drop", "the centre"}
+
+
+def test_fewer_regions_than_steps_go_one_by_one(root: Path, tmp_path: Path) -> None:
+    """A grid of 2 x 2 regions used to end the command: `steps` must be a whole number in 1 .. 4."""
+    few = Carrot("toy", lift="identity", t=0.0, coarsen=5).fit(root, tokens=tmp_path / "tokens")
+    found = evaluate(few, str(root), tmp_path, explained=1, occluded=1, refits=0, baselines=False)
+    assert found["checks"] == {}
+    assert found["explanations"]["pixel_level"]["pixel level, deletion by token"]["n"] == 1
+    assert passes(few.classifier, 1) == 3 * 2 * 4
 
 
 def test_the_answer_is_json_and_tables_hold_it(answer: dict) -> None:
@@ -239,7 +317,8 @@ def test_other_classes_and_empty_sets_are_refused(model: tuple[Carrot, Path], tm
 
 def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path], root: Path, tmp_path: Path) -> None:
     carrot, folder = model
-    rows = picture_rows(carrot.classifier, folder, str(root), influences=2)
+    found = held_out(carrot.classifier, str(root), folder / "tokens")
+    rows = training_rows(carrot.fitted, influences=2) + held_out_rows(carrot.fitted, found, influences=2)
     assert [row["split"] for row in rows] == ["train"] * 24 + ["test"] * 10
     loo = carrot.head_.loo_predict()
     for i in (0, 11, 23):
@@ -264,8 +343,7 @@ def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path]
 
 def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'carrot-attribution[export]'")
-    carrot, folder = model
-    rows = picture_rows(carrot.classifier, folder)
+    rows = training_rows(model[0].fitted)
     write_table(tmp_path / "t.parquet", rows)
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
 
@@ -276,4 +354,4 @@ def test_a_table_of_a_data_set_without_test_pictures_is_refused(model: tuple[Car
         (tmp_path / "few" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
     with pytest.raises(DataError, match=r"2 are of the classes 'a', 'b', which it doesn't know"):
-        picture_rows(carrot.classifier, folder, str(tmp_path / "few"))
+        held_out(carrot.classifier, str(tmp_path / "few"), folder / "tokens")

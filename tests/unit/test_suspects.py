@@ -8,7 +8,7 @@ from torch import Tensor
 
 from carrot.evaluation.calibration import fit_temperature, probabilities
 from carrot.evaluation.ranking import auroc
-from carrot.evaluation.suspects import high_leverage, label_suspects
+from carrot.evaluation.suspects import label_suspects
 from carrot.head import RidgeHead
 from tests.reference import flagged_labels
 
@@ -119,18 +119,6 @@ def _many_classes(seed: int) -> tuple[Tensor, Tensor]:
     return RidgeHead("loo", True).fit(G, labels).loo_predict(), labels
 
 
-def test_leverage_is_the_hat_matrix_diagonal() -> None:
-    G, labels, _ = planted(0, n=24, D=5)
-    G[7] *= 9
-    head = RidgeHead(0.3).fit(G, labels)
-    hat = torch.diag(G @ torch.linalg.inv(G.mT @ G + 0.3 * torch.eye(5, dtype=torch.float64)) @ G.mT)
-    values, indices = high_leverage(head, 4)
-    expected = sorted(range(24), key=lambda i: -float(hat[i]))[:4]
-    assert indices.tolist() == expected
-    assert expected[0] == 7
-    torch.testing.assert_close(values, hat[expected])
-
-
 @pytest.mark.usefixtures("as_user")
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"`loo_logits` must be \(m, C\)"):
@@ -151,7 +139,3 @@ def test_bad_input() -> None:
         label_suspects(LOGITS, LABELS, 0.0)
     with pytest.raises(ValueError, match="`by` must be"):
         label_suspects(LOGITS, LABELS, 1.0).order("leverage")  # type: ignore[arg-type]
-    head = RidgeHead(1.0).fit(torch.randn(3, 2), torch.tensor([0, 1, 0]))
-    for k in (0, 4):
-        with pytest.raises(ValueError, match="`k` must be in 1 .. 3"):
-            high_leverage(head, k)

@@ -47,6 +47,16 @@ def changed(before: Rendered, after: Rendered) -> npt.NDArray[np.bool_]:
     return (pixels(before.image) != pixels(after.image)).any(-1)
 
 
+def footprint(rendered: Rendered, name: str) -> npt.NDArray[np.bool_]:
+    """The pixels with any sample of ``name``: the mask and a part of its antialiased border."""
+    touched = np.equal(rendered.samples, rendered.names.index(name)).reshape(SIZE, 2, SIZE, 2)
+    return np.any(touched, axis=(1, 3))
+
+
+def differing_parts(one: Species, other: Species) -> list[str]:
+    return [part for part, a, b in zip(PARTS, one.variants, other.variants, strict=True) if a != b]
+
+
 def scenes(n: int = 6) -> list[Scene]:
     species = demo_species()
     return [sample_scene(species[(5 * k) % len(species)], f"test {k}", watermark=True) for k in range(n)]
@@ -74,16 +84,12 @@ class TestDeterminism:
     def test_the_data_set_has_not_moved(self) -> None:
         # Pinned: the embedded backbone and every number in the docs belong to these scenes.
         birds = ToyBirds(1, 1)
-        scenes_of_it = json.dumps([birds.scene(index).to_dict() for index in range(len(birds))])
+        scenes_of_it = json.dumps([dataclasses.asdict(birds.scene(index)) for index in range(len(birds))])
         assert hashlib.sha256(scenes_of_it.encode()).hexdigest() == PINNED
 
     def test_train_and_test_pictures_all_differ(self) -> None:
         birds = ToyBirds(3, 3, n_species=4)
         assert len({birds.image(index).tobytes() for index in range(len(birds))}) == 24
-
-    def test_scene_survives_json(self) -> None:
-        for scene in scenes():
-            assert Scene.from_dict(json.loads(json.dumps(scene.to_dict()))) == scene
 
 
 class TestRemoval:
@@ -93,11 +99,11 @@ class TestRemoval:
         for scene in scenes():
             before, after = render(scene), render(scene, (name,))
             mask, difference = before.mask(name), changed(before, after)
-            assert not (difference & ~before.footprint(name)).any()
+            assert not (difference & ~footprint(before, name)).any()
             assert not after.mask(name).any()
             np.testing.assert_array_equal(after.parts[~mask], before.parts[~mask])
             # The footprint is the mask and its antialiased border: no pixel without a sample of the part.
-            assert before.footprint(name)[mask].all()
+            assert footprint(before, name)[mask].all()
             # What the map calls the part is what was drawn: nearly all of it changes (colours may meet by chance).
             assert difference[mask].sum() >= 0.9 * mask.sum()
             visible += int(mask.sum() > 0)
@@ -143,7 +149,7 @@ class TestSpecies:
     def test_demo_and_training_species_are_disjoint(self) -> None:
         training = training_species()
         assert len({species.variants for species in training}) == len(training) == 2000
-        nearest = min(len(mine.differs_in(theirs)) for mine in demo_species() for theirs in training)
+        nearest = min(len(differing_parts(mine, theirs)) for mine in demo_species() for theirs in training)
         assert nearest >= 2
 
     def test_every_variant_is_seen_in_training(self) -> None:
@@ -156,7 +162,7 @@ class TestSpecies:
         assert len(demo) == len({one.variants for one in demo}) == len({one.name for one in demo}) == 24
         for start in range(0, 24, 4):
             common, *members = demo[start : start + 4]
-            assert [len(common.differs_in(member)) for member in members] == [1, 1, 1]
+            assert [len(differing_parts(common, member)) for member in members] == [1, 1, 1]
 
     def test_species_of_one_scene_differ_only_where_their_parts_do(self) -> None:
         common, fork_tailed, *_ = demo_species()
@@ -164,7 +170,7 @@ class TestSpecies:
             one, other = (render(sample_scene(species, seed)) for species in (common, fork_tailed))
             difference = changed(one, other)
             assert difference.any()
-            assert not (difference & ~one.footprint("tail") & ~other.footprint("tail")).any()
+            assert not (difference & ~footprint(one, "tail") & ~footprint(other, "tail")).any()
 
     def test_negative_clutter_is_refused(self) -> None:
         with pytest.raises(ValueError, match="`clutter` must be >= 0"):
@@ -221,7 +227,7 @@ class TestDataSet:
         for index in range(len(clean)):
             rendered = planted.rendered(index)
             assert rendered.mask("watermark").any() == (index in planted.watermarked)
-            assert not (changed(clean.rendered(index), rendered) & ~rendered.footprint("watermark")).any()
+            assert not (changed(clean.rendered(index), rendered) & ~footprint(rendered, "watermark")).any()
         stamped = planted.watermarked[0]
         assert planted.rendered(stamped, ("watermark",)).image.tobytes() == clean.image(stamped).tobytes()
 

@@ -54,17 +54,6 @@ class Rendered:
         """
         return np.equal(self.parts, self._value(name))
 
-    def footprint(self, name: str) -> npt.NDArray[np.bool_]:
-        """Return the pixels with any sample of ``name``, (160, 160): all that can change when it is left out.
-
-        The mask and a part of its antialiased border.
-
-        Raises:
-            ValueError: The picture has nothing of that name.
-        """
-        touched = np.equal(self.samples, self._value(name)).reshape(SIZE, _OVER, SIZE, _OVER)
-        return np.any(touched, axis=(1, 3))
-
     def _value(self, name: str) -> int:
         if name not in self.names:
             raise ValueError(f"`name` must be one of {self.names}; got {name!r}.")
@@ -80,7 +69,7 @@ def render(scene: Scene, without: Collection[str | int] = ()) -> Rendered:
             ``"objects"`` for all of them.
 
     Exactness:
-        exact: every pixel outside the ``footprint`` of what is left out keeps its bytes
+        exact: every pixel without a sample of what is left out keeps its bytes
         (``tests/unit/test_toy.py::TestRemoval``).
 
     Raises:

@@ -1,12 +1,11 @@
 """A scene: everything that determines one picture, as plain numbers."""
 
 import colorsys
-import dataclasses
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from carrot.data.toy.shapes import OBJECT_COLOURS, OBJECTS, Colour
 from carrot.data.toy.species import PARTS, Species
@@ -99,27 +98,6 @@ class Scene:
         """What the values of the part map mean: ``names[value]``."""
         numbered = (f"object {index}" for index in range(len(self.objects)))
         return ("background", "body", *PARTS, "watermark", *numbered)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scene as nested dictionaries that ``json.dumps`` takes."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Scene":
-        """Return the scene that ``to_dict`` wrote, also after a trip through JSON."""
-        objects = (SceneObject(**{**item, "colour": tuple(item["colour"])}) for item in values["objects"])
-        light, background = values["light"], values["background"]
-        return cls(
-            species=Species(values["species"]["name"], tuple(values["species"]["variants"])),
-            body_colour=tuple(values["body_colour"]),
-            pose=Pose(**values["pose"]),
-            light=Light(tuple(light["gain"]), tuple(light["slope"]), light["grain"]),
-            background=Background(
-                **{**background, "top": tuple(background["top"]), "bottom": tuple(background["bottom"])}
-            ),
-            objects=tuple(objects),
-            watermark=values["watermark"],
-        )
 
 
 def sample_scene(species: Species, seed: int | str, watermark: bool = False, clutter: int = 0) -> Scene:

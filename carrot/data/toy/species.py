@@ -59,12 +59,6 @@ class Species:
         """The variant of each part, by name: ``{"tail": "forked", ...}``."""
         return {part: VARIANTS[part][variant] for part, variant in zip(PARTS, self.variants, strict=True)}
 
-    def differs_in(self, other: "Species") -> tuple[str, ...]:
-        """Return the parts in which two species differ: all that can tell them apart."""
-        return tuple(
-            part for part, mine, theirs in zip(PARTS, self.variants, other.variants, strict=True) if mine != theirs
-        )
-
 
 # One row a family: its name, what its common species looks like, and its three other members, each of which differs
 # from the common one in the single part that gives it its name.
