@@ -1,4 +1,4 @@
-"""What a change of a model's training pictures asks for, and what it comes to; refused here, before anything is done."""
+"""What a change of a model's training pictures asks for and what it comes to; refused here, before anything is done."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,8 +54,8 @@ def resolve(fitted: Fitted, edits: Edits) -> Asked:
     """Return what edits come to on a model.
 
     Raises:
-        ValueError: An id or a class is unknown, an id stands in two edits, a class would be left without a picture, fewer than two classes
-            would be left, or there is nothing to do.
+        ValueError: An id or a class is unknown, an id stands in two edits, a class would be left without a picture,
+            fewer than two classes would be left, or there is nothing to do.
     """
     place = fitted.places
     gone = _gone(fitted, edits, place)

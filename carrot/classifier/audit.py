@@ -60,7 +60,7 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Audit:
-    """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures that were held out.
+    """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures held out.
 
     Attributes:
         suspects: All training pictures, least probable own label first: the order that finds most planted wrong labels.
@@ -102,7 +102,7 @@ class Audit:
         return cls(suspects, duplicates, threshold)
 
     def with_held_out(self, fitted: Fitted, found: HeldOut) -> "Audit":
-        """Return it with pictures that the model was not fitted on: their labels against the model, by the same thresholds."""
+        """Return it with pictures that were not fitted on: their labels against the model, by the same thresholds."""
         logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
         thresholds = judged_by_others(fitted).thresholds
         judged = label_suspects(logits, found.labels, fitted.temperature, thresholds)
@@ -144,13 +144,15 @@ class Audit:
         """Return the k most suspicious of each kind as text."""
         wrong = self.contradicted
         lines = [
-            f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact leave-one-out)",
+            f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact "
+            "leave-one-out)",
             *_table(wrong, k, "others say"),
         ]
         unsure = [s for s in self.suspects if s.margin < 0 and not s.flagged]
         if unsure:
             lines.append(
-                f"{len(unsure)} more are less sure: another class is likelier, but by no more than is usual of these classes"
+                f"{len(unsure)} more are less sure: another class is likelier, but by no more than is usual of these "
+                "classes"
             )
             lines += _table(unsure, max(k - len(wrong), 0), "others say")
         if self.counts is not None:
@@ -161,7 +163,8 @@ class Audit:
                 f"  looked for in {self.counts.line('audited')}",
             ]
         lines.append(
-            f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g}, and nearer than others of their kind)"
+            f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g}, and nearer than others "
+            "of their kind)"
         )
         for pair in self.duplicates[:k]:
             note = "the same file" if pair.same_file else f"cosine {pair.cosine:.4f}"
@@ -179,7 +182,7 @@ class Audit:
 
 
 def audit(classifier: Classifier, data: str | Path | None) -> Audit:
-    """Return the audit of a model; with ``data``, also of its pictures that the model was not fitted on; see ``Carrot.audit``."""
+    """Return a model's audit; with ``data``, also of its pictures that were not fitted on; see ``Carrot.audit``."""
     found = Audit.of(classifier.fitted)
     if data is None:
         return found
@@ -188,7 +191,10 @@ def audit(classifier: Classifier, data: str | Path | None) -> Audit:
 
 
 def judged_by_others(fitted: Fitted) -> LabelSuspects:
-    """Return the training pictures as the heads fitted without them see their labels: the one place where it is decided who is flagged."""
+    """Return the training pictures as the heads fitted without them see their labels.
+
+    It is decided here alone who is flagged.
+    """
     return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
 
 

@@ -1,4 +1,4 @@
-"""Whether a model is still that of its data set: which training pictures were changed, are new, or are gone since it was fitted."""
+"""Whether a model is still that of its data set: which training pictures changed, are new or are gone since its fit."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -40,7 +40,8 @@ class Changes:
         Args:
             fitted: The model.
             dataset: What it was fitted on.
-            edited: Ids of pictures that the model was changed in on purpose (``edited_ids``): how they differ is no change of the data.
+            edited: Ids of pictures that the model was changed in on purpose (``edited_ids``): how they differ is no
+                change of the data.
         """
         known = {record.id: record for record in fitted.records}
         train = {dataset.records[i].id: i for i in split_indices(dataset, "train")}

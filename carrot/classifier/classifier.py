@@ -26,7 +26,9 @@ BATCH = 32  # pictures of one pass of the backbone
 @pinned_class
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """Pictures in, logits and every object of the theory out; never changed: ``carrot.Carrot`` is its face, and holds the one of now.
+    """Pictures in, logits and every object of the theory out; never changed.
+
+    ``carrot.Carrot`` is its face, and holds the one of now.
 
     Attributes:
         encoder: Pictures to tokens.
@@ -74,7 +76,9 @@ class Classifier:
         return fitted.head.logit(Logit.predicted(fitted.head, trace.g).target if c is None else c, a)
 
     def training_tokens(self, record: TrainingRecord, found: Image.Image | str) -> Tokens | None:
-        """Return a training picture's tokens: those that it was fitted with, or computed again from its picture; None: both are gone.
+        """Return a training picture's tokens: those that it was fitted with, or computed again from its picture.
+
+        None: both are gone.
 
         Args:
             record: The training picture.

@@ -1,4 +1,7 @@
-"""The verbs that change a fitted model's training pictures. Each is whole, one thread at a time, and gives a certificate."""
+"""The verbs that change a fitted model's training pictures.
+
+Each is whole, one thread at a time, and gives a certificate.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +36,9 @@ class Editable:
     def forget(
         self, ids: str | Iterable[str] = (), verify: bool = True, *, classes: Label | Iterable[Any] = ()
     ) -> Certificate:
-        """Delete training pictures for good: what is left is what fitting without them, at the same settings and lam, would give.
+        """Delete training pictures for good: what is left is what fitting without them would give.
+
+        Settings and lam stay as they are.
 
         Args:
             ids: Of the pictures, as in ``records_``.
@@ -44,8 +49,8 @@ class Editable:
             What was deleted, by name and SHA-256, and what was measured. ``save`` the model to make it last.
 
         Raises:
-            ValueError, StoreError: An id or class is unknown, a class would be left without a picture or the model with fewer than two
-                classes; or kept tokens can't be deleted.
+            ValueError, StoreError: An id or class is unknown, a class would be left without a picture or the model with
+                fewer than two classes; or kept tokens can't be deleted.
         """
         whole = [classes] if isinstance(classes, str | SupportsIndex | np.bool_) else list(classes)
         if not isinstance(ids, str | Iterable):
@@ -54,7 +59,9 @@ class Editable:
         return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify)
 
     def relabel(self, labels: Mapping[str, Any], verify: bool = True, *, new_classes: bool = False) -> Certificate:
-        """Give training pictures other labels: what comes out is what fitting with these, at the same settings and lam, would give.
+        """Give training pictures other labels: what comes out is what fitting with these would give.
+
+        Settings and lam stay as they are.
 
         Args:
             labels: The right label by id.
@@ -65,7 +72,8 @@ class Editable:
             What was changed, and what was measured.
 
         Raises:
-            ValueError: An id or a class is unknown, a picture has that label already, or a class would be left without a picture.
+            ValueError: An id or a class is unknown, a picture has that label already, or a class would be left without
+                a picture.
         """
         if not isinstance(labels, Mapping):
             raise TypeError(f"`labels` must be {{id: label}}; got {type(labels).__name__} {labels!r}.")
@@ -117,8 +125,8 @@ class Editable:
         """Apply a table of edits, all or none: forget, relabel and add at once.
 
         Args:
-            table: A CSV file, or rows, with ``id``, ``action`` ("forget", "relabel" or "add") and ``label``; of a picture to add, ``id`` is
-                its path, from the table's folder.
+            table: A CSV file, or rows, with ``id``, ``action`` ("forget", "relabel" or "add") and ``label``; of a
+                picture to add, ``id`` is its path, from the table's folder.
             verify: As in ``forget``.
             new_classes: Whether a label may be a new class.
 

@@ -1,6 +1,7 @@
-"""What scikit-learn asks of an estimator: parameters that can be read and set, tags, pickling. scikit-learn is not imported but by itself.
+"""What scikit-learn asks of an estimator: parameters that can be read and set, tags, pickling.
 
-``clone``, ``cross_val_score``, ``GridSearchCV`` and ``Pipeline`` then work on pictures: lists or arrays of paths, or arrays of pictures.
+``clone``, ``cross_val_score``, ``GridSearchCV`` and ``Pipeline`` then work on pictures: lists or arrays of paths, or
+arrays of pictures. scikit-learn is not imported but by itself.
 """
 
 from threading import RLock

@@ -61,8 +61,8 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
     with locked(folder):
         if seen is not None and seal(folder) not in (None, seen):
             raise ModelError(
-                f"{folder}: the model there was changed since this one was read from it or saved to it, by another program or thread. "
-                "Load it again and change that, save elsewhere, or replace it: overwrite=True."
+                f"{folder}: the model there was changed since this one was read from it or saved to it, by another "
+                "program or thread. Load it again and change that, save elsewhere, or replace it: overwrite=True."
             )
         save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
         return seal(folder) or ""
@@ -122,12 +122,13 @@ def load(
     n, C = fitted.head.Y.shape
     if (n, C) != (len(fitted.records), len(fitted.classes)):
         raise ModelError(
-            f"{folder}: tensors of {n} pictures and {C} classes, records of {len(fitted.records)} and {len(fitted.classes)}."
+            f"{folder}: tensors of {n} pictures and {C} classes, records of {len(fitted.records)} and "
+            f"{len(fitted.classes)}."
         )
     return Classifier(encoder, fitted)
 
 
 def _relative(path: str, folder: Path) -> str:
-    """Return ``path`` from ``folder`` where it lies in it, so that a model can be moved with its tokens; else as it is."""
+    """Return ``path`` from ``folder`` where it lies in it, so a model can be moved with its tokens; else as it is."""
     whole = folder.resolve()
     return str(Path(path).relative_to(whole)) if Path(path).is_relative_to(whole) else path

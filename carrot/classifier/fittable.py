@@ -1,4 +1,4 @@
-"""The verbs that fit a model to pictures: with settings of one's own, or with those that exact leave-one-out chooses."""
+"""The verbs that fit a model to pictures: with settings of one's own, or those that exact leave-one-out chooses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,16 +44,18 @@ class Fittable:
         """Fit the closed-form head on a data set's training pictures.
 
         Args:
-            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with ``y``.
+            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with
+                ``y``.
             y: Labels, one for each picture, for pictures only: names, whole numbers or truth values.
             sample_weight: What each training picture counts, > 0, in their order; or by id, 1 for the others.
-            tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of regions are
-                explained. Those of several data sets and backbones may share it. None: a temporary one.
+            tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of
+                regions are explained. Those of several data sets and backbones may share it. None: a temporary one.
 
         Raises:
             DataError: The data set is not what its format says, or a class has no readable training picture.
             StoreError: ``tokens`` holds those of other pictures or of another backbone.
-            ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into memory.
+            ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into
+                memory.
         """
         train, spec = training_set(data, y)
         Pooling(s := self.setting_).require(self.encoder.backbone)
@@ -74,15 +76,17 @@ class Fittable:
         tokens: str | Path | None = None,
         show: bool = True,
     ) -> Model:
-        """Choose lift, tau, the graph, t and lam by exact leave-one-out on the training pictures alone; then it is fitted.
+        """Choose lift, tau, the graph, t and lam by exact leave-one-out on the training pictures alone; then fit.
 
-        First lift and tau at t = 0, then the graph for the best of them; t = 0 and mean pooling of tokens as they are always compete.
-        The class token as a global region competes only where ``grid`` names it: {"global_share": [0, 0.3]}.
+        First lift and tau at t = 0, then the graph for the best of them; t = 0 and mean pooling of tokens as they are
+        always compete. The class token as a global region competes only where ``grid`` names it:
+        {"global_share": [0, 0.3]}.
 
         Args:
             data: As in ``fit``.
             y: As in ``fit``.
-            grid: What to choose from, by the names of ``Setting``; what is absent has the default of ``carrot.classifier.selecting``.
+            grid: What to choose from, by the names of ``Setting``; what is absent has the default of
+                ``carrot.classifier.selecting``.
             sample_weight: As in ``fit``; leave-one-out errors are weighted alike.
             tokens: As in ``fit``.
             show: Print the table and what was chosen.

@@ -138,9 +138,10 @@ class Fitted:
         return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(places))!r}."
 
     def leave_one_out(self) -> dict[str, float]:
-        """Return exact leave-one-out figures: accuracy, mean over classes, squared error, negative log likelihood, calibration error.
+        """Return exact leave-one-out figures.
 
-        The last two flatter a little: the one temperature of the probabilities is that which suits these very logits best.
+        They are accuracy, mean over classes, squared error, negative log likelihood, calibration error. The last two
+        flatter a little: the one temperature of the probabilities is that which suits these very logits best.
         """
         logits, labels = self.head.loo_predict(), self.labels
         found, p = summary(logits, labels), probabilities(logits, self.temperature)

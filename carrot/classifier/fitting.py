@@ -48,7 +48,8 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
         raise DataError(f"{data.name}: has no training pictures.")
     if len(train.classes) < 2:
         raise DataError(
-            f"{data.name}: needs pictures of at least two classes; got only {train.classes[0]!r}. There is nothing to tell apart."
+            f"{data.name}: needs pictures of at least two classes; got only {train.classes[0]!r}. There is nothing to "
+            "tell apart."
         )
     refuse_empty_classes(train, range(len(train.records)))
     return train, spec

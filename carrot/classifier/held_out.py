@@ -1,7 +1,8 @@
 """The pictures of a data set that a model can be measured on: test pictures that it was not fitted on.
 
-A data set that has a split of its own is measured on its test pictures, and the data set that the model was fitted on on those that were
-held out. Of any other, all pictures are test pictures, but those that the model was fitted on, which are known by their content.
+A data set that has a split of its own is measured on its test pictures, and the data set that the model was fitted on
+on those that were held out. Of any other, all pictures are test pictures, but those that the model was fitted on, which
+are known by their content.
 """
 
 from collections import Counter
@@ -30,7 +31,8 @@ class HeldOut:
 
     Attributes:
         dataset: All of it.
-        is_own: Whether it is the data set that the model was fitted on: by its place, or, where that has changed, by its pictures.
+        is_own: Whether it is the data set that the model was fitted on: by its place, or, where that has changed, by
+            its pictures.
         fitted_on: Ids of pictures that would be test pictures, had the model not been fitted on them.
         test: The others.
         cache: Their tokens.
@@ -56,9 +58,10 @@ class HeldOut:
 def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
-    A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too: a copy under another
-    name is then the data set's doing, and is measured and told (``carrot.protocol``). What was forgotten is not measured either: the split
-    still calls it a training picture. Pictures of classes that the model doesn't know are left out, and counted: no answer could be right.
+    A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too:
+    a copy under another name is then the data set's doing, and is measured and told (``carrot.protocol``). What was
+    forgotten is not measured either: the split still calls it a training picture. Pictures of classes that the model
+    doesn't know are left out, and counted: no answer could be right.
 
     Args:
         classifier: The model.
@@ -127,6 +130,7 @@ def _nothing(dataset: ImageDataset, n: int, fitted_on: int, unknown: Mapping[str
     ours = ", ".join(map(repr, fitted.classes[:3])) + ", ..." * (len(fitted.classes) > 3)
     also = f", and {fitted_on} that the model was fitted on" if fitted_on else ""
     return (
-        f"{dataset.name}: has no picture that the model can be measured on: {sum(unknown.values())} are of the classes {names}, "
-        f"which it doesn't know{also}. Its own are {ours}. Give pictures of those, in folders of the same names."
+        f"{dataset.name}: has no picture that the model can be measured on: {sum(unknown.values())} are of the classes "
+        f"{names}, which it doesn't know{also}. Its own are {ours}. Give pictures of those, in folders of the same "
+        "names."
     )

@@ -1,4 +1,7 @@
-"""Models to and from the Hugging Face hub, in its convention: config.json, safetensors, and a model card that states what was measured."""
+"""Models to and from the Hugging Face hub, in its convention.
+
+That is config.json, safetensors, and a model card that states what was measured.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +21,8 @@ tags: [carrot, explainable-ai, ridge-regression]
 
 # An image classifier that can be held to account
 
-Made with [CARROT](https://pypi.org/project/carrot-attribution): a frozen timm backbone, a region graph, and a closed-form ridge head.
+Made with [CARROT](https://pypi.org/project/carrot-attribution): a frozen timm backbone, a region graph, and a \
+closed-form ridge head.
 Every logit splits exactly over regions and over training pictures; a training picture can be deleted exactly.
 
 ```python
@@ -32,8 +36,10 @@ print(model.predict("picture.jpg"), model.explain("picture.jpg"))
 | --- | --- |
 {rows}
 
-Accuracies are exact leave-one-out on the training pictures, measured when the model was fitted. The backbone's weights are not part
-of this repository: timm fetches them, or give `checkpoint=`; they are checked against the fingerprint above. The names of the
+Accuracies are exact leave-one-out on the training pictures, measured when the model was fitted. The backbone's \
+weights are not part
+of this repository: timm fetches them, or give `checkpoint=`; they are checked against the fingerprint above. The \
+names of the
 training pictures and their SHA-256 are in the records file.
 """
 
@@ -55,7 +61,8 @@ class HubMixin(ModelHubMixin):
     ) -> str | None:
         """Write the model and its card, as the mixin does; a folder that holds something else is refused.
 
-        The mixin deletes ``config.json`` first, whose ever it is. Here it is replaced at one moment, like everything in ``save``.
+        The mixin deletes ``config.json`` first, whose ever it is. Here it is replaced at one moment, like everything in
+        ``save``.
 
         Raises:
             ModelError: The folder holds something else, or was changed since.
@@ -72,7 +79,7 @@ class HubMixin(ModelHubMixin):
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> "Carrot":
-        """Read a folder, or fetch a repository's files of a model and read them; other options as in ``Carrot.load``."""
+        """Read a folder, or fetch a repository's model files and read them; other options as in ``Carrot.load``."""
         folder = Path(model_id)
         if not folder.is_dir():
             names = ("revision", "cache_dir", "force_download", "local_files_only", "token")

@@ -98,7 +98,7 @@ class PictureFinder:
 def training_records(
     dataset: ImageDataset, rows: Sequence[int], sha256: Sequence[str], weights: Sequence[float]
 ) -> tuple[TrainingRecord, ...]:
-    """Return the records of the pictures at ``rows`` of a data set, ``sha256`` and ``weights`` being those of all its pictures."""
+    """Return records of the pictures at ``rows`` of a data set; ``sha256`` and ``weights`` are of all its pictures."""
     records = dataset.records
     return tuple(
         TrainingRecord(

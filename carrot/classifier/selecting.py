@@ -1,7 +1,8 @@
-"""Choose what the embedding is made with, by exact leave-one-out on the training pictures: the grid, the order, the table.
+"""Choose what the embedding is made with, by exact leave-one-out on the training pictures: grid, order, table.
 
-First lift, tau, global share and coarsening at t = 0; then, for the best of them, the graph. t = 0 therefore always competes, and so
-does the mean of the tokens as they are. One backbone pass serves all; each graph is built once, and all its t come from one recurrence.
+First lift, tau, global share and coarsening at t = 0; then, for the best of them, the graph. t = 0 therefore always
+competes, and so does the mean of the tokens as they are. One backbone pass serves all; each graph is built once, and
+all its t come from one recurrence.
 """
 
 import itertools
@@ -42,7 +43,8 @@ class Plan(NamedTuple):
             grid: What to choose from, by the names of ``Setting``; what is absent is as in ``GRID``.
             backbone: Says whether there is a class token and its attention.
             n: Number of training pictures.
-            max_bytes: Lifts whose embeddings would be larger are left out; "quadratic" then makes room for "sketch:8192".
+            max_bytes: Lifts whose embeddings would be larger are left out; "quadratic" then makes room for
+                "sketch:8192".
 
         Raises:
             ValueError: A name is unknown, a value missing, out of range, or doesn't go with the backbone.

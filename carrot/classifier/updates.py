@@ -1,7 +1,8 @@
-"""Changing a fitted model's training pictures: forget, relabel, add. Exact, at the settings and lam of the fit, with a certificate.
+"""Changing a fitted model's training pictures: forget, relabel, add.
 
-What comes out is what fitting on the changed pictures would give: K loses and gains the rows that go and come, targets move, a class
-that is new or gone is a column of W*, which depends on no other column. Class weights that balance are balanced again, by a fit.
+Exact, at the settings and lam of the fit, with a certificate. What comes out is what fitting on the changed pictures
+would give: K loses and gains the rows that go and come, targets move, a class that is new or gone is a column of W*,
+which depends on no other column. Class weights that balance are balanced again, by a fit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,17 +28,20 @@ from carrot.head import RidgeHead
 
 _HELD = "Settings and lam are held: they were chosen with the pictures that were there before."
 _DELETED = (
-    "The head no longer knows the deleted pictures. The backbone was trained elsewhere and is not changed; the picture files themselves "
-    "are not touched."
+    "The head no longer knows the deleted pictures. The backbone was trained elsewhere and is not changed; the picture "
+    "files themselves are not touched."
 )
 
 
 def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[Fitted, Certificate]:
-    """Return the changed model, and what was done; a refusal changes nothing. Kept tokens of deleted pictures are deleted.
+    """Return the changed model, and what was done; a refusal changes nothing.
+
+    Kept tokens of deleted pictures are deleted.
 
     Raises:
-        ValueError: An id or a class is unknown, an id stands in two edits, a class would be left without a picture, fewer than two classes
-            would be left, a picture is there already or can't be read, or there is nothing to do.
+        ValueError: An id or a class is unknown, an id stands in two edits, a class would be left without a picture,
+            fewer than two classes would be left, a picture is there already or can't be read, or there is nothing to
+            do.
         StoreError: Kept tokens can't be deleted.
     """
     fitted = classifier.fitted
@@ -136,7 +140,7 @@ def _head(
     moved: Mapping[int, str],
     g: Float[Tensor, "k M"],
 ) -> RidgeHead:
-    """Return the head of the changed pictures: those of ``stay``, with the labels of ``records``, and then the new ones."""
+    """Return the head of the changed pictures: those of ``stay``, labelled as in ``records``, and then the new ones."""
     w = fitted.weights(records, classes)
     labels = torch.tensor([record.label for record in records])
     head, kept = (
@@ -158,7 +162,10 @@ def _head(
 
 
 def _with_columns(head: RidgeHead, columns: Sequence[int | None]) -> RidgeHead:
-    """Return a head of its own with these columns of the other's; None: a class without a picture yet, whose targets and weights are 0."""
+    """Return a head of its own with these columns of the other's.
+
+    None: a class without a picture yet, whose targets and weights are 0.
+    """
     state = head.state()
     for name in ("Y", "W_star", "bias", "y_mean", "alpha"):
         x = state[name]
@@ -174,7 +181,7 @@ def _erase(fitted: Fitted, forgotten: Sequence[TrainingRecord]) -> int:
     store = fitted.kept.store()
     if store is None and any(Path(fitted.kept.folder).glob("embeddings-*")):
         raise StoreError(
-            f"Nothing was changed: {fitted.kept.folder} holds tokens that can't be told apart: its manifest is damaged, or another's. "
-            "Delete that folder (tokens are computed again when they are needed), and try again."
+            f"Nothing was changed: {fitted.kept.folder} holds tokens that can't be told apart: its manifest is "
+            "damaged, or another's. Delete that folder (tokens are computed again when they are needed), and try again."
         )
     return 0 if store is None else len(store.erase(record.row for record in forgotten if record.row is not None))

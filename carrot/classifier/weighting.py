@@ -3,10 +3,12 @@
 ::
 
     class_weight None       c = 1
-    "balanced"              c_k = sum_i s_i / (C sum_{i: y_i = k} s_i): every class counts alike, as in scikit-learn where s = 1
+    "balanced"              c_k = sum_i s_i / (C sum_{i: y_i = k} s_i): every class counts alike, as in scikit-learn
+                            where s = 1
     {label: number}         c_k = the number given; 1 for a class that isn't named
 
-They are a function of the pictures that there are: without some of them "balanced" is another balance, as fitting without them would give.
+They are a function of the pictures that there are: without some of them "balanced" is another balance, as fitting
+without them would give.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +70,8 @@ def own_weights(dataset: ImageDataset, sample_weight: Any) -> Float[Tensor, " n"
         unknown = sorted(set(map(str, sample_weight)) - set(ids))
         if unknown:
             raise ValueError(
-                f"`sample_weight` must be by id of a training picture; {unknown[0]!r} is none. Ids look like {ids[0]!r}."
+                f"`sample_weight` must be by id of a training picture; {unknown[0]!r} is none. Ids look like "
+                f"{ids[0]!r}."
             )
         sample_weight = [sample_weight.get(name, 1.0) for name in ids]
     w = torch.as_tensor(np.asarray(sample_weight, dtype=np.float64)).flatten()

@@ -1,4 +1,4 @@
-"""What if it had not been there: one picture's logits as fitting again would give them, and with regions of it dropped."""
+"""What if it had not been there: one picture's logits as fitting again gives them, and with regions of it dropped."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -192,7 +192,8 @@ def _kept(regions: Tensor | Iterable[SupportsIndex] | None, N: int) -> Bool[Tens
     """Return which regions stay, from those to drop: by index, or True in a mask of all.
 
     Raises:
-        TypeError, ValueError: An index is no whole number, is out of range, or the mask is of another number of regions.
+        TypeError, ValueError: An index is no whole number, is out of range, or the mask is of another number of
+            regions.
     """
     if regions is None:
         return None
