@@ -197,8 +197,8 @@ def audit(
 ) -> int:
     """List labels that the training pictures contradict, near duplicates, and pictures of high leverage.
 
-    By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it. Pictures that were held out are
-    judged by the model itself, in a table of their own.
+    By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it. Pictures that
+    were held out are judged by the model itself, in a table of their own.
 
     ```
     carrot audit my_model
@@ -209,7 +209,8 @@ def audit(
     Args:
         model: Folder of the model.
         top: How many of each kind to print; the CSV and the JSON have all.
-        duplicates: Cosine from which two pictures count as nearly the same, where they also are nearer than pictures of their kind are.
+        duplicates: Cosine from which two pictures count as nearly the same, where they also are nearer than pictures of
+            their kind are.
         csv: Write a line for each picture, most suspicious first.
         data: Where held-out pictures are. [default: the data set that the model was fitted on]
         held_out: Look at held-out pictures too; the backbone runs once on each.
@@ -297,7 +298,7 @@ def _page_name(picture: Path) -> str:
 
 
 def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
-    """Return the pictures that are named, and those in the folders that are; what is passed over there is noted in ``aside``."""
+    """Return the pictures that are named, and those in folders that are; ``aside`` notes what is passed over there."""
     from carrot.data.walking import pictures_below
 
     files: list[Path] = []

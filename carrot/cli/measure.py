@@ -37,13 +37,14 @@ def evaluate(
     strict: Strict = False,
     json: Json = False,
 ) -> int:
-    """Measure a model on test pictures: accuracy, calibration, every class, baselines, time; then explanations against the truth.
+    """Measure a model on test pictures: accuracy, calibration, each class, baselines, time; explanations against truth.
 
-    A data set that has a split of its own is measured on its test pictures; any other is measured whole, but for pictures that the model
-    was fitted on: of the folder that it was fitted on, that is the fifth that was held out.
+    A data set that has a split of its own is measured on its test pictures; any other is measured whole, but for
+    pictures that the model was fitted on: of the folder that it was fitted on, that is the fifth that was held out.
 
-    Numbers and tables to paste are written to MODEL/evaluation, those of another data set to a folder of its own there. Faithfulness is
-    measured at token level (exact) and at pixel level (patches occluded, backbone run again): two families of numbers, never mixed.
+    Numbers and tables to paste are written to MODEL/evaluation, those of another data set to a folder of its own there.
+    Faithfulness is measured at token level (exact) and at pixel level (patches occluded, backbone run again): two
+    families of numbers, never mixed.
 
     ```
     carrot evaluate my_model
@@ -58,7 +59,8 @@ def evaluate(
             without diffusion).
         refits: How many leave-one-outs to check against real fits, and with them the removal of a group; 0: neither.
         baselines: Measure class token, mean, kNN and logistic regression beside it.
-        out: Folder for numbers and tables. [default: MODEL/evaluation, or for another data set MODEL/evaluation/NAME-HASH]
+        out: Folder for numbers and tables. [default: MODEL/evaluation, or for another data set
+            MODEL/evaluation/NAME-HASH]
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
         strict: End with status 3 if a picture had to be set aside.

@@ -30,7 +30,8 @@ class BackboneOptions:
     """Which frozen vision transformer, and how pictures get into it."""
 
     backbone: str | None = None
-    """timm's name of a vision transformer; "toy": the one in this package. [default: vit_small_patch14_reg4_dinov2.lvd142m]"""
+    """timm's name of a vision transformer; "toy": the one in this package.
+    [default: vit_small_patch14_reg4_dinov2.lvd142m]"""
     checkpoint: Path | None = None
     """Local weights of it, .safetensors or .pth, instead of a download."""
     img_size: int | None = None
@@ -44,7 +45,7 @@ class BackboneOptions:
 
 
 def _flags(name: str, doc: str, flag: Callable[[Axis, Any], tuple[Any, Any, str]], **more: Any) -> Any:
-    """Return a class of flags, one for each setting of an embedding: ``flag`` gives the type, default and help of each."""
+    """Return a class of flags, one per setting of an embedding: ``flag`` gives the type, default and help of each."""
     columns = []
     for f in fields(Setting):
         kind: Any = float if f.type == float | int else f.type
@@ -171,7 +172,7 @@ def write_config(folder: Path, command: str, arguments: Mapping[str, Any], besid
 
 
 def as_config(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flags under the command's name, where ``--config`` looks for them; what has no flag stands under "given"."""
+    """Return the flags under the command's name, where ``--config`` looks; what has no flag stands under "given"."""
     plain = {name.replace("_", "-"): _plain(value) for name, value in arguments.items() if value is not None}
     given = {name: plain.pop(name) for name in POSITIONAL if name in plain}
     return {"given": given, command: plain}

@@ -1,4 +1,4 @@
-"""What the model would say of a picture, had something not been so: ``carrot what-if``, and what ``carrot explain`` asks further.
+"""What the model would say of a picture, had something not been so: ``what-if``, and what ``explain`` asks further.
 
 Nothing is changed.
 """
@@ -33,7 +33,7 @@ def what_if(
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """Say what the model would have said of a picture otherwise: exactly as fitting again would answer. Nothing is changed.
+    """Say what the model would have said of a picture otherwise: exactly as fitting again answers. Nothing is changed.
 
     ```
     carrot what-if my_model new.jpg --without robin/17.jpg robin/18.jpg
@@ -106,7 +106,7 @@ def _halves(found: "Carrot", text: str) -> tuple[str, str]:
 
 
 def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> tuple[list[str], dict[str, Any]]:
-    """Return Shapley values and interactions of an explanation's regions: the k largest as lines, all of them JSON-ready."""
+    """Return Shapley values and interactions of an explanation's regions: the k largest as lines, all JSON-ready."""
     from carrot.explanation.record import ORDERS
 
     lines, more = list[str](), dict[str, Any]()

@@ -51,7 +51,8 @@ def select(
 ) -> int:
     """Choose how pictures are embedded by exact leave-one-out on the training pictures, and fit.
 
-    The table of all that was tried is printed. Tokens are computed once and kept in the model's folder; a killed run goes on.
+    The table of all that was tried is printed. Tokens are computed once and kept in the model's folder; a killed run
+    goes on.
 
     ```
     carrot select my_pictures --out my_model
@@ -158,7 +159,8 @@ def _train(
             edited = edited_ids(folder)
             since = f", and {len(edited)} of them forgotten or relabelled since" if edited else ""
             note(
-                f"{folder}: fitted with these settings on these pictures already{since}. --overwrite fits again, on all as they are."
+                f"{folder}: fitted with these settings on these pictures already{since}. --overwrite fits again, on "
+                "all as they are."
             )
         else:
             note(_split_line(dataset, data))
@@ -187,7 +189,8 @@ def _train(
         },
         [
             *table,
-            f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam {model.head_.lam:.3g}",
+            f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam "
+            f"{model.head_.lam:.3g}",
             counts.line("fitted on", data),
             *([f"{held_out} more are held out for testing: carrot evaluate {quoted(folder)}"] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
@@ -226,8 +229,8 @@ def _refuse_changed(folder: Path, data: str, dataset: "ImageDataset", model: "Ca
     changes = Changes.of(model.fitted, dataset, edited_ids(folder))
     if changes:
         raise ModelError(
-            f"{folder}: the training pictures of {data} are not those that it was fitted on: {changes}. --overwrite fits again on what "
-            "is there now; another --out keeps this model."
+            f"{folder}: the training pictures of {data} are not those that it was fitted on: {changes}. --overwrite "
+            "fits again on what is there now; another --out keeps this model."
         )
 
 
@@ -253,7 +256,10 @@ def _name(data: str) -> str:
 
 
 def _is_there(folder: Path, command: str, arguments: dict[str, object], overwrite: bool) -> bool:
-    """Return whether the folder holds a model that the same command made; refuse one that another made, but with ``overwrite``."""
+    """Return whether the folder holds a model that the same command made.
+
+    One that another made is refused, but with ``overwrite``.
+    """
     import yaml
 
     from carrot.errors import ModelError
