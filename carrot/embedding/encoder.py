@@ -1,4 +1,4 @@
-"""Pictures to tokens, the same way every time: the frozen backbone, how to build it again, and the rounding of what it gives."""
+"""Pictures to tokens, the same way every time: the frozen backbone, how to build it again, how tokens are rounded."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ class BackboneSpec:
 
     @classmethod
     def of(cls, backbone: TimmViTPatchBackbone) -> "BackboneSpec":
-        """Return what is known of a backbone that was built elsewhere; ``Encoder.rebuilds`` says whether that is all."""
+        """Return what is known of a backbone built elsewhere; ``Encoder.rebuilds`` says whether that is all."""
         mode = backbone.transform.crop_mode
         crop: Crop = "squash" if mode == "squash" else "border" if mode == "border" else "model"
         path = None if backbone.checkpoint is None else str(backbone.checkpoint)
@@ -124,7 +124,8 @@ class Encoder:
         dtype: What tokens are rounded to.
         fingerprint: What the backbone's must be; None: any.
         spec: All of the description, where there is more of it than the arguments above.
-        rebuilds: Whether the description is known to build the backbone again; None: it is tried, for a backbone that was given.
+        rebuilds: Whether the description is known to build the backbone again; None: it is tried, for a backbone that
+            was given.
 
     Raises:
         ValueError: An unknown ``dtype``.
@@ -188,8 +189,8 @@ class Encoder:
         if self._backbone is None:
             if self._rebuilds is False and self.spec.checkpoint is None:
                 raise ModelError(
-                    f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its weights or its "
-                    "preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
+                    f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its "
+                    "weights or its preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
                 )
             self._backbone = self._require_same(self.spec.build(self.device))
         return self._backbone
@@ -197,15 +198,18 @@ class Encoder:
     def _require_same(self, backbone: TimmViTPatchBackbone) -> TimmViTPatchBackbone:
         if self._expected is not None and backbone.fingerprint() != self._expected:
             raise ModelError(
-                f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these weights, "
-                f"or this preprocessing, give {backbone.fingerprint()[:12]}. "
-                "Give what it was fitted with: the file as `checkpoint=`, or the object as `backbone=`."
+                f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these "
+                f"weights, or this preprocessing, give {backbone.fingerprint()[:12]}. Give what it was fitted with: "
+                "the file as `checkpoint=`, or the object as `backbone=`."
             )
         return backbone
 
     @property
     def rebuilds(self) -> bool:
-        """Whether ``spec`` builds this very backbone again; of one that was given it is tried, once for each state of its weights."""
+        """Whether ``spec`` builds this very backbone again.
+
+        Of one that was given it is tried, once for each state of its weights.
+        """
         if isinstance(self._rebuilds, bool):
             return self._rebuilds
         now = self.fingerprint
@@ -217,8 +221,9 @@ class Encoder:
             self._rebuilds = (now, same)
             if not same:
                 warnings.warn(
-                    f"{self.spec.name}: this backbone can't be built again from its name, file and settings: its weights or its "
-                    "preprocessing were set by hand. Keep it: a model saved with it is read with `Carrot.load(folder, backbone=...)`.",
+                    f"{self.spec.name}: this backbone can't be built again from its name, file and settings: its "
+                    "weights or its preprocessing were set by hand. Keep it: a model saved with it is read with "
+                    "`Carrot.load(folder, backbone=...)`.",
                     stacklevel=5,
                 )
         return self._rebuilds[1]
@@ -240,8 +245,8 @@ class Encoder:
     def cache(self, dataset: ImageDataset, root: Path) -> TokenCache:
         """Return the tokens of a data set, computed or found below ``root``; a killed run goes on.
 
-        They lie in a folder of their own for each backbone, preprocessing, precision, and list of pictures with their contents: what was
-        changed is computed anew, and nothing is ever mixed with what was there before.
+        They lie in a folder of their own for each backbone, preprocessing, precision, and list of pictures with their
+        contents: what was changed is computed anew, and nothing is ever mixed with what was there before.
 
         Raises:
             StoreError: A shard is damaged.

@@ -39,8 +39,8 @@ def embed_dataset(
         transform: Picture to model input (3, h, w).
         embed: Model inputs (B, 3, h, w) to rows (B, *shape) by name.
         row_shapes: Shape of a row of each of these names.
-        facts: What the rows depend on, as JSON: another value later is refused, not mixed. ``pictures_state`` is added here: other
-            contents under the same names are refused too, and so is another renderer.
+        facts: What the rows depend on, as JSON: another value later is refused, not mixed. ``pictures_state`` is added
+            here: other contents under the same names are refused too, and so is another renderer.
         folder: Where the shards lie; made if absent.
         batch_size: Pictures of one pass and of one shard: what a kill loses at most.
         dtypes: Of the rows, by name; default float32.
@@ -48,8 +48,8 @@ def embed_dataset(
         state: ``pictures_state`` of the data set, where it is known.
 
     Returns:
-        The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32 bytes); and
-        what is wrong with each of these, by record id.
+        The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32
+        bytes); and what is wrong with each of these, by record id.
 
     Raises:
         StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
@@ -86,10 +86,11 @@ def embed_dataset(
 
 
 def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:
-    """Return what tells a data set of these contents from any other: of names, of the bytes of all files, and of the first model input.
+    """Return what tells a data set of these contents from any other.
 
-    Only contents count: copies, and files whose times were touched, are the same. Of pictures without files the first one stands for
-    all, and the first model input stands for how pictures are decoded.
+    It is of names, of the bytes of all files, and of the first model input. Only contents count: copies, and files
+    whose times were touched, are the same. Of pictures without files the first one stands for all, and the first model
+    input stands for how pictures are decoded.
     """
     records = dataset.records
     with ThreadPoolExecutor(READERS) as pool:
@@ -113,8 +114,8 @@ def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[st
         return
     if changed:
         raise StoreError(
-            f"{folder}: holds tokens of {name} as it was; since then pictures were changed, or are decoded by another version. Delete "
-            "that folder, and they are computed anew, or use another."
+            f"{folder}: holds tokens of {name} as it was; since then pictures were changed, or are decoded by another "
+            "version. Delete that folder, and they are computed anew, or use another."
         )
 
 

@@ -33,7 +33,7 @@ class KeptTokens:
         return store if store.key == self.key else None
 
     def tokens(self, row: int) -> Tokens | None:
-        """Return the tokens of one picture as a batch of one, if they are still there; a warning if they are damaged."""
+        """Return one picture's tokens as a batch of one, if they are still there; a warning if they are damaged."""
         store = self.store()
         if store is None or not store.path(row // store.shard_size).exists():
             return None

@@ -54,7 +54,8 @@ class Pooling:
         """Refuse a backbone that it doesn't go with, before a picture is seen; return itself.
 
         Raises:
-            ValueError: The backbone lacks a class token or an attention that is asked for, or its grid can't be coarsened so.
+            ValueError: The backbone lacks a class token or an attention that is asked for, or its grid can't be
+                coarsened so.
         """
         (gh, gw), D = backbone.grid_hw, backbone.embed_dim
         token = torch.zeros(1, D) if backbone.has_class_token else None
@@ -79,7 +80,8 @@ class Pooling:
         if s.tau:
             if tokens.attention is None:
                 raise ValueError(
-                    f"`tau` = {s.tau:g} needs the class token's attention, which this backbone doesn't give. Set it to 0."
+                    f"`tau` = {s.tau:g} needs the class token's attention, which this backbone doesn't give. Set it to "
+                    "0."
                 )
             u = attention_source(_block_sums(tokens.attention.double(), tokens.grid_hw, s.coarsen))
         if s.global_share:

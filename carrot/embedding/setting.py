@@ -1,7 +1,7 @@
-"""What a picture's embedding is made with, beside the backbone: of each number its default, range, meaning and grid, in one place.
+"""What an embedding is made with, beside the backbone: each number's default, range, meaning and grid, in one place.
 
-``Carrot``'s arguments, the flags of ``carrot fit`` and ``carrot select``, what ``select`` chooses from, the page's labels and the model's
-file run over ``AXES``. Nothing here loads torch, so that help is quick.
+``Carrot``'s arguments, the flags of ``carrot fit`` and ``carrot select``, what ``select`` chooses from, the page's
+labels and the model's file run over ``AXES``. Nothing here loads torch, so that help is quick.
 """
 
 import math
@@ -60,7 +60,8 @@ class Setting:
         sigma_spatial, sigma_feature: Bandwidths of the graph; without effect at t = 0.
         t: Diffusion time; 0 is no diffusion.
         global_share: Weight of the class token as a global region; 0: regions only.
-        coarsen: Blocks of ``coarsen`` x ``coarsen`` patches are averaged into one region each; 1: every patch is a region.
+        coarsen: Blocks of ``coarsen`` x ``coarsen`` patches are averaged into one region each; 1: every patch is a
+            region.
     """
 
     lift: str = _axis(
@@ -109,7 +110,7 @@ class Setting:
 
     @classmethod
     def asked(cls, given: Mapping[str, Any], has_attention: bool) -> "Setting":
-        """Return the setting that was asked for, by name; what is None or absent is as a user would have it on this backbone."""
+        """Return the setting asked for, by name; what is None or absent is as a user would have it on this backbone."""
         values = {name: axis.asked if given.get(name) is None else given[name] for name, axis in AXES.items()}
         if values["tau"] is None:
             values["tau"] = ATTENTIVE if has_attention else 0.0

@@ -45,11 +45,13 @@ class Tokens:
 
         Whatever mode it is in, it answers as in evaluation.
 
-        Rounding is a map of each token alone: what is exact for tokens -> logit stays so, as long as all pictures are rounded alike. The
-        attention stays float32. A picture alone and in a batch differ by the backbone's own rounding.
+        Rounding is a map of each token alone: what is exact for tokens -> logit stays so, as long as all pictures are
+        rounded alike. The attention stays float32. A picture alone and in a batch differ by the backbone's own
+        rounding.
 
         Raises:
-            BackboneError: A token is NaN or infinite, or too large for ``dtype``; the message names the place in the batch.
+            BackboneError: A token is NaN or infinite, or too large for ``dtype``; the message names the place in the
+                batch.
         """
         with torch.no_grad(), _evaluating(backbone):
             patches = backbone(x.to(backbone.device, backbone.dtype))
@@ -77,7 +79,7 @@ class Tokens:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Keep every module in evaluation mode for a while: dropout, and norms over a batch, would answer another way each time."""
+    """Keep every module in evaluation mode for a while: dropout and batch norms would answer another way each time."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
