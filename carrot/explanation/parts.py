@@ -26,7 +26,9 @@ from carrot.embedding.trace import Trace
 @pinned_class
 @dataclass(frozen=True)
 class LogitParts:
-    """What made one logit, or the difference of two. Token level: exact for tokens -> logit; the backbone does not run again.
+    """What made one logit, or the difference of two.
+
+    Token level: exact for tokens -> logit; the backbone does not run again.
 
     Attributes:
         target: Class index c.
@@ -39,7 +41,8 @@ class LogitParts:
         label: Training pictures: whose labels; sums to the logit.
         removal: Training pictures: logit less the logit refitted without them; sums to nothing.
         num_global: How many of the regions, the last ones, stand for the whole picture.
-        against: Class index a: everything is for the difference logit_c - logit_a, "why c and not a"; None: for logit_c.
+        against: Class index a: everything is for the difference logit_c - logit_a, "why c and not a"; None: for
+            logit_c.
     """
 
     target: int
@@ -116,7 +119,7 @@ def take_apart(trace: Trace, logit: Logit) -> LogitParts:
 
 @pinned()
 def region_to_region(test: Trace, train: Trace, logit: Logit, i: int) -> Float[Tensor, "N K"]:
-    """Return what each pair of a test region and a region of training picture i brings; sums to the picture's dual contribution.
+    """Return what each pair of a test region and one of training picture i brings; sums to its dual contribution.
 
     Args:
         test: The test picture.
