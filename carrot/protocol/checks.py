@@ -1,4 +1,4 @@
-"""Is what is called exact really so, on this head and these pictures? Sums beside their logits, formulas beside real refits."""
+"""Is what is called exact so on this head and these pictures? Sums beside their logits, formulas beside real refits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Difference:
 
 
 def sums_check(parts: Iterable[LogitParts]) -> dict[str, Difference]:
-    """Return for every additive answer how far its sum is from the logit, over all pictures; keys as in ``LogitParts.sums``.
+    """Return how far each additive answer's sum is from the logit, over all pictures; keys as in ``LogitParts.sums``.
 
     Raises:
         ValueError: There is no picture.
@@ -59,7 +59,7 @@ def sums_check(parts: Iterable[LogitParts]) -> dict[str, Difference]:
 
 
 def leave_one_out_check(head: RidgeHead, k: SupportsIndex = 5, seed: SupportsIndex = 0) -> Difference:
-    """Return how far ``head.loo_predict()`` is from really fitting again without k training pictures, drawn by ``seed``.
+    """Return how far ``head.loo_predict()`` is from really fitting again without k training pictures drawn by ``seed``.
 
     k refits; with k > n, n.
 
@@ -78,12 +78,13 @@ def leave_one_out_check(head: RidgeHead, k: SupportsIndex = 5, seed: SupportsInd
 def group_removal_check(
     head: RidgeHead, groups: Sequence[Iterable[SupportsIndex]], g_test: Float[Tensor, "m D"]
 ) -> Difference:
-    """Return how far ``group_removal_effect`` is from really fitting again without each group, in the logits of ``g_test``.
+    """Return how far ``group_removal_effect`` is from really fitting again without each group, in ``g_test``'s logits.
 
     Compared are the logits without the group, not the effect, which may be tiny.
 
     Raises:
-        ValueError: There is no group or no test picture, an index is out of range or comes twice, or a group is everything.
+        ValueError: There is no group or no test picture, an index is out of range or comes twice, or a group is
+            everything.
     """
     if not groups:
         raise ValueError("`groups` must hold at least one group of training indices; got none.")

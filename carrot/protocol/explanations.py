@@ -1,4 +1,4 @@
-"""Explanations of test pictures, measured: do they add up, do they point at the object, does the logit fall when they say so."""
+"""Test pictures' explanations, measured: do they add up, point at the object, does the logit fall when they say so."""
 
 import time
 from collections import defaultdict

@@ -1,8 +1,8 @@
 """The evaluation protocol: a model on the test pictures of a data set, everything in one JSON-ready answer.
 
-Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth reading, time, and
-what a user would pick instead. Faithfulness at token level (regions removed: exact) and at pixel level (patches of the picture
-occluded, backbone run again) are two families of numbers under two names.
+Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth
+reading, time, and what a user would pick instead. Faithfulness at token level (regions removed: exact) and at pixel
+level (patches of the picture occluded, backbone run again) are two families of numbers under two names.
 """
 
 import math
@@ -52,8 +52,8 @@ def evaluate(
 ) -> Answer:
     """Return every number of the protocol; accuracy is there first, explanations, which take longest, last.
 
-    What is measured is said under "counts" (``carrot.classifier.held_out``): a data set without a split of its own is used whole. Pictures
-    that the model was fitted on are no test pictures, and are listed under "left_out".
+    What is measured is said under "counts" (``carrot.classifier.held_out``): a data set without a split of its own is
+    used whole. Pictures that the model was fitted on are no test pictures, and are listed under "left_out".
 
     Args:
         model: Fitted.
@@ -124,7 +124,7 @@ def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
 def _leaks(
     model: Carrot, test: Subset, cache: TokenCache, places: list[int], g: Tensor, logits: Tensor, y: Tensor
 ) -> Answer:
-    """Return the test pictures that are nearly, or exactly, a training picture: an accuracy that counts them flatters."""
+    """Return test pictures that are nearly, or exactly, a training picture: an accuracy that counts them flatters."""
     records = model.records_
     near, cosines, rows = near_copies(model.head_.G, g, LEAK)
     known = {record.sha256 for record in records}
@@ -171,7 +171,7 @@ def _spread(places: list[int], k: int) -> list[int]:
 
 
 def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
-    """Return accuracies of other embeddings and heads on the same tokens, fitted on the training pictures that the model has too."""
+    """Return accuracies of other embeddings and heads on the same tokens, fitted on the model's training pictures."""
     fitted, encoder = model.fitted, model.encoder
     known = {record.id: record for record in fitted.records}  # what was forgotten stays forgotten
     try:

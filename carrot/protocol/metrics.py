@@ -1,7 +1,7 @@
 """What is measured of an explanation, each kind in one place: ``METRICS``, over which the protocol and its tables run.
 
-Faithfulness at token level (regions dropped: exact) and at pixel level (patches of the picture occluded, backbone run again) are two
-families of numbers under two names.
+Faithfulness at token level (regions dropped: exact) and at pixel level (patches of the picture occluded, backbone run
+again) are two families of numbers under two names.
 """
 
 from collections.abc import Callable, Iterator, Sequence

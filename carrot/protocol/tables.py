@@ -84,8 +84,9 @@ def markdown_of(answer: Answer) -> str:
     parts = [
         f"# {data['name']}: {data['test_pictures']} test pictures, crop {data['crop']!r}",
         f"{counted(answer)}.",
-        f"Backbone {model['backbone']}; {model['lift']}, tau {model['tau']:g}, t {model['t']:g}, lam {model['lam']:.3g}; "
-        f"{model['training_pictures']} training pictures of {model['classes']} classes. ± is one standard error.",
+        f"Backbone {model['backbone']}; {model['lift']}, tau {model['tau']:g}, t {model['t']:g}, "
+        f"lam {model['lam']:.3g}; {model['training_pictures']} training pictures of {model['classes']} classes. "
+        "± is one standard error.",
         "## Accuracy",
         markdown_table(list(_accuracies(answer))),
         "## Calibration",
