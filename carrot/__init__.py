@@ -1,10 +1,12 @@
 """CARROT: an image classifier that can be held to account.
 
-Image -> patch tokens H (frozen timm ViT) -> complete region graph W, L -> diffusion exp(-tL) -> readout g -> closed-form ridge head.
-Every logit splits exactly over regions and over training pictures, and "what if it had not been there" is answered as refitting would.
+Image -> patch tokens H (frozen timm ViT) -> complete region graph W, L -> diffusion exp(-tL) -> readout g ->
+closed-form ridge head. Every logit splits exactly over regions and over training pictures, and "what if it had not been
+there" is answered as refitting would.
 
-The theory, one module per mathematical object: ``regions``, ``graph``, ``operator``, ``readout``, ``lift``, ``head``, ``attribution``;
-``backbone`` in front of it. Importing this package loads nothing: each name brings its module when it is first used.
+The theory, one module per mathematical object: ``regions``, ``graph``, ``operator``, ``readout``, ``lift``, ``head``,
+``attribution``; ``backbone`` in front of it. Importing this package loads nothing: each name brings its module when it
+is first used.
 """
 
 from typing import TYPE_CHECKING

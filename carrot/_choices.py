@@ -1,7 +1,7 @@
 """What is chosen by name, each list in one place: help, errors, tests, docs and exports run over it. Nothing is loaded.
 
-Data sets are in ``carrot.data.opening.KINDS``, the metrics of explanations in ``carrot.protocol.metrics.METRICS``, settings of an
-embedding in ``carrot.embedding.setting.AXES``.
+Data sets are in ``carrot.data.opening.KINDS``, the metrics of explanations in ``carrot.protocol.metrics.METRICS``,
+settings of an embedding in ``carrot.embedding.setting.AXES``.
 """
 
 import re

@@ -2,26 +2,28 @@ r"""The lift: a fixed map of each token before pooling, so that exactness costs 
 
 ::
 
-    g = sum_i pi_i phi(h_i)                                      the kernel mean embedding of the picture's regions     (1)
-    k(a, b) = <phi(a), phi(b)>                                   what stands wherever <a, b> stood                     (2)
-    logit_c = b_c + sum_i pi_i <phi(h_i), w_c>                   still a sum over regions                              (3)
+    g = sum_i pi_i phi(h_i)                                      the kernel mean embedding of the picture's regions  (1)
+    k(a, b) = <phi(a), phi(b)>                                   what stands wherever <a, b> stood                   (2)
+    logit_c = b_c + sum_i pi_i <phi(h_i), w_c>                   still a sum over regions                            (3)
 
-phi is applied token by token, is not learnt, and has seen no training picture: taking a training picture away changes no embedding.
-So every formula of ``carrot.attribution`` holds with phi(h) for h. The graph is built on the tokens themselves.
+phi is applied token by token, is not learnt, and has seen no training picture: taking a training picture away changes
+no embedding. So every formula of ``carrot.attribution`` holds with phi(h) for h. The graph is built on the tokens
+themselves.
 
 ::
 
-    identity    phi(h) = h                                       k(a, b) = <a, b>           M = D                       (4)
-    quadratic   phi(h) = vech(h h^T), off-diagonals times sqrt 2     k(a, b) = <a, b>^2     M = D (D + 1) / 2           (5)
-    relu        phi(h) = sqrt(2 / M) max(0, Omega^T h)           the arc-cosine kernel, as M grows                     (6)
-    fourier     phi(h) = sqrt(2 / M) [cos, sin](Omega^T h / |h|)     exp(-gamma |a/|a| - b/|b||^2), as M grows        (7)
-    sketch      phi(h) = ifft(fft(C_1 h) fft(C_2 h))             <a, b>^2, as M grows                                  (8)
+    identity    phi(h) = h                                       k(a, b) = <a, b>           M = D                    (4)
+    quadratic   phi(h) = vech(h h^T), off-diagonals times sqrt 2     k(a, b) = <a, b>^2     M = D (D + 1) / 2        (5)
+    relu        phi(h) = sqrt(2 / M) max(0, Omega^T h)           the arc-cosine kernel, as M grows                   (6)
+    fourier     phi(h) = sqrt(2 / M) [cos, sin](Omega^T h / |h|)     exp(-gamma |a/|a| - b/|b||^2), as M grows       (7)
+    sketch      phi(h) = ifft(fft(C_1 h) fft(C_2 h))             <a, b>^2, as M grows                                (8)
 
-(5) is never written out for single tokens: pooled, it is one product H^T diag(pi) H, and <phi(h), w_c> = h^T W_c h with W_c a symmetric
-D x D matrix. The k of (6) to (8) is the inner product of their own phi, exactly; their random numbers come from a seed, float64.
+(5) is never written out for single tokens: pooled, it is one product H^T diag(pi) H, and <phi(h), w_c> = h^T W_c h with
+W_c a symmetric D x D matrix. The k of (6) to (8) is the inner product of their own phi, exactly; their random numbers
+come from a seed, float64.
 
-Reference: Muandet et al., Kernel mean embedding, Foundations and Trends in ML 10 (2017), for (1); Cho and Saul, NeurIPS 2009, for (6);
-Rahimi and Recht, NeurIPS 2007, for (7); Pham and Pagh, KDD 2013, for (8).
+Reference: Muandet et al., Kernel mean embedding, Foundations and Trends in ML 10 (2017), for (1); Cho and Saul, NeurIPS
+2009, for (6); Rahimi and Recht, NeurIPS 2007, for (7); Pham and Pagh, KDD 2013, for (8).
 """
 
 import math
@@ -46,12 +48,14 @@ NUMBERS = 2**24  # float64 numbers that exist at a time: 128 MB
 class Lift:
     """A fixed token-wise map phi: (D,) -> (M,). All results are float64, whatever the tokens are.
 
-    Subclasses say ``dim`` and ``features``; what follows is true of any phi, and may be computed better where phi allows it.
+    Subclasses say ``dim`` and ``features``; what follows is true of any phi, and may be computed better where phi
+    allows it.
 
     Attributes:
         name: One of ``carrot._choices.LIFTS``.
 
-    Exactness: exact; ``tests/unit/test_lift.py``, and ``tests/claims/test_15_lifted_regions.py`` for the attributions under each.
+    Exactness: exact; ``tests/unit/test_lift.py``, and ``tests/claims/test_15_lifted_regions.py`` for the attributions
+    under each.
     """
 
     name: str
@@ -223,7 +227,7 @@ class FourierLift(Lift):
         return self.width
 
     def features(self, H: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b N M"]:
-        """Return the random Fourier features of each token's direction; a token of zeros has none, and takes Omega^T 0."""
+        """Return random Fourier features of each token's direction; a token of zeros has none, and takes Omega^T 0."""
         (H,) = widen(H)
         Omega = _normal(H.shape[-1], self.width // 2, self.seed).to(H.device) * math.sqrt(2.0 * self.gamma)
         phase = directions_of(H) @ Omega
@@ -273,9 +277,10 @@ KINDS: dict[str, Callable[..., Lift]] = {  # of each name of ``carrot._choices.L
 
 
 def lift_from(spec: str) -> Lift:
-    """Return the lift that ``spec`` names: "identity", "quadratic", or "relu", "fourier", "sketch", with their width as in "relu:8192".
+    """Return the lift that ``spec`` names: "identity", "quadratic", "relu", "fourier" or "sketch".
 
-    ``lift_from(str(lift))`` is the same lift again, unless its gamma or seed is not the default.
+    The last three take a width, as in "relu:8192". ``lift_from(str(lift))`` is the same lift again, unless its gamma or
+    seed is not the default.
 
     Raises:
         ValueError: There is no such lift, or the width is not a whole number, or is given where it is fixed.
@@ -312,7 +317,7 @@ def _normal(D: int, M: int, seed: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _count_sketches(D: int, M: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Return of two count sketches the place and the sign, (D,) each, of the one entry in each row of a (D, M) matrix."""
+    """Return of two count sketches place and sign, (D,) each, of the one entry in each row of a (D, M) matrix."""
     generator = torch.Generator().manual_seed(seed)
     sketches = []
     for _ in range(2):

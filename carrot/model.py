@@ -1,11 +1,11 @@
-"""CARROT as one object: pictures in, classes out, and every prediction comes apart again. It wires; it computes nothing.
+"""CARROT as one object: pictures in, classes out, every prediction comes apart again. It wires; it computes nothing.
 
 ::
 
-    model = Carrot("vit_small_patch14_reg4_dinov2.lvd142m").select("my_pictures")     # or .fit(...), with settings of your own
+    model = Carrot("vit_small_patch14_reg4_dinov2.lvd142m").select("my_pictures")  # or .fit(...) with your own settings
     model.predict("bird.jpg")                        # as scikit-learn names things
     model.explain("bird.jpg").to_html("bird.html")   # which regions, which training pictures, which regions of those
-    model.audit()                                    # labels that the other pictures contradict, near duplicates, high leverage
+    model.audit()                                    # labels that the others contradict, near duplicates, high leverage
     model.relabel({"robin/3.jpg": "wren"})           # as if it had always been a wren
     model.forget(["robin/17.jpg"])                   # as if it had never been there
     model.save("birds"); Carrot.load("birds")
@@ -57,24 +57,30 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
     Threads may share one: each change is whole, and an answer is of one state.
 
     Args:
-        backbone: timm's name of a vision transformer, or a ``TimmViTPatchBackbone``; "toy": the small one in this package.
+        backbone: timm's name of a vision transformer, or a ``TimmViTPatchBackbone``; "toy": the small one in this
+            package.
         sigma_spatial: Bandwidth of the graph in space, in units of P; without effect at t = 0.
         sigma_feature: Bandwidth among features, in units of the picture's own median distance; without effect at t = 0.
         t: Diffusion time; 0 is mean pooling, or pooling by attention.
-        lift: phi, as ``carrot.lift.lift_from`` reads it: "identity" (the guide's), "quadratic", "relu:M", "fourier:M", "sketch:M".
+        lift: phi, as ``carrot.lift.lift_from`` reads it: "identity" (the guide's), "quadratic", "relu:M", "fourier:M",
+            "sketch:M".
         tau: Power of the class token's attention in the readout; None: 0.5 where the backbone gives it, else 0.
         global_share: Weight of the class token as one more, global region; what it brings is always shown apart.
         coarsen: Blocks of ``coarsen`` x ``coarsen`` patches become one region each.
         lam: Ridge penalty, or "loo": by exact leave-one-out.
-        fit_intercept: True: centred exactly, and explanations are told relative to the mean training picture. False is the guide's.
-        class_weight: What a class counts: None, all pictures alike; "balanced", all classes alike; or a number by label.
+        fit_intercept: True: centred exactly, and explanations are told relative to the mean training picture. False is
+            the guide's.
+        class_weight: What a class counts: None, all pictures alike; "balanced", all classes alike; or a number by
+            label.
         checkpoint: Local weights for ``backbone``.
         img_size, crop: As ``TimmViTPatchBackbone`` has them.
         device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
-        dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays so.
+        dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays
+            so.
 
     Attributes (after ``fit``, ``select`` or ``load``):
-        classes_: Labels of the classes, (C,), in the order of the logits; text, whole numbers or truth values, as they came in.
+        classes_: Labels of the classes, (C,), in the order of the logits; text, whole numbers or truth values, as they
+            came in.
         head_: The ``RidgeHead``.
         records_: The training pictures, in the order of ``head_.G``.
         setting_: All that an embedding depends on, beside the backbone.
@@ -122,7 +128,8 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         """Return the name of the class with the highest logit, (m,), one for each picture.
 
         Args:
-            pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors (3, height, width).
+            pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors
+                (3, height, width).
         """
         now = self.classifier
         best = now.logits(as_list(pictures)).argmax(dim=1)
@@ -138,11 +145,11 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         return self.classifier.logits(as_list(pictures)).numpy()
 
     def score(self, pictures: Pictures, y: Labels, sample_weight: Any = None) -> float:
-        """Return the share of pictures whose predicted class is ``y``: labels, or, where these are names, indices into ``classes_``.
+        """Return the share of pictures whose predicted class is ``y``.
 
         Args:
             pictures: As in ``predict``.
-            y: One label for each.
+            y: One label for each, or, where labels are names, an index into ``classes_``.
             sample_weight: What each counts in the share; default: all alike.
         """
         items, now = as_list(pictures), self.classifier
@@ -159,7 +166,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
     # ---- taking apart
 
     def trace(self, picture: PictureLike) -> Trace:
-        """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if the model is fitted."""
+        """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if fitted."""
         if self._now is None:
             return Pooling(self.setting_).trace(self.encoder.tokens([picture]))
         return self._now.trace(picture)
@@ -172,7 +179,9 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         k: int = 4,
         label: str | None = None,
     ) -> Explanation:
-        """Take one logit apart, exactly: over regions, over training pictures, and over pairs of regions with the k that matter most.
+        """Take one logit apart, exactly: over regions, over training pictures, and over pairs of regions.
+
+        The pairs are with the k training pictures that matter most.
 
         Args:
             picture: The picture.
@@ -195,35 +204,42 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         regions: Any = None,
         verify: bool = False,
     ) -> WhatIf:
-        """Return the logits that the picture would have had otherwise, exactly as fitting again would give them; nothing is changed.
+        """Return the logits that the picture would have had otherwise, exactly as fitting again would give them.
+
+        Nothing is changed.
 
         Args:
             picture: The picture.
             without: Ids of training pictures that had not been there.
             relabel: The label that training pictures had had, by id.
-            replace: Another picture that had stood in the place of one training picture, by its id; nothing else of the training
-                pictures may differ then.
-            regions: Regions of the picture that had not been there: indices, row by row, or a mask, True for those to drop. The backbone
-                does not run again.
+            replace: Another picture that had stood in the place of one training picture, by its id; nothing else of the
+                training pictures may differ then.
+            regions: Regions of the picture that had not been there: indices, row by row, or a mask, True for those to
+                drop. The backbone does not run again.
             verify: Fit again, really, and tell the largest difference.
 
         Raises:
-            ValueError: An id or a class is unknown, a class would be left without a picture, a region is out of range, or nothing is asked.
+            ValueError: An id or a class is unknown, a class would be left without a picture, a region is out of range,
+                or nothing is asked.
         """
         return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
 
     def audit(self, data: str | Path | None = None) -> Audit:
-        """Return labels that the training pictures contradict, near duplicates, high leverage; also of ``data`` that is not fitted on."""
+        """Return labels that the training pictures contradict, near duplicates, high leverage.
+
+        With ``data``, also of its pictures that were not fitted on.
+        """
         return audit(self.classifier, data)
 
     # ---- keeping; changing is in ``carrot.classifier.editing``
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model: config.json, safetensors and records.jsonl, at one moment; the model that was there before is replaced.
+        """Write the model: config.json, safetensors and records.jsonl, at one moment; one that was there is replaced.
 
         Args:
             folder: Where.
-            overwrite: Also where the model there was changed by another since this one was loaded from it or saved to it.
+            overwrite: Also where the model there was changed by another since this one was loaded from it or saved to
+                it.
 
         Raises:
             ModelError: The folder holds something else, or was changed since.
@@ -251,10 +267,12 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             checkpoint: The backbone's weights, where they are no longer where they were; they must be the same.
             device: As in ``Carrot``.
             backbone: The backbone itself, where its description doesn't build it: its fingerprint must be the same.
-            data: The data set that it was fitted on, where that is no longer where it was: training pictures are shown from it.
+            data: The data set that it was fitted on, where that is no longer where it was: training pictures are shown
+                from it.
 
         Raises:
-            ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are others.
+            ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are
+                others.
             DataError: ``data`` is no data set.
         """
         seen = seal(Path(folder))
