@@ -1,4 +1,7 @@
-"""Set before torch is loaded: its threads sleep while they wait. Their number stays; spinning, they cost more than the work."""
+"""Set before torch is loaded: its threads sleep while they wait.
+
+Their number stays; spinning, they cost more than the work.
+"""
 
 import os
 

@@ -45,7 +45,7 @@ def _surveyed() -> Any:
 
 @pytest.fixture
 def surveyed_once(_surveyed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what was found out about an architecture, for tests that build one backbone again and again to ask something else."""
+    """Keep what was found out about an architecture: tests build one backbone again and again to ask something else."""
     monkeypatch.setattr(_surveyed[0], "of", _surveyed[1])
 
 

@@ -1,7 +1,7 @@
 """What the theory modules owe, as checks against ``tests.reference`` that any copy of the package can be put through.
 
-The tests run them on ``carrot`` over many sizes; ``test_mutants.py`` runs the same checks on damaged copies and wants them to fail.
-Tolerances: 10 x eps x the condition of what is computed, where the condition is stated in each check.
+The tests run them on ``carrot`` over many sizes; ``test_mutants.py`` runs the same checks on damaged copies and wants
+them to fail. Tolerances: 10 x eps x the condition of what is computed, where the condition is stated in each check.
 """
 
 import itertools
@@ -68,7 +68,10 @@ def check_graph(
 
 
 def check_duplicates(c: ModuleType, dtype: torch.dtype) -> None:
-    """Most tokens the same, some far away: the true median is 0 and unlike tokens have no edge; or tiny, and good to four digits."""
+    """Most tokens the same, some far away: the true median is 0 and unlike tokens have no edge.
+
+    Or it is tiny, and good to four digits.
+    """
     rng = np.random.default_rng(5)
     for spread in (0.0, 1e-3):
         H = np.repeat(rng.normal(size=(1, 64)), 30, axis=0) + spread * rng.normal(size=(30, 64))
@@ -110,7 +113,10 @@ def check_diffusion(c: ModuleType, gh: int, gw: int, D: int, t: float, dtype: to
 
 
 def check_any_laplacian(c: ModuleType, t: float) -> None:
-    """Symmetric matrices whose spectrum is not in [0, 1], bare and as a graph of neighbours: every door within the bound, or refused."""
+    """Symmetric matrices whose spectrum is not in [0, 1], bare and as a graph of neighbours.
+
+    Every door within the bound, or refused.
+    """
     N = 8
     rng = np.random.default_rng(6)
     ring = np.roll(np.eye(N), 1, axis=0) + np.roll(np.eye(N), -1, axis=0)
@@ -224,7 +230,10 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
 def check_updates(
     c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool, giant: float = 1.0
 ) -> None:
-    """Pictures go, come, change targets and go again, the first ``giant``: after each step the head is that of least squares."""
+    """Pictures go, come, change targets and go again, the first ``giant``.
+
+    After each step the head is that of least squares.
+    """
     rng = np.random.default_rng(7)
     G, Y = rng.normal(size=(n, D)) + 0.5, rng.normal(size=(n, 2)) + 0.3
     G[0] *= giant
@@ -281,7 +290,7 @@ def check_small_lam(c: ModuleType, lam: float, intercept: bool) -> None:
 
 
 def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:
-    """A group that is nearly alone in its directions, and targets far larger than all others: gone to the last digits."""
+    """A group nearly alone in its directions, and targets far larger than all others: gone to the last digits."""
     rng = np.random.default_rng(13)
     G, Y, g = rng.normal(size=(n, D)), rng.normal(size=(n, 2)), rng.normal(size=(3, D))
     G[:2] *= 200.0
@@ -306,7 +315,10 @@ def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:
 
 
 def check_restored(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:
-    """A head from its kept state: the same logits bit for bit; the rest, and what it becomes, as real least squares has it."""
+    """A head from its kept state: the same logits bit for bit.
+
+    The rest, and what it becomes, as real least squares has it.
+    """
     rng = np.random.default_rng(11)
     G, Y, w, g = (
         rng.normal(size=(n, D)) + 0.5,
@@ -506,7 +518,10 @@ def lift(c: ModuleType, spec: str, seed: int = 0, gamma: float = 2.0) -> Any:
 
 
 def explicit(spec: str, H: Array, seed: int = 0, gamma: float = 2.0) -> Array:
-    """phi of every token by the reference. Its random numbers are drawn here again: a seed names the same map for ever."""
+    """phi of every token by the reference.
+
+    Its random numbers are drawn here again: a seed names the same map for ever.
+    """
     name, _, width = spec.partition(":")
     D, generator = H.shape[1], torch.Generator().manual_seed(seed)
     if name == "identity":
@@ -528,7 +543,7 @@ def explicit(spec: str, H: Array, seed: int = 0, gamma: float = 2.0) -> Array:
 def check_lift(
     c: ModuleType, spec: str, N: int, D: int, dtype: torch.dtype = torch.float64, seed: int = 0, gamma: float = 2.0
 ) -> None:
-    """phi, embeddings, kernel and scores against phi written out; weights of either sign; a token of zeros among them."""
+    """phi, embeddings, kernel and scores against phi written out; weights of either sign; a token of zeros."""
     rng = np.random.default_rng(11)
     H = torch.tensor(rng.normal(size=(2, N, D)) + 0.3, dtype=dtype)
     H[0, 0] = 0.0
@@ -585,7 +600,9 @@ def check_readout(c: ModuleType, N: int, K: int, tau: float, share: float) -> No
 
 
 class Lifted:
-    """n training pictures and one test picture under a lift, with the reference's phi, pi, embeddings and ridge beside the package's.
+    """n training pictures and one test picture under a lift.
+
+    With the reference's phi, pi, embeddings and ridge beside the package's.
 
     Args:
         c: The package.

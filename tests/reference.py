@@ -1,4 +1,7 @@
-"""Slow and obvious oracles in float64 numpy. They import nothing from carrot: loops, dense matrices, power series, real refits."""
+"""Slow and obvious oracles in float64 numpy: loops, dense matrices, power series, real refits.
+
+They import nothing from carrot.
+"""
 
 import itertools
 import math
@@ -22,7 +25,10 @@ def isotropic(P: Array, gh: int, gw: int) -> Array:
 
 
 def graph(H: Array, P: Array, sigma_s: float, sigma_f: float, scale: float | None = None) -> tuple[Array, Array, Array]:
-    """W, degree, L by the double loop; scale None: the lower median of pairwise feature distances. Its limit where that is 0."""
+    """W, degree, L by the double loop; scale None: the lower median of pairwise feature distances.
+
+    Its limit where that is 0.
+    """
     N = len(H)
     if scale is None:
         distances = sorted(math.dist(H[i], H[j]) for i in range(N) for j in range(i + 1, N))
@@ -109,7 +115,7 @@ def fourier(H: Array, Omega: Array) -> Array:
 
 
 def tensor_sketch(H: Array, place: Array, sign: Array, M: int) -> Array:
-    """Every product h_a h_b, signed, into the bucket where the two hashes add up to: h h^T sketched without any transform."""
+    """Every product h_a h_b, signed, into the bucket that both hashes add up to: h h^T sketched without a transform."""
     D = H.shape[1]
     phi = np.zeros((len(H), M))
     for i, a, b in np.ndindex(len(H), D, D):

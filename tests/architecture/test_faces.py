@@ -1,4 +1,4 @@
-"""What a user imports stays where it is, and every list of names has one home that help, docs, tests and exports follow."""
+"""What a user imports stays where it is; every list of names has one home that help, docs, tests and exports follow."""
 
 import subprocess
 import sys
@@ -16,12 +16,14 @@ from carrot.protocol.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES = {
-    "carrot": "Carrot Explanation Logit RidgeHead RidgeStatistics RegionSet RegionGraphBuilder RegionGraph DiffusionOperator "
-    "GraphReadout Lift lift_from TimmViTPatchBackbone PatchOutput CarrotError DataError ModelError StoreError",
+    "carrot": "Carrot Explanation Logit RidgeHead RidgeStatistics RegionSet RegionGraphBuilder RegionGraph "
+    "DiffusionOperator GraphReadout Lift lift_from TimmViTPatchBackbone PatchOutput CarrotError DataError ModelError "
+    "StoreError",
     "carrot.attribution": "training_contribution label_contribution removal_effect group_removal_effect relabel_effect "
     "replacement_effect edit_effect top_training region_contribution node_energy dirichlet_energy remove_regions "
     "remove_each_region deletion_curve insertion_curve region_shapley region_interactions pair_contribution",
-    "carrot.explanation": "Explanation Picture RegionPair TrainingPart LogitParts take_apart region_to_region strongest_pairs",
+    "carrot.explanation": "Explanation Picture RegionPair TrainingPart LogitParts take_apart region_to_region "
+    "strongest_pairs",
     "carrot.report": "Pair Panel accuracy_line check_line explanation_data explanation_figure explanation_lines "
     "explanation_page plot_explanation story_lines",
     "carrot.embedding": "Encoder Setting TokenCache Tokens Trace embed_dataset",

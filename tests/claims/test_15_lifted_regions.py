@@ -8,14 +8,20 @@ from carrot import attribution as attr
 from tests import contract
 from tests.claims.world import relative
 
-STATEMENT = "Under a fixed lift of tokens region sums, removals, Shapley values, training effects and region-to-region sums stay exact"
+STATEMENT = (
+    "Under a fixed lift of tokens region sums, removals, Shapley values, training effects and region-to-region sums "
+    "stay exact"
+)
 FORMULA = "logit = b + sum_i pi_i <phi(h_i), W*>, k(a, b) = <phi(a), phi(b)>"
 ASSUMPTION = "phi is not learnt from the training pictures; the graph is that of the bare tokens"
 WORLDS = [(spec, n) for spec in contract.LIFTS for n in (8, 30)]  # fewer and more pictures than the lift is wide
 
 
 def errors(w: contract.Lifted) -> list[float]:
-    """Return the error of each kind of answer, relative to its largest brute-force value: phi written out and diffused, real refits."""
+    """Return the error of each kind of answer, relative to its largest brute-force value.
+
+    By brute force: phi written out and diffused, real refits.
+    """
     H, graph, operator, readout, head = w.x
     logits, pi, mean = w.logits(w.G64[-1]), w.pi[-1], head.g_mean
     node = {"operator": operator, "graph": graph, "r": readout.weights(w.N)}
@@ -36,7 +42,7 @@ def errors(w: contract.Lifted) -> list[float]:
 
 
 def tolerance(w: contract.Lifted) -> float:
-    """10 x eps x (1 + t) x condition number, times how much larger the terms are than the smallest of those largest values."""
+    """10 eps (1 + t) cond, times how much larger the terms are than the smallest of those largest values."""
     logits = w.logits(w.G64[-1])
     smallest = min(
         np.abs(logits - w.b).max(),

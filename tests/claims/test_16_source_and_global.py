@@ -10,8 +10,14 @@ from tests import reference as ref
 from tests.claims import test_15_lifted_regions as lifted
 from tests.claims.world import relative
 
-STATEMENT = "A class token may weight the regions or be one: weights restrict and renormalise, and its share of the logit is told"
-FORMULA = "r_i = exp(tau u_i) / sum_j exp(tau u_j);  r = ((1 - rho) r, rho);  logit = b + sum_patches + rho <phi(h_global), W*>"
+STATEMENT = (
+    "A class token may weight the regions or be one: weights restrict and renormalise, and its share of the logit is "
+    "told"
+)
+FORMULA = (
+    "r_i = exp(tau u_i) / sum_j exp(tau u_j);  r = ((1 - rho) r, rho);  "
+    "logit = b + sum_patches + rho <phi(h_global), W*>"
+)
 ASSUMPTION = (
     "u and the global regions are those of the whole picture when regions are removed; global regions have no edges"
 )
@@ -19,7 +25,10 @@ WORLDS = [(spec, tau, share) for spec in ("identity", "quadratic") for tau in (N
 
 
 def global_errors(w: contract.Lifted, share: float) -> list[float]:
-    """Return the error of what two global regions bring, by token and by node: rho times the mean of their own logits, less b."""
+    """Return the error of what two global regions bring, by token and by node.
+
+    It is rho times the mean of their own logits, less b.
+    """
     H, graph, operator, readout, head = w.x
     expected = share * (w.phi[-1, -2:] @ w.W_star).mean(axis=0)
     node = {"operator": operator, "graph": graph, "r": readout.weights(w.N)}

@@ -1,4 +1,4 @@
-"""Claim 18: training pictures left out and relabelled at once, with regions of the picture dropped, answered as refitting would."""
+"""Claim 18: training pictures left out and relabelled, and regions dropped, all at once, answered as by refitting."""
 
 import numpy as np
 import torch
@@ -8,8 +8,8 @@ from tests import reference as ref
 from tests.claims.world import World, relative
 
 STATEMENT = (
-    "Leaving out some training pictures, relabelling others and dropping regions of the test picture, all at once, is refitting "
-    "and rebuilding"
+    "Leaving out some training pictures, relabelling others and dropping regions of the test picture, all at once, is "
+    "refitting and rebuilding"
 )
 FORMULA = "logit(g) + s_U(g) dY - s_S(g) (I - s_S(G_S))^{-1} (R_S - s_U(G_S) dY), g = sum_{i in kept} pi_i phi(h_i)"
 ASSUMPTION = "lam held; the backbone does not run again"

@@ -1,4 +1,7 @@
-"""The small world in which claims are measured: pictures of random clustered tokens, embedded by the package, and a head on them."""
+"""The small world in which claims are measured.
+
+Pictures of random clustered tokens, embedded by the package, and a head on them.
+"""
 
 from functools import cached_property
 

@@ -1,4 +1,4 @@
-"""The command ``carrot`` as a user has it: every example of every ``--help``, exit statuses, JSON, mistakes, an interruption."""
+"""``carrot`` as a user has it: every example of every ``--help``, exit statuses, JSON, mistakes, an interruption."""
 
 import json
 import os
@@ -319,7 +319,7 @@ def test_a_change_that_was_cut_off_is_finished_or_done_again(
 def test_nothing_in_the_folder_holds_what_was_forgotten(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tokens of an earlier fit, what a killed writer left, explanations in folders of their own, the file of the model before."""
+    """Tokens of an earlier fit, what a killed writer left, explanations in own folders, the earlier model's file."""
     folder = tmp_path / "model"
     assert run("fit", "my_pictures", "--out", str(folder), "--lift", "identity", "--dtype", "float32") == 0
     assert run("fit", "my_pictures", "--out", str(folder), "--lift", "identity", "--overwrite") == 0
@@ -489,7 +489,10 @@ def test_mistakes_are_told_in_one_message(
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:
-    script = "import sys; from carrot import cli; cli.main(['--help']); print([m for m in ('torch', 'timm') if m in sys.modules])"
+    script = (
+        "import sys; from carrot import cli; cli.main(['--help']); "
+        "print([m for m in ('torch', 'timm') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip().endswith("[]")
     for command in cli.COMMANDS:

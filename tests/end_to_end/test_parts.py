@@ -15,7 +15,7 @@ SIZES = [(160, 160), (240, 200), (333, 190)]
 @pytest.mark.parametrize("crop", ["model", "squash", "border"])
 @pytest.mark.parametrize("size", SIZES)
 def test_a_part_is_where_its_point_lands(crop: str, size: tuple[int, int]) -> None:
-    """The part's mask, stretched like the picture and sent through the same transform, is bright at the mapped point."""
+    """The part's mask, stretched like the picture and sent through its transform, is bright at the mapped point."""
     birds = ToyBirds(n_train_per_class=1, n_test_per_class=0, n_species=8)
     backbone = TimmViTPatchBackbone(EMBEDDED_MODEL, pretrained=False, crop=crop)
     geometry = backbone.geometry(size)

@@ -21,7 +21,7 @@ NAME = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 def test_64_photographs_are_read_as_upright(
     real: RealFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At d8bafd7 the command was right less often than from upright files, and explained another class than it predicted."""
+    """At d8bafd7 the command was right less often than from upright files, and explained a class it didn't predict."""
     cub = Cub(real.data / "cub100")
 
     def some(split: str, most: int) -> list[tuple[Path, str]]:
@@ -57,5 +57,6 @@ def test_64_photographs_are_read_as_upright(
     assert explained == said
     with capsys.disabled():
         print(
-            f"\n64 turned photographs: {right} right, {sum(map(str.__ne__, explained, said))} explained as another class"
+            f"\n64 turned photographs: {right} right, "
+            f"{sum(map(str.__ne__, explained, said))} explained as another class"
         )

@@ -1,8 +1,10 @@
-"""What every reader of ``carrot.data`` owes: one battery of situations, which a subclass passes by writing pictures in its format.
+"""What every reader of ``carrot.data`` owes: one battery of situations.
 
-A user's own data (folder, table, torchvision, Hugging Face) may be a little wrong: a picture that can't be used is **set aside** by
-name, with one warning, and the rest is read as if it weren't there. In an official data set the same means a damaged archive: it is
-**refused**. What would change the meaning of a model without a word is refused by all.
+A subclass passes it by writing pictures in its format.
+
+A user's own data (folder, table, torchvision, Hugging Face) may be a little wrong: a picture that can't be used is
+**set aside** by name, with one warning, and the rest is read as if it weren't there. In an official data set the same
+means a damaged archive: it is **refused**. What would change the meaning of a model without a word is refused by all.
 """
 
 import io
@@ -77,7 +79,7 @@ DIGITS = ("\u0663", "\u00b2", "7", "class 10", "class 2", "\u0967\u0968")
 
 
 class ReaderContract:
-    """Inherit it, give ``kind``, ``official`` and ``open``, and in ``cannot`` say which situations the format can't express, and why."""
+    """Inherit it, give ``kind``, ``official``, ``open``, and in ``cannot`` what the format can't express, and why."""
 
     kind: ClassVar[str]
     official: ClassVar[bool]
@@ -112,7 +114,7 @@ class ReaderContract:
     def set_aside(
         self, opened: Callable[[World], ImageDataset], given: World, *wrong: Picture, reason: str = ""
     ) -> None:
-        """Check that the pictures ``wrong`` of a world are told by name and the others are read; or that all is refused."""
+        """Check that the pictures ``wrong`` of a world are told by name and the others read; or that all is refused."""
         if self.official:
             with pytest.raises(DataError):
                 opened(given)

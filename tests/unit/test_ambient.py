@@ -161,7 +161,7 @@ def given() -> dict[str, Tensor]:
 def test_the_theory_is_moved_by_none(
     dtype: torch.dtype, ambient: Callable[[], AbstractContextManager[Any]], given: dict[str, Tensor]
 ) -> None:
-    """At d8bafd7 autocast gave half of W and L, meta no numbers, and a head fitted in inference mode could not forget."""
+    """At d8bafd7 autocast gave half of W and L, meta no numbers; a head fitted in inference mode could not forget."""
     plain = theory(dtype, given)
     with ambient():
         found = theory(dtype, given)
@@ -219,7 +219,7 @@ def test_a_model_is_moved_by_none(
     pictures: list[Any],
     tmp_path: Path,
 ) -> None:
-    """At d8bafd7 autocast moved logits by 5e-3, inference mode and meta stopped ``fit``, a default type moved the tokens."""
+    """At d8bafd7 autocast moved logits 5e-3, inference mode and meta stopped ``fit``, a default type moved tokens."""
     with ambient():
         found = whole_life(birds, tmp_path / "model", pictures)
     for name, value in plain.items():
@@ -286,7 +286,10 @@ def test_the_callers_state_is_left_as_it_was() -> None:
 
 
 def test_one_thread_does_not_unpin_another() -> None:
-    """Two overlap: the first to enter leaves first. What is left must stay pinned, and the caller's own come back at the end."""
+    """Two overlap: the first to enter leaves first.
+
+    What is left must stay pinned, and the caller's own come back at the end.
+    """
     entered, leave = Event(), Event()
 
     def first() -> None:

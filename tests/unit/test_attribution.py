@@ -73,7 +73,7 @@ def test_batches_under_a_lift_are_their_pictures() -> None:
 
 
 def test_float32_tokens_and_weights_under_a_lift() -> None:
-    """Widened before the lift: the answer is that of their values in float64, but for diffusion, done on a float32 graph."""
+    """Widened before the lift: the answer is that of their values in float64, but for diffusion on a float32 graph."""
     s, lift = Setting(), carrot.lift.QuadraticLift()
     H, pi, W_star = s.H.float(), s.readout.weights(6, torch.float32), torch.randn(15, 3, dtype=F64)
     graph = carrot.RegionGraph(s.graph.W.float(), s.graph.degree.float())

@@ -1,4 +1,4 @@
-"""The audit of a model: what it lists is what really fitting without each picture says, and planted faults come first."""
+"""A model's audit: what it lists is what really fitting without each picture says, and planted faults come first."""
 
 import csv
 import io

@@ -69,7 +69,7 @@ def test_near_duplicates_are_those_of_a_loop(
 def test_members_of_one_tight_class_are_no_copies(
     clusters: int, entries: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Far clusters: seen from the mean of all, each is one direction. Copies, exact and noisy, that lie in them are found."""
+    """Far clusters: seen from the mean of all, each is one direction. Copies in them, exact and noisy, are found."""
     if entries is not None:
         monkeypatch.setattr("carrot._ridge.blocks.ENTRIES", entries)
         monkeypatch.setattr(audit, "SIDE", 30)

@@ -309,7 +309,8 @@ def test_what_the_checks_move_is_put_back(monkeypatch):
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
-# Where a token looks: mean of (y, x) of the energy of its gradient, minus the centre that P and pixel_boxes state, in patches.
+# Where a token looks: mean of (y, x) of the energy of its gradient, minus the centre that P and pixel_boxes state, in
+# patches.
 LOOKS_AT = {  # as docs/backbones.md says
     "vit_tiny_patch16_224+": 0.0,
     "vit_small_r26_s32_224+": -0.39,
@@ -325,7 +326,10 @@ DEFAULT = ("vit_tiny_patch16_224+", "vit_small_r26_s32_224+")
 
 @pytest.mark.parametrize("key", [k if k in DEFAULT else pytest.param(k, marks=pytest.mark.slow) for k in LOOKS_AT])
 def test_where_a_token_looks(key, monkeypatch):
-    """A stem of overlapping, padded convolutions looks up and left of the patch. Near the patch alone: attention looks everywhere."""
+    """A stem of overlapping, padded convolutions looks up and left of the patch.
+
+    Near the patch alone: attention looks everywhere.
+    """
     name, _ = create(monkeypatch, key)
     backbone = TimmViTPatchBackbone(name, pretrained=False, freeze=False).eval()
     (gh, gw), (patch_h, patch_w) = backbone.grid_hw, backbone.patch_hw

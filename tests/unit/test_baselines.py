@@ -1,4 +1,4 @@
-"""Baselines: neighbours against a loop, scikit-learn's ridge against ours, logistic regression against its own gradient."""
+"""Baselines: neighbours against a loop, scikit-learn's ridge against ours, logistic regression against its gradient."""
 
 import math
 import sys
@@ -53,7 +53,7 @@ def test_ridge_is_ours() -> None:
 
 
 def test_logistic_regression_is_at_its_optimum() -> None:
-    """Its probabilities are those of stationary weights of C * (sum of losses) + |w|^2 / 2, standardised rows, intercept free."""
+    """Its probabilities: stationary weights of C * (sum of losses) + |w|^2 / 2, standardised rows, intercept free."""
     G, y, _, _ = problem()
     Z = (G - G.mean(dim=0)) / G.std(dim=0, correction=0)
     p = logistic_regression(G, y, G, penalties=(0.1,))

@@ -1,4 +1,4 @@
-"""A model's folder: what is damaged is named and refused, what is not comes back bit for bit, what is not ours is not touched."""
+"""A model's folder: damage is named and refused, all else comes back bit for bit, what is not ours is not touched."""
 
 import json
 import subprocess

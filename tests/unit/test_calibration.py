@@ -65,7 +65,10 @@ def test_the_slope_is_zero_at_the_temperature_to_rounding() -> None:
 
 
 def test_two_classes_by_hand() -> None:
-    """Margin 1 in every picture, right in 3 of 4, one more at random: sigmoid(1 / T) = 3/4 4/5 + 1/2 1/5 = 7/10, so T = 1 / log(7/3)."""
+    """Margin 1 in every picture, right in 3 of 4, one more at random.
+
+    sigmoid(1 / T) = 3/4 4/5 + 1/2 1/5 = 7/10, so T = 1 / log(7/3).
+    """
     logits = torch.tensor([[1.0, 0.0]] * 4, dtype=torch.float64)
     assert fit_temperature(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(1 / math.log(7 / 3), rel=20 * EPS)
 
@@ -108,7 +111,10 @@ def test_all_right_is_not_certain(n: int) -> None:
 
 
 def test_thousands_right_by_little_give_the_lower_bound() -> None:
-    """A third class far below, so that the lead is a thousandth of the spread: only there is p d more than s d at every T in reach."""
+    """A third class far below, so that the lead is a thousandth of the spread.
+
+    Only there is p d more than s d at every T in reach.
+    """
     labels = torch.arange(20_000) % 2
     logits = torch.tensor([[1.0, 0.999, -1.0]], dtype=torch.float64).expand(20_000, 3).clone()
     logits[labels == 1] = torch.tensor([0.999, 1.0, -1.0], dtype=torch.float64)
@@ -224,7 +230,9 @@ ZEROS = torch.tensor([0, 0])
         (GOOD * math.nan, ZEROS, ValueError, "must be finite"),
     ],
 )
-def test_bad_input(measure, values: Tensor, labels: Tensor, error: type[Exception], match: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_input(  # type: ignore[no-untyped-def]
+    measure, values: Tensor, labels: Tensor, error: type[Exception], match: str
+) -> None:
     with pytest.raises(error, match=match):
         measure(values, labels)
 

@@ -1,4 +1,4 @@
-"""Whether a model is still that of its data set is judged by contents: ways in which pictures change, and in which they don't."""
+"""Whether a model is still that of its data set is judged by contents: ways in which pictures change, or don't."""
 
 import os
 import shutil
@@ -121,7 +121,10 @@ def test_a_changed_picture_is_named_and_overwrite_computes_anew(
 
 
 def test_tokens_are_those_of_the_contents(tmp_path: Path) -> None:
-    """Also of test pictures that were replaced between two evaluations; times don't count, and what was there before is found again."""
+    """Also of test pictures that were replaced between two evaluations.
+
+    Times don't count, and what was there before is found again.
+    """
     for i in range(4):
         save(i, tmp_path / "data" / "abcd"[i // 2] / f"{i}.bmp")
     data, encoder = open_dataset(tmp_path / "data"), Encoder("toy")

@@ -1,4 +1,4 @@
-"""The class token's attention: that of the model, by a literal copy of its last block; whatever can't be read is refused."""
+"""The class token's attention: the model's, by a literal copy of its last block; whatever can't be read is refused."""
 
 import copy
 import inspect
@@ -41,7 +41,7 @@ def weights(tmp_path: Path) -> Path:
 
 @torch.no_grad()
 def literal(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Return (B, T, T), mean over heads: the last block's whole attention by loops over heads, from what a hook saw enter it."""
+    """Return (B, T, T), mean over heads: the last block's attention by loops over heads, from what a hook saw enter."""
     seen: list[torch.Tensor] = []
     handle = model.blocks[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model.forward_features(x)
@@ -62,7 +62,7 @@ def literal(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def hooked(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Return (B, T, T), mean over heads: what goes into the dropout of a copy of the model that writes its attention out."""
+    """Return (B, T, T), mean over heads: what enters dropout in a copy of the model that writes its attention out."""
     model, seen = copy.deepcopy(model), []
     attn = model.blocks[-1].attn
     attn.fused_attn = False

@@ -126,6 +126,8 @@ def test_bad_predictions(
         ("ab", TypeError, "got the string 'ab'"),
     ],
 )
-def test_bad_names(function, names: list[str], error: type[Exception], match: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_names(  # type: ignore[no-untyped-def]
+    function, names: list[str], error: type[Exception], match: str
+) -> None:
     with pytest.raises(error, match=match):
         function(torch.tensor([0, 1]), torch.tensor([0, 0]), names)

@@ -1,4 +1,4 @@
-"""What an answer costs, in calls: nothing is checked, parsed or staged twice, and no class is scored that nobody asked for."""
+"""What an answer costs, in calls: nothing is checked, parsed or staged twice, no class scored that nobody asked for."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Every command that measures says how many pictures it used, left out and set aside, under the same keys; warnings are told once."""
+"""Every command that measures says how many pictures it used, left out and set aside, under the same keys.
+
+Warnings are told once.
+"""
 
 import json
 import warnings
@@ -20,7 +23,7 @@ FOR_TRAINING, FITTED_ON = "for training, by the split", "the model was fitted on
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data: 6 pictures a class, 1 of them held out and 1 broken; other: 3 pictures, 1 of them known, 1 broken; and a model of data."""
+    """data: 6 pictures a class, 1 held out and 1 broken; other: 3 pictures, 1 known, 1 broken; and a model of data."""
     root = tmp_path_factory.mktemp("home")
     for i in range(12):
         path = root / "data" / f"species {i // 6}" / f"{i % 6}.png"

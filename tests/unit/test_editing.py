@@ -1,4 +1,4 @@
-"""Every change of a fitted model is a refit of the pictures that it then has: any verb, any order, any kind of label, any thread."""
+"""Every change of a fitted model is a refit of the pictures it then has: any verb, order, kind of label, thread."""
 
 import pickle
 import threading

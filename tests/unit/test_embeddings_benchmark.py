@@ -44,7 +44,8 @@ def tokens(birds: Pictures, indices: list[int]) -> tuple[np.ndarray, np.ndarray,
     """Return patch tokens, class tokens and attention, a picture at a time."""
     pictures = [birds.cache.picture(i) for i in indices]
     found = [(p.H[0].double(), p.class_token[0].double(), p.attention[0].double()) for p in pictures]
-    return tuple(np.stack([x.numpy() for x in column]) for column in zip(*found, strict=True))  # type: ignore[return-value]
+    columns = zip(*found, strict=True)
+    return tuple(np.stack([x.numpy() for x in column]) for column in columns)  # type: ignore[return-value]
 
 
 def predict(G: np.ndarray, Y: np.ndarray, lam: float, g: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A backbone that a model was fitted with comes back with the model, or the model says what it needs: whatever was done to it."""
+"""A model comes back with the backbone it was fitted with, or says what it needs: whatever was done to that."""
 
 import shutil
 from collections.abc import Callable

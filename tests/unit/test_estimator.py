@@ -1,4 +1,7 @@
-"""``Carrot`` as scikit-learn's users have it: labels come back as they went in, weights count, parameters, clones, searches, pickles."""
+"""``Carrot`` as scikit-learn's users have it.
+
+Labels come back as they went in, weights count; parameters, clones, searches, pickles.
+"""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a user gets of an explanation: pairs, text, figure and JSON, whole and exact whatever the pictures and names are."""
+"""What a user gets of an explanation: pairs, text, figure, JSON, whole and exact whatever the pictures and names."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def explanation(
     hostile: str = "",
     prior: float = 0.125,
 ) -> Explanation:
-    """Random numbers that add up as they must: 9 training pictures, 7 classes, three pictures shown, one of them gone."""
+    """Random numbers that add up as they must: 9 training pictures, 7 classes, 3 pictures shown, one of them gone."""
     rng = np.random.default_rng(5)
     N, n, C = grid_hw[0] * grid_hw[1] + num_global, 9, 7
     logits = rng.normal(size=C) * 0.1
@@ -216,8 +216,8 @@ def test_json_keys_stay() -> None:
     """Somebody reads them: a new key is welcome, a lost one is not."""
     found = explanation().to_dict()
     assert set(found) >= {
-        "format", "version", "level", "exact", "picture", "target", "against", "logit", "prior", "predicted", "classes", "regions",
-        "sums", "training", "pairs", "facts",
+        "format", "version", "level", "exact", "picture", "target", "against", "logit", "prior", "predicted", "classes",
+        "regions", "sums", "training", "pairs", "facts",
     }  # fmt: skip
     assert (found["format"], found["version"]) == ("carrot explanation", 1)
 

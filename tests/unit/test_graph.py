@@ -51,7 +51,7 @@ def test_a_batch_is_its_pictures() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_what_the_theory_says_of_every_graph(gh: int, gw: int, D: int, seed: int, scale: float) -> None:
-    """Symmetric, unit diagonal, degrees >= 1, PSD W, spectra in [0, 1], lowest eigenvector sqrt(d), no unit of features."""
+    """Symmetric, unit diagonal, degrees >= 1, PSD W, spectra in [0, 1], lowest eigenvector sqrt(d), no feature unit."""
     base = regions(gh, gw, D, seed)
     graph = RegionGraphBuilder().build(base)
     W, L = graph
@@ -238,19 +238,23 @@ def degenerate(case: str) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", ["flat ground", "one stands out", "two kinds", "tiny", "zeros", "far from 0"])
 def test_a_median_of_zero_makes_the_kernel_its_limit(case: str, dtype: torch.dtype) -> None:
-    """Equal tokens are one, unlike ones have no edge: the double loop with a bandwidth of 0. Alone, in a batch, beside global ones."""
+    """Equal tokens are one, unlike ones have no edge: the double loop with a bandwidth of 0.
+
+    Alone, in a batch, beside global ones.
+    """
     H = degenerate(case).to(dtype)
     P = grid_positions(6, 6, dtype)
     expected, _, _ = ref.graph(H.double().numpy(), P.double().numpy(), 0.5, 1.0)
     assert (expected == 0.0).any()
     plain = RegionSet(H, P, (6, 6))
     batch = RegionSet(torch.stack([torch.randn(36, 8).to(H), H]), P, (6, 6))
+    beside = plain.with_global(torch.ones(1, 8, dtype=dtype))
     ours = {
         "alone": RegionGraphBuilder().build(plain).W,
         "in a batch": RegionGraphBuilder().build(batch).W[1],
         "with another sigma": RegionGraphBuilder(sigma_feature=3.0).build(plain).W,
-        "beside a global region": RegionGraphBuilder().build(plain.with_global(torch.ones(1, 8, dtype=dtype))).W[:36, :36],
-    }  # fmt: skip
+        "beside a global region": RegionGraphBuilder().build(beside).W[:36, :36],
+    }
     for where, W in ours.items():
         torch.testing.assert_close(W.double(), torch.tensor(expected), rtol=0, atol=1e-6, msg=where)
         assert torch.linalg.eigvalsh(W.double()).min() > (-1e-5 if dtype == torch.float32 else -1e-13), where
@@ -297,7 +301,10 @@ def test_removing_regions_keeps_the_bandwidth_of_the_whole_picture() -> None:
 
 @pytest.mark.parametrize("spread", [1e-6, 1e-5, 5e-5])
 def test_tokens_that_nearly_coincide_are_told_apart_to_their_own_rounding(spread: float) -> None:
-    """13 of 16 tokens within ``spread`` of one another: they were scaled by a number that rounded them, W was off by up to .023."""
+    """13 of 16 tokens within ``spread`` of one another.
+
+    They were scaled by a number that rounded them, W was off by up to .023.
+    """
     X = torch.randn(16, 8)
     X[:13] = X[0] + spread * torch.randn(13, 8)
     W = RegionGraphBuilder(sigma_spatial=0.5).build(RegionSet(X, torch.zeros(16, 2))).W

@@ -102,7 +102,8 @@ def test_what_the_theory_says_of_every_fit(n: int, D: int, intercept: bool, seed
     G, labels = problem(n, D, 2, seed)
     head = RidgeHead(lam, intercept).fit(G, labels)
     assert bool(((head.leverage > 0) & (head.leverage < 1 + 1e-12)).all())
-    # alpha = R / lam carries the rounding of R, |Y| eps = eps, 1 / lam times over; the system's condition is at most |G|^2 / lam
+    # alpha = R / lam carries the rounding of R, |Y| eps = eps, 1 / lam times over; the system's condition is at most
+    # |G|^2 / lam
     rounding = 10 * torch.finfo(F64).eps * (1.0 + float(G.square().sum()) / lam)
     torch.testing.assert_close(G.mT @ head.alpha, head.W_star, rtol=0, atol=rounding)
     if intercept:
@@ -400,7 +401,7 @@ def test_more_mistakes() -> None:
 
 
 def test_removal_among_duplicates_at_a_tiny_lam_is_a_refit() -> None:
-    """Dual form: off the diagonal too, I - s must not cancel. A copy stays behind, so that both leverages are a half."""
+    """Dual form: off the diagonal too, I - s must not cancel. A copy stays behind, so both leverages are a half."""
     from carrot.attribution import group_removal_effect
 
     for intercept in (True, False):

@@ -16,7 +16,8 @@ import carrot._images as images
 from carrot._images import open_image
 from carrot.errors import UnreadableImageError
 
-# What a camera stores for an upright picture U, from the table of the EXIF standard (which side row 0 and column 0 are).
+# What a camera stores for an upright picture U, from the table of the EXIF standard (which side row 0 and column 0
+# are).
 STORED = {
     1: lambda U: U,  # top, left
     2: lambda U: U[:, ::-1],  # top, right

@@ -1,4 +1,4 @@
-"""Kinds of arguments, over every public function of the theory and the measures: one rule each, see ``carrot.utils``."""
+"""Kinds of arguments, over every public function of theory and measures: one rule each, see ``carrot.utils``."""
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -43,11 +43,15 @@ WHOLE: dict[str, tuple[Callable[[object], object], int, int | None]] = {
     "grid_positions(gw)": (lambda n: grid_positions(2, n), 2, 0),
     "RegionSet(num_global)": (lambda n: RegionSet(H, P, num_global=n).local.features, 2, 6),
     "RegionSet(grid_hw)": (lambda n: RegionSet(H, P, (n, 3)).grid_hw, 2, 0),
-    "RegionSet.coarsen": (lambda n: RegionSet(torch.randn(16, 2), grid_positions(4, 4), (4, 4)).coarsen(n).features.shape, 2, 0),
+    "RegionSet.coarsen": (
+        lambda n: RegionSet(torch.randn(16, 2), grid_positions(4, 4), (4, 4)).coarsen(n).features.shape, 2, 0
+    ),
     "GraphReadout.weights": (lambda n: MEAN.weights(n), 2, 0),
     "GraphReadout.at(N)": (lambda n: MEAN.at(n).r, 2, 0),
     "GraphReadout.at(num_global)": (lambda n: GraphReadout(global_share=0.5).at(6, num_global=n).r, 2, 6),
-    "DiffusionOperator(rank)": (lambda n: DiffusionOperator(1.0, "truncated", rank=n).pull_back(MEAN.weights(6), GRAPH), 2, 0),
+    "DiffusionOperator(rank)": (
+        lambda n: DiffusionOperator(1.0, "truncated", rank=n).pull_back(MEAN.weights(6), GRAPH), 2, 0
+    ),
     "ReluLift(width)": (lambda n: ReluLift(n).features(H), 2, 0),
     "ReluLift(seed)": (lambda n: ReluLift(4, n).features(H), 2, None),
     "FourierLift(width)": (lambda n: FourierLift(n).features(H), 2, 0),
@@ -239,8 +243,9 @@ def test_indices_of_training_pictures(door: str, n: int) -> None:
         return head.smoother(TEST, indices) if door == "smoother" else head.slack_among(indices)
 
     expected = f([1, 2])
-    taken: list[Iterable] = [{1, 2}, (1, 2), range(1, 3), (i for i in (1, 2)), np.array([1, 2]), np.array([1, 2], dtype=np.uint8),
-        torch.tensor([1, 2]), torch.tensor([1, 2], dtype=torch.int32), [np.int64(1), torch.tensor(2)], {1: "a", 2: "b"}]  # fmt: skip
+    taken: list[Iterable] = [{1, 2}, (1, 2), range(1, 3), (i for i in (1, 2)), np.array([1, 2]),
+        np.array([1, 2], dtype=np.uint8), torch.tensor([1, 2]), torch.tensor([1, 2], dtype=torch.int32),
+        [np.int64(1), torch.tensor(2)], {1: "a", 2: "b"}]  # fmt: skip
     for indices in taken:
         torch.testing.assert_close(f(indices), expected, rtol=0, atol=0, msg=str(indices))
     for wrong in ([True, False], [1, True], [1.0, 2.0], np.array([1.0]), np.array([True, False]), torch.tensor([0.5]),

@@ -1,4 +1,4 @@
-"""Localisation against a fine grid of points, examples worked by hand, and what the definitions promise of edge cases."""
+"""Localisation against a fine grid of points, hand-worked examples, and what the definitions promise of edge cases."""
 
 import math
 

@@ -47,8 +47,10 @@ def test_it_is_a_column_of_the_head(intercept: bool, against: int | None) -> Non
     assert Logit.predicted(head, world.g).target == int(head.predict(world.g).argmax())
 
 
-@pytest.mark.parametrize(("target", "against", "error"), [(5, None, ValueError), (-1, None, ValueError), (0, 0, ValueError),
-                                                          (0, 5, ValueError), (1.5, None, TypeError), (True, None, TypeError)])  # fmt: skip
+@pytest.mark.parametrize(("target", "against", "error"), [
+    (5, None, ValueError), (-1, None, ValueError), (0, 0, ValueError), (0, 5, ValueError),
+    (1.5, None, TypeError), (True, None, TypeError),
+])  # fmt: skip
 def test_a_class_that_is_none(target: int, against: int | None, error: type[Exception]) -> None:
     with pytest.raises(error, match="target|against"):
         World().head.logit(target, against)

@@ -1,4 +1,4 @@
-"""``Carrot`` as a user has it: every verb, every kind of picture, and each promise held against the modules or a real fit."""
+"""``Carrot`` as a user has it: every verb and kind of picture, each promise held against the modules or a real fit."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,10 @@ test_pictures.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_logits_are_those_of_the_modules_one_by_one(birds: ToyBirds, fitted: Carrot) -> None:
-    """Written out with the public modules: tokens rounded to float16, r from the attention, W, L, matrix exponential, phi, ridge."""
+    """Written out with the public modules.
+
+    Tokens rounded to float16, r from the attention, W, L, matrix exponential, phi, ridge.
+    """
     backbone = TimmViTPatchBackbone(EMBEDDED_MODEL, checkpoint=embedded_checkpoint(), crop="squash", attention=True)
 
     def embed(image: Image.Image) -> torch.Tensor:
@@ -168,7 +171,8 @@ def test_forget_then_add_is_the_same_model(birds: ToyBirds, fitted: Carrot, tmp_
     model.forget(names)
     assert not {record.id for record in model.records_} & set(names)
     assert np.abs(model.decision_function(pictures) - before).max() > 1e-6
-    # each alone, so that its tokens come out of a batch of one; half a float16 step of a token is the most they may differ by
+    # each alone, so that its tokens come out of a batch of one; half a float16 step of a token is the most they may
+    # differ by
     for row, name in zip(rows, names, strict=True):
         model.add(birds.image(row), [birds.records[row].label], [name])
     np.testing.assert_allclose(model.decision_function(pictures), before, atol=1e-6)

@@ -1,3 +1,5 @@
+# ruff: noqa: E501
+# In the table of mutants each text stands beside what the mutant has in its place: one line, however wide.
 """Damaged copies of the theory that the checks must reject: if one passes, "exact" is only a word.
 
 Each mutant is one edit of the source text, imported as a package of its own and put through ``tests.contract``.

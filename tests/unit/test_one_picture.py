@@ -124,7 +124,10 @@ def says_how_to_turn(image: Image.Image) -> bool:
 def test_every_door_gives_the_same_upright_picture(
     file_format: str, mode: str, orientation: int, tmp_path: Path
 ) -> None:
-    """At d8bafd7 ``open_image``'s own picture was turned again, a TIFF's size was swapped, 16-bit grey was refused as a PIL picture."""
+    """At d8bafd7 ``open_image``'s own picture was turned again, and a TIFF's size was swapped.
+
+    16-bit grey was refused as a PIL picture.
+    """
     if file_format == "MPO" and orientation in (2, 4, 5, 7):
         pytest.skip("no phone writes it")
     image, path = stored(mode), tmp_path / f"a.{file_format.lower()}"
@@ -247,7 +250,10 @@ def command(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any
 def test_every_verb_says_the_same_of_it(
     orientation: int, model: Carrot, upright: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At d8bafd7 ``explain`` and the command turned it twice: on 64 photographs 7 explanations were of another class than predicted."""
+    """At d8bafd7 ``explain`` and the command turned it twice.
+
+    On 64 photographs 7 explanations were of another class than predicted.
+    """
     expected = model.decision_function(np.asarray(upright))
     path = phone(upright, orientation, tmp_path / "a.png")
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""An ONNX file gives the model's own logits and probabilities, for any batch; what it can't hold is refused and not written."""
+"""An ONNX file gives the model's logits and probabilities for any batch; what it can't hold is refused, not written."""
 
 import json
 import sys

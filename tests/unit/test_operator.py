@@ -263,7 +263,10 @@ def laplacians(N: int, dtype: torch.dtype = torch.float64) -> dict[str, torch.Te
 def test_any_symmetric_matrix_is_diffused_within_the_bound_or_refused(
     name: str, method: str, t: float, dtype: torch.dtype
 ) -> None:
-    """forward, pull_back and pull_back_path against the power series, for every route: within ``error_bound``, or a ``ValueError``."""
+    """forward, pull_back and pull_back_path against the power series, for every route.
+
+    Within ``error_bound``, or a ``ValueError``.
+    """
     N = 12
     L = laplacians(N, dtype)[name]
     operator = DiffusionOperator(t, method, rank=4 if method == "truncated" else None)
@@ -291,7 +294,10 @@ def test_any_symmetric_matrix_is_diffused_within_the_bound_or_refused(
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("t", [0.0, 2.0, 30.0])
 def test_a_graph_of_ones_own_is_diffused_as_it_is(t: float, dtype: torch.dtype) -> None:
-    """Nearest neighbours, with self-loops: not positive semidefinite, S has eigenvalues down to -1/3. Whole, in part, batched."""
+    """Nearest neighbours, with self-loops: not positive semidefinite, S has eigenvalues down to -1/3.
+
+    Whole, in part, batched.
+    """
     N = 12
     W = torch.eye(N, dtype=dtype)
     for step in (1, 3):

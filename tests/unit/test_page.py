@@ -1,4 +1,4 @@
-"""The page: well-formed, self-contained, nothing of the data taken for markup, all numbers there and adding up, readable by ear."""
+"""The page: well-formed, self-contained, no data taken for markup, all numbers there and adding up, readable by ear."""
 
 import base64
 import io

@@ -133,7 +133,8 @@ def test_a_trace_names_every_object() -> None:
     world = World()
     tensors = trace(world, 0).tensors()
     assert {k: tuple(v.shape) for k, v in tensors.items()} == {
-        "H": (48, 20), "P": (48, 2), "W": (48, 48), "L": (48, 48), "r": (48,), "pi": (48,), "H_prime": (48, 20), "g": (20,),
+        "H": (48, 20), "P": (48, 2), "W": (48, 48), "L": (48, 48), "r": (48,), "pi": (48,),
+        "H_prime": (48, 20), "g": (20,),
     }  # fmt: skip
 
 

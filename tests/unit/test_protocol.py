@@ -119,7 +119,10 @@ def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(
 
 @pytest.fixture
 def other(root: Path, tmp_path: Path) -> Path:
-    """A folder to be measured: one class of the model's is missing, one is unknown to it, one picture it was fitted on, one is broken."""
+    """A folder to be measured: one class of the model's is missing, one is unknown to it.
+
+    One picture it was fitted on, one is broken.
+    """
     folder = tmp_path / "other"
     for index, record in enumerate(BIRDS.records):
         if record.split == "test" and record.label < 2:

@@ -27,7 +27,7 @@ def test_values_sum_to_what_the_picture_adds() -> None:
 
 
 def test_standard_errors_are_honest() -> None:
-    """Over 30 seeds, the errors in units of their standard error have a root mean square near 1 (t distribution, 19 d.f.: 1.06)."""
+    """Over 30 seeds, errors in units of their standard error have an RMS near 1 (t distribution, 19 d.f.: 1.06)."""
     s = Setting(2, 3)
     exact, _ = a.region_shapley(*s.stages)
     z = []

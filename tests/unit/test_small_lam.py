@@ -1,7 +1,8 @@
 """Penalties down to 1e-12: every answer about training pictures against rational arithmetic, which rounds nothing.
 
-At such penalties 1 / lam makes what cancels large. What is tested is what docs/claims.md states: 10 eps x the condition number of what is
-solved; of a sum, 10 eps x the sizes of its terms besides; of one dual weight by itself, 10 eps |Y| w / lam besides.
+At such penalties 1 / lam makes what cancels large. What is tested is what docs/claims.md states: 10 eps x the condition
+number of what is solved; of a sum, 10 eps x the sizes of its terms besides; of one dual weight by itself,
+10 eps |Y| w / lam besides.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The names that splits go by: the same for folders, tables and Hugging Face; and folders that may be splits are questioned."""
+"""The names splits go by: the same for folders, tables and Hugging Face; folders that may be splits are questioned."""
 
 import itertools
 import sys

@@ -1,4 +1,4 @@
-"""The stages wired: weights of many settings from shared graphs, blocks of patches, rounding, against formulas written out."""
+"""The stages wired: many settings' weights from shared graphs, patch blocks, rounding, against formulas written out."""
 
 import numpy as np
 import pytest
@@ -152,7 +152,7 @@ def test_a_backbone_in_double_takes_pictures_in_single() -> None:
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_backbone_in_training_answers_as_in_evaluation(freeze: bool) -> None:
-    """Before: with dropout, or norms over the batch, one picture had another answer each time and beside other pictures."""
+    """Before: with dropout, or norms over the batch, a picture had another answer each time and beside others."""
     backbone = TimmViTPatchBackbone("test_vit", pretrained=False, freeze=freeze)
     backbone.model.patch_embed.norm = torch.nn.Sequential(torch.nn.Dropout(0.5), Batch(64))
     x = torch.rand(3, 3, *backbone.input_hw)

@@ -56,7 +56,7 @@ def test_planted_wrong_labels_come_first(seed: int) -> None:
 
 
 def imbalanced(seed: int, many: int, few: int, wrong: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Two classes that hardly overlap, one of them rare; leave-one-out logits, probabilities, labels and true classes."""
+    """Two classes that hardly overlap, one of them rare; leave-one-out logits, probabilities, labels, true classes."""
     rng = torch.Generator().manual_seed(seed)
     means = 0.45 * torch.randn(2, 64, generator=rng, dtype=torch.float64)
     true = torch.tensor([0] * many + [1] * few)

@@ -1,4 +1,7 @@
-"""What is a picture below a folder, what is told, what is passed over in silence; and that fitting and predicting walk alike."""
+"""What is a picture below a folder, what is told, what is passed over in silence.
+
+Fitting and predicting walk alike.
+"""
 
 import io
 import os
