@@ -182,9 +182,7 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     if not train.records:
         return _not_measured(f"{dataset.name} has none of the pictures that the model was fitted on")
     cache = encoder.cache(train, folder / "tokens")
-    rows = [
-        i for i, record in enumerate(train.records) if cache.readable[i] and cache.sha256[i] == known[record.id].sha256
-    ]
+    rows = [i for i in cache.rows if cache.sha256[i] == known[train.records[i].id].sha256]
     labels = torch.tensor([known[train.records[i].id].label for i in rows])
     C, measured = len(fitted.classes), Answer()
     if missing := C - len(labels.unique()):
