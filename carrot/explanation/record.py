@@ -171,7 +171,8 @@ class Explanation:
     def interactions(self) -> Float[Tensor, "N N"]:
         """Return for every pair of regions how much more, or less, they bring together: ``drop_i + drop_j - drop_ij``.
 
-        0: the two act independently. Negative: either stands in for the other. Positive: each needs the other. N (N - 1) / 2 removals.
+        0: the two act independently. Negative: either stands in for the other. Positive: each needs the other.
+        N (N - 1) / 2 pairs are dropped.
 
         Raises:
             ValueError: There is one region only; the explanation was not made by a model.

@@ -1,8 +1,8 @@
 """The evaluation protocol: a model on the test pictures of a data set, everything in one JSON-ready answer.
 
-Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth reading, time, and
-what a user would pick instead. Faithfulness at token level (regions removed: exact) and at pixel level (patches of the picture
-occluded, backbone run again) are two families of numbers under two names.
+Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth
+reading, time, and what a user would pick instead. Faithfulness at token level (regions dropped: exact) and at pixel
+level (patches of the picture occluded, backbone run again) are two families of numbers under two names.
 """
 
 import math
