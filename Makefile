@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: help demo test test-slow check bench docs clean
+.PHONY: help demo quick test test-slow check bench docs clean
 
 help:        ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,12 @@ $(DEV_READY): $(PY) pyproject.toml
 
 demo: $(RUN_READY)        ## toy birds, offline: fit, measure, explain, audit, forget; writes runs/toy
 	$(VENV)/bin/carrot demo
+
+THEORY := regions graph operator readout lift head gram blocks statistics small_lam logit attribution shapley parts mutants
+
+quick: $(DEV_READY)       ## while you work: ruff, and the tests of theory, architecture and claims; less than a minute on two cores
+	$(VENV)/bin/ruff check .
+	$(PY) -m pytest -q tests/architecture tests/claims $(THEORY:%=tests/unit/test_%.py)
 
 test: $(DEV_READY)        ## the default test suite, minutes on two cores
 	$(PY) -m pytest -q

@@ -1,8 +1,10 @@
 """What does taking one logit apart cost as classes grow? CPU seconds, one thread, against all classes, one column kept.
 
-Usage: python -m benchmarks.explanation [--classes 2 20 200] [--N 256] [--D 384] [--n 400] [--rounds 3]
+Usage: python -m benchmarks.explanation [--classes 2 20 200] [--N 256 1369] [--D 384] [--n 400] [--t 0]
+       [--rounds 3]
 
-One picture of random tokens, quadratic lift, diffusion at t = 1. Parts: ``take_apart`` (regions by token and node, each
+One picture of random tokens, quadratic lift, no diffusion, as `carrot fit` has it unless told otherwise. Parts:
+``take_apart`` (regions by token and node, each
 dropped alone, training pictures three ways). Curve: one deletion curve of all regions. The peer asks the same of the
 whole head, as a loop over a head's classes would, and keeps the column; it must give the same numbers to 1e-9 of the
 largest.
@@ -53,48 +55,61 @@ def seconds(run: Callable[[], object], rounds: int) -> float:
     return min(times[1:])
 
 
+def world(N: int, D: int, n: int, t: float) -> tuple[Trace, Tensor]:
+    """Return one picture of N regions, traced, and the embeddings of n training pictures of 64 regions each."""
+    generator = torch.Generator().manual_seed(0)
+    side, lift = int(N**0.5), lift_from("quadratic")
+    tokens = torch.randn(n, 64, D, generator=generator, dtype=torch.float64)
+    tokens += torch.randn(n, 1, D, generator=generator, dtype=torch.float64)
+    G = lift.embed(tokens, torch.full((n, 64), 1.0 / 64, dtype=torch.float64))
+    H = torch.randn(side * side, D, generator=generator, dtype=torch.float64)
+    regions = RegionSet(H, grid_positions(side, side, torch.float64), (side, side))
+    trace = Trace.of(regions, RegionGraphBuilder().build(regions), DiffusionOperator(t), GraphReadout(), lift)
+    return trace, G
+
+
+def measured(trace: Trace, head: RidgeHead, rounds: int) -> dict[str, object]:
+    """Return seconds of both, and how far their numbers are apart, of the largest.
+
+    Raises:
+        SystemExit: They are not the same.
+    """
+    logit, order = Logit.predicted(head, trace.g), torch.arange(len(trace.H))
+    found, expected = take_apart(trace, logit), all_classes(trace, head, logit.target)
+    curve, curves = (trace.coalitions(q).deletion(order) for q in (logit, head))
+    pairs = [(getattr(found, name), value) for name, value in expected.items()]
+    pairs.append((curve[:, 0], curves[:, logit.target]))
+    error = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+    if error > 1e-9:
+        raise SystemExit(f"C = {head.Y.shape[1]}: the numbers differ by {error:.1e} of the largest.")
+    row: dict[str, object] = {"N": len(trace.H), "D": trace.H.shape[1], "C": head.Y.shape[1], "error": error}
+    runs = {
+        "parts": (lambda: take_apart(trace, logit), lambda: all_classes(trace, head, logit.target)),
+        "curve": (lambda: trace.coalitions(logit).deletion(order), lambda: trace.coalitions(head).deletion(order)),
+    }
+    for what, (one, every) in runs.items():
+        ours, theirs = seconds(one, rounds), seconds(every, rounds)
+        row |= {f"{what}_s": ours, f"{what}_all_classes_s": theirs, f"{what}_ratio": theirs / ours}
+    return row
+
+
 def main() -> None:
     """Fit, check, time, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 20, 200])
-    for name, default in (("N", 256), ("D", 384), ("n", 400), ("rounds", 3)):
+    parser.add_argument("--N", type=int, nargs="+", default=[256, 1369])
+    for name, default in (("D", 384), ("n", 400), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--t", type=float, default=0.0)
     a = parser.parse_args()
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    side, lift = int(a.N**0.5), lift_from("quadratic")
-    tokens = torch.randn(a.n + 1, side * side, a.D, generator=generator, dtype=torch.float64)
-    tokens += torch.randn(a.n + 1, 1, a.D, generator=generator, dtype=torch.float64)
-    P = grid_positions(side, side, torch.float64)
-    operator, readout = DiffusionOperator(1.0), GraphReadout()
-    G = lift.embed(tokens[:-1], torch.full(tokens.shape[:2], 1.0 / side**2, dtype=torch.float64)[:-1])
-    regions = RegionSet(tokens[-1], P, (side, side))
-    trace = Trace.of(regions, RegionGraphBuilder().build(regions), operator, readout, lift)
     rows: list[dict[str, object]] = []
-    for C in a.classes:
-        head = RidgeHead(1.0, True).fit(G, torch.arange(a.n) % C)
-        logit = Logit.predicted(head, trace.g)
-        order = torch.arange(side * side)
-        found, expected = take_apart(trace, logit), all_classes(trace, head, logit.target)
-        curves = [trace.coalitions(q).deletion(order) for q in (logit, head)]
-        expected["curve"] = curves[1][:, logit.target]
-        error = max(
-            float((value - (curves[0][:, 0] if name == "curve" else getattr(found, name))).abs().max())
-            / float(value.abs().max())
-            for name, value in expected.items()
-        )
-        if error > 1e-9:
-            raise SystemExit(f"C = {C}: the numbers differ by {error:.1e} of the largest.")
-        row: dict[str, object] = {"C": C, "error": error}
-        for what, runs in {
-            "parts": (lambda: take_apart(trace, logit), lambda: all_classes(trace, head, logit.target)),  # noqa: B023
-            "curve": tuple(lambda q=q: trace.coalitions(q).deletion(order) for q in (logit, head)),  # noqa: B023
-        }.items():
-            ours, theirs = (seconds(run, a.rounds) for run in runs)
-            row |= {f"{what}_s": ours, f"{what}_all_classes_s": theirs, f"{what}_ratio": theirs / ours}
-        rows.append(row)
-        print("  ".join(f"{k} {v:.3g}" for k, v in row.items()), flush=True)
-    print(write("explanation", rows, N=side * side, D=a.D, n=a.n, lift="quadratic"))
+    for N in a.N:
+        trace, G = world(N, a.D, a.n, a.t)
+        for C in a.classes:
+            rows.append(measured(trace, RidgeHead(1.0, True).fit(G, torch.arange(a.n) % C), a.rounds))
+            print("  ".join(f"{name} {value:.3g}" for name, value in rows[-1].items()), flush=True)
+    print(write("explanation", rows, n=a.n, t=a.t, lift="quadratic"))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def removal(G: torch.Tensor, labels: torch.Tensor) -> dict[str, object]:
     head, found = RidgeHead(LAM, True).fit(G, labels), {}
     for k in REMOVED:
         gone = torch.arange(k)
-        found[f"remove {k}"] = seconds(lambda gone=gone: head.remove(gone), 1)
+        found[f"remove {k}"] = seconds(partial(head.remove, gone), 1)
     left = sum(REMOVED)
     W_star, Y = head.W_star, head.Y
     del head

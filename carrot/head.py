@@ -232,6 +232,14 @@ class RidgeHead(Solution):
         rows = slice(None) if indices is None else check_indices(indices, n).to(self.G.device)
         return self._need_fit().smoother(self._check_width("g", g).to(self.W_star), rows)
 
+    def account(self, g: Float[Tensor, "*m D"]) -> tuple[Float[Tensor, "*m n"], Float[Tensor, "*m n"]]:
+        """Return ``<g - gm, g_i - gm>`` and s_i(g) of every training picture, in one pass over their embeddings.
+
+        What its dual and its label part are made of, and what the logit would be without it.
+        """
+        self._need_rows()
+        return self._need_fit().account(self._check_width("g", g).to(self.W_star))
+
     def kernel(self, a: Float[Tensor, "*m D"], z: Float[Tensor, "k D"]) -> Float[Tensor, "*m k"]:
         """Return k(a, z), equation (4): the inner product in which adding a picture z moves the prediction at a."""
         a, z = self._check_width("a", a), self._check_width("z", z)

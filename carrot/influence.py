@@ -128,7 +128,8 @@ def edit_effect(
         without: Training indices S to leave out; none by default.
         relabel: New class, or new row of targets, by training index; none of S.
 
-    Exactness: exact, a real refit to rounding; ``tests/claims/test_08_group_removal.py``, ``tests/claims/test_18_what_if.py``.
+    Exactness: exact, a real refit to rounding;
+        ``tests/claims/test_08_group_removal.py``, ``tests/claims/test_18_what_if.py``.
 
     Raises:
         TypeError: An index or a class is no whole number.

@@ -52,6 +52,19 @@ def forward() -> str:
     return "\n".join(lines) + f"\n\n{where}."
 
 
+def explanation() -> str:
+    """Return the table of benchmarks/explanation.py."""
+    facts, rows = load("explanation")
+    lines = ["| regions | classes | all classes, one kept | CARROT | ratio |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        ours, theirs = (f"{1e3 * row[name]:.0f} ms" for name in ("parts_s", "parts_all_classes_s"))
+        lines.append(
+            f"| N = {row['N']:,}, D = {row['D']} | {row['C']} | {theirs} | {ours} | {row['parts_ratio']:.1f} x |"
+        )
+    where = f"{facts['processor']}, torch {facts['torch']}, {facts['lift']} lift, {facts['n']} training pictures"
+    return "\n".join(lines) + f"\n\n{where}, CPU seconds on one thread, {facts['date']}."
+
+
 def on_a_gpu() -> str:
     """Return the same on a GPU: one picture, and the forward pass of a batch."""
     (facts, rows), (_, batch) = load("forward-cuda"), load("forward-cuda-batch64")
@@ -74,6 +87,7 @@ def main() -> None:
         "README.md": {
             "forward": forward,
             "forward_gpu": on_a_gpu,
+            "explanation": explanation,
             "large_head": large_head_table.table,
             "cub": accuracy_tables.readme,
         },

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -31,6 +33,21 @@ def real() -> RealFiles:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def _surveyed() -> Any:
+    from carrot.blueprint import (
+        Blueprint,
+    )  # here: imported with this file, the package would escape the checks of shapes
+
+    return Blueprint, staticmethod(cache(Blueprint.of))
+
+
+@pytest.fixture
+def surveyed_once(_surveyed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what was found out about an architecture, for tests that build one backbone again and again to ask something else."""
+    monkeypatch.setattr(_surveyed[0], "of", _surveyed[1])
 
 
 @pytest.fixture

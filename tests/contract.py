@@ -417,6 +417,12 @@ def check_training_attribution(
     size = float(dual.abs().sum(dim=1).max())
     close(dual.sum(dim=1) + head.bias, logits, tolerance + 10 * EPS[torch.float64] * size, "dual sum")
     close(a.label_contribution(head, g).sum(dim=1), logits, tolerance, "label sum")
+    products, smoother = head.account(g)
+    ours = a.training_contribution(g, head.G, head.alpha, origin=head.g_mean)
+    close(
+        products.unsqueeze(-1) * head.alpha, ours.numpy(), tolerance + 10 * EPS[torch.float64] * size, "account, dual"
+    )
+    close(smoother @ head.Y, logits, tolerance, "account, label")
     singles = np.stack([logits - problem.refit(gone=[i]) for i in range(n)], axis=1)
     tolerance = problem.tolerance(singles) * D
     close(a.removal_effect(head, g), singles, tolerance, "removal")

@@ -75,6 +75,10 @@ class RestoredSystem(System):
         """s(g)."""
         return self.solved.smoother(g, rows)
 
+    def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """<g - gm, g_i - gm> and s(g)."""
+        return self.solved.account(g)
+
     def grown(self, new: Rows, rows: Rows) -> Moments | None:
         """Return the moments of ``rows``, which are those of this system and ``new`` ones."""
         return self.solved.grown(new, rows)

@@ -66,6 +66,10 @@ class System(ABC):
         """s(g), equation (5), of some rows: (..., k)."""
 
     @abstractmethod
+    def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """<g - gm, g_i - gm> and s(g), of all rows, (..., n) each: one pass over them."""
+
+    @abstractmethod
     def grown(self, new: Rows, rows: Rows) -> Moments | None:
         """Return the moments of ``rows``, which are those of this system and ``new`` ones; None: afresh."""
 
@@ -121,9 +125,19 @@ class PrimalSystem(System):
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g): K^{-1} (g - gm) for the few test rows, then one product with the training rows, by blocks."""
         G, _, w = self._need_rows()
-        solved = torch.linalg.solve_triangular(self._factor.mT, self._whiten(g), upper=True)  # (D, m)
-        s = (times(G[rows], self.g_mean, solved) + self._shift).mT * w[rows]
+        s = (times(G[rows], self.g_mean, self._solved(g)) + self._shift).mT * w[rows]
         return s.reshape(*g.shape[:-1], s.shape[-1])
+
+    def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """<g - gm, g_i - gm> and s(g), of all rows: one pass over them."""
+        G, _, w = self._need_rows()
+        columns = torch.cat([(g - self.g_mean).reshape(-1, g.shape[-1]).mT, self._solved(g)], dim=1)  # (D, 2 m)
+        products, s = times(G, self.g_mean, columns).chunk(2, dim=1)
+        shape = (*g.shape[:-1], len(G))
+        return products.mT.reshape(shape), ((s + self._shift).mT * w).reshape(shape)
+
+    def _solved(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): K^{-1} (g - gm)
+        return torch.linalg.solve_triangular(self._factor.mT, self._whiten(g), upper=True)
 
     @cached_property
     def alpha(self) -> Tensor:  # type: ignore[override]  # an attribute that is computed when it is asked for
@@ -236,10 +250,17 @@ class DualSystem(System):
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g)."""
-        products = self._products((g - self.g_mean).reshape(-1, g.shape[-1]))  # (n, m)
-        solved = _solve_factored(self._factor, products).mT
-        s = (solved * self._root + self._shift * self._rows.w)[:, rows]
+        s = self._smoothed(self._products((g - self.g_mean).reshape(-1, g.shape[-1])))[:, rows]
         return s.reshape(*g.shape[:-1], s.shape[-1])
+
+    def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """<g - gm, g_i - gm> and s(g), of all rows: one pass over them."""
+        products = self._products((g - self.g_mean).reshape(-1, g.shape[-1]))
+        shape = (*g.shape[:-1], len(products))
+        return (products.mT / self._root).reshape(shape), self._smoothed(products).reshape(shape)
+
+    def _smoothed(self, products: Tensor) -> Tensor:  # A g of each, (n, m) -> s(g), (m, n)
+        return _solve_factored(self._factor, products).mT * self._root + self._shift * self._rows.w
 
     def slack_among(self, rows: Tensor) -> Tensor:
         """(I - s) among some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""

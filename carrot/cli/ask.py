@@ -116,6 +116,8 @@ def explain(
     target: str | None = None,
     against: str | None = None,
     training: int = 4,
+    shapley: bool = False,
+    interactions: bool = False,
     out: Path | None = None,
     data: str | None = None,
     checkpoint: Checkpoint = None,
@@ -129,6 +131,7 @@ def explain(
     ```
     carrot explain my_model new.jpg
     carrot explain my_model new.jpg --target robin --against wren --out robin_or_wren.html
+    carrot explain my_model new.jpg --shapley --interactions
     ```
 
     Args:
@@ -137,6 +140,8 @@ def explain(
         target: Class to explain. [default: the predicted one]
         against: Explain the difference to this class: why the one and not the other.
         training: How many training pictures to show.
+        shapley: Also print the regions' Shapley values; exact up to 16 regions, else with standard errors.
+        interactions: Also print which pairs of regions need each other, or stand in for each other.
         out: The page. [default: MODEL/explanations/NAME.html]
         data: Where the training pictures are now, if the data set has moved.
         checkpoint: The backbone's weights, if they are no longer where they were.
@@ -161,6 +166,7 @@ def explain(
         raise StoreError(str(error) if out else f"{error} Say where the page shall go: --out FILE.html.") from error
     early.need_data(data)
 
+    from carrot.cli.suppose import further
     from carrot.model import Carrot
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
@@ -170,10 +176,9 @@ def explain(
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
     write_config(page.parent, "explain", arguments, page)
-    if json:
-        print(printable(explanation.to_json()))
-    else:
-        print(printable(str(explanation)), f"page: {page}", sep="\n")
+    lines, more = further(explanation, shapley, interactions)
+    shown = {**explanation.to_dict(), **more} if json else {}
+    show(shown, [*str(explanation).splitlines(), *lines, f"page: {page}"], json)
     return 0
 
 

@@ -1,8 +1,11 @@
-"""``carrot what-if``: what the model would say of a picture, had something not been so. Nothing is changed."""
+"""What the model would say of a picture, had something not been so: ``carrot what-if``, and what ``carrot explain`` asks further.
+
+Nothing is changed.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -10,6 +13,7 @@ from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Json, UsageError, show
 
 if TYPE_CHECKING:
+    from carrot.explanation.record import Explanation
     from carrot.model import Carrot
 
 Several = Parameter(consume_multiple=True, negative="")
@@ -99,3 +103,32 @@ def _halves(found: "Carrot", text: str) -> tuple[str, str]:
     cuts = [place for place, sign in enumerate(text) if sign == "="]
     cut = next((place for place in cuts if text[:place] in found.fitted.places), cuts[0])
     return text[:cut], text[cut + 1 :]
+
+
+def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> tuple[list[str], dict[str, Any]]:
+    """Return Shapley values and interactions of an explanation's regions: the k largest as lines, all of them JSON-ready."""
+    from carrot.explanation.record import ORDERS
+
+    lines, more = list[str](), dict[str, Any]()
+    if shapley:
+        values, errors = e.shapley()
+        more["shapley"] = {"values": values.tolist(), "standard_errors": errors.tolist()}
+        how = f"{ORDERS} sampled orders" if bool(errors.any()) else "exact"
+        lines.append(f"Shapley values of the regions ({how}); they sum to the logit less the bias:")
+        for region in values.abs().argsort(descending=True, stable=True).tolist()[:k]:
+            lines.append(f"    {_named(e, region):<28} {float(values[region]):+.6f} ± {float(errors[region]):.6f}")
+    if interactions:
+        both = e.interactions()
+        more["interactions"] = both.tolist()
+        lines.append("pairs of regions that need each other (+) or stand in for each other (-):")
+        upper = both.triu(1)
+        for place in upper.abs().flatten().argsort(descending=True, stable=True).tolist()[:k]:
+            i, j = divmod(place, len(both))
+            lines.append(f"    {_named(e, i)} and {_named(e, j)}: {float(both[i, j]):+.6f}")
+    return lines, more
+
+
+def _named(e: "Explanation", region: int) -> str:
+    gw = e.picture.grid_hw[1]
+    place = f" ({region // gw},{region % gw})" if region < len(e.picture.boxes) else " (the whole picture)"
+    return f"region {region}{place}"

@@ -19,7 +19,7 @@ from torch import Tensor
 from carrot._ambient import pinned, pinned_class
 from carrot._ridge.logit import Logit
 from carrot._ridge.rows import check_indices
-from carrot.attribution import pair_contribution, region_contribution, training_contribution
+from carrot.attribution import pair_contribution, region_contribution
 from carrot.embedding.trace import Trace
 
 
@@ -98,7 +98,7 @@ def take_apart(trace: Trace, logit: Logit) -> LogitParts:
             origin=head.g_mean,
         )[:, 0]
 
-    smoother = head.smoother(g)
+    products, smoother = head.account(g)
     return LogitParts(
         target=logit.target,
         logits=head.predict(g),
@@ -106,7 +106,7 @@ def take_apart(trace: Trace, logit: Logit) -> LogitParts:
         token=regions("token"),
         node=regions("node"),
         drop=trace.coalitions(logit).each()[:, 0],
-        dual=training_contribution(g, head.G, logit.alpha, origin=head.g_mean)[:, 0],
+        dual=products * logit.alpha[:, 0],
         label=smoother * logit.Y[:, 0],
         removal=smoother * logit.residual[:, 0] / head.slack,
         num_global=trace.regions.num_global,

@@ -64,7 +64,10 @@ class RegionPair(NamedTuple):
 
 
 class Shapley(NamedTuple):
-    """Shapley values of regions; they sum to the logit less the bias, whatever the standard errors, which are 0 where exact."""
+    """Shapley values of regions; they sum to the logit less the bias.
+
+    They do whatever the standard errors, which are 0 where exact.
+    """
 
     values: Float[Tensor, " N"]
     standard_errors: Float[Tensor, " N"]
@@ -154,10 +157,11 @@ class Explanation:
         return tuple(sorted(found, key=lambda pair: -pair.contribution)[:k])
 
     def shapley(self, n_samples: SupportsIndex | None = None, seed: SupportsIndex = 0) -> Shapley:
-        """Return each region's Shapley value, its fair share of what the picture adds to the bias, and its standard error.
+        """Return each region's Shapley value, its fair share of what the picture adds to the bias, and standard errors.
 
         Args:
-            n_samples: Number of sampled orders of the regions; None: all coalitions up to 16 regions, exactly, else 40 orders.
+            n_samples: Number of sampled orders of the regions; None: all coalitions up to 16 regions, exactly, else 40
+                orders.
             seed: Of the sampled orders.
 
         Raises:
@@ -180,7 +184,7 @@ class Explanation:
         return self._asked.interactions()[..., 0]
 
     def without(self, regions: Iterable[SupportsIndex]) -> float:
-        """Return what the logit would be with some regions dropped, those of ``regions``; the backbone does not run again.
+        """Return what the logit would be with the regions of ``regions`` dropped; the backbone does not run again.
 
         Raises:
             ValueError: A region is out of range; the explanation was not made by a model.

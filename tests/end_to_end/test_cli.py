@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from PIL import Image
 from carrot import Carrot, cli
 from carrot.data.toy import ToyBirds
 from carrot.store import certificates
+
+pytestmark = pytest.mark.usefixtures("surveyed_once")
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("robin", "wren", "jay")
@@ -90,11 +93,16 @@ def test_a_variable_that_no_flag_has_is_refused(
 
 
 def test_every_command_has_an_example() -> None:
-    for command in cli.COMMANDS:
-        assert any(line.startswith(f"carrot {command.__name__}") for line in examples()), command.__name__
+    for word in cli.BY_WORD:
+        assert any(line.startswith(f"carrot {word}") for line in examples()), word
 
 
-def test_every_example_of_the_help_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_example_of_the_help_runs(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrot.data.toy.ToyBirds", partial(ToyBirds, n_species=5, n_test_per_class=2))  # the demo's
+    for flag, few in (("EXPLAINED", 4), ("OCCLUDED", 2), ("REFITS", 2)):
+        monkeypatch.setenv(f"CARROT_EVALUATE_{flag}", str(few))
     lines = [line for line in examples() if not line.startswith(ELSEWHERE)]
     first = "carrot select my_pictures --out my_model"
     assert first in lines
@@ -485,11 +493,19 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip().endswith("[]")
     for command in cli.COMMANDS:
-        assert command.__name__ in out.stdout
+        assert command.__name__.replace("_", "-") in out.stdout
 
 
 def test_an_interruption_leaves_everything_whole(here: Path) -> None:
-    command = [sys.executable, "-m", "carrot", "fit", "toy", "--out", "cut"]
+    for copy in range(5):  # enough pictures for the work to go on for a while after its first file
+        shutil.copytree(
+            "my_pictures",
+            "many",
+            dirs_exist_ok=True,
+            copy_function=lambda a, b, k=copy: shutil.copy(a, f"{b[:-4]}_{k}.jpg"),
+        )
+    words = ("fit", "many", "--out", "cut", "--lift", "identity", "--lam", "1")
+    command = [sys.executable, "-m", "carrot", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command,
@@ -507,4 +523,4 @@ def test_an_interruption_leaves_everything_whole(here: Path) -> None:
     assert "interrupted" in text
     assert "Traceback" not in text
     assert not (Path("cut") / "config.json").exists()
-    assert run("fit", "toy", "--out", "cut") == 0
+    assert run(*words) == 0

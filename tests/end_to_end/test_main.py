@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from carrot.data import open_dataset
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from tests.conftest import RealFiles
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ["--sigma-spatial", "0.5", "--sigma-feature", "1.0", "--times", "2.0"]
 EMBEDDED = ["--backbone", EMBEDDED_MODEL, "--checkpoint", str(embedded_checkpoint())]
@@ -25,6 +28,10 @@ EMBEDDED = ["--backbone", EMBEDDED_MODEL, "--checkpoint", str(embedded_checkpoin
 
 def residuals(text: str) -> list[float]:
     return [float(x) for x in re.findall(r"residual ([-+.e\d]+)", text)]
+
+
+def few_birds() -> ToyBirds:
+    return ToyBirds(n_train_per_class=10, n_test_per_class=4, n_species=6)
 
 
 def folder_of_birds(root: Path, n: int = 6) -> Path:
@@ -37,7 +44,7 @@ def folder_of_birds(root: Path, n: int = 6) -> Path:
 
 
 def test_toy_birds_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(main, "ToyBirds", lambda: ToyBirds(n_train_per_class=10, n_test_per_class=4, n_species=6))
+    monkeypatch.setattr(main, "ToyBirds", few_birds)
     main.main(["--out", str(tmp_path), "--store", "all", *FEW])
     text = capsys.readouterr().out
     found = residuals(text)
@@ -132,11 +139,13 @@ def test_nothing_readable_is_said_by_name(which: str, tmp_path: Path) -> None:
 def test_mistakes_are_found_before_a_picture_is_embedded(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(main, "ToyBirds", few_birds)
     monkeypatch.setattr(main.TokenCache, "of", lambda *_: pytest.fail("embedded"))
     with pytest.raises(ValueError, match=r"`(lift|tau|sigma_spatial|t|--explain)`"):
         main.main(["--out", str(tmp_path), *arguments])
 
 
+@pytest.mark.usefixtures("as_user")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -151,20 +160,31 @@ def test_mistakes_are_found_before_a_picture_is_embedded(
         (["--backbone", "test_vit2", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )
-def test_mistakes_end_in_one_line_without_a_traceback(arguments: list[str], words: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "main.py"), "--out", str(tmp_path), *arguments]
+def test_mistakes_end_in_one_line_without_a_traceback(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text that a script exits with is printed to standard error, with status 1."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("carrot.data.toy.ToyBirds", few_birds)
+    monkeypatch.setattr(sys, "argv", ["main.py", "--out", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
+    assert isinstance(ended.value.code, str)
+    assert ended.value.code.startswith("carrot: ")
+    assert words in ended.value.code.splitlines()[-1]
+
+
+def test_a_mistake_in_a_fresh_interpreter(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "main.py"), "--out", str(tmp_path), "--data", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert words in done.stderr.splitlines()[-1]
+    assert "nowhere" in done.stderr.splitlines()[-1]
 
 
-def test_the_minimal_example_checks_itself() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "minimal.py")], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("brute force") == 4
+def test_the_minimal_example_checks_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "minimal.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("brute force") == 4
 
 
 @pytest.mark.slow

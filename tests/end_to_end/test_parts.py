@@ -42,6 +42,7 @@ def test_a_part_is_where_its_point_lands(crop: str, size: tuple[int, int]) -> No
     assert checked > 20
 
 
+@pytest.mark.usefixtures("as_user")  # half a million lines, each of whose shapes would be checked
 def test_parts_of_real_birds_land_in_the_picture(real: RealFiles) -> None:
     """CUB's squashed crops under ViT's centre crop at 0.9: most points stay, all are inside their patch's box."""
     from carrot.data import Cub

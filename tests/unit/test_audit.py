@@ -18,6 +18,8 @@ from carrot.data.toy import ToyBirds
 from carrot.evaluation.calibration import probabilities
 from tests.reference import flagged_labels
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 BIRDS = ToyBirds(n_train_per_class=10, n_test_per_class=0, n_species=5, wrong_labels=0.1)
 
 

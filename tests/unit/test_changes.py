@@ -15,6 +15,8 @@ from carrot.data.records import Subset
 from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=0, n_species=2)
 
 

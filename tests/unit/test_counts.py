@@ -12,6 +12,8 @@ from carrot.cli.grouped import Grouped
 from carrot.data.counts import Counts
 from carrot.data.toy import ToyBirds
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=0, n_species=2)
 FOR_TRAINING, FITTED_ON = "for training, by the split", "the model was fitted on them"
 

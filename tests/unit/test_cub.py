@@ -267,6 +267,7 @@ def test_a_damaged_picture_is_found_when_it_is_read(mini: Path) -> None:
         cub.image(2)
 
 
+@pytest.mark.usefixtures("as_user")  # half a million lines, each of whose shapes would be checked
 def test_the_real_files(real: RealFiles) -> None:
     root = real.data / "cub100"
     cub = open_dataset(root)

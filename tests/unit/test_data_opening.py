@@ -70,7 +70,8 @@ def test_what_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     for spec in (name, Path(name), tmp_path / name, f"folder:{name}"):
         assert isinstance(open_dataset(spec), ImageFolder)
-    assert isinstance(open_dataset("toy:"), ToyBirds)
+    if name == "toy":
+        assert isinstance(open_dataset("toy:"), ToyBirds)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from carrot.classifier.updates import Edits, change
 from carrot.data.inputs import PictureList
 from carrot.data.toy import ToyBirds
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 SPECIES, N = 4, 5
 EPS = torch.finfo(torch.float64).eps
 

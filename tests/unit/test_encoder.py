@@ -15,6 +15,8 @@ from carrot.classifier.records import NOT_FOUND
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.encoder import BackboneSpec, Encoder
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 SPECIES, N = 3, 4
 
 

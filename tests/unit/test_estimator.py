@@ -18,6 +18,8 @@ from carrot import Carrot, RidgeHead
 from carrot.data.inputs import PictureList
 from carrot.data.toy import ToyBirds
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 SPECIES, N = 3, 6
 
 

@@ -47,14 +47,10 @@ def test_the_chance_of_pointing_counts_centres() -> None:
 
 def fine_share(boxes: Tensor, mask: Tensor, k: int) -> list[float]:
     """The share of each box inside the mask, by k x k points of each box."""
-    shares = []
+    shares, steps = [], (np.arange(k) + 0.5) / k
     for x0, y0, x1, y1 in boxes.tolist():
-        inside = 0
-        for u in range(k):
-            for v in range(k):
-                x, y = x0 + (u + 0.5) / k * (x1 - x0), y0 + (v + 0.5) / k * (y1 - y0)
-                inside += bool(mask[int(y), int(x)])
-        shares.append(inside / k**2)
+        x, y = x0 + steps * (x1 - x0), y0 + steps * (y1 - y0)
+        shares.append(float(mask.numpy()[np.ix_(y.astype(int), x.astype(int))].mean()))
     return shares
 
 

@@ -16,6 +16,8 @@ from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.setting import AXES, Setting
 from carrot.lift import lift_from
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 SPECIES, N_TRAIN, N_TEST = 4, 6, 2
 
 

@@ -219,7 +219,9 @@ MUTANTS = {
     "residuals without weights": ("logit", "self.head.lam / self.head.sample_weight", "0.0 * self.head.sample_weight + self.head.lam"),
     "a contrast without the other class's labels": ("parts", "label=smoother * logit.Y[:, 0]", "label=smoother * head.Y[:, logit.target]"),
     "removal without leave-one-out": ("parts", "logit.residual[:, 0] / head.slack", "logit.residual[:, 0]"),
-    "dual from the origin": ("parts", "logit.alpha, origin=head.g_mean)", "logit.alpha)"),
+    "dual of rooted weights": ("systems", "products.mT / self._root", "products.mT"),
+    "dual from the origin": ("systems", "columns = torch.cat([(g - self.g_mean)", "columns = torch.cat([(g - 0.0 * self.g_mean)"),
+    "dual of another question": ("parts", "dual=products * logit.alpha[:, 0]", "dual=products * head.alpha[:, logit.target]"),
     "pairs of the first class only": ("parts", "logit.alpha[i : i + 1]", "logit.head.alpha[i : i + 1, logit.target, None]"),
     "pairs of the first picture only": ("parts", "logit.alpha[i : i + 1]", "logit.alpha[:1]"),
 }  # fmt: skip

@@ -24,6 +24,8 @@ from carrot.data.inputs import as_list, as_picture
 from carrot.data.toy import ToyBirds
 from carrot.errors import UnreadableImageError
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 TAG = 0x0112
 # From what a camera stores back to the upright picture, by the table of the EXIF standard.
 UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {

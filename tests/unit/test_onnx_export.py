@@ -15,6 +15,8 @@ from carrot.embedding.encoder import DTYPES
 from carrot.export import onnx_file as onnx_export
 from carrot.export.onnx_file import Deployed, export_onnx
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 onnx = pytest.importorskip("onnx", reason="pip install 'carrot-attribution[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'carrot-attribution[onnx]'")
 pytest.importorskip("onnxscript", reason="pip install 'carrot-attribution[onnx]'")
@@ -31,7 +33,7 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Carrot:
     return Carrot("toy", lift="identity", tau=0.0).fit(BIRDS)
 

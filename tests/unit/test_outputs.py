@@ -10,17 +10,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from carrot import Carrot, StoreError, cli
 from carrot.data.toy import ToyBirds
+from carrot.explanation import Explanation
 from carrot.explanation.written import check_page
 from carrot.store import outputs
 from carrot.store.outputs import check_output, csv_text, cut, write_output
+
+pytestmark = pytest.mark.usefixtures("surveyed_once")
 
 SPECIES = ("jay", "robin", "wren")
 
@@ -67,7 +72,14 @@ def run(home: Path, output: tuple[str, str], place: Path) -> int:
 every = pytest.mark.parametrize("output", OUTPUTS, ids="-".join)
 
 
+@pytest.fixture
+def _blank_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a page's figure goes is what is asked, and not what is drawn."""
+    monkeypatch.setattr(Explanation, "plot", lambda _: Figure(figsize=(1, 1)))
+
+
 @every
+@pytest.mark.usefixtures("_blank_figure")
 def test_files_links_and_missing_folders(home: Path, tmp_path: Path, output: tuple[str, str]) -> None:
     name = OUTPUTS[output][1]
     new = tmp_path / "a" / "b" / name
@@ -103,6 +115,7 @@ def test_files_links_and_missing_folders(home: Path, tmp_path: Path, output: tup
 
 
 @every
+@pytest.mark.usefixtures("_blank_figure")
 def test_pipes_and_open_files_are_written_into(home: Path, tmp_path: Path, output: tuple[str, str]) -> None:
     plain = tmp_path / "plain" / OUTPUTS[output][1]
     assert run(home, output, plain) == 0
@@ -177,6 +190,7 @@ def test_what_can_not_be_written_is_told_before_the_work(
 
 
 @every
+@pytest.mark.usefixtures("_blank_figure")
 def test_a_full_disk_leaves_what_was_there(
     home: Path,
     tmp_path: Path,
@@ -199,6 +213,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.usefixtures("_blank_figure")
 def test_what_lies_beside_a_page_is_the_pages_own(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,6 +245,7 @@ def test_a_folder_of_other_files_is_refused_before_the_work(
     home: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("carrot.TimmViTPatchBackbone.forward", None)
+    monkeypatch.setattr("carrot.data.toy.ToyBirds", partial(ToyBirds, n_species=2))
     theirs = tmp_path / "model-best.safetensors"
     theirs.write_text("the user's")
     words = [command, *([] if command == "demo" else [f"{home}/pictures", "--backbone", "toy"]), "--out", str(tmp_path)]

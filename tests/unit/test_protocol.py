@@ -29,6 +29,8 @@ from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
 from carrot.removal import remove_regions
 
+pytestmark = pytest.mark.usefixtures("surveyed_once")
+
 BIRDS = ToyBirds(n_train_per_class=8, n_test_per_class=3, n_species=3)
 
 

@@ -33,7 +33,8 @@ def test_standard_errors_are_honest() -> None:
     z = []
     for seed in range(30):
         values, errors = a.region_shapley(*s.stages, n_samples=40, seed=seed)
-        assert torch.equal(values, a.region_shapley(*s.stages, n_samples=40, seed=seed)[0])
+        if seed < 3:
+            assert torch.equal(values, a.region_shapley(*s.stages, n_samples=40, seed=seed)[0])
         z.append(((values - exact) / errors).flatten())
     rms = float(torch.cat(z).square().mean().sqrt())
     assert 0.8 < rms < 1.3  # 540 correlated values; 15 independent ones a seed would give 1.06 +- 0.04

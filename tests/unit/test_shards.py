@@ -124,7 +124,6 @@ RUN = """
 import os, signal, sys
 import tests.unit.test_shards as t
 
-place, count, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 calls = 0
 
 def killing(function, before):
@@ -143,37 +142,51 @@ def killing(function, before):
 def half(descriptor):
     os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
 
-if place == "half written":
-    os.fsync = killing(os.fsync, half)
-elif place == "before rename":
-    os.replace = killing(os.replace, lambda *paths: None)
-elif place == "after rename":
-    os.replace = killing(os.replace, None)
-t.fill(t.store_in(t.Path(folder)))
+def run(place, count, folder):
+    if place == "half written":
+        os.fsync = killing(os.fsync, half)
+    elif place == "before rename":
+        os.replace = killing(os.replace, lambda *paths: None)
+    elif place == "after rename":
+        os.replace = killing(os.replace, None)
+    t.fill(t.store_in(t.Path(folder)))
+
+for number, (place, count, _) in enumerate(t.KILLED):  # a fork each: what they import is imported once
+    child = os.fork()
+    if not child:
+        run(place, count, os.path.join(sys.argv[1], str(number)))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 # fsync is called twice per file, for the file and for its folder; the first file is the manifest
-@pytest.mark.parametrize(
-    ("place", "count", "whole"),
-    [
-        ("half written", 1, None),
-        ("half written", 5, 1),
-        ("before rename", 1, None),
-        ("before rename", 3, 1),
-        ("after rename", 3, 2),
-        ("after rename", 4, 3),
-    ],
-)
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, place: str, count: int, whole: int | None) -> None:
+KILLED: list[tuple[str, int, int | None]] = [
+    ("half written", 1, None),
+    ("half written", 5, 1),
+    ("before rename", 1, None),
+    ("before rename", 3, 1),
+    ("after rename", 3, 2),
+    ("after rename", 4, 3),
+]
+
+
+@pytest.fixture(scope="module")
+def killed_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what each of ``KILLED`` left behind."""
+    root = tmp_path_factory.mktemp("killed")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", RUN, str(root)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.stdout.split() == [str(-signal.SIGKILL)] * len(KILLED), run.stderr
+    return root
+
+
+@pytest.mark.parametrize("number", range(len(KILLED)), ids=["-".join(map(str, case)) for case in KILLED])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, killed_runs: Path, number: int) -> None:
     """``whole``: how many shards survive, or None where not even the manifest does."""
-    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    unbroken, killed, whole = tmp_path / "unbroken", killed_runs / str(number), KILLED[number][2]
     fill(store_in(unbroken))
-    command = [sys.executable, "-c", RUN, place, str(count), str(killed)]
-    run = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, timeout=120
-    )
-    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     assert (killed / "manifest.json").exists() == (whole is not None)
     assert len(list(killed.glob("*.safetensors"))) == (whole or 0)
 

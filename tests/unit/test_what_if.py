@@ -259,3 +259,22 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert cli.main([*words[:3], *more]) == status
         assert "carrot: " in capsys.readouterr().err
+
+
+def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import json
+
+    picture, out = folder / "data" / "class=0" / "0.png", ["--out", str(tmp_path / "x.html")]
+    words = ["explain", str(folder / "model"), str(picture), "--shapley", "--interactions", *out]
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "40 sampled orders" in told
+    assert "stand in for each other" in told
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    e = Carrot.load(folder / "model").explain(picture)
+    assert found["shapley"]["values"] == pytest.approx(e.shapley().values.tolist(), abs=1e-12)
+    assert found["interactions"][3][4] == pytest.approx(float(e.interactions()[3, 4]), abs=1e-12)
+    bias = float(Carrot.load(folder / "model").head_.bias[e.parts.target])
+    assert sum(found["shapley"]["values"]) == pytest.approx(found["logit"] - bias)
