@@ -355,3 +355,25 @@ def test_a_table_of_a_data_set_without_test_pictures_is_refused(model: tuple[Car
         Image.new("RGB", (40, 40)).save(tmp_path / "few" / name / "1.png")
     with pytest.raises(DataError, match=r"2 are of the classes 'a', 'b', which it doesn't know"):
         held_out(carrot.classifier, str(tmp_path / "few"), folder / "tokens")
+
+
+def test_accuracy_is_told_before_explanations_begin(
+    model: tuple[Carrot, Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("carrot.protocol.measure.measure_explanations", interrupted)
+    monkeypatch.setattr("carrot.protocol.measure.time_stages", lambda *_: {"backbone": 1.0})
+    told: list[tuple[str, str]] = []
+
+    def done(answer: dict, phase: str) -> None:
+        told.append((phase, "\n".join(lines_of(answer, phase))))
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model[0], str(root), tmp_path, explained=4, refits=1, done=done)
+    assert [phase for phase, _ in told] == ["accuracy", "baselines", "checks"]
+    assert "top-1" in told[0][1]
+    assert "kNN" in told[1][1]
+    assert "kNN" not in told[0][1]
+    assert "against real fits" in told[2][1]
