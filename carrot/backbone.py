@@ -18,9 +18,10 @@ from carrot._vit.blueprint import Blueprint
 from carrot._vit.checkpoints import digest, named_weights, require_hub, unwrapped, version_of, weights_file
 from carrot._vit.class_attention import check_attention, last_attention
 from carrot._vit.geometry import Geometry
-from carrot._vit.token_map import check_tokens, last_map, patch_centres, require_tiling
+from carrot._vit.token_map import check_tokens, last_map, require_tiling
 from carrot._vit.transform import Crop, PictureTransform
 from carrot.errors import BackboneError
+from carrot.regions import grid_positions
 
 _NO_NORM = ("Identity", "NoneType")
 
@@ -166,7 +167,7 @@ class TimmViTPatchBackbone(nn.Module):
         gh, gw = patches.shape[2:]
         H = patches.flatten(2).transpose(1, 2).contiguous()  # (B, N, D)
         prefix = features[:, : self.num_prefix_tokens].clone() if self.num_prefix_tokens else None
-        return PatchOutput(H, patch_centres((gh, gw)).to(x.device), (gh, gw), self.patch_hw, prefix)
+        return PatchOutput(H, grid_positions(gh, gw).to(x.device), (gh, gw), self.patch_hw, prefix)
 
     def _reads_attention(self, required: bool) -> bool:
         try:
@@ -184,7 +185,7 @@ class TimmViTPatchBackbone(nn.Module):
         K, (img_h, img_w), (patch_h, patch_w) = self.num_prefix_tokens, x.shape[2:], self.patch_hw
         gh, gw = img_h // patch_h, img_w // patch_w  # ``_check_input``: they tile it
         H, prefix = features[:, K:].contiguous(), features[:, :K].clone()
-        return PatchOutput(H, patch_centres((gh, gw)).to(x.device), (gh, gw), self.patch_hw, prefix, A)
+        return PatchOutput(H, grid_positions(gh, gw).to(x.device), (gh, gw), self.patch_hw, prefix, A)
 
     def geometry(self, image_size: tuple[int, int]) -> Geometry:
         """Return the way of a picture of (width, height), PIL's ``size``, through :attr:`transform`."""

@@ -133,8 +133,8 @@ class RidgeHead(Solution):
             ValueError: A tensor is missing, or shapes or kinds don't fit together.
         """
         head = cls(lam, fit_intercept)
-        head._system = RestoredSystem.of(state, float(lam), fit_intercept)
-        head._rows = head._system.rows
+        restored = RestoredSystem.of(state, float(lam), fit_intercept)
+        head._system, head._rows = restored, restored.rows
         return head
 
     def add(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":

@@ -9,7 +9,7 @@
 u says which regions to listen to, and may come from the class token: ``cosine_source``, its cosine to every region, or
 the logarithm of its attention to them (``PatchOutput.attention``; then tau = 1 is that attention itself, and tau = 1/2
 its square root). It weights regions without entering the sum: the logit is still made of the regions alone. tau = 0 is
-the mean. A softmax restricted to some of the regions and renormalised is the softmax over those: removing regions is
+the mean. A softmax restricted to some of the regions and renormalised is the softmax over those: dropping regions is
 well defined.
 """
 

@@ -1,7 +1,7 @@
 r"""What the logit would be if regions were not there: one primitive, every coalition of regions a column.
 
 ``remove_regions`` deletes nodes, recomputes degrees, Laplacian and diffusion, and takes the mean over what is left: the
-value v(S) of keeping the regions S. Single removals, deletion and insertion curves, Shapley values and interactions are
+value v(S) of keeping the regions S. Single drops, deletion and insertion curves, Shapley values and interactions are
 choices of columns.
 
 ::
@@ -11,10 +11,10 @@ choices of columns.
     phi_i       = mean over orders of v(before i, and i) - v(before i)    Shapley: sums to v(all) - v(empty)       (3)
     I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                  (4)
 
-Removal is at the level of tokens: the backbone does not run again, and the other tokens still have seen the removed
-ones. The weights W_ij of those left stay as they are: the bandwidth, a multiple of the picture's median distance, is
-that of the whole picture. The readout's r is restricted to them and renormalised. phi is the lift (``carrot.lift``);
-the identity unless given.
+Dropping is at the level of tokens: the backbone does not run again, and the other tokens still have seen the dropped
+ones. (Training pictures are removed: ``carrot.influence``.) The weights W_ij of those left stay as they are: the
+bandwidth, a multiple of the picture's median distance, is that of the whole picture. The readout's r is restricted to
+them and renormalised. phi is the lift (``carrot.lift``); the identity unless given.
 
 Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek
 et al., IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
@@ -39,7 +39,7 @@ SUBSET_BLOCK = 4096  # coalitions of one block
 
 @runtime_checkable
 class LinearHead(Protocol):
-    """What removal needs of a head: its weights."""
+    """What dropping regions needs of a head: its weights."""
 
     @property
     def W_star(self) -> Tensor: ...  # noqa: D102
@@ -173,7 +173,7 @@ class Coalitions:
         """Return the interaction of every pair of regions: equation (4), ``drop_i + drop_j - drop_ij``.
 
         Symmetric. 0: the two act independently. Negative: either stands in for the other. Positive: each needs the
-        other. The diagonal is 0. Costs N (N - 1) / 2 removals.
+        other. The diagonal is 0. Costs N (N - 1) / 2 pairs dropped.
 
         Raises:
             ValueError: There are fewer than two regions.

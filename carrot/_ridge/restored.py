@@ -14,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ridge.rows import Rows, checked_rows
-from carrot._ridge.systems import Moments, RidgeSystem, solve
+from carrot._ridge.systems import Moments, System, solve
 from carrot.utils import require_finite
 
 
 @dataclass(frozen=True, eq=False)
-class RestoredSystem:
-    """Answers the questions of ``carrot._ridge.systems``'s systems; letters are the same."""
+class RestoredSystem(System):
+    """A ``System`` whose answers were kept; letters are the same."""
 
     rows: Rows
     lam: float
@@ -54,11 +54,11 @@ class RestoredSystem:
         return cls(rows, lam, fit_intercept, **solution)
 
     @cached_property
-    def solved(self) -> RidgeSystem:
+    def solved(self) -> System:
         """The system, solved again."""
         return solve(self.rows, self.lam, self.fit_intercept)
 
-    @property
+    @cached_property
     def slack(self) -> Float[Tensor, " n"]:
         """1 - leverage."""
         return self.solved.slack

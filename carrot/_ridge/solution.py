@@ -7,10 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
-from carrot._ridge.restored import RestoredSystem
 from carrot._ridge.rows import Rows, check_indices
 from carrot._ridge.statistics import RidgeStatistics
-from carrot._ridge.systems import RidgeSystem, prefers_dual
+from carrot._ridge.systems import System, prefers_dual
 from carrot.errors import NotFittedError
 from carrot.utils import require_finite, require_tensor
 
@@ -22,7 +21,7 @@ class Solution:
     def __init__(self, lam: float | None, fit_intercept: bool) -> None:
         self.fit_intercept = fit_intercept
         self._lam = lam
-        self._system: RidgeSystem | RestoredSystem | None = None
+        self._system: System | None = None
         self._rows: Rows | None = None
         self._statistics: RidgeStatistics | None = None
 
@@ -116,7 +115,7 @@ class Solution:
             self._statistics = RidgeStatistics.from_rows(*self._need_rows())
         return self._statistics
 
-    def _need_fit(self) -> RidgeSystem | RestoredSystem:
+    def _need_fit(self) -> System:
         if self._system is None:
             raise NotFittedError("This RidgeHead is not fitted yet: call `fit(G, Y)` first.")
         return self._system

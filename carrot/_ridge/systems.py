@@ -1,7 +1,7 @@
 """The linear algebra under the head: one ridge system, solved in its primal (D x D) or its dual (n x n) form.
 
-Both classes answer the same questions, equations (1) to (5) of ``carrot.head``; letters are the same. Write
-A = sqrt(w) (G - gm), B = sqrt(w) (Y - ym). Then
+Both forms are a ``System``: they answer the same questions, equations (1) to (5) of ``carrot.head``; letters are the
+same. Write A = sqrt(w) (G - gm), B = sqrt(w) (Y - ym). Then
 
 ::
 
@@ -13,6 +13,7 @@ is there for the digits: without it M^{-1} holds v v^T / lam, and ``1 - leverage
 cancels.
 """
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 
 import torch
@@ -25,9 +26,63 @@ from carrot._ridge.statistics import RidgeStatistics
 from carrot.errors import IllConditionedError
 
 ALONE = 1e-6  # slack below which a picture's own system is solved without it
+Moments = RidgeStatistics | Gram  # what a form needs to know of the rows before lam comes in
 
 
-class PrimalSystem:
+class System(ABC):
+    """A solved ridge system: what it answers, of n rows, D features and C targets; everything is float64.
+
+    No ``Protocol``: whether an object has its attributes is asked of types in tests, and would compute them.
+
+    Attributes:
+        W_star: (D, C), equation (1).
+        bias: (C,), b.
+        g_mean: (D,), gm; zeros without intercept.
+        y_mean: (C,), ym; zeros without intercept.
+        alpha: (n, C), equation (3).
+    """
+
+    W_star: Tensor
+    bias: Tensor
+    g_mean: Tensor
+    y_mean: Tensor
+    alpha: Tensor
+
+    @property
+    @abstractmethod
+    def slack(self) -> Tensor:
+        """1 - leverage, (n,)."""
+
+    @abstractmethod
+    def slack_among(self, rows: Tensor) -> Tensor:
+        """(I - s) among some rows, (k, k)."""
+
+    @abstractmethod
+    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
+        """k(a, z), equation (4), (..., k)."""
+
+    @abstractmethod
+    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
+        """s(g), equation (5), of some rows: (..., k)."""
+
+    @abstractmethod
+    def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """<g - gm, g_i - gm> and s(g), of all rows, (..., n) each: one pass over them."""
+
+    @abstractmethod
+    def grown(self, new: Rows, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, which are those of this system and ``new`` ones; None: afresh."""
+
+    @abstractmethod
+    def shrunk(self, stay: Tensor, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, those numbered ``stay``; None: afresh."""
+
+    @abstractmethod
+    def retargeted(self, changed: Tensor, rows: Rows) -> Moments | None:
+        """Return the moments of ``rows``, which have other targets where numbered ``changed``; None: afresh."""
+
+
+class PrimalSystem(System):
     """K W* = A^T B by Cholesky of K (D x D). ``rows=None``: from statistics alone, without the per-picture answers."""
 
     def __init__(self, statistics: RidgeStatistics, lam: float, fit_intercept: bool, rows: Rows | None = None) -> None:
@@ -85,7 +140,7 @@ class PrimalSystem:
         return torch.linalg.solve_triangular(self._factor.mT, self._whiten(g), upper=True)
 
     @cached_property
-    def alpha(self) -> Tensor:
+    def alpha(self) -> Tensor:  # type: ignore[override]  # an attribute that is computed when it is asked for
         """Dual weights w R / lam, such that (G - gm)^T alpha is W* to rounding, and with an intercept their sum 0.
 
         R is a difference, and 1 / lam makes its rounding large. What of it would reach a sum over pictures is taken out
@@ -148,7 +203,7 @@ class PrimalSystem:
         return self._rows
 
 
-class DualSystem:
+class DualSystem(System):
     """M beta = B by Cholesky of M (n x n), for n <= D: never forms a D x D matrix, nor a centred copy of G."""
 
     def __init__(self, rows: Rows, lam: float, fit_intercept: bool, gram: Gram) -> None:
@@ -221,10 +276,6 @@ class DualSystem:
         return self._lam * (torch.cholesky_inverse(self._factor).diagonal() - self._v_share)
 
 
-RidgeSystem = PrimalSystem | DualSystem
-Moments = RidgeStatistics | Gram  # what a form needs to know of the rows before lam comes in
-
-
 def prefers_dual(rows: Rows, fit_intercept: bool) -> bool:
     """Return whether rows are so few that every one may have leverage near 1: n <= D, or D + 1 with an intercept.
 
@@ -241,7 +292,7 @@ def moments(rows: Rows, fit_intercept: bool) -> Moments:
     )
 
 
-def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> RidgeSystem:
+def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> System:
     """Solve in the dual form if n <= D, else in the primal (from the rows' ``known`` moments if they are of that form).
 
     Raises:

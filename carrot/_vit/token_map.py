@@ -198,13 +198,6 @@ def require_tiling(name: str, input_hw: tuple[int, int], patch_hw: tuple[int, in
     )
 
 
-def patch_centres(grid_hw: tuple[int, int]) -> Float[Tensor, "N 2"]:
-    """Return patch centres (x, y) in [-1, 1], row-major, float32 whatever type the tokens have."""
-    y, x = ((torch.arange(n, dtype=torch.float64) + 0.5) * 2 / n - 1 for n in grid_hw)
-    yy, xx = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([xx, yy], dim=-1).reshape(-1, 2).float()
-
-
 def _as_tokens(features: Tensor, patches: Tensor) -> Tensor:
     """Return features as (B, T, D): they are that already, or a map with its channels first or last."""
     if features.ndim == 3:

@@ -71,7 +71,7 @@ def readable(train: Subset, cache: TokenCache) -> tuple[list[int], Int[Tensor, "
     Raises:
         DataError: A class has none.
     """
-    rows = torch.nonzero(cache.readable).flatten().tolist()
+    rows = cache.rows
     refuse_empty_classes(train, rows)
     return rows, torch.tensor([train.records[i].label for i in rows], dtype=torch.long)
 

@@ -95,7 +95,7 @@ def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
         raise DataError(_nothing(dataset, n, len(fitted_on), unknown, fitted))
     test = Subset(dataset, places)
     cache = classifier.encoder.cache(test, tokens)
-    there = torch.nonzero(cache.readable).flatten().tolist()
+    there = cache.rows
     if not there:
         raise DataError(f"{dataset.name}: none of its {len(places)} test pictures can be read.")
     set_aside = {**getattr(dataset, "skipped", {}), **cache.errors}

@@ -89,6 +89,11 @@ class TokenCache:
         return cache
 
     @property
+    def rows(self) -> list[int]:
+        """The pictures that can be read, in order."""
+        return torch.nonzero(self.readable).flatten().tolist()
+
+    @property
     def folder(self) -> Path:
         """Where it lies."""
         return self._store.folder

@@ -3,7 +3,7 @@
 Two families of numbers, never to be compared with each other:
 
 token level
-    Regions are removed from the graph (``carrot.removal``); the other tokens have still seen them. Exact for
+    Regions are dropped from the graph (``carrot.removal``); the other tokens have still seen them. Exact for
     tokens -> logit.
 pixel level
     Patches of the model's input are replaced by a fill and the backbone runs again. It depends on the fill, and on
@@ -11,7 +11,7 @@ pixel level
 
 ::
 
-    area = sum_k (f_{k+1} - f_k) (c_k + c_{k+1}) / 2      c over the fraction f in [0, 1] removed or inserted      (1)
+    area = sum_k (f_{k+1} - f_k) (c_k + c_{k+1}) / 2      c over the fraction f in [0, 1] dropped or inserted      (1)
 
 The area is the mean of the curve over fractions: in units of what the curve holds (logits, here), whatever the number
 of regions. Deletion: lower is better; insertion: higher. Only differences between maps, or from orders drawn at random,

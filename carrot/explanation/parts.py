@@ -36,7 +36,7 @@ class LogitParts:
         prior: Logit of the mean training picture, the mean target of class c; 0 without an intercept.
         token: What each region's own token brings (N regions, the global ones last); with the prior sums to the logit.
         node: What each node holds after diffusion; with the prior sums to the logit.
-        drop: How much the logit falls when the region alone is removed; sums to nothing.
+        drop: How much the logit falls when the region alone is dropped; sums to nothing.
         dual: Training pictures: what the score is made of; with the prior sums to the logit.
         label: Training pictures: whose labels; sums to the logit.
         removal: Training pictures: logit less the logit refitted without them; sums to nothing.

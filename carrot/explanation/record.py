@@ -176,7 +176,7 @@ class Explanation:
         """Return for every pair of regions how much more, or less, they bring together: ``drop_i + drop_j - drop_ij``.
 
         0: the two act independently. Negative: either stands in for the other. Positive: each needs the other.
-        N (N - 1) / 2 removals.
+        N (N - 1) / 2 pairs are dropped.
 
         Raises:
             ValueError: There is one region only; the explanation was not made by a model.

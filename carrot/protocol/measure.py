@@ -1,7 +1,7 @@
 """The evaluation protocol: a model on the test pictures of a data set, everything in one JSON-ready answer.
 
 Accuracy, calibration, every class, explanations against what is known of the picture, the checks that make them worth
-reading, time, and what a user would pick instead. Faithfulness at token level (regions removed: exact) and at pixel
+reading, time, and what a user would pick instead. Faithfulness at token level (regions dropped: exact) and at pixel
 level (patches of the picture occluded, backbone run again) are two families of numbers under two names.
 """
 
@@ -182,9 +182,7 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     if not train.records:
         return _not_measured(f"{dataset.name} has none of the pictures that the model was fitted on")
     cache = encoder.cache(train, folder / "tokens")
-    rows = [
-        i for i, record in enumerate(train.records) if cache.readable[i] and cache.sha256[i] == known[record.id].sha256
-    ]
+    rows = [i for i in cache.rows if cache.sha256[i] == known[train.records[i].id].sha256]
     labels = torch.tensor([known[train.records[i].id].label for i in rows])
     C, measured = len(fitted.classes), Answer()
     if missing := C - len(labels.unique()):
