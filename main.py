@@ -1,199 +1,149 @@
-"""CARROT end to end: pictures -> tokens H -> region graph W, L -> diffusion -> embedding g -> closed-form head -> attribution.
+"""CARROT as its guide tells it: pictures through the modules of the theory, one after the other; a closed-form head.
 
     python main.py                                                  toy birds and their embedded backbone, offline
-    python main.py --data DIR --backbone NAME --checkpoint FILE     CUB-200-2011, Oxford-IIIT Pet, or a folder of class folders
+    python main.py --data DIR --backbone NAME --checkpoint FILE     a folder of class folders, CUB-200-2011, ...
 
-Writes to --out: tokens (N x D float32 a picture; a killed run goes on), head, metrics, every object of the theory for the explained
-pictures, a figure.
-The guide's CARROT is --lift identity --tau 0; its numbers are printed beside those of the setting chosen by leave-one-out.
+One setting, one --out. `carrot select` chooses settings, `carrot evaluate` measures at length, `carrot explain` draws.
 """
 
 import argparse
-import itertools
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from rich.progress import track
-from torch import Tensor
 
-from carrot import CarrotError, DataError, Logit
-from carrot import TimmViTPatchBackbone as Backbone
-from carrot.classifier.fitting import refuse_empty_classes
-from carrot.data import ImageDataset, open_dataset, split_indices
+import carrot
+from carrot import attribution
+from carrot.data import open_dataset, split_indices
 from carrot.data.counts import FOR_TRAINING, Counts
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
-from carrot.embedding import Setting, TokenCache, Trace
-from carrot.embedding.pooling import Pooling
-from carrot.evaluation import Candidate, candidate, select, summary
-from carrot.explanation.parts import region_to_region, strongest_pairs, take_apart
-from carrot.report import Pair, Panel, accuracy_line, check_line, explanation_figure, explanation_lines
-from carrot.store.tensors import save_tensors
-
-DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
-Best = Candidate[Setting]
+from carrot.embedding import Trace, embed_dataset
+from carrot.embedding.encoder import DEFAULT_MODEL, Encoder
+from carrot.evaluation import summary
+from carrot.explanation import LogitParts
+from carrot.report import accuracy_line, check_line, explanation_lines
+from carrot.store import save_tensors
 
 
-def explain_picture(
-    data: ImageDataset, backbone: Backbone, cache: TokenCache, best: Best, test: int, train: list[int], out: Path
-) -> None:
-    """Take one prediction apart; print every sum beside the logit; store the objects; draw the figure."""
-    s, head, records = best.setting, best.head, data.records
-
-    def look(index: int) -> Trace:
-        trace = Pooling(s).trace(cache.picture(index))
-        save_tensors(out / "explained" / f"{index:06d}.safetensors", trace.tensors(), id=records[index].id)
-        return trace
-
-    def panel(index: int, title: str) -> Panel:
-        image, label = data.image(index), data.classes[records[index].label]
-        return Panel(image, backbone.pixel_boxes(image.size), backbone.grid_hw, f"{label}\n{title}")
-
-    trace, ids = look(test), [records[i].id for i in train]
-    e = take_apart(trace, logit := Logit.predicted(head, trace.g))
-    heading = f"{records[test].id}, labelled {data.classes[records[test].label]}"
-    print(f"\n{heading}:", *explanation_lines(e, data.classes, ids), sep="\n")
-    top = e.top_training(4).tolist()
-    pairs = region_to_region(trace, look(train[top[0]]), logit, top[0])
-    print(check_line(f"sum over pairs of regions with {ids[top[0]]}", float(pairs.sum()), float(e.dual[top[0]])))
-    key = int(e.removal.abs().argmax())
-    refitted = float(head.without(key).predict(trace.g)[e.target])
-    print(check_line(f"logit without {ids[key]}, against a refit", e.logit - float(e.removal[key]), refitted))
-    N = trace.regions.local.num_regions
-    maps = {"regions by token": e.token, "regions by node": e.node, "drop when removed": e.drop}
-    explanation_figure(
-        panel(test, f"logit of {data.classes[e.target]}: {e.logit:.3f}"),
-        {name: values[:N] for name, values in maps.items()},
-        [panel(train[i], f"dual {float(e.dual[i]):+.3f}") for i in top],
-        [Pair(*pair) for pair in strongest_pairs(pairs[:N, :N], 3)],
-        f"{heading}: what makes it {data.classes[e.target]}. Token level: exact for tokens -> logit",
-    ).savefig(out / "explanation.png", dpi=110)
+def pipeline(x: torch.Tensor, backbone, builder, diffusion, readout, lift) -> Trace:
+    """Return every object of a picture, x to the backbone. Nothing is learnt here, no other picture is looked at."""
+    regions = carrot.RegionSet.from_patches(backbone(x[None].to(backbone.device)))
+    H, P = (values.to("cpu", torch.float64) for values in (regions.features[0], regions.positions))
+    regions = carrot.RegionSet(H, P, regions.grid_hw)  # in float64, so that sums are the logit to rounding
+    graph = builder.build(regions)  # W, complete; L = I - D^-1/2 W D^-1/2
+    H_prime = diffusion.forward(H, graph)  # exp(-tL) H
+    g = readout.forward(H_prime)  # H'^T r
+    r = readout.weights(len(P))  # 1 / N
+    pi = diffusion.pull_back(r, graph)  # exp(-tL) r: the collapsed path, g = H^T pi, by which logits are split
+    if lift.name != "identity":
+        g = lift.embed(H, pi)  # sum_i pi_i phi(h_i)
+    return Trace(regions, graph, diffusion, lift, r, pi, H_prime, g)
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = p.add_argument
-    add(
-        "--data", type=Path, help="CUB-200-2011, Oxford-IIIT Pet, or a folder of class folders (default: the toy birds)"
+def attribute(o: Trace, head: carrot.RidgeHead) -> LogitParts:
+    """Take the logit of the predicted class c apart, from that of the mean training picture on: its embedding is gm."""
+    c, gm = int(head.predict(o.g).argmax()), head.g_mean
+    return LogitParts(
+        target=c,
+        logits=head.predict(o.g),
+        prior=float(head.y_mean[c]),
+        token=attribution.region_contribution(o.H, o.pi, head.W_star, lift=o.lift, origin=gm)[:, c],
+        node=attribution.region_contribution(
+            o.H, o.pi, head.W_star, "node", operator=o.operator, graph=o.graph, r=o.r, lift=o.lift, origin=gm
+        )[:, c],
+        drop=attribution.remove_each_region(o.H, o.graph, o.operator, carrot.GraphReadout(), head, o.lift)[:, c],
+        dual=attribution.training_contribution(o.g, head.G, head.alpha, gm)[:, c],
+        label=attribution.label_contribution(head, o.g)[:, c],
+        removal=attribution.removal_effect(head, o.g)[:, c],
     )
-    add("--backbone", help=f"timm model (default: {EMBEDDED_MODEL} for the toy birds, else {DEFAULT_MODEL})")
-    add("--checkpoint", type=Path, help="local weights, .safetensors or .pth, instead of a download")
-    add("--img-size", type=int, help="side of the model's input in pixels (default: the model's own)")
-    crops = ["model", "squash", "border"]
-    add("--crop", choices=crops, help="default: the model's own; squash for the toy birds")
-    add(
-        "--lift",
-        nargs="+",
-        default=["identity", "quadratic"],
-        help="lifts to choose from; others: relu:M fourier:M sketch:M",
-    )
-    add(
-        "--tau",
-        type=float,
-        nargs="+",
-        help="powers of the class token's attention to choose from, beside 0 (default: 0.5 if the backbone gives it)",
-    )
-    add(
-        "--global-share",
-        type=float,
-        default=0.0,
-        help="weight of the class token as one more, global region (default: 0)",
-    )
-    add("--sigma-spatial", type=float, nargs="+", default=[0.2, 0.5], help="bandwidths to choose from")
-    add("--sigma-feature", type=float, nargs="+", default=[0.7, 1.0], help="bandwidths to choose from")
-    add("--times", type=float, nargs="+", default=[0.5, 2.0, 8.0], help="t to choose from, beside 0")
-    add("--explain", metavar="ID", help="record to explain (default: the first test picture)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    which = ["explained", "all"]
-    add("--store", choices=which, default="explained", help="pictures whose H, P, W, L, r, pi, H', g to keep")
-    add("--out", type=Path, help="where to write (default: runs/NAME)")
-    return p.parse_args(argv)
-
-
-def choose(cache: TokenCache, train: list[int], labels: Tensor, settings: Sequence[Setting], name: str) -> Best:
-    """Return the setting of the smallest exact leave-one-out error, with its head; lam is chosen likewise for each."""
-    shown = track(settings, f"leave-one-out, {name}", disable=len(settings) < 2)
-    return select(candidate(cache.embed(train, s), labels[train], s) for s in shown)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Embed, select, evaluate, explain."""
+    """Run the pipeline, keep its intermediates, run the protocol."""
     a = arguments(argv)
-    toy, embedded = a.data is None, a.data is None and a.backbone is None
-    data: ImageDataset = ToyBirds() if toy else open_dataset(a.data)
+    data = open_dataset(a.data)
+    ids, y = [record.id for record in data.records], torch.tensor([record.label for record in data.records])
+    if a.explain not in (None, *ids):
+        raise ValueError(f"`--explain` must be the id of a record, such as {ids[0]}; got {a.explain}.")
+    Encoder.require_device(a.device)
+    toy, out = isinstance(data, ToyBirds), a.out or Path("runs") / f"guide-{data.name}"
     name, crop = a.backbone or (EMBEDDED_MODEL if toy else DEFAULT_MODEL), a.crop or ("squash" if toy else "model")
-    weights, out = a.checkpoint or (embedded_checkpoint() if embedded else None), a.out or Path("runs") / data.name
-    backbone = Backbone(name, img_size=a.img_size, device=a.device, checkpoint=weights, crop=crop, attention=None)
-    default = [0.5] if backbone.attention else []
-    taus = sorted({0.0, *(default if a.tau is None else a.tau)})
-    graphs = list(itertools.product(a.sigma_spatial, a.sigma_feature, sorted(set(a.times) - {0.0})))
+    weights = embedded_checkpoint() if toy and not (a.backbone or a.checkpoint) else a.checkpoint
+    builder, diffusion = carrot.RegionGraphBuilder(a.sigma_spatial, a.sigma_feature), carrot.DiffusionOperator(a.t)
+    readout, lift, head = carrot.GraphReadout(), carrot.lift_from(a.lift), carrot.RidgeHead(a.lam, fit_intercept=True)
+    vit = carrot.TimmViTPatchBackbone(name, img_size=a.img_size, device=a.device, checkpoint=weights, crop=crop)
 
-    def diffused(s: Setting) -> list[Setting]:
-        return [s, *(replace(s, sigma_spatial=ss, sigma_feature=sf, t=t) for ss, sf, t in graphs)]
+    # 1. the pipeline: every picture -> g, in shards, so that a killed run goes on; g of the training pictures -> head
+    def embed(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"g": torch.stack([pipeline(one, vit, builder, diffusion, readout, lift).g for one in x])}
 
-    mean = Setting()
-    plain = [Setting(lift, tau, global_share=a.global_share) for lift in a.lift for tau in taus]
-    [Pooling(s).require(backbone) for s in (*diffused(mean), *plain)]
-    if a.explain is not None and a.explain not in {record.id for record in data.records}:
-        raise ValueError(f"`--explain` must be the id of a record, such as {data.records[0].id}; got {a.explain}.")
-    cache = TokenCache.of(data, backbone, out / "tokens")
-    for error in cache.errors.values():
-        print(f"set aside: {error}", file=sys.stderr)
-    train, test = ([i for i in split_indices(data, split) if cache.readable[i]] for split in ("train", "test"))
-    refuse_empty_classes(data, train)
-    if not test:
-        raise DataError(f"{data.name}: has no test picture that can be read.")
-    index = {data.records[i].id: i for i in [*test, *train]}
-    if a.explain is not None and a.explain not in index:
-        raise DataError(f"{a.explain}: can't be explained, for it can't be read.")
-    y = torch.tensor([record.label for record in data.records])
-    counts = Counts(len(test), {FOR_TRAINING: len(train)}, len(cache.errors) + len(getattr(data, "skipped", {})))
-    print(f"{data.name}: {len(data.classes)} classes; {counts.line('measured')}")
+    facts = {"backbone": vit.fingerprint(), **{k: vars(a)[k] for k in ("lift", "sigma_spatial", "sigma_feature", "t")}}
+    row, dtypes = {"g": (lift.dim(vit.embed_dim),)}, {"g": torch.float64}
+    store, errors = embed_dataset(data, vit.transform, embed, row, facts, out / "embeddings", dtypes=dtypes)
+    G = store.read()["g"]  # NaN where a picture can't be read
+    for i in G[:, 0].isnan().nonzero().flatten().tolist():
+        print("set aside:", errors.get(ids[i], f"{ids[i]}: could not be read when it was embedded"), file=sys.stderr)
+    train, test = ([i for i in split_indices(data, split) if G[i, 0].isfinite()] for split in ("train", "test"))
+    lacking = [f"training picture of {name!r}" for c, name in enumerate(data.classes) if c not in y[train]]
+    if lacking or not test:
+        raise carrot.DataError(f"{data.name}: has no {[*lacking, 'test picture'][0]} that can be read.")
+    head.fit(G[train], y[train])
 
-    start = choose(cache, train, y, plain, "lift and readout")
-    rows = {
-        "mean pooling (t = 0)": choose(cache, train, y, [mean], "mean"),
-        "identity, diffused": choose(cache, train, y, diffused(mean), "graph, identity"),
-        "CARROT": choose(cache, train, y, diffused(start.setting), "graph"),
-    }
-    caches = dict.fromkeys(rows, cache)
-    if embedded:
-        torch.manual_seed(0)
-        caches["untrained backbone"] = TokenCache.of(
-            data, Backbone(name, pretrained=False, crop=crop), out / "untrained"
-        )
-        rows["untrained backbone"] = choose(caches["untrained backbone"], train, y, [mean], "untrained")
-    metrics: dict[str, object] = {"counts": counts.to_dict()}
-    for row, c in rows.items():
-        accuracy = summary(c.head.predict(caches[row].embed(test, c.setting)), y[test])
-        metrics[row] = {
-            **c.setting.to_dict(),
-            "lam": c.head.lam,
-            "loo_mse": c.loo_mse,
-            "loo": c.loo_accuracy,
-            **asdict(accuracy),
-        }
-        print(accuracy_line(row, accuracy, f"(leave-one-out {c.loo_accuracy:.3f}; {c.setting}, lam {c.head.lam:.2g})"))
+    # 2. the intermediates: H, P, W, L, r, pi, H', g of pictures; W*, b, alpha of the head
+    def picture(i: int) -> Trace:
+        return pipeline(vit.transform(data.image(i)), vit, builder, diffusion, readout, lift)
+
+    chosen = test[0] if a.explain is None else ids.index(a.explain)
+    for i in [chosen] if a.store == "explained" else [*train, *test]:
+        save_tensors(out / "pictures" / f"{i:06d}.safetensors", picture(i).tensors(), id=ids[i])
+    save_tensors(out / "head.safetensors", {"W_star": head.W_star, "bias": head.bias, "alpha": head.alpha})
+
+    # 3. the protocol: test pictures, leave-one-out, one logit taken apart
+    aside = len(ids) - len(train + test) + len(getattr(data, "skipped", ()))
+    counts = Counts(len(test), {FOR_TRAINING: len(train)}, aside)
+    print(f"{data.name}: {len(data.classes)} classes; {counts.line('measured')}; lam {head.lam:.3g}")
+    scores = {"test": summary(head.predict(G[test]), y[test]), "leave-one-out": summary(head.loo_predict(), y[train])}
+    for name, s in scores.items():
+        print(accuracy_line(name, s, f"± {(s.top1 * (1 - s.top1) / s.n) ** 0.5:.3f} (top-1)"))
+    metrics = {"counts": counts.to_dict(), "setting": facts, "lam": head.lam, **{k: vars(s) for k, s in scores.items()}}
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2))
-    best = rows["CARROT"]
-    save_tensors(
-        out / "head.safetensors", {"W_star": best.head.W_star, "bias": best.head.bias, "alpha": best.head.alpha}
-    )
+    o, names = picture(chosen), [ids[i] for i in train]
+    parts = attribute(o, head)
+    print(f"\n{ids[chosen]}, labelled {data.classes[y[chosen]]}:")
+    print(*explanation_lines(parts, data.classes, names), sep="\n")
+    i, j = int(parts.dual.argmax()), int(parts.removal.abs().argmax())  # brings most; moves most when removed
+    z, alpha, gm = picture(train[i]), head.alpha[[i]], head.g_mean
+    pairs = attribution.pair_contribution(o.H, o.pi, z.H[None], z.pi[None], alpha, parts.target, lift=lift, origin=gm)
+    print(check_line(f"sum over pairs of regions with {names[i]}", float(pairs.sum()), float(parts.dual[i])))
+    refit = float(head.without(j).predict(o.g)[parts.target])
+    print(check_line(f"logit without {names[j]}, against a refit", parts.logit - float(parts.removal[j]), refit))
+    print(f"\nwritten to {out}: embeddings, pictures, head.safetensors, metrics.json")
 
-    explain_picture(data, backbone, cache, best, index[a.explain or next(iter(index))], train, out)
-    if a.store == "all":
-        for record_id, i in track(index.items(), "storing H, P, W, L, r, pi, H' and g"):
-            trace = Pooling(best.setting).trace(cache.picture(i))
-            save_tensors(out / "pictures" / f"{i:06d}.safetensors", trace.tensors(), id=record_id)
-    print(f"\nwritten to {out}: metrics.json, head.safetensors, the explained pictures' objects, explanation.png")
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line: one value for each setting."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = p.add_argument
+    add("--data", default="toy", help="a folder, or kind:PATH as in `carrot info` (default: the toy birds)")
+    add("--backbone", help=f"timm model (default: {EMBEDDED_MODEL} for the toy birds, else {DEFAULT_MODEL})")
+    add("--checkpoint", type=Path, help="its weights, .safetensors or .pth, instead of a download")
+    add("--img-size", type=int, help="side of its input in pixels (default: its own)")
+    add("--crop", choices=["model", "squash", "border"], help="default: the model's own; squash for the toy birds")
+    add("--lift", default="identity", help="identity (the guide's), quadratic, relu:M, fourier:M or sketch:M")
+    add("--sigma-spatial", type=float, default=0.5, help="bandwidth in space (default: 0.5)")
+    add("--sigma-feature", type=float, default=1.0, help="bandwidth among features (default: 1)")
+    add("--t", type=float, default=2.0, help="diffusion time; 0 is mean pooling (default: 2)")
+    add("--lam", type=lambda v: v if v == "loo" else float(v), default="loo", help="ridge penalty, or loo (default)")
+    add("--explain", metavar="ID", help="record to take apart (default: the first test picture)")
+    add("--store", choices=["explained", "all"], default="explained", help="pictures to keep every object of")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of the backbone")
+    add("--out", type=Path, help="where to write (default: runs/guide-NAME)")
+    return p.parse_args(argv)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (CarrotError, ValueError, OSError) as error:
+    except (carrot.CarrotError, ValueError, OSError) as error:
         sys.exit(f"carrot: {error}")

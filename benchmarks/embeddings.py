@@ -26,13 +26,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import main as pipeline
 from benchmarks.harness import write
 from carrot import CarrotError, TimmViTPatchBackbone
 from carrot.data import ImageFolder, open_dataset, split_indices
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.pooling import Pooling
-from carrot.embedding.setting import Setting
+from carrot.embedding.setting import AXES, Setting
 from carrot.embedding.tokens import Tokens
 from carrot.evaluation import candidate, summary
 from carrot.lift import lift_from
@@ -185,9 +184,9 @@ def knn(s: Setting) -> Callable[[Pictures], Numbers]:
 
 
 def default_grid() -> list[tuple[float, float, float]]:
-    """Return the (sigma_spatial, sigma_feature, t > 0) that main.py chooses from by default."""
-    a = pipeline.arguments([])
-    return [g for g in itertools.product(a.sigma_spatial, a.sigma_feature, a.times) if g[2] > 0.0]
+    """Return the (sigma_spatial, sigma_feature, t > 0) that ``carrot select`` chooses from by default."""
+    axes = (AXES[name].grid for name in ("sigma_spatial", "sigma_feature", "t"))
+    return [g for g in itertools.product(*axes) if g[2] > 0.0]
 
 
 def plan() -> list[Row]:
@@ -231,7 +230,7 @@ def plan() -> list[Row]:
 
 
 def mark_chosen(rows: list[Numbers]) -> None:
-    """Mark the row of least leave-one-out error that main.py can make of regions alone, and with a global region."""
+    """Mark the row of least leave-one-out error that ``Carrot`` can make of regions alone, and with a global region."""
     for kinds in ({GUIDE, REGIONS}, {GLOBAL}):
         offered = [row for row in rows if row["kind"] in kinds and "setting" in row]
         best = min(offered, key=lambda row: row["loo_mse"])

@@ -1,4 +1,4 @@
-"""What else could make regions classify better? Everything that was tried beside what main.py offers, on one data set.
+"""What else could make regions classify better? Everything that was tried beside what Carrot offers, on one data set.
 
 Usage: python -m benchmarks.search NAME --data DIR --backbone MODEL --checkpoint FILE [--crop model]
                                    [--test-every 2] [--only WORD]
