@@ -1,6 +1,8 @@
-"""Killed at any moment, a model is the old one or the new one, and work goes on to the same bytes as if nothing had happened.
+"""Killed at any moment, a model is the old one or the new one, and work goes on to the same bytes as if nothing had
+happened.
 
-The victims are forked from a server that has imported what they need, so that a kill at a random moment falls into the work.
+The victims are forked from a server that has imported what they need, so that a kill at a random moment falls into the
+work.
 """
 
 import hashlib
