@@ -25,7 +25,7 @@ $(DEV_READY): $(PY) pyproject.toml
 demo: $(RUN_READY)        ## toy birds, offline: fit, measure, explain, audit, forget; writes runs/toy
 	$(VENV)/bin/carrot demo
 
-THEORY := regions graph operator readout lift head gram blocks statistics small_lam logit attribution shapley parts mutants
+THEORY := regions graph operator readout lift head gram blocks statistics small_lam logit attribution shapley parts
 
 quick: $(DEV_READY)       ## while you work: ruff, and the tests of theory, architecture and claims; less than a minute on two cores
 	$(VENV)/bin/ruff check .
