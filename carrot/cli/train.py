@@ -190,7 +190,7 @@ def _train(
             f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam "
             f"{model.head_.lam:.3g}",
             counts.line("fitted on", data),
-            *([f"{held_out} more are held out for testing: carrot evaluate {quoted(folder)}"] if held_out else []),
+            *([f"the {held_out} held out are for measuring: carrot evaluate {quoted(folder)}"] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
             f"model: {folder}",
         ],
