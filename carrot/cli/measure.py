@@ -98,9 +98,10 @@ def evaluate(
         for line in () if json else lines_of(answer, phase):
             print(printable(line), flush=True)
         if phase == "checks" and explained:
-            by_occlusion = min(explained, occluded)
+            there_are = min(explained, answer["data"]["test_pictures"])
+            by_occlusion = min(there_are, occluded)
             note(
-                f"explaining {explained} pictures; {by_occlusion} of them at pixel level too, "
+                f"explaining {there_are} pictures; {by_occlusion} of them at pixel level too, "
                 f"{passes(found.classifier, by_occlusion):,} passes of the backbone. Fewer: --explained, --occluded"
             )
 

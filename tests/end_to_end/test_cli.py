@@ -205,6 +205,12 @@ def test_a_folder_that_moved_is_told_and_can_be_given(
     assert run("evaluate", out) == 1
     assert f"carrot evaluate {out} DATA" in capsys.readouterr().err
     assert run("evaluate", out, "other_pictures", "--explained", "1", "--occluded", "0", "--refits", "1") == 0
+    assert "explaining 1 pictures; 0 of them" in capsys.readouterr().err
+    words = ("--no-baselines", "--occluded", "0", "--refits", "0")
+    assert run("evaluate", out, "other_pictures", *words, "--json") == 0
+    told = capsys.readouterr()
+    there_are = json.loads(told.out)["data"]["test_pictures"]
+    assert f"explaining {there_are} pictures; 0 of them" in told.err, "fewer than 50"
     assert run("explain", out, "new.jpg") == 0, "the training pictures are gone: their numbers are not"
     assert "+" in capsys.readouterr().out
 
