@@ -12,6 +12,7 @@ from carrot.cli.options import (
     STRICT,
     Checkpoint,
     Device,
+    Extra,
     Json,
     Strict,
     UsageError,
@@ -117,8 +118,8 @@ def explain(
     target: str | None = None,
     against: str | None = None,
     training: Whole = 4,
-    shapley: bool = False,
-    interactions: bool = False,
+    shapley: Extra = False,
+    interactions: Extra = False,
     out: Path | None = None,
     data: str | None = None,
     checkpoint: Checkpoint = None,
@@ -176,6 +177,7 @@ def explain(
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
+    arguments |= {"shapley": shapley, "interactions": interactions}
     write_config(page.parent, "explain", arguments, page)
     lines, more = further(explanation, shapley, interactions)
     shown = {**explanation.to_dict(), **more} if json else {}

@@ -294,15 +294,26 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["largest_difference_from_a_fit"] < 1e-9
     assert cli.main(words) == 0
     assert "the model would" in capsys.readouterr().out
-    for more, status in (
-        (["--region", "x"], 2),
-        (["--region", "10,0"], 1),
-        (["--relabel", "nothing"], 2),
-        (["--without", "nobody"], 1),
-        ([], 2),
+    for more, status, said in (
+        (["--region", "x"], 2, "`--region` must be"),
+        (["--region", "10,0"], 1, "`--region` must be in 10 rows"),
+        (["--region", "100"], 1, "`--region` must be in 0 .. 99"),
+        (["--relabel", "nothing"], 2, "ID=CLASS"),
+        (["--relabel", "nobody=class=1"], 1, "'nobody' is no training picture"),
+        (
+            ["--relabel", f"{ids[0]}=class=1", f"{ids[0]}=class=2"],
+            1,
+            "`--relabel` must name each training picture once",
+        ),
+        (["--without", "nobody"], 1, "'nobody' is no training picture"),
+        (["--without", "class=0"], 1, "It is a class: give the ids of its pictures"),
+        ([], 2, "--without"),
     ):
         assert cli.main([*words[:3], *more]) == status
-        assert "carrot: " in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert told.startswith("carrot: ")
+        assert said in told
+        assert "`--class`" not in told
 
 
 def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -313,6 +324,9 @@ def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], 
     capsys.readouterr()
     assert cli.main(words) == 0
     told = capsys.readouterr().out
+    settings = (tmp_path / "x.html.yaml").read_text()
+    assert "shapley: true" in settings
+    assert "interactions: true" in settings
     assert "40 sampled orders" in told
     assert "stand in for each other" in told
     assert cli.main([*words, "--json"]) == 0
