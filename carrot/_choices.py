@@ -38,13 +38,13 @@ def read(choices: dict[str, Choice], spec: str) -> tuple[str, int | None]:
     """Return the name and the width that are written; the width is None where none is given.
 
     Raises:
-        ValueError: There is no such name, or a width where it is fixed, or one that is no whole number.
+        ValueError: There is no such name, or a width where it is fixed, or one that is no whole number > 0.
     """
     name, colon, width = spec.partition(":")
-    if name in choices and (not colon or (choices[name].has_width and re.fullmatch("[0-9]+", width))):
+    if name in choices and (not colon or (choices[name].has_width and re.fullmatch("0*[1-9][0-9]*", width))):
         return name, int(width) if colon else None
     if name in choices and not choices[name].has_width:
         raise ValueError(f"The {name} lift has the width that it has: write {name!r}; got {spec!r}.")
     raise ValueError(
-        f"`lift` must be one of {forms(choices)}, with a number for M, which may be left out; got {spec!r}."
+        f"`lift` must be one of {forms(choices)}, with a whole number >= 1 for M, which may be left out; got {spec!r}."
     )

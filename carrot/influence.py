@@ -33,7 +33,7 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot._ridge.blocks import times
-from carrot._ridge.rows import check_indices
+from carrot._ridge.rows import check_indices, indices_of_each, some_indices
 from carrot._ridge.systems import ALONE
 from carrot.head import RidgeHead
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
@@ -104,7 +104,7 @@ def group_removal_effect(
     Raises:
         ValueError: An index is out of range or comes twice, or the group is everything.
     """
-    return -edit_effect(head, g_test, indices)
+    return -edit_effect(head, g_test, check_indices(indices, head.G.shape[0]))
 
 
 @pinned()
@@ -136,19 +136,21 @@ def edit_effect(
         ValueError: An index is out of range, comes twice or in both, or S is everything.
     """
     n = head.G.shape[0]
+    if relabel is not None and not isinstance(relabel, Mapping):
+        raise TypeError(f"`relabel` must be a class, or a row of targets, by training index; got {relabel!r}.")
     moved = list(relabel or {})
-    U = check_indices(moved, n).to(head.G.device) if moved else torch.empty(0, dtype=torch.long, device=head.G.device)
+    U = some_indices(moved, n, "relabel").to(head.G.device)
     change = torch.stack([_targets(head, y) for y in (relabel or {}).values()]) - head.Y[U] if moved else head.Y[:0]
     require_tensor("g_test", g_test)
     g_test = g_test.to(head.W_star)
     effect = head.smoother(g_test, U) @ change if moved else torch.zeros_like(head.predict(g_test))
-    if isinstance(without, list | tuple) and not without:
+    S = some_indices(without, n, "without").to(head.G.device)
+    if not S.numel():
         return effect
-    S = check_indices(without, n).to(head.G.device)
     if bool(torch.isin(S, U).any()):
         raise ValueError("`without` and `relabel` must not share a training picture.")
     if S.numel() == n:
-        raise ValueError("`indices` must leave at least one training picture; got all of them.")
+        raise ValueError("Training pictures that are left out must leave at least one; got all of them.")
     inside = head.slack_among(S)
     inverse, failed = torch.linalg.inv_ex(inside)
     # the dual form has every digit of small entries, the primal one only those behind the point
@@ -249,14 +251,15 @@ def top_training(
         kind: Which question: ``training_contribution``, ``label_contribution`` or ``removal_effect``.
         target: Class of each test picture, or one class for all; default: the predicted one of each.
         largest: False: the most negative ones first.
-        origin: As in ``training_contribution``, for "dual".
-        exclude: A training picture for each test picture that is not to be named: itself, say.
+        origin: As in ``training_contribution``, for "dual" only.
+        exclude: (m,) training indices: one for each test picture that is not to be named, itself say.
 
     Returns:
         Contributions and training indices.
 
     Raises:
-        ValueError: ``k``, ``kind`` or ``target`` is out of range.
+        TypeError: ``exclude`` is not made of whole numbers.
+        ValueError: ``k``, ``kind``, ``target`` or ``exclude`` is out of range, or an origin goes with another kind.
     """
     n, C = head.Y.shape
     require_tensor("g_test", g_test)
@@ -265,7 +268,7 @@ def top_training(
             f"`g_test` must be (m, {head.G.shape[1]}); got {tuple(g_test.shape)}. Use `g.unsqueeze(0)` for one picture."
         )
     others = n if exclude is None else n - 1
-    k = whole_number("k", k, 1, others, ", the number of training pictures")
+    k = whole_number("k", k, 1, others, ", the number of training pictures" + " but the excluded one" * (others < n))
     per_picture = {
         "dual": lambda: head.alpha,
         "label": lambda: head.Y,
@@ -273,7 +276,11 @@ def top_training(
     }
     if kind not in per_picture:
         raise ValueError(f"`kind` must be one of {tuple(per_picture)}; got {kind!r}.")
+    if origin is not None and kind != "dual":
+        raise ValueError(f"`origin` must go with kind='dual' alone; got kind={kind!r}.")
     logits = head.predict(g_test)  # also checks width and finiteness
+    if exclude is not None:
+        exclude = indices_of_each(exclude, len(logits), n, "exclude").to(head.G.device)
     if target is None:
         target = logits.argmax(dim=-1)
     elif isinstance(target, Tensor) and target.ndim:

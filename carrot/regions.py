@@ -1,10 +1,13 @@
 """What a region is: a feature vector and a place. Nothing after this module asks where they came from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
@@ -178,3 +181,25 @@ def grid_positions(gh: SupportsIndex, gw: SupportsIndex, dtype: torch.dtype = to
     x = (torch.arange(gw, dtype=torch.float64) + 0.5) * (2.0 / gw) - 1.0
     yy, xx = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([xx.flatten(), yy.flatten()], dim=-1).to(dtype)
+
+
+def kept(regions: Tensor | NDArray[Any] | Iterable[SupportsIndex] | SupportsIndex, N: int) -> Bool[Tensor, " N"]:
+    """Return which of N regions stay, from those to drop: by index, or True in a mask of all.
+
+    Raises:
+        TypeError, ValueError: An index is no whole number or out of range, or the mask is of another number of regions.
+    """
+    given = torch.as_tensor(regions) if isinstance(regions, np.ndarray) else regions
+    if isinstance(given, Tensor) and given.dtype == torch.bool:
+        if given.shape != (N,):
+            raise ValueError(f"`regions` must be ({N},), a truth value for each region; got {tuple(given.shape)}.")
+        return ~given
+    if isinstance(given, Tensor) and given.dtype == torch.uint8:
+        raise TypeError(
+            "`regions` must be whole numbers or bool; got uint8, which may be either. Use `.long()` or `.bool()`."
+        )
+    keep = torch.ones(N, dtype=torch.bool)
+    items = given.tolist() if isinstance(given, Tensor) else given
+    for region in items if isinstance(items, Iterable) else [items]:
+        keep[whole_number("regions", region, 0, N - 1, ", a region; or a mask, an array of bool")] = False
+    return keep

@@ -10,7 +10,6 @@ stands, at the cost of one class:
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, SupportsIndex
 
 from jaxtyping import Float
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 class Logit:
     """One column of a fitted head: ``head.logit(target, against)`` makes it.
 
-    It predicts, and serves wherever a head's weights do.
+    It predicts, and serves wherever a head's weights do. A view: after a change of the head it is of the new one.
 
     Attributes:
         head: The fitted head.
@@ -61,32 +60,32 @@ class Logit:
         one = per_class[..., self.target : self.target + 1]
         return one if self.against is None else one - per_class[..., self.against : self.against + 1]
 
-    @cached_property
+    @property
     def W_star(self) -> Float[Tensor, "M 1"]:
         """Primal weights."""
         return self.column(self.head.W_star)
 
-    @cached_property
+    @property
     def bias(self) -> Float[Tensor, " 1"]:
         """Intercept."""
         return self.column(self.head.bias)
 
-    @cached_property
+    @property
     def y_mean(self) -> Float[Tensor, " 1"]:
         """Mean target: the logit at ``head.g_mean``."""
         return self.column(self.head.y_mean)
 
-    @cached_property
+    @property
     def alpha(self) -> Float[Tensor, "n 1"]:
         """Dual weights."""
         return self.column(self.head.alpha)
 
-    @cached_property
+    @property
     def Y(self) -> Float[Tensor, "n 1"]:
         """Targets."""
         return self.column(self.head.Y)
 
-    @cached_property
+    @property
     def residual(self) -> Float[Tensor, "n 1"]:
         """R, the targets less what is predicted of the training pictures: ``lam alpha_i / w_i``."""
         return self.alpha * (self.head.lam / self.head.sample_weight).unsqueeze(-1)

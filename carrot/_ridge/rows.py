@@ -150,7 +150,9 @@ def require_labels(labels: Tensor) -> None:
         )
 
 
-def check_indices(indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: int) -> Int[Tensor, " k"]:
+def check_indices(
+    indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: int, name: str = "indices"
+) -> Int[Tensor, " k"]:
     """Return training indices as a tensor: of a tensor or array of whole numbers, of any iterable of them, or of one.
 
     Raises:
@@ -160,13 +162,44 @@ def check_indices(indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: 
     if isinstance(indices, Tensor | np.ndarray):
         given = torch.as_tensor(indices).flatten()
         if given.numel() and (given.dtype == torch.bool or given.is_floating_point() or given.is_complex()):
-            raise TypeError(f"`indices` must be whole numbers; got {given.dtype}. Use `mask.nonzero().flatten()`.")
+            raise TypeError(f"`{name}` must be whole numbers; got {given.dtype}. Use `mask.nonzero().flatten()`.")
         index = given.long()
     else:
         items = indices if isinstance(indices, Iterable) else [indices]
-        index = torch.tensor([whole_number("indices", i) for i in items], dtype=torch.long)
+        index = torch.tensor([whole_number(name, i) for i in items], dtype=torch.long)
     if index.numel() == 0 or int(index.min()) < 0 or int(index.max()) >= n:
-        raise ValueError(f"`indices` must be training indices in 0 .. {n - 1}; got {index.tolist()[:10]}.")
+        raise ValueError(f"`{name}` must be training indices in 0 .. {n - 1}; got {index.tolist()[:10]}.")
     if index.unique().numel() != index.numel():
-        raise ValueError("`indices` must name each training picture once; some come twice.")
+        raise ValueError(f"`{name}` must name each training picture once; some come twice.")
     return index
+
+
+def some_indices(
+    indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, n: int, name: str = "indices"
+) -> Int[Tensor, " k"]:
+    """Return ``check_indices``, or none where there is none.
+
+    Raises:
+        TypeError, ValueError: As ``check_indices``.
+    """
+    if not isinstance(indices, Tensor | np.ndarray):
+        indices = list(indices) if isinstance(indices, Iterable) else [indices]
+    count = len(indices) if isinstance(indices, list) else torch.as_tensor(indices).numel()
+    return check_indices(indices, n, name) if count else torch.empty(0, dtype=torch.long)
+
+
+def indices_of_each(indices: Tensor, m: int, n: int, name: str = "indices") -> Int[Tensor, " m"]:
+    """Return a training index for each of m test pictures; one may come twice.
+
+    Raises:
+        TypeError: It is no tensor of whole numbers.
+        ValueError: It is of another shape, or one is outside 0 .. n - 1.
+    """
+    require_tensor(name, indices)
+    if indices.dtype == torch.bool or indices.is_floating_point():
+        raise TypeError(f"`{name}` must be whole numbers, training indices; got {indices.dtype}.")
+    if indices.shape != (m,):
+        raise ValueError(f"`{name}` must be ({m},), one for each test picture; got {tuple(indices.shape)}.")
+    if m and not 0 <= int(indices.min()) <= int(indices.max()) < n:
+        raise ValueError(f"`{name}` must be training indices in 0 .. {n - 1}; got {indices.tolist()[:10]}.")
+    return indices.long()

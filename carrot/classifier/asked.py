@@ -1,6 +1,6 @@
 """What a change of a model's training pictures asks for and what it comes to; refused here, before anything is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ class Edits:
         add: Pictures to add; ids and names of classes are theirs.
         weights: What each of them counts beside its class; default 1.
         new_classes: Whether ``relabel`` and ``add`` may name classes that the model doesn't know.
+        imagined: Whether nothing is changed: whole classes can't go then, and no refusal advises it.
     """
 
     forget: Sequence[str] = ()
@@ -28,6 +29,7 @@ class Edits:
     add: PictureList | None = None
     weights: Sequence[float] | None = None
     new_classes: bool = False
+    imagined: bool = False
 
 
 class Asked(NamedTuple):
@@ -50,6 +52,20 @@ class Asked(NamedTuple):
     labels: list[int]
 
 
+def ids_of(name: str, ids: object) -> list[str]:
+    """Return ids of training pictures, one or several, each once.
+
+    Raises:
+        TypeError: One is no text.
+    """
+    found: dict[str, None] = {}
+    for one in [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else ids:
+        if not isinstance(one, str):
+            raise TypeError(f"`{name}` must be ids of training pictures, as in `records_`; got {one!r}.")
+        found[one] = None
+    return list(found)
+
+
 def resolve(fitted: Fitted, edits: Edits) -> Asked:
     """Return what edits come to on a model.
 
@@ -69,7 +85,7 @@ def resolve(fitted: Fitted, edits: Edits) -> Asked:
     stay = [row for row in range(len(fitted.records)) if row not in gone]
     labels = [label_of[moved.get(row, fitted.classes[fitted.records[row].label])] for row in stay]
     coming = [] if edits.add is None else [label_of[edits.add.classes[record.label]] for record in edits.add.records]
-    _refuse_empty(classes, labels + coming)
+    _refuse_empty(classes, labels + coming, edits.imagined)
     return Asked(gone, moved, classes, added, stay, labels)
 
 
@@ -79,7 +95,8 @@ def _gone(fitted: Fitted, edits: Edits, place: Mapping[str, int]) -> set[int]:
         if name not in place:
             unknown = sum(other not in place for other in [*edits.forget, *edits.relabel])
             such = f" ({unknown} such)" if unknown > 1 else ""
-            raise ValueError(f"{name!r} is no training picture of this model{such}. {fitted.hint(name)}")
+            hint = fitted.hint(name, not edits.imagined)
+            raise ValueError(f"{name!r} is no training picture of this model{such}. {hint}")
     wrong = [name for name in edits.classes if name not in fitted.classes]
     if wrong:
         fitted.class_index(wrong[0])  # refuses it, with a hint
@@ -122,10 +139,9 @@ def _classes(fitted: Fitted, edits: Edits, moved: Mapping[int, str]) -> tuple[tu
     return classes, new
 
 
-def _refuse_empty(classes: Sequence[str], labels: Sequence[int]) -> None:
+def _refuse_empty(classes: Sequence[str], labels: Sequence[int], imagined: bool) -> None:
     there = set(labels)
     for label, name in enumerate(classes):
         if label not in there:
-            raise ValueError(
-                f"Class {name!r} would be left without a training picture. Forget the class itself: classes=[{name!r}]."
-            )
+            advice = "Leave it at least one" if imagined else f"Forget the class itself: classes=[{name!r}]"
+            raise ValueError(f"Class {name!r} would be left without a training picture. {advice}.")

@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from carrot._ambient import pinned_class
-from carrot.classifier.asked import Edits
+from carrot.classifier.asked import Edits, ids_of
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.edits import Edit, read_edits
@@ -53,9 +53,7 @@ class Editable:
                 fewer than two classes; or kept tokens can't be deleted.
         """
         whole = [classes] if isinstance(classes, str | SupportsIndex | np.bool_) else list(classes)
-        if not isinstance(ids, str | Iterable):
-            raise TypeError(f"`ids` must be ids of training pictures, as in `records_`; got {ids!r}.")
-        names = [ids] if isinstance(ids, str) else list(ids)
+        names = ids_of("ids", ids)
         return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify)
 
     def relabel(self, labels: Mapping[str, Any], verify: bool = True, *, new_classes: bool = False) -> Certificate:
@@ -77,6 +75,7 @@ class Editable:
         """
         if not isinstance(labels, Mapping):
             raise TypeError(f"`labels` must be {{id: label}}; got {type(labels).__name__} {labels!r}.")
+        ids_of("labels", labels)
 
         def edits(fitted: Fitted) -> Edits:
             names = fitted.class_names(list(labels.values()), new_classes)

@@ -8,6 +8,7 @@ from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.parts import region_to_region, take_apart
 from carrot.explanation.record import Explanation, Picture
+from carrot.utils import whole_number
 
 
 def explain(
@@ -23,8 +24,7 @@ def explain(
     Raises:
         ValueError: A class is unknown, ``target`` and ``against`` are the same, or k is less than 1.
     """
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1; got {k}.")
+    k = whole_number("k", k, 1)
     fitted, image = classifier.fitted, as_picture(picture)
     for name in (target, against):
         if name is not None:

@@ -126,13 +126,14 @@ class Fitted:
             ValueError: There is none of that id; the message names one that may have been meant.
         """
         if name not in self.places:
-            raise ValueError(f"{name!r} is no training picture of this model. {self.hint(name)}")
+            raise ValueError(f"{name!r} is no training picture of this model. {self.hint(name, False)}")
         return self.places[name]
 
-    def hint(self, name: str) -> str:
-        """Return what may have been meant by an id that there isn't."""
+    def hint(self, name: str, may_forget: bool) -> str:
+        """Return what may have been meant by an id that there isn't; whole classes are for who ``may_forget`` them."""
         if name in self.classes:
-            return f"It is a class: to forget all of it, classes=[{name!r}]."
+            what = f"to forget all of it, classes=[{name!r}]" if may_forget else "give the ids of its pictures"
+            return f"It is a class: {what}."
         places = self.places
         near = [known for known in places if name.endswith(f"/{known}")] or get_close_matches(name, list(places), 1)
         return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(places))!r}."

@@ -1,8 +1,8 @@
 """Choose what the embedding is made with, by exact leave-one-out on the training pictures: grid, order, table.
 
 First lift, tau, global share and coarsening at t = 0; then, for the best of them, the graph. t = 0 therefore always
-competes, and so does the mean of the tokens as they are. One backbone pass serves all; each graph is built once, and
-all its t come from one recurrence.
+competes, and so does the mean of the tokens as they are, which no coarsening changes. One backbone pass serves all;
+each graph is built once, and all its t come from one recurrence.
 """
 
 import itertools
@@ -53,7 +53,8 @@ class Plan(NamedTuple):
         values = itertools.product(*(axes[name] for name in PLAIN))
         settings = (Setting(**dict(zip(PLAIN, value, strict=True))) for value in values)
         graphs = tuple(itertools.product(axes["sigma_spatial"], axes["sigma_feature"]))
-        plan = cls(tuple(dict.fromkeys([Setting(), *settings])), graphs, tuple(t for t in axes["t"] if t))
+        mean = Setting(coarsen=axes["coarsen"][0])
+        plan = cls(tuple(dict.fromkeys([mean, *settings])), graphs, tuple(t for t in axes["t"] if t))
         for s in [*plan.plain, *(s for graph in plan.graphs for s in plan.diffused(Setting(), graph))]:
             Pooling(s).require(backbone)
         return plan

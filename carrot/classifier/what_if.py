@@ -5,17 +5,18 @@ from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
-from carrot.classifier.asked import Asked, Edits, resolve
+from carrot.classifier.asked import Asked, Edits, ids_of, resolve
 from carrot.classifier.classifier import Classifier
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
 from carrot.head import RidgeHead
 from carrot.influence import edit_effect, replacement_effect
-from carrot.utils import whole_number
+from carrot.regions import kept
 
 SHOWN = 5  # classes of the table
 
@@ -73,7 +74,7 @@ class WhatIf:
         if self.dropped:
             n = len(self.dropped)
             asked.append(f"with {n} of its regions dropped" if n > 1 else f"with its region {self.dropped[0]} dropped")
-        return ", ".join(asked)
+        return ", ".join(asked) or "with nothing changed"
 
     def __repr__(self) -> str:
         return f"<WhatIf {self.picture}: {self.question}: {self.prediction}>"
@@ -124,25 +125,24 @@ def what_if(
     without: str | Iterable[str] = (),
     relabel: Mapping[str, Label] | None = None,
     replace_by: Mapping[str, PictureLike] | None = None,
-    regions: Tensor | Iterable[SupportsIndex] | None = None,
+    regions: Tensor | NDArray[Any] | Iterable[SupportsIndex] | SupportsIndex | None = None,
     verify: bool = False,
 ) -> WhatIf:
     """Answer it; see ``Carrot.what_if``."""
     fitted, head = classifier.fitted, classifier.fitted.head
-    gone = [without] if isinstance(without, str) else list(without)
-    others = dict(replace_by or {})
-    names = dict(zip(relabel or {}, fitted.class_names(list((relabel or {}).values())), strict=True))
+    gone, others, labels = ids_of("without", without), _by_id("replace", replace_by), _by_id("relabel", relabel)
+    names = dict(zip(labels, fitted.class_names(list(labels.values())), strict=True))
     if not (gone or names or others or regions is not None):
         raise ValueError("`without`, `relabel`, `replace` or `regions` must say what had not been so; got nothing.")
     if others and (gone or names or len(others) > 1):
         raise ValueError("`replace` takes one training picture, and no `without` or `relabel` beside it.")
     if verify and not (gone or names or others):
         raise ValueError("`verify` fits again with other training pictures; regions alone change no fit. Leave it out.")
-    asked = resolve(fitted, Edits(forget=gone, relabel=names)) if gone or names else None
+    asked = resolve(fitted, Edits(forget=gone, relabel=names, imagined=True)) if gone or names else None
     row = None if not others else fitted.row_of(next(iter(others)))
     image = as_picture(picture)
     trace = classifier.trace(image)
-    keep = _kept(regions, trace.regions.num_regions)
+    keep = None if regions is None else kept(regions, trace.regions.num_regions)
     g, before, again = trace.g, head.predict(trace.g), None
     if keep is not None:
         pi = trace.operator.pull_back_subsets(trace.graph, keep.unsqueeze(-1), trace.r)[:, 0]
@@ -198,23 +198,17 @@ def _refit(classifier: Classifier, asked: Asked) -> RidgeHead:
     return RidgeHead(head.lam, head.fit_intercept).fit(head.G[asked.stay], Y, _weights(classifier, asked))
 
 
-def _kept(regions: Tensor | Iterable[SupportsIndex] | None, N: int) -> Bool[Tensor, " N"] | None:
-    """Return which regions stay, from those to drop: by index, or True in a mask of all.
+def _by_id(name: str, given: object) -> dict[str, Any]:
+    """Return what is given by id of a training picture; None: nothing.
 
     Raises:
-        TypeError, ValueError: An index is no whole number, is out of range, or the mask is of another number of
-            regions.
+        TypeError: It is no mapping, or an id is no text.
     """
-    if regions is None:
-        return None
-    if isinstance(regions, Tensor) and regions.dtype == torch.bool:
-        if regions.shape != (N,):
-            raise ValueError(f"`regions` must be ({N},), a truth value for each region; got {tuple(regions.shape)}.")
-        return ~regions
-    keep = torch.ones(N, dtype=torch.bool)
-    for region in regions.tolist() if isinstance(regions, Tensor) else regions:
-        keep[whole_number("regions", region, 0, N - 1, ", a region")] = False
-    return keep
+    if given is not None and not isinstance(given, Mapping):
+        kind = f"{type(given).__name__} {given!r}"
+        raise TypeError(f"`{name}` must be by id of a training picture, {{id: ...}}; got {kind}.")
+    ids_of(name, given or {})
+    return dict(given or {})
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -12,9 +12,11 @@ from carrot.cli.options import (
     STRICT,
     Checkpoint,
     Device,
+    Extra,
     Json,
     Strict,
     UsageError,
+    Whole,
     note,
     printable,
     report_set_aside,
@@ -34,7 +36,7 @@ def predict(
     pictures: list[Path],
     /,
     *,
-    top: int = 1,
+    top: Whole = 1,
     csv: Path | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -117,9 +119,9 @@ def explain(
     *,
     target: str | None = None,
     against: str | None = None,
-    training: int = 4,
-    shapley: bool = False,
-    interactions: bool = False,
+    training: Whole = 4,
+    shapley: Extra = False,
+    interactions: Extra = False,
     out: Path | None = None,
     data: str | None = None,
     checkpoint: Checkpoint = None,
@@ -177,6 +179,7 @@ def explain(
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
+    arguments |= {"shapley": shapley, "interactions": interactions}
     write_config(page.parent, "explain", arguments, page)
     lines, more = further(explanation, shapley, interactions)
     shown = {**explanation.to_dict(), **more} if json else {}
@@ -188,7 +191,7 @@ def audit(
     model: Path,
     /,
     *,
-    top: int = 20,
+    top: Whole = 20,
     duplicates: float = 0.95,
     csv: Path | None = None,
     data: str | None = None,

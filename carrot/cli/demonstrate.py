@@ -5,13 +5,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from carrot.cli.options import Json, note, show, write_config
+from carrot.cli.options import Json, Whole, note, show, write_config
 
 
 def demo(
     *,
     out: Path = Path("runs/toy"),
-    pictures: Annotated[int, Parameter(help="Training pictures of each species.")] = 20,
+    pictures: Annotated[Whole, Parameter(help="Training pictures of each species.")] = 20,
     json: Json = False,
 ) -> int:
     """Show what CARROT does on toy birds, offline: fit, measure, explain, find planted wrong labels, forget a picture.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, Json, UsageError, report_set_aside, show, write_config
+from carrot.cli.options import Checkpoint, Device, Json, UsageError, Whole, report_set_aside, show, write_config
 
 
 def export(
@@ -12,7 +12,7 @@ def export(
     /,
     *,
     data: str | None = None,
-    influences: int = 3,
+    influences: Whole = 3,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     json: Json = False,

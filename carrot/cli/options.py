@@ -4,7 +4,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,17 @@ STRICT = 3
 POSITIONAL = ("data", "model", "picture", "pictures")
 
 
+def _whole(_: Any, tokens: Sequence[Any]) -> int:
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"it must be a whole number; got {text!r}.") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]  # 1.5 is refused; an ``int`` would be 2 then
+
+
 @Parameter(name="*", group=BACKBONE)
 @dataclass(frozen=True)
 class BackboneOptions:
@@ -34,7 +45,7 @@ class BackboneOptions:
     [default: vit_small_patch14_reg4_dinov2.lvd142m]"""
     checkpoint: Path | None = None
     """Local weights of it, .safetensors or .pth, instead of a download."""
-    img_size: int | None = None
+    img_size: Whole | None = None
     """Side of its input in pixels; default: its own."""
     crop: Literal["model", "squash", "border"] = "model"
     """"model": its own crop, which may cut the long side; "squash" or "border": the whole picture."""
@@ -48,7 +59,7 @@ def _flags(name: str, doc: str, flag: Callable[[Axis, Any], tuple[Any, Any, str]
     """Return a class of flags, one per setting of an embedding: ``flag`` gives the type, default and help of each."""
     columns = []
     for f in fields(Setting):
-        kind: Any = float if f.type == float | int else f.type
+        kind: Any = float if f.type == float | int else Whole if f.type is int else f.type
         type_, default, help = flag(AXES[f.name], kind)
         columns.append((f.name, Annotated[type_, Parameter(group=SETTING, help=help, **more)], default))
     made = make_dataclass(name, columns, frozen=True)
@@ -84,6 +95,8 @@ def flags_of(command: Callable[..., Any]) -> set[str]:
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on standard output.")]
 Strict = Annotated[bool, Parameter(negative="", help="End with status 3 if a picture had to be set aside.")]
+Extra = Annotated[bool, Parameter(negative="")]
+Several = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
 Checkpoint = Annotated[Path | None, Parameter(help="The backbone's weights, if they are no longer where they were.")]
 Device = Annotated[str, Parameter(help='Where the backbone runs: "auto", "cpu", "cuda".')]
 

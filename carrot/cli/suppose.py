@@ -3,20 +3,18 @@
 Nothing is changed.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from os.path import exists
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, Json, UsageError, show
+from carrot.cli.options import Checkpoint, Device, Extra, Json, Several, UsageError, show
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
     from carrot.model import Carrot
-
-Several = Parameter(consume_multiple=True, negative="")
 
 
 def what_if(
@@ -24,11 +22,11 @@ def what_if(
     picture: Path,
     /,
     *,
-    without: Annotated[tuple[str, ...], Several] = (),
-    relabel: Annotated[tuple[str, ...], Several] = (),
+    without: Several = (),
+    relabel: Several = (),
     replace: str | None = None,
-    region: Annotated[tuple[str, ...], Several] = (),
-    verify: bool = False,
+    region: Several = (),
+    verify: Extra = False,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     json: Json = False,
@@ -69,14 +67,12 @@ def what_if(
     from carrot.model import Carrot
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
-    answer = found.what_if(
-        picture,
-        without,
-        dict(_halves(found, text) for text in relabel),
-        {name: Path(file) for name, file in (_halves(found, text) for text in ([replace] if replace else []))},
-        _regions(found, places),
-        verify,
-    )
+    labels = [_halves(found, text, found.fitted.classes.__contains__) for text in relabel]
+    if twice := [name for name, count in Counter(name for name, _ in labels).items() if count > 1]:
+        raise ValueError(f"`relabel` must name each training picture once; {twice[0]!r} comes twice.")
+    files = [_halves(found, text, exists) for text in ([replace] if replace else [])]
+    others = {name: Path(file) for name, file in files}
+    answer = found.what_if(picture, without, dict(labels), others, _regions(found, places), verify)
     show({"model": str(model), **answer.to_dict()}, str(answer).splitlines(), json)
     return 0
 
@@ -92,30 +88,33 @@ def _regions(found: "Carrot", places: Sequence[tuple[int, ...]]) -> list[int] | 
     if not places:
         return None
     gh, gw = found.setting_.grid_hw(found.encoder.backbone.grid_hw)
-    regions = []
+    regions, N = [], gh * gw + bool(found.setting_.global_share)
     for place in places:
+        if len(place) == 1 and place[0] >= N:
+            raise ValueError(f"`region` must be in 0 .. {N - 1}, or ROW,COLUMN; got {place[0]}.")
         if len(place) == 2 and not (place[0] < gh and place[1] < gw):
             raise ValueError(f"`region` must be in {gh} rows and {gw} columns, from 0; got {place[0]},{place[1]}.")
         regions.append(place[0] if len(place) == 1 else place[0] * gw + place[1])
     return regions
 
 
-def _halves(found: "Carrot", text: str) -> tuple[str, str]:
-    """Split at the sign before which a training picture's id stands; both sides may have such signs of their own."""
+def _halves(found: "Carrot", text: str, is_right: Callable[[str], bool]) -> tuple[str, str]:
+    """Split at the sign between a training picture's id and what ``is_right``; both may hold such signs."""
     cuts = [place for place, sign in enumerate(text) if sign == "="]
-    cut = next((place for place in cuts if text[:place] in found.fitted.places), cuts[0])
+    cut = max(cuts, key=lambda cut: (text[:cut] in found.fitted.places, is_right(text[cut + 1 :])))
     return text[:cut], text[cut + 1 :]
 
 
 def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> tuple[list[str], dict[str, Any]]:
     """Return Shapley values and interactions of an explanation's regions: the k largest as lines, all JSON-ready."""
     from carrot.explanation.record import ORDERS
+    from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS
 
     lines, more = list[str](), dict[str, Any]()
     if shapley:
         values, errors = e.shapley()
         more["shapley"] = {"values": values.tolist(), "standard_errors": errors.tolist()}
-        how = f"{ORDERS} sampled orders" if bool(errors.any()) else "exact"
+        how = "exact" if len(values) <= EXACT_SHAPLEY_MAX_REGIONS else f"{ORDERS} sampled orders"
         total, bias = float(values.sum()), e.without(range(len(values)))
         whole = f"they sum to {total:+.6f}, the logit less the bias ({bias:+.6f})"
         lines.append(f"Shapley values of the regions ({how}); {whole}:")

@@ -8,14 +8,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
-import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from carrot.explanation.parts import LogitParts, strongest_pairs
+from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
 from carrot.utils import whole_number
 
@@ -147,14 +148,13 @@ class Explanation:
         place = f"({region // gw},{region % gw})" if region < len(self.picture.boxes) else "(the whole picture)"
         return f"{region} {place}"
 
-    def pairs(self, k: int = 10) -> tuple[RegionPair, ...]:
+    def pairs(self, k: SupportsIndex = 10) -> tuple[RegionPair, ...]:
         """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.
 
         Raises:
-            ValueError: k is less than 1.
+            TypeError, ValueError: k is no whole number, or less than 1.
         """
-        if k < 1:
-            raise ValueError(f"`k` must be at least 1; got {k}.")
+        k = whole_number("k", k, 1)
         found = [
             RegionPair(region, self.training_ids[i], there, brings)
             for i, pairs in self.pair_maps.items()
@@ -189,16 +189,16 @@ class Explanation:
         """
         return self._asked.interactions()[..., 0]
 
-    def without(self, regions: Iterable[SupportsIndex]) -> float:
-        """Return what the logit would be with the regions of ``regions`` dropped; the backbone does not run again.
+    def without(self, regions: Tensor | NDArray[Any] | Iterable[SupportsIndex] | SupportsIndex) -> float:
+        """Return what the logit would be with some regions dropped; the backbone does not run again.
+
+        Args:
+            regions: Indices of those to drop, or a mask, True for them.
 
         Raises:
             ValueError: A region is out of range; the explanation was not made by a model.
         """
-        keep = torch.ones(self._asked.N, 1, dtype=torch.bool)
-        for region in regions:
-            keep[whole_number("regions", region, 0, self._asked.N - 1, ", a region")] = False
-        return float(self._asked.logits(keep))
+        return float(self._asked.logits(kept(regions, self._asked.N).unsqueeze(-1)))
 
     @property
     def _asked(self) -> Coalitions:

@@ -33,6 +33,25 @@ MISTAKES: list[tuple[str, int, str]] = [  # words, status, what is said
     ("explain model new.png --out new.png/x.html", 1, "is no folder"),
     ("explain model new.png --training 0", 2, "`--training`"),
     ("explain model new.png --checkpoint nowhere.pth", 2, "`--checkpoint` nowhere.pth"),
+    ("what-if nowhere new.png --without a", 1, "nowhere: there is no such folder"),
+    ("what-if model nowhere.png --without a", 1, "nowhere.png: there is no such file"),
+    ("what-if new.png model --without a", 1, "The model comes first"),
+    ("what-if model new.png", 2, "--without, --relabel, --replace or --region"),
+    ("what-if model new.png --relabel a", 2, "ID=CLASS"),
+    ("what-if model new.png --replace a", 2, "ID=FILE"),
+    ("what-if model new.png --region 1,2,3", 2, "`--region`"),
+    ("what-if model new.png --without a --checkpoint nowhere.pth", 2, "`--checkpoint` nowhere.pth"),
+    *(
+        (f"{words} {number}", 2, "whole number; got '1.5'" if number == "1.5" else "whole number; got 'x'")
+        for words in (
+            *("predict model new.png --top", "explain model new.png --training", "audit model --top"),
+            *("evaluate model --explained", "evaluate model --occluded", "evaluate model --refits"),
+            *("bench model --pictures", "bench model --rounds", "export model t.csv --influences", "demo --pictures"),
+            *("fit pictures --coarsen", "fit pictures --img-size", "select pictures --img-size"),
+        )
+        for number in ("1.5", "x")
+    ),
+    ("select pictures --coarsen 1 2.5", 2, "--coarsen: unable to convert"),
     ("evaluate model nowhere", 1, "nowhere"),
     ("evaluate model --explained -1", 2, "`--explained`"),
     ("audit pictures", 1, "carrot fit pictures"),
@@ -51,6 +70,7 @@ MISTAKES: list[tuple[str, int, str]] = [  # words, status, what is said
     ("fit model --backbone toy", 1, "is a model that CARROT saved"),
     ("fit new.png --backbone toy", 1, "one picture"),
     ("fit pictures --backbone toy --lift cubic", 2, "`--lift`"),
+    ("fit pictures --backbone toy --lift relu:0", 2, "`--lift`"),
     ("fit pictures --backbone toy --lam -1", 2, "`--lam`"),
     ("fit pictures --backbone toy --t -1", 2, "`--t`"),
     ("fit pictures --backbone toy --crop oval", 2, "crop"),
@@ -121,6 +141,8 @@ def test_mistakes_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
         "relu:",
         "quadratic:3",
         "relu:x",
+        "relu:0",
+        "relu:08",
         "Identity",
     ],
 )

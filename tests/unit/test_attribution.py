@@ -1,6 +1,8 @@
 """Attribution: every additive answer and every counterfactual, over sizes; streaming; bad input."""
 
 import itertools
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +176,27 @@ def test_top_training_equals_sorting_everything(kind: str, largest: bool, monkey
         torch.testing.assert_close(chosen.gather(1, indices), values, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("kind", ["dual", "label", "removal"])
+@pytest.mark.parametrize("largest", [True, False])
+def test_an_excluded_picture_is_not_named(kind: str, largest: bool) -> None:
+    s, g = Setting(), torch.randn(3, 5, dtype=F64)
+    itself = torch.tensor([0, 19, 0], dtype=torch.int32)
+    values, indices = a.top_training(s.head, g, 19, kind, 1, largest, exclude=itself)
+    whole, order = a.top_training(s.head, g, 20, kind, 1, largest)
+    for row in range(3):
+        stays = order[row] != itself[row]  # labels of another class bring 0: these stand in any order
+        assert sorted(indices[row].tolist()) == sorted(order[row][stays].tolist())
+        torch.testing.assert_close(values[row], whole[row][stays], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("nothing", [(), [], set(), range(0), iter(()), torch.tensor([]), np.array([])])
+def test_no_picture_to_leave_out_is_none_in_any_form(nothing: Any) -> None:
+    s, g = Setting(), torch.randn(2, 5, dtype=F64)
+    expected = a.relabel_effect(s.head, g, 3, 2)
+    torch.testing.assert_close(a.edit_effect(s.head, g, nothing, {3: 2}), expected, rtol=1e-12, atol=1e-15)
+
+
 def test_bad_input() -> None:
     s = Setting()
     pi = s.readout.weights(6)
@@ -216,6 +239,13 @@ def test_bad_words() -> None:
         a.top_training(s.head, torch.zeros(1, 5, dtype=F64), 2, kind="influence")
 
 
+# None of them is one training index for each of two test pictures.
+EXCLUDED: tuple[Any, ...] = (
+    [0, 1], 0, np.array([0, 1]), torch.tensor(0), torch.tensor([0]), torch.tensor([0, 1, 2]), torch.tensor([[0], [1]]),
+    torch.tensor([0.0, 1.0]), torch.tensor([True, False]), torch.tensor([0, 20]), torch.tensor([-1, 0]),
+)  # fmt: skip
+
+
 @pytest.mark.usefixtures("as_user")
 def test_what_would_broadcast_into_wrong_numbers_is_refused() -> None:
     s = Setting()
@@ -249,10 +279,20 @@ def test_what_would_broadcast_into_wrong_numbers_is_refused() -> None:
         lambda: a.top_training(s.head, g[0], 2),
         lambda: a.top_training(s.head, g, 2, target=torch.tensor([1])),
         lambda: a.top_training(s.head, g, 2, target=torch.tensor([True, False])),
+        *(partial(a.top_training, s.head, g, 2, exclude=x) for x in EXCLUDED),
+        lambda: a.top_training(s.head, g, 2, "label", origin=torch.zeros(5, dtype=F64)),
+        lambda: a.top_training(s.head, g, 20, exclude=torch.tensor([0, 1])),
         lambda: a.top_training(s.head, g * float("nan"), 2, target=torch.tensor([1, 1])),
         lambda: a.relabel_effect(s.head, g, 0, torch.full((3,), float("nan"))),
         lambda: a.replacement_effect(s.head, g, 0, g[:1]),
         lambda: a.group_removal_effect(s.head, g, [1.7]),
+        *(partial(a.group_removal_effect, s.head, g, x) for x in ([], (), set(), range(0), torch.tensor([]))),
+        lambda: a.edit_effect(s.head, g, None),
+        lambda: a.edit_effect(s.head, g, [0], [(1, 2)]),
+        lambda: a.edit_effect(s.head, g, [0], {0: 1}),
+        lambda: a.edit_effect(s.head, g, [0], {"1": 1}),
+        lambda: a.edit_effect(s.head, g, [0, 0]),
+        lambda: a.edit_effect(s.head, g, [], {20: 1}),
         lambda: a.remove_each_region(s.H[:4], *s.stages[1:]),
         lambda: a.remove_each_region(*s.stages[:4], other),
         lambda: a.remove_regions(*s.stages, torch.ones(6, dtype=torch.bool)),

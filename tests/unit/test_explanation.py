@@ -116,7 +116,7 @@ def test_pairs_are_the_largest_of_all() -> None:
 
 
 def test_no_pairs_are_refused(as_user: None) -> None:
-    with pytest.raises(ValueError, match=r"`k` must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=r"`k` must be a whole number >= 1; got 0"):
         explanation().pairs(0)
 
 

@@ -47,6 +47,26 @@ def test_it_is_a_column_of_the_head(intercept: bool, against: int | None) -> Non
     assert Logit.predicted(head, world.g).target == int(head.predict(world.g).argmax())
 
 
+@pytest.mark.parametrize("against", [None, 1])
+@pytest.mark.parametrize("change", ["add", "remove", "relabel"])
+def test_it_is_of_the_head_as_it_is_now(change: str, against: int | None) -> None:
+    head, g = World().head, World().g
+    logit = head.logit(3, against)
+    names = ("W_star", "bias", "y_mean", "alpha", "Y", "residual")
+    before = {name: getattr(logit, name).clone() for name in names}
+    if change == "add":
+        head.add(g.unsqueeze(0), torch.tensor([3]))
+    elif change == "remove":
+        head.remove([3, 4])
+    else:
+        head.relabel([0], torch.tensor([3]))
+    fresh = head.logit(3, against)
+    for name in names:
+        assert torch.equal(getattr(logit, name), getattr(fresh, name))
+    assert not torch.equal(logit.W_star, before["W_star"])
+    assert float(logit.predict(g)) == pytest.approx(float(g @ logit.W_star[:, 0] + logit.bias[0]), abs=1e-12)
+
+
 @pytest.mark.parametrize(("target", "against", "error"), [
     (5, None, ValueError), (-1, None, ValueError), (0, 0, ValueError), (0, 5, ValueError),
     (1.5, None, TypeError), (True, None, TypeError),

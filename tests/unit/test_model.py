@@ -216,6 +216,14 @@ def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
     assert printed.count("\n") == 6 + 2
 
 
+@pytest.mark.parametrize("blocks", [[2, 5], [5], [1, 2], [2, 1]])
+def test_select_takes_no_blocks_that_were_not_asked_for(birds: ToyBirds, blocks: list[int]) -> None:
+    model = Carrot("toy").select(birds, grid={"coarsen": blocks, "lift": ["relu:32"], "tau": [0.5], "t": [1.0]})
+    assert {line["coarsen"] for line in model.selection_} == set(blocks)
+    means = [line for line in model.selection_ if line["lift"] == "identity" and line["tau"] == line["t"] == 0.0]
+    assert len(means) == 1, "the mean of the tokens as they are competes"
+
+
 @pytest.mark.usefixtures("as_user")
 def test_bad_grids_and_settings(birds: ToyBirds) -> None:
     with pytest.raises(ValueError, match="colour"):

@@ -149,7 +149,7 @@ def test_mistakes(models: dict[str | None, Carrot]) -> None:
     for asked, words in (
         ({}, "got nothing"),
         ({"without": "nobody"}, "no training picture"),
-        ({"without": label}, "It is a class"),
+        ({"without": label}, "It is a class: give the ids"),
         ({"relabel": {name: "dodo"}}, "no class of this model"),
         ({"relabel": {name: label}}, "labelled .* already"),
         ({"without": [name], "relabel": {name: str(model.classes_[3])}}, "ask for one"),
@@ -158,12 +158,56 @@ def test_mistakes(models: dict[str | None, Carrot]) -> None:
         ({"regions": [100]}, "0 .. 99"),
         ({"regions": [3], "verify": True}, "regions alone change no fit"),
         ({"regions": torch.ones(7, dtype=torch.bool)}, r"\(100,\)"),
-        ({"without": [r.id for r in model.records_ if r.label == 0]}, "would be left without"),
+        ({"without": [r.id for r in model.records_ if r.label == 0]}, "picture. Leave it at least one"),
     ):
         with pytest.raises(ValueError, match=words):
             model.what_if(TEST, **asked)
-    with pytest.raises(TypeError, match="whole number"):
-        model.what_if(TEST, regions=[0.5])
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(("argument", "wrong", "words"), [
+    ("without", None, "`without` must be ids"), ("without", 3, "`without` must be ids"),
+    ("without", [0], "`without` must be ids"), ("without", [["a"]], "`without` must be ids"),
+    ("without", Path("a"), "`without` must be ids"), ("without", b"a", "`without` must be ids"),
+    ("relabel", [("a", "b")], "`relabel` must be by id"), ("relabel", "a", "`relabel` must be by id"),
+    ("relabel", {0: "b"}, "`relabel` must be ids"), ("replace", [("a", TEST)], "`replace` must be by id"),
+    ("replace", {0: TEST}, "`replace` must be ids"),
+    ("regions", [0.5], "whole number"), ("regions", "3", "whole number"), ("regions", [True] * 100, "a mask"),
+    ("regions", np.array([0.5]), "whole number"), ("regions", torch.ones(100, dtype=torch.uint8), "uint8"),
+    ("regions", np.ones((2, 50), dtype=int), "whole number"), ("regions", True, "whole number"),
+])  # fmt: skip
+def test_what_is_of_another_kind(models: dict[str | None, Carrot], argument: str, wrong: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        models[None].what_if(TEST, **{argument: wrong})
+    if argument == "regions":
+        with pytest.raises(TypeError, match=words):
+            models[None].explain(TEST, k=1).without(wrong)
+
+
+def test_what_is_asked_twice_is_told_once(models: dict[str | None, Carrot]) -> None:
+    model = models[None]
+    once, name = model.what_if(TEST, without=model.records_[0].id), model.records_[0].id
+    for twice in ([name, name], np.array([name, name]), (x for x in (name, name)), {name: 0}):
+        answer = model.what_if(TEST, without=twice)
+        assert answer.without == (name,)
+        assert torch.equal(answer.logits, once.logits)
+    assert model.what_if(TEST, regions=[4, 4]).dropped == (4,)
+
+
+def test_a_mask_is_of_any_library(models: dict[str | None, Carrot]) -> None:
+    model = models[None]
+    mask = np.zeros(100, dtype=bool)
+    mask[[3, 7]] = True
+    e, expected = model.explain(TEST, k=1), model.what_if(TEST, regions=[3, 7])
+    for given_as in (mask, torch.tensor(mask), np.array([3, 7]), iter([7, 3])):
+        given_as = list(given_as) if not isinstance(given_as, np.ndarray | torch.Tensor) else given_as
+        assert torch.equal(model.what_if(TEST, regions=given_as).logits, expected.logits)
+        assert e.without(given_as) == e.without([3, 7])
+    assert model.what_if(TEST, regions=3).dropped == (3,)
+
+
+def test_nothing_dropped_is_said_so(models: dict[str | None, Carrot]) -> None:
+    assert ": with nothing changed, the model would still say " in str(models[None].what_if(TEST, regions=[]))
 
 
 # ---- asking an explanation further
@@ -262,15 +306,26 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["largest_difference_from_a_fit"] < 1e-9
     assert cli.main(words) == 0
     assert "the model would" in capsys.readouterr().out
-    for more, status in (
-        (["--region", "x"], 2),
-        (["--region", "10,0"], 1),
-        (["--relabel", "nothing"], 2),
-        (["--without", "nobody"], 1),
-        ([], 2),
+    for more, status, said in (
+        (["--region", "x"], 2, "`--region` must be"),
+        (["--region", "10,0"], 1, "`--region` must be in 10 rows"),
+        (["--region", "100"], 1, "`--region` must be in 0 .. 99"),
+        (["--relabel", "nothing"], 2, "ID=CLASS"),
+        (["--relabel", "nobody=class=1"], 1, "'nobody' is no training picture"),
+        (
+            ["--relabel", f"{ids[0]}=class=1", f"{ids[0]}=class=2"],
+            1,
+            "`--relabel` must name each training picture once",
+        ),
+        (["--without", "nobody"], 1, "'nobody' is no training picture"),
+        (["--without", "class=0"], 1, "It is a class: give the ids of its pictures"),
+        ([], 2, "--without"),
     ):
         assert cli.main([*words[:3], *more]) == status
-        assert "carrot: " in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert told.startswith("carrot: ")
+        assert said in told
+        assert "`--class`" not in told
 
 
 def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -281,6 +336,9 @@ def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], 
     capsys.readouterr()
     assert cli.main(words) == 0
     told = capsys.readouterr().out
+    settings = (tmp_path / "x.html.yaml").read_text()
+    assert "shapley: true" in settings
+    assert "interactions: true" in settings
     assert "40 sampled orders" in told
     model = Carrot.load(folder / "model")
     e = model.explain(picture)
