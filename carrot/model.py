@@ -206,7 +206,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
     ) -> WhatIf:
         """Return the logits that the picture would have had otherwise, exactly as fitting again would give them.
 
-        Nothing is changed.
+        Nothing is changed. Probabilities are made with the temperature of now, which a real change fits anew.
 
         Args:
             picture: The picture.
@@ -220,7 +220,7 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
 
         Raises:
             ValueError: An id or a class is unknown, a class would be left without a picture, a region is out of range,
-                or nothing is asked.
+                nothing is asked, or ``verify`` where no training picture is.
         """
         return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
 

@@ -73,7 +73,12 @@ class Classifier:
             raise ValueError(
                 f"`target` and `against` are both {fitted.classes[c]!r}: give two classes, or leave `against` out."
             )
-        return fitted.head.logit(Logit.predicted(fitted.head, trace.g).target if c is None else c, a)
+        target_index = Logit.predicted(fitted.head, trace.g).target if c is None else c
+        if target_index == a:
+            raise ValueError(
+                f"`against` is {fitted.classes[a]!r}, which is the predicted class: give another, or a `target` too."
+            )
+        return fitted.head.logit(target_index, a)
 
     def training_tokens(self, record: TrainingRecord, found: Image.Image | str) -> Tokens | None:
         """Return a training picture's tokens: those that it was fitted with, or computed again from its picture.

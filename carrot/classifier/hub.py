@@ -4,7 +4,7 @@ That is config.json, safetensors, and a model card that states what was measured
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
@@ -21,9 +21,9 @@ tags: [carrot, explainable-ai, ridge-regression]
 
 # An image classifier that can be held to account
 
-Made with [CARROT](https://pypi.org/project/carrot-attribution): a frozen timm backbone, a region graph, and a \
-closed-form ridge head.
-Every logit splits exactly over regions and over training pictures; a training picture can be deleted exactly.
+Made with [CARROT](https://pypi.org/project/carrot-attribution): a frozen timm backbone, a region graph, and a
+closed-form ridge head. Every logit splits exactly over regions and over training pictures; a training picture can be
+deleted exactly.
 
 ```python
 from carrot import Carrot
@@ -36,19 +36,21 @@ print(model.predict("picture.jpg"), model.explain("picture.jpg"))
 | --- | --- |
 {rows}
 
-Accuracies are exact leave-one-out on the training pictures, measured when the model was fitted. The backbone's \
-weights are not part
-of this repository: timm fetches them, or give `checkpoint=`; they are checked against the fingerprint above. The \
-names of the
-training pictures and their SHA-256 are in the records file.
+Accuracies are exact leave-one-out on the training pictures, measured when the model was fitted. The backbone's weights
+are not part of this repository: timm fetches them, or give `checkpoint=`; they are checked against the fingerprint
+above. The names of the training pictures and their SHA-256 are in the records file.
 """
 
 
 class HubMixin(ModelHubMixin):
-    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub``."""
+    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub``, over a model that has the attributes below."""
+
+    classifier: Any
+    save: Any
+    load: Any
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        cast(Any, self).save(save_directory)
+        self.save(save_directory)
 
     def save_pretrained(
         self,
@@ -69,7 +71,7 @@ class HubMixin(ModelHubMixin):
             StoreError: The disk refuses.
         """
         folder = Path(save_directory)
-        cast(Any, self).save(folder)
+        self.save(folder)
         if not (folder / "README.md").exists():
             card = self.generate_model_card(**(model_card_kwargs or {}))
             write_atomically(folder / "README.md", str(card).encode())
@@ -91,11 +93,11 @@ class HubMixin(ModelHubMixin):
             for name in ("checkpoint", "device", "backbone", "data")
             if options.get(name) is not None
         }
-        return cast(Any, cls).load(folder, **chosen)
+        return cls.load(folder, **chosen)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the card: what the model was made with, and its exact leave-one-out figures."""
-        facts = {**cast(Any, self).facts(), **cast(Any, self).fitted.leave_one_out()}
+        facts = {**self.classifier.facts(), **self.classifier.fitted.leave_one_out()}
         rows = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in facts.items())
         return ModelCard(_CARD.format(rows=rows))
 

@@ -21,7 +21,7 @@ from carrot.regions import kept
 SHOWN = 5  # classes of the table
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WhatIf:
     """The logits of one picture as they are, and as they would be. lam, settings and the temperature are held.
 
@@ -30,7 +30,7 @@ class WhatIf:
         classes: Names, in the order of the logits.
         before: Logits as they are.
         logits: Logits as they would be.
-        temperature: Of the probabilities.
+        temperature: Of the probabilities, as it is now; ``forget`` and ``relabel`` fit it anew.
         without: Training pictures that had not been there.
         relabelled: Of each picture that had another label, both labels, by id.
         replaced: Training pictures that had been others.
@@ -76,6 +76,9 @@ class WhatIf:
             asked.append(f"with {n} of its regions dropped" if n > 1 else f"with its region {self.dropped[0]} dropped")
         return ", ".join(asked) or "with nothing changed"
 
+    def __repr__(self) -> str:
+        return f"<WhatIf {self.picture}: {self.question}: {self.prediction}>"
+
     def __str__(self) -> str:
         """Return the answer in a sentence, the classes that matter, and the proof, if it was asked for."""
         p0 = probabilities(self.before.unsqueeze(0), self.temperature)[0]
@@ -88,6 +91,10 @@ class WhatIf:
         for c in list(order)[:SHOWN]:
             a, b = float(self.before[c]), float(self.logits[c])
             lines.append(f"  {self.classes[c]:<30} {a:10.4f} {b:10.4f} {b - a:+10.4f} {float(p1[c]):12.3f}")
+        if len(self.classes) > SHOWN:
+            lines.append(f"  and {len(order) - SHOWN} more")
+        if self.without or self.relabelled or self.replaced:
+            lines.append(f"  probabilities at the temperature of now, {self.temperature:.3g}; a change fits it anew")
         if self.difference is not None:
             lines.append(f"  fitted again, really: largest difference of a logit {self.difference:.1e}")
         return "\n".join(lines)
@@ -107,6 +114,7 @@ class WhatIf:
                     self.classes, self.before.tolist(), self.logits.tolist(), self.probabilities.tolist(), strict=True
                 )
             ],
+            "temperature": self.temperature,
             "largest_difference_from_a_fit": self.difference,
         }
 
@@ -128,6 +136,8 @@ def what_if(
         raise ValueError("`without`, `relabel`, `replace` or `regions` must say what had not been so; got nothing.")
     if others and (gone or names or len(others) > 1):
         raise ValueError("`replace` takes one training picture, and no `without` or `relabel` beside it.")
+    if verify and not (gone or names or others):
+        raise ValueError("`verify` fits again with other training pictures; regions alone change no fit. Leave it out.")
     asked = resolve(fitted, Edits(forget=gone, relabel=names, imagined=True)) if gone or names else None
     row = None if not others else fitted.row_of(next(iter(others)))
     image = as_picture(picture)

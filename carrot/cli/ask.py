@@ -28,6 +28,8 @@ from carrot.cli.options import (
 if TYPE_CHECKING:
     from carrot.model import Carrot
 
+SHOWN_CLASSES = 20  # of a model, in ``info``
+
 
 def predict(
     model: Path,
@@ -286,6 +288,8 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
         lines = [f"{group}: {json_module.dumps(values, ensure_ascii=False)}" for group, values in shown.items()]
         trained: Any = result["trained_on"]
         names: Any = result["names"]
+        some = [str(name) for name in names[:SHOWN_CLASSES]]
+        lines.append(f"classes: {', '.join(some)}" + f" and {len(names) - len(some)} more" * (len(names) > len(some)))
         lines.append(
             f"{trained['pictures']} training pictures of {len(names)} classes, from {trained['data'] or 'Python'}"
         )

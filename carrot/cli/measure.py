@@ -98,12 +98,14 @@ def evaluate(
         for line in () if json else lines_of(answer, phase):
             print(printable(line), flush=True)
         if phase == "checks" and explained:
-            there_are = min(explained, answer["data"]["test_pictures"])
-            by_occlusion = min(there_are, occluded)
-            note(
-                f"explaining {there_are} pictures; {by_occlusion} of them at pixel level too, "
-                f"{passes(found.classifier, by_occlusion):,} passes of the backbone. Fewer: --explained, --occluded"
+            there = min(explained, answer["data"]["test_pictures"])
+            by_occlusion = min(there, occluded)
+            runs = passes(found.classifier, by_occlusion)
+            seconds = runs * answer["milliseconds_a_picture"]["backbone"] / 1e3
+            passed = (
+                f"; {by_occlusion} of them at pixel level too, {runs:,} passes of the backbone, {seconds:.0f} s or more"
             )
+            note(f"explaining {there} pictures{passed if runs else ''}. Fewer: --explained, --occluded")
 
     tokens = model if is_writable else out or model
     try:
@@ -193,7 +195,8 @@ def bench(
     from carrot.protocol.timing import time_stages
 
     stages = time_stages(load(model, checkpoint, device), pictures, rounds)
-    lines = [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]
+    lines = ["milliseconds a picture, medians:"]
+    lines += [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]
     counts = Counts(pictures)
     lines.append(f"{counts.line('timed')}, of noise, {rounds} times")
     show({"model": str(model), "milliseconds_a_picture": stages, "counts": counts.to_dict()}, lines, json)

@@ -33,6 +33,8 @@ def what_if(
 ) -> int:
     """Say what the model would have said of a picture otherwise: exactly as fitting again answers. Nothing is changed.
 
+    Logits are exact. Probabilities are made with the temperature of now, which forget and relabel fit anew.
+
     ```
     carrot what-if my_model new.jpg --without robin/17.jpg robin/18.jpg
     carrot what-if my_model new.jpg --relabel robin/3.jpg=wren --verify
@@ -113,9 +115,12 @@ def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> 
         values, errors = e.shapley()
         more["shapley"] = {"values": values.tolist(), "standard_errors": errors.tolist()}
         how = "exact" if len(values) <= EXACT_SHAPLEY_MAX_REGIONS else f"{ORDERS} sampled orders"
-        lines.append(f"Shapley values of the regions ({how}); they sum to the logit less the bias:")
+        total, bias = float(values.sum()), e.without(range(len(values)))
+        whole = f"they sum to {total:+.6f}, the logit less the bias ({bias:+.6f})"
+        lines.append(f"Shapley values of the regions ({how}); {whole}:")
         for region in values.abs().argsort(descending=True, stable=True).tolist()[:k]:
-            lines.append(f"    {_named(e, region):<28} {float(values[region]):+.6f} ± {float(errors[region]):.6f}")
+            value, error = float(values[region]), float(errors[region])
+            lines.append(f"    {f'region {e.region_name(region)}':<28} {value:+.6f} ± {error:.6f}")
     if interactions:
         both = e.interactions()
         more["interactions"] = both.tolist()
@@ -123,11 +128,5 @@ def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> 
         upper = both.triu(1)
         for place in upper.abs().flatten().argsort(descending=True, stable=True).tolist()[:k]:
             i, j = divmod(place, len(both))
-            lines.append(f"    {_named(e, i)} and {_named(e, j)}: {float(both[i, j]):+.6f}")
+            lines.append(f"    region {e.region_name(i)} and region {e.region_name(j)}: {float(both[i, j]):+.6f}")
     return lines, more
-
-
-def _named(e: "Explanation", region: int) -> str:
-    gw = e.picture.grid_hw[1]
-    place = f" ({region // gw},{region % gw})" if region < len(e.picture.boxes) else " (the whole picture)"
-    return f"region {region}{place}"

@@ -72,8 +72,7 @@ def select(
     """
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
-    arguments = {"data": data, **asdict(backbone), **axes, **settings}
-    return _train("select", data, out, backbone, arguments, overwrite, strict, json, settings, axes)
+    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json)
 
 
 def fit(
@@ -110,8 +109,7 @@ def fit(
     settings: dict[str, Any] = {**asdict(setting), "lam": lam}
     if class_weight is not None:
         settings["class_weight"] = class_weight
-    arguments = {"data": data, **asdict(backbone), **settings}
-    return _train("fit", data, out, backbone, arguments, overwrite, strict, json, settings)
+    return _train("fit", data, out, backbone, settings, None, overwrite, strict, json)
 
 
 def _train(
@@ -119,25 +117,25 @@ def _train(
     data: str,
     out: Path | None,
     options: BackboneOptions,
-    arguments: dict[str, object],
+    settings: Mapping[str, Any],
+    grid: Mapping[str, tuple[Any, ...]] | None,
     overwrite: bool,
     strict: bool,
     as_json: bool,
-    settings: dict[str, Any] | None = None,
-    grid: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> int:
+    """Fit with settings, or, with a grid, choose among them; ``command`` is what that is called."""
     from carrot.data import split_indices
     from carrot.data.opening import resolved
     from carrot.store.files import locked
     from carrot.store.layout import refuse_other_folder
 
-    chosen = {**(settings or {}), **(grid or {})}
+    chosen = {**(grid or {}), **settings}
     early.need_numbers(chosen)
     early.need_lifts([chosen["lift"]] if isinstance(chosen.get("lift"), str) else chosen.get("lift", ()))
     early.need_checkpoint(options.checkpoint)
     folder = out or Path("runs") / _name(data)
     data = resolved(data)
-    arguments = {**arguments, "data": data}
+    arguments = {"data": data, **asdict(options), **chosen}
     _refuse_inside(folder, data)
     refuse_other_folder(folder)
     dataset = _opened(data)
@@ -151,7 +149,7 @@ def _train(
     same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
     if named is not None:
         same["backbone"] = named
-    model = Carrot(**same, **(settings or {}))
+    model = Carrot(**same, **settings)
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
@@ -192,7 +190,7 @@ def _train(
             f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam "
             f"{model.head_.lam:.3g}",
             counts.line("fitted on", data),
-            *([f"{held_out} more are held out for testing: carrot evaluate {quoted(folder)}"] if held_out else []),
+            *([f"the {held_out} held out are for measuring: carrot evaluate {quoted(folder)}"] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
             f"model: {folder}",
         ],

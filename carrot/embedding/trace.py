@@ -16,7 +16,7 @@ from carrot.removal import Coalitions, LinearHead
 
 
 @pinned_class
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """Every object of the theory for one picture.
 
@@ -41,6 +41,9 @@ class Trace:
     H_prime: Float[Tensor, "N D"]
     g: Float[Tensor, " M"]
     logits: Float[Tensor, " C"] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Trace of {', '.join(f'{name} {tuple(x.shape)}' for name, x in self.tensors().items())}>"
 
     @property
     def H(self) -> Float[Tensor, "N D"]:

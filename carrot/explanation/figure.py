@@ -4,6 +4,7 @@ All maps are at the level of tokens: exact for the map tokens -> logit, not a st
 """
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,13 +121,12 @@ def _drawn(
         _show(axis, panel) if isinstance(panel, Panel) else _say(axis, panel)
     if isinstance(first, Panel) and pairs:
         _show(axes[1, 0], Panel(test.image, test.boxes, test.grid_hw, "region to region"))
+        labels: Counter[int] = Counter()
         for pair, colour in zip(pairs, PAIR_COLOURS, strict=False):
             here, there = test.boxes[pair.test_region], first.boxes[pair.train_region]
             _join(figure, axes[1, 0], axes[1, 1], here, there, colour)
-            x0, y0 = here[:2].tolist()
-            label = f"{pair.contribution:+.1e}"
-            behind = {"facecolor": "black", "alpha": 0.5, "linewidth": 0, "pad": 0.5}
-            axes[1, 0].text(x0, y0, label, color=colour, fontsize=8, va="bottom", fontweight="bold", bbox=behind)
+            _label(axes[1, 0], test, here, f"{pair.contribution:+.1e}", colour, labels[pair.test_region])
+            labels[pair.test_region] += 1
     return figure
 
 
@@ -192,6 +192,24 @@ def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
     beyond = "both" if float(values.abs().max()) > limit else "neither"
     bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.6, extend=beyond)
     bar.ax.tick_params(labelsize=6)
+
+
+def _label(axis: Any, panel: Panel, box: Tensor, words: str, colour: str, place: int) -> None:
+    """Write above a region, then below it; to the left of its right side where the picture ends soon."""
+    x0, y0, x1, y1 = box.tolist()
+    x, side = (x1, "right") if x0 > panel.image.width / 2 else (x0, "left")
+    axis.annotate(
+        words,
+        (x, y1 if place else y0),
+        (0, -10 * max(0, place - 1)),
+        textcoords="offset points",
+        color=colour,
+        fontsize=8,
+        ha=side,
+        va="top" if place else "bottom",
+        fontweight="bold",
+        bbox={"facecolor": "black", "alpha": 0.5, "linewidth": 0, "pad": 0.5},
+    )
 
 
 def _edges(boxes: Tensor, grid_hw: tuple[int, int]) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ FACTS = {
     "dtype": "Tokens are rounded to",
     **{name: axis.label for name, axis in AXES.items()},
     "lam": "Ridge penalty",
+    "class_weight": "Weights of the classes",
     "fit_intercept": "Told relative to the average picture",
     "temperature": "Temperature of the probabilities",
     "training_pictures": "Training pictures",
@@ -142,13 +143,13 @@ def _sums(v: View) -> str:
 
 
 def _facts(e: "Explanation") -> str:
-    rows = "".join(f"<dt>{text(FACTS.get(key, key))}</dt><dd>{_fact(value)}</dd>" for key, value in e.facts.items())
+    rows = "".join(f"<dt>{text(FACTS.get(k, k))}</dt><dd>{_fact(k, value)}</dd>" for k, value in e.facts.items())
     return rows or "<dt>Nothing was noted</dt><dd></dd>"
 
 
-def _fact(value: object) -> str:
+def _fact(key: str, value: object) -> str:
     if value is None:
-        return "not noted"
+        return "every picture alike" if key == "class_weight" else "not noted"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))

@@ -74,7 +74,7 @@ class Shapley(NamedTuple):
     standard_errors: Float[Tensor, " N"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """What made one logit, or the difference of two. Token level: exact for tokens -> logit, no statement about pixels.
 
@@ -142,6 +142,12 @@ class Explanation:
             for i in self.shown
         )
 
+    def region_name(self, region: int) -> str:
+        """Return a region's number, and its row and column, from 0."""
+        gw = self.picture.grid_hw[1]
+        place = f"({region // gw},{region % gw})" if region < len(self.picture.boxes) else "(the whole picture)"
+        return f"{region} {place}"
+
     def pairs(self, k: SupportsIndex = 10) -> tuple[RegionPair, ...]:
         """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.
 
@@ -207,6 +213,10 @@ class Explanation:
         for i, pairs in self.pair_maps.items():
             residual[f"pairs of regions with {self.training_ids[i]}"] = float(pairs.sum() - self.parts.dual[i])
         return residual
+
+    def __repr__(self) -> str:
+        less = "" if self.against is None else f" less {self.against}"
+        return f"<Explanation of {self.picture.id}: {self.target}{less}, {self.parts.logit:+.6f}>"
 
     def __str__(self) -> str:
         """Return it as lines of text.

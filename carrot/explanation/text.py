@@ -1,6 +1,6 @@
 """Explanations and accuracies as lines of text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from carrot.explanation.parts import LogitParts
@@ -29,7 +29,7 @@ def accuracy_line(name: str, accuracy: "Accuracy", note: str) -> str:
 def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
     """Return the prediction, every sum beside the logit, the region that matters most and the top training pictures."""
     lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is the mean training picture's"]
-    lines += _sum_lines(e) + _region_lines(e)
+    lines += _sum_lines(e) + _region_lines(e, str, "logit")
     lines.append("  training pictures that the score is made of:")
     return lines + [_training_line(e, i, training_ids[i]) for i in e.top_training(k).tolist()]
 
@@ -49,7 +49,7 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     for i, pairs in e.pair_maps.items():
         total, dual = float(pairs.sum()), float(p.dual[i])
         lines.append(check_line(f"pairs of regions with {e.training_ids[i]}, of its dual", total, dual))
-    lines += _region_lines(p)
+    lines += _region_lines(p, e.region_name, "logit" if e.against is None else "difference")
     lines += ["  training pictures that the logit is made of:", GLOSS]
     for i in e.shown:
         lines.append(_training_line(p, i, f"{e.training_ids[i]} ({e.training_labels[i]})"))
@@ -66,7 +66,7 @@ def _sum_lines(e: LogitParts) -> list[str]:
     return [check_line(f"sum over {name}", total, e.logit) for name, total in e.sums.items()]
 
 
-def _region_lines(e: LogitParts) -> list[str]:
+def _region_lines(e: LogitParts, named: Callable[[int], str], what: str) -> list[str]:
     local, lines = len(e.drop) - e.num_global, []
     if e.num_global:
         share = float(e.token[local:].sum())
@@ -75,7 +75,7 @@ def _region_lines(e: LogitParts) -> list[str]:
     region = int(e.drop[:local].abs().argmax())
     drop = float(e.drop[region])
     moves = "drops" if drop >= 0 else "rises"
-    lines.append(f"  region that matters most: {region}; without it the logit {moves} by {abs(drop):.6f}")
+    lines.append(f"  region that matters most: {named(region)}; without it the {what} {moves} by {abs(drop):.6f}")
     return lines
 
 

@@ -77,9 +77,9 @@ class View:
 
     @cached_property
     def region_names(self) -> list[str]:
-        """Region i in words, as raw text; rows and columns count from 1."""
+        """Region i in words, as raw text; rows and columns count from 0, as ``--region`` has them."""
         columns = self.e.picture.grid_hw[1]
-        local = [f"region {i}: row {i // columns + 1}, column {i % columns + 1}" for i in range(self.num_local)]
+        local = [f"region {i}: row {i // columns}, column {i % columns}" for i in range(self.num_local)]
         return local + [f"region {i}: the whole picture" for i in range(self.num_local, len(self.e.parts.token))]
 
     def place(self, region: int, picture: "Picture | None" = None) -> str:
@@ -87,7 +87,7 @@ class View:
         q = picture or self.e.picture
         if region >= len(q.boxes):
             return "the whole picture"
-        return f"row {region // q.grid_hw[1] + 1}, column {region % q.grid_hw[1] + 1}"
+        return f"row {region // q.grid_hw[1]}, column {region % q.grid_hw[1]}"
 
     @property
     def unmixed(self) -> bool:

@@ -69,9 +69,15 @@ def _explanations(answer: Answer) -> Iterator[str]:
     if e["pictures"]:
         largest = max(e["largest_residual"].values())
         yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
-        spent = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f} s" for name, seconds in e["seconds"].items())
-        yield f"  they took {sum(e['seconds'].values()):.1f} s: {spent} (of {e['occluded']} pictures at pixel level)"
-    for level in METRICS:
+        spent = []
+        for what, seconds in e["seconds"].items():
+            fewer = f" (of {e['occluded']} pictures)" if what in METRICS and METRICS[what].is_costly else ""
+            if e.get(what, True):  # nothing was measured where the data set knows nothing to measure against
+                spent.append(f"{what.replace('_', ' ')} {seconds:.1f} s{fewer}")
+        yield f"  they took {sum(e['seconds'].values()):.1f} s: {', '.join(spent)}"
+    for level, metric in METRICS.items():
+        if e[level]:
+            yield metric.says
         for row in _rows(e[level]):
             mean = row["mean"]
             number = f"{mean.value:8.3f} ± {mean.standard_error:.3f}" if isinstance(mean, Measured) else f"{mean:8.3f}"

@@ -134,6 +134,10 @@ def test_it_says_it_in_words(models: dict[str | None, Carrot]) -> None:
         assert row["after"] - row["before"] == row["change"]
     assert sum(row["probability"] for row in found["classes"]) == pytest.approx(1.0)
     assert isinstance(answer, WhatIf)
+    assert f"temperature of now, {model.temperature_:.3g}" in text
+    assert found["temperature"] == model.temperature_
+    assert "temperature" not in str(model.what_if(TEST, regions=[3])), "the model is the same"
+    assert repr(answer).startswith("<WhatIf picture 0: without 5 training pictures (")
     assert "labelled" in str(model.what_if(TEST, relabel={own[0]: str(next(c for c in model.classes_ if c != said))}))
     assert "its region 3 dropped" in str(model.what_if(TEST, regions=[3]))
 
@@ -152,6 +156,7 @@ def test_mistakes(models: dict[str | None, Carrot]) -> None:
         ({"replace": {name: TEST}, "without": [name]}, "`replace` takes one"),
         ({"replace": {"nobody": TEST}}, "no training picture"),
         ({"regions": [100]}, "0 .. 99"),
+        ({"regions": [3], "verify": True}, "regions alone change no fit"),
         ({"regions": torch.ones(7, dtype=torch.bool)}, r"\(100,\)"),
         ({"without": [r.id for r in model.records_ if r.label == 0]}, "picture. Leave it at least one"),
     ):
@@ -213,11 +218,18 @@ def test_an_explanation_answers_further_questions(models: dict[str | None, Carro
     e, trace = model.explain(TEST, k=1), model.trace(TEST)
     stages = (trace.H, trace.graph, trace.operator, BoundReadout(trace.r), model.head_)
     c = e.parts.target
+    with pytest.raises(ValueError, match="which is the predicted class"):
+        model.explain(TEST, against=e.target)
     values, errors = e.shapley(8, seed=3)
     expected = region_shapley(*stages, n_samples=8, seed=3, lift=trace.lift)
     torch.testing.assert_close(values, expected[0][:, c], rtol=0, atol=1e-11)
     torch.testing.assert_close(errors, expected[1][:, c], rtol=0, atol=1e-11)
     assert float(values.sum()) == pytest.approx(e.parts.logit - float(model.head_.bias[c]), abs=1e-11)
+    assert repr(e) == f"<Explanation of picture 0: {e.target}, {e.parts.logit:+.6f}>"
+    assert repr(trace).startswith("<Trace of H (100, ")
+    assert e.region_name(23) == "23 (2,3)"
+    most = int(e.drops.abs().argmax())
+    assert f"region that matters most: {most} ({most // 10},{most % 10});" in str(e)
     assert e.without([5]) == pytest.approx(e.parts.logit - float(e.drops[5]), abs=1e-12)
     assert torch.equal(e.removals, e.drops)
     assert e.without(range(100)) == pytest.approx(float(model.head_.bias[c]), abs=1e-12)
@@ -328,6 +340,10 @@ def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], 
     assert "shapley: true" in settings
     assert "interactions: true" in settings
     assert "40 sampled orders" in told
+    model = Carrot.load(folder / "model")
+    e = model.explain(picture)
+    bias = float(model.head_.bias[e.parts.target])
+    assert f"they sum to {e.parts.logit - bias:+.6f}, the logit less the bias ({bias:+.6f}):" in told
     assert "stand in for each other" in told
     assert cli.main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
