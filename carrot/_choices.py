@@ -40,7 +40,7 @@ def read(choices: dict[str, Choice], spec: str) -> tuple[str, int | None]:
     Raises:
         ValueError: There is no such name, or a width where it is fixed, or one that is no whole number > 0.
     """
-    name, colon, width = spec.partition(":")
+    name, colon, width = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name in choices and (not colon or (choices[name].has_width and re.fullmatch("0*[1-9][0-9]*", width))):
         return name, int(width) if colon else None
     if name in choices and not choices[name].has_width:

@@ -122,7 +122,8 @@ class Fittable:
             rows, labels = readable(train, cache)
             w = row_weights(own[rows], labels, self.class_weight, train.classes)
             head, setting, tried = solve(cache, rows, labels, w)
-            facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": self.lam}
+            lam = self.lam if isinstance(self.lam, str) else float(self.lam)
+            facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": lam}
             fitted = Fitted.of(head, setting, train, rows, own, cache, tokens is not None, **facts)
         with self._lock:
             self._now = Classifier(self.encoder, fitted, PictureFinder(train))

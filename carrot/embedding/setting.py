@@ -108,6 +108,12 @@ class Setting:
         Axis("Blocks of this many patches a side become one region", "Patches on a region's side", 1, 1, (1,), ">= 1")
     )
 
+    def __post_init__(self) -> None:
+        for f in fields(self):  # a number of numpy, or a tensor of one, is one of Python: it goes into JSON
+            value: Any = getattr(self, f.name)
+            if getattr(value, "ndim", None) == 0:
+                object.__setattr__(self, f.name, value.item())
+
     @classmethod
     def asked(cls, given: Mapping[str, Any], has_attention: bool) -> "Setting":
         """Return the setting asked for, by name; what is None or absent is as a user would have it on this backbone."""

@@ -216,6 +216,20 @@ def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
     assert printed.count("\n") == 6 + 2
 
 
+@pytest.mark.usefixtures("as_user")
+def test_numbers_of_numpy_and_torch_can_be_saved(birds: ToyBirds, tmp_path: Path) -> None:
+    numbers = {"t": np.float32(1.5), "coarsen": np.int64(2), "tau": torch.tensor(0.5), "lam": np.float32(0.5)}
+    model = Carrot("toy", lift="relu:32", **numbers).fit(birds)  # type: ignore[arg-type]
+    model.save(tmp_path / "m")
+    expected = Setting("relu:32", 0.5, 0.5, 1.0, 1.5, 0.0, 2)
+    assert model.setting_ == Carrot.load(tmp_path / "m").setting_ == expected
+    assert {name: type(x) for name, x in model.setting_.to_dict().items()} == {
+        name: type(x) for name, x in expected.to_dict().items()
+    }
+    grid = {"t": np.array([1]), "coarsen": np.array([2, 5]), "lift": ["relu:32"], "tau": np.array([0.5], dtype="f4")}
+    Carrot("toy").select(birds, grid=grid, show=False).save(tmp_path / "s")
+
+
 @pytest.mark.parametrize("blocks", [[2, 5], [5], [1, 2], [2, 1]])
 def test_select_takes_no_blocks_that_were_not_asked_for(birds: ToyBirds, blocks: list[int]) -> None:
     model = Carrot("toy").select(birds, grid={"coarsen": blocks, "lift": ["relu:32"], "tau": [0.5], "t": [1.0]})
