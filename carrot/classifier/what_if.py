@@ -177,9 +177,8 @@ def _edited(classifier: Classifier, g: Float[Tensor, " M"], asked: Asked) -> Flo
     """Return what the change of the training pictures adds to each logit."""
     fitted = classifier.fitted
     if not torch.equal(_weights(classifier, asked), fitted.head.sample_weight[asked.stay].cpu()):
-        return _refit(classifier, asked).predict(g) - fitted.head.predict(
-            g
-        )  # classes are balanced anew: all of K changes
+        again = _refit(classifier, asked)  # classes are balanced anew: all of K changes
+        return again.predict(g) - fitted.head.predict(g)
     moved = {row: fitted.classes.index(name) for row, name in asked.moved.items()}
     return edit_effect(fitted.head, g, sorted(asked.gone), moved)
 
