@@ -182,16 +182,12 @@ class Coalitions:
         N = self.N
         if N < 2:
             raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
-        i, j = torch.triu_indices(N, N, offset=1, device=self.device)
-        keep = torch.ones(N, i.numel() + N + 1, dtype=torch.bool, device=self.device)
-        column = torch.arange(keep.shape[1], device=self.device)
-        keep[i, column[: i.numel()]] = False
-        keep[j, column[: i.numel()]] = False
-        keep[torch.arange(N, device=self.device), column[i.numel() : -1]] = False
-        v = self._values(keep)
-        without_both, without_one, whole = v[: i.numel()], v[i.numel() : -1], v[-1]
-        result = v.new_zeros(N, N, v.shape[-1])
-        result[i, j] = whole - without_one[i] - without_one[j] + without_both
+        drop, whole = self.each(), self._values(torch.ones(N, 1, dtype=torch.bool, device=self.device))
+        result = torch.zeros(N, N, drop.shape[-1], dtype=drop.dtype, device=self.device)
+        for block in torch.triu_indices(N, N, offset=1, device=self.device).split(SUBSET_BLOCK, dim=1):
+            keep = torch.ones(N, block.shape[1], dtype=torch.bool, device=self.device).scatter_(0, block, False)
+            i, j = block
+            result[i, j] = drop[i] + drop[j] - (whole - self._values(keep))
         return result + result.transpose(0, 1)
 
     def _values(self, keep: Tensor) -> Tensor:
