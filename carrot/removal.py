@@ -181,7 +181,7 @@ class Coalitions:
         self._require_one_picture()
         N = self.N
         if N < 2:
-            raise ValueError(f"`region_interactions` needs at least two regions; got {N}.")
+            raise ValueError(f"Interactions need at least two regions; got {N}.")
         drop, whole = self.each(), self._values(torch.ones(N, 1, dtype=torch.bool, device=self.device))
         result = torch.zeros(N, N, drop.shape[-1], dtype=drop.dtype, device=self.device)
         for block in torch.triu_indices(N, N, offset=1, device=self.device).split(SUBSET_BLOCK, dim=1):

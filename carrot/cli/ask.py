@@ -274,10 +274,13 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
         json: Print the result as JSON.
     """
     if model is None:
+        from carrot._choices import LIFTS, forms
         from carrot.data.opening import KINDS
 
-        result: dict[str, object] = {"versions": versions(), "data": sorted(KINDS)}
+        lifts = {name: choice.what for name, choice in LIFTS.items()}
+        result: dict[str, object] = {"versions": versions(), "data": sorted(KINDS), "lifts": lifts}
         lines = [f"{name} {text}" for name, text in versions().items()]
+        lines += [f"lift {form}: {what}" for form, what in zip(forms(LIFTS).split(", "), lifts.values(), strict=True)]
         lines.append(f"data sets: a folder is looked into, or {', '.join(kind.form for kind in KINDS.values())}")
     else:
         from carrot.store.layout import load_config

@@ -32,7 +32,7 @@ FACES = {
     "carrot.evaluation": "Accuracy Candidate candidate mean_per_class_accuracy select summary top_k_accuracy",
     "carrot.data": "ImageDataset ImageFolder Record open_dataset open_image split_indices",
 }
-# of these the page of the command's help, without torch
+# commands whose flags come from the lists
 HELP = ("fit", "select")
 
 
@@ -78,10 +78,11 @@ def test_help_runs_over_the_lists() -> None:
         assert f"[default: {' '.join(map(str, axis.grid))}]" in text
 
 
-def test_info_lists_the_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_lists_data_sets_and_lifts(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     told = capsys.readouterr().out
     assert all(kind.form in told for kind in KINDS.values())
+    assert all(choice.what in told for choice in LIFTS.values())
 
 
 def test_docs_and_exports_know_the_lists() -> None:
@@ -95,8 +96,8 @@ def test_docs_and_exports_know_the_lists() -> None:
         assert f"`{file}`" in house
 
 
-def test_metrics_have_names_that_tables_and_numbers_share() -> None:
-    from carrot.protocol.tables import lines_of, markdown_of
+def test_the_lines_of_an_evaluation_run_over_the_metrics() -> None:
+    from carrot.protocol.tables import lines_of
 
     one = {"mean": 0.5, "standard_error": 0.1, "n": 3}
     figures = {kind: {f"{kind} of a map": one} for kind in METRICS}
@@ -109,4 +110,3 @@ def test_metrics_have_names_that_tables_and_numbers_share() -> None:
     }
     lines = "\n".join(lines_of({"explanations": e}, "explanations"))
     assert all(f"{kind} of a map" in lines for kind in METRICS)
-    assert markdown_of.__doc__
