@@ -48,3 +48,60 @@ def read(choices: dict[str, Choice], spec: str) -> tuple[str, int | None]:
     raise ValueError(
         f"`lift` must be one of {forms(choices)}, with a whole number >= 1 for M, which may be left out; got {spec!r}."
     )
+
+
+READOUTS = ("mean", "sum")  # how regions are weighed
+PATCHES = "patches"
+OVERLAP = 0.5  # of tiles, where nobody says
+REGIONS = (
+    'patches (tokens of the whole picture), or tiles that see only themselves: "tiles:3,4" (3 x 3 and 4 x 4, '
+    'overlapping by half), "tiles:2@0" (2 x 2, disjoint), "boxes:x0,y0,x1,y1;..." (shares of width and height)'
+)
+MAX_TILES = 1024
+
+
+class Grid(NamedTuple):
+    """k x k boxes that overlap by a share of their side; written "k" or "k@overlap"."""
+
+    k: int
+    overlap: float = OVERLAP
+
+    def __str__(self) -> str:
+        return str(self.k) if self.k == 1 or self.overlap == OVERLAP else f"{self.k}@{self.overlap:g}"
+
+
+def read_regions(spec: str) -> str | tuple[Grid | tuple[float, float, float, float], ...]:
+    """Return "patches", or the grids or boxes that are written.
+
+    Raises:
+        ValueError: It is none of these, a number is out of range, a grid comes twice, or there are over ``MAX_TILES``.
+    """
+    kind, colon, written = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if kind == PATCHES and not colon:
+        return PATCHES
+    found: list[Grid | tuple[float, float, float, float]] = []
+    if kind == "tiles":
+        for item in written.split(","):
+            match = re.fullmatch(r" *([1-9][0-9]?)(?:@(0|0?\.[0-9]+))? *", item)
+            if match is None:
+                raise ValueError(f"`regions` must be {REGIONS}; got {spec!r}, where {item!r} is no grid.")
+            found.append(Grid(int(match[1]), OVERLAP if match[2] is None else float(match[2])))
+    elif kind == "boxes":
+        for item in written.split(";"):
+            try:
+                x0, y0, x1, y1 = (float(x) for x in item.split(","))
+            except ValueError:
+                raise ValueError(f"`regions` must be {REGIONS}; got {item!r} for a box.") from None
+            if not (0.0 <= x0 < x1 <= 1.0 and 0.0 <= y0 < y1 <= 1.0):
+                raise ValueError(
+                    f"A box must be x0,y0,x1,y1 in shares of the picture's width and height, 0 <= x0 < x1 <= 1 and "
+                    f"0 <= y0 < y1 <= 1; got {item!r}."
+                )
+            found.append((x0, y0, x1, y1))
+    else:
+        raise ValueError(f"`regions` must be {REGIONS}; got {spec!r}.")
+    tiles = sum(item.k**2 if isinstance(item, Grid) else 1 for item in found)
+    grids = [item for item in found if isinstance(item, Grid)]
+    if len(set(grids)) < len(grids) or tiles > MAX_TILES:
+        raise ValueError(f"`regions` must be at most {MAX_TILES} tiles, no grid twice; got {tiles} in {spec!r}.")
+    return tuple(found)

@@ -125,6 +125,14 @@ class TimmViTPatchBackbone(nn.Module):
         self._fingerprint: tuple[object, str] = (None, "")
         self.train(not freeze)
 
+    @staticmethod
+    def own_input(model_name: str) -> tuple[int, int]:
+        """Return the (height, width) that a model has by itself, in pixels; nothing is built or fetched."""
+        import timm
+
+        _require_known(model_name)
+        return Blueprint.of(model_name, timm.create_model).input_hw
+
     @property
     def device(self) -> torch.device:
         """Where the weights are, and where ``x`` must be."""
@@ -168,6 +176,17 @@ class TimmViTPatchBackbone(nn.Module):
         H = patches.flatten(2).transpose(1, 2).contiguous()  # (B, N, D)
         prefix = features[:, : self.num_prefix_tokens].clone() if self.num_prefix_tokens else None
         return PatchOutput(H, grid_positions(gh, gw).to(x.device), (gh, gw), self.patch_hw, prefix)
+
+    def pooled(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Float[Tensor, "B D"]:
+        """Return one feature of each input: its class token, or the mean of its patch tokens where there is none.
+
+        Raises:
+            TypeError, ValueError, BackboneError: As ``forward``.
+        """
+        patches = self(x)
+        is_led = self.has_class_token and patches.prefix is not None
+        feature: Tensor = patches.prefix[:, 0] if is_led else patches.H.mean(dim=1)
+        return feature
 
     def _reads_attention(self, required: bool) -> bool:
         try:

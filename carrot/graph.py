@@ -27,9 +27,10 @@ from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
 from carrot.regions import RegionSet
-from carrot.utils import require_finite, require_float, require_positive, require_shape
+from carrot.utils import directions_of, require_finite, require_float, require_positive, require_shape
 
 MIRROR_MIN_REGIONS, MIRROR_MIN_WIDTH = 512, 64  # from here on, half of the product and a copy beat the whole product
+FEATURE_SCALES = ("median", "direction")
 SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
 
 
@@ -232,7 +233,8 @@ class RegionGraphBuilder:
         sigma_feature: Bandwidth of the kernel on features, in units of m.
         feature_scale: "median": m is the picture's own (lower) median pairwise feature distance, or the rounding of the
             tokens where that is larger (see above). A positive number: m is that number (1.0 gives the formula with
-            sigma in feature units).
+            sigma in feature units). "direction": distances are between h_i / |h_i|, and m = 1: an edge then depends on
+            its two ends alone, and dropping regions moves no other edge.
 
     Raises:
         TypeError: A bandwidth or scale is no number.
@@ -249,8 +251,10 @@ class RegionGraphBuilder:
         for name in ("sigma_spatial", "sigma_feature"):
             object.__setattr__(self, name, require_positive(name, getattr(self, name)))
         if isinstance(self.feature_scale, str):
-            if self.feature_scale != "median":
-                raise ValueError(f"`feature_scale` must be 'median' or a number > 0; got {self.feature_scale!r}.")
+            if self.feature_scale not in FEATURE_SCALES:
+                raise ValueError(
+                    f"`feature_scale` must be 'median', 'direction' or a number > 0; got {self.feature_scale!r}."
+                )
         else:
             object.__setattr__(self, "feature_scale", require_positive("feature_scale", self.feature_scale))
 
@@ -278,9 +282,10 @@ class RegionGraphBuilder:
 
     def _feature_distances(self, H: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N)
         """Return squared distances in units of the bandwidth."""
-        if isinstance(self.feature_scale, str):
+        if self.feature_scale == "median":
             return _in_bandwidths(H, self.sigma_feature)
-        X = H / (self.sigma_feature * self.feature_scale)
+        scale = 1.0 if isinstance(self.feature_scale, str) else self.feature_scale
+        X = (directions_of(H) if self.feature_scale == "direction" else H) / (self.sigma_feature * scale)
         D2 = squared_distances(X)
         coarse = _is_coarse(D2, 1.0)
         if bool(coarse.any()):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carrot._ambient import pinned_class
+from carrot._choices import PATCHES
 from carrot._vit.transform import Crop
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.classifier.audit import Audit, audit
@@ -34,6 +35,7 @@ from carrot.classifier.fittable import Fittable
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
 from carrot.classifier.records import PictureFinder
+from carrot.classifier.shown import shown
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
 from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data import open_dataset
@@ -48,6 +50,7 @@ from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.record import Explanation
 from carrot.head import RidgeHead
+from carrot.tiling import Tiling
 
 
 @pinned_class
@@ -64,8 +67,18 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         t: Diffusion time; 0 is mean pooling, or pooling by attention.
         lift: phi, as ``carrot.lift.lift_from`` reads it: "identity" (the guide's), "quadratic", "relu:M", "fourier:M",
             "sketch:M".
-        tau: Power of the class token's attention in the readout; None: 0.5 where the backbone gives it, else 0.
-        global_share: Weight of the class token as one more, global region; what it brings is always shown apart.
+        tau: Power of the class token's attention in the readout; None: 0.5 where the backbone gives it, else 0; not
+            with tiles.
+        regions: What a region is. "patches": tokens, each of which has seen the whole picture. Tiles see only
+            themselves: "tiles:3,4" (3 x 3 and 4 x 4, overlapping by half), "tiles:2@0" (disjoint), boxes, or a
+            ``Tiling``; what is exact for regions is then exact for the picture.
+        power: Power of a region's own norm in the readout; None: 8 for tiles, 0 for patches.
+        readout: "mean": weights are shares of what is there. "sum": none depends on another; at t = 0 the contribution
+            of a region, the drop without it and its Shapley value are then one number.
+        tile_size: Side in pixels at which a tile enters the backbone; 0: 224, or the backbone's own where that is
+            smaller.
+        global_share: Weight of the class token of the whole picture as one more, global region; what it brings is
+            always shown apart.
         coarsen: Blocks of ``coarsen`` x ``coarsen`` patches become one region each.
         lam: Ridge penalty, or "loo": by exact leave-one-out.
         fit_intercept: True: centred exactly, and explanations are told relative to the mean training picture. False is
@@ -101,6 +114,10 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         t: float = 0.0,
         lift: str = "quadratic",
         tau: float | None = None,
+        regions: str | Tiling = "patches",
+        power: float | None = None,
+        readout: Literal["mean", "sum"] = "mean",
+        tile_size: int = 0,
         global_share: float = 0.0,
         coarsen: int = 1,
         lam: float | Literal["loo"] = "loo",
@@ -168,7 +185,8 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
     def trace(self, picture: PictureLike) -> Trace:
         """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if fitted."""
         if self._now is None:
-            return Pooling(self.setting_).trace(self.encoder.tokens([picture]))
+            s = self.setting_
+            return Pooling(s).trace(self.encoder.of(s).tokens([picture]))
         return self._now.trace(picture)
 
     def explain(
@@ -223,6 +241,21 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
                 nothing is asked, or ``verify`` where no training picture is.
         """
         return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
+
+    def shown(self, picture: PictureLike, regions: Any) -> NDArray[np.float64]:
+        """Return the logits, (C,), of a picture of which only some tiles are shown: the backbone runs on these alone.
+
+        It is what ``what_if`` and ``explain(...).without`` predict for tiles, measured.
+
+        Args:
+            picture: The picture.
+            regions: The tiles that are shown: indices, or a mask, True for them; the last is the whole picture, where
+                the model has a share of it.
+
+        Raises:
+            ValueError: The model is one of patches, or a region is out of range.
+        """
+        return shown(self.classifier, picture, regions).numpy()
 
     def audit(self, data: str | Path | None = None) -> Audit:
         """Return labels that the training pictures contradict, near duplicates, high leverage.
@@ -318,7 +351,8 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
         """All that an embedding depends on, beside the backbone."""
         if self._now is not None:
             return self._now.fitted.setting
-        asks = self._given["tau"] is None  # only then the backbone is looked at, and built
+        tiled = getattr(self._given["regions"], "spec", self._given["regions"]) != PATCHES
+        asks = self._given["tau"] is None and not tiled  # only then the backbone is looked at, and built
         return Setting.asked(self._given, asks and bool(self.encoder.backbone.attention))
 
     def __repr__(self) -> str:

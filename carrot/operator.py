@@ -18,7 +18,7 @@ graphs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import SupportsFloat, SupportsIndex
 
@@ -137,7 +137,11 @@ class DiffusionOperator:
         return self._pulled(r, L, operators)
 
     def pull_back_subsets(
-        self, graph: RegionGraph, keep: Bool[Tensor, "*#b N R"], r: Float[Tensor, "*#b N"] | None = None
+        self,
+        graph: RegionGraph,
+        keep: Bool[Tensor, "*#b N R"],
+        r: Float[Tensor, "*#b N"] | None = None,
+        restricted: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "*#b N R"]:
         """Return pi for R subsets of regions at once: what each picture's weights are with the other regions deleted.
 
@@ -155,6 +159,8 @@ class DiffusionOperator:
             r: Readout weights >= 0 of all regions, restricted to what is left and renormalised; default uniform. Where
                 all that is left has weight 0 (a source readout may underflow: e^-88 in float32, e^-708 in float64),
                 nothing is left, as with an empty column.
+            restricted: Columns of ``keep`` to what a readout weighs with these regions alone, where that is not r
+                renormalised: ``BoundReadout.rule``.
 
         Returns:
             pi, with exact zeros on deleted regions.
@@ -189,9 +195,12 @@ class DiffusionOperator:
             def apply_S(X: Tensor, Rho: Tensor = Rho) -> Tensor:
                 return torch.matmul(W, Rho * X).mul_(Rho)
 
-            start = M * r.unsqueeze(-1)
-            total = start.sum(dim=-2, keepdim=True)
-            start = start / torch.where(total > 0, total, torch.ones_like(total))
+            if restricted is None:
+                start = M * r.unsqueeze(-1)
+                total = start.sum(dim=-2, keepdim=True)
+                start = start / torch.where(total > 0, total, torch.ones_like(total))
+            else:
+                start = restricted(block).to(W)
             start = start.expand(*torch.broadcast_shapes(start.shape, Rho.shape))
             blocks.append(replace(system, apply_S=apply_S).heat_path(start, [self.t], tol)[0])
         return torch.cat(blocks, dim=-1)

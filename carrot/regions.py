@@ -37,6 +37,8 @@ class RegionSet:
         grid_hw: (gh, gw) where the regions (the global ones aside) are a row-major grid of square patches, else None.
         num_global: How many of them, the last ones, stand for the whole picture, such as a class token: they have no
             place, and no edge to any other in the graph.
+        boxes: (x0, y0, x1, y1) of each of the others, in shares of the original picture's width and height, where that
+            is what it was made from alone (``carrot.tiling``); None for patches, which have seen the whole picture.
 
     Raises:
         TypeError: Features are neither float32 nor float64, or a number is no whole one.
@@ -47,6 +49,7 @@ class RegionSet:
     positions: Float[Tensor, "N 2"]
     grid_hw: tuple[int, int] | None = None
     num_global: int = 0
+    boxes: Float[Tensor, "n_local 4"] | None = None
 
     def __post_init__(self) -> None:
         H, P = self.features, self.positions
@@ -68,6 +71,8 @@ class RegionSet:
             object.__setattr__(self, "grid_hw", (gh, gw))
         if self.grid_hw is not None and (min(self.grid_hw) < 1 or self.grid_hw[0] * self.grid_hw[1] != n_local):
             raise ValueError(f"`grid_hw` must hold N = {n_local} regions; got {self.grid_hw}.")
+        if self.boxes is not None:
+            _require_boxes(self.boxes, n_local)
         require_finite("features", H)
         require_finite("positions", P)
         if float(P.abs().max()) > 1.0 + 1e-6:
@@ -77,6 +82,17 @@ class RegionSet:
     def from_patches(cls, patches: Patches) -> "RegionSet":
         """Make each patch token a region."""
         return cls(patches.H, patches.P, patches.grid_hw)
+
+    @classmethod
+    def from_boxes(cls, features: Float[Tensor, "*b R D"], boxes: Float[Tensor, "R 4"]) -> "RegionSet":
+        """Make each box of the picture a region, placed at its centre.
+
+        Args:
+            features: One vector a box.
+            boxes: In shares of the picture's width and height.
+        """
+        require_tensor("boxes", boxes)
+        return cls(features, (boxes[:, :2] + boxes[:, 2:]).to(features) - 1.0, boxes=boxes)
 
     @property
     def num_regions(self) -> int:
@@ -108,6 +124,7 @@ class RegionSet:
         for name, value in (("features", features), ("positions", positions), ("num_global", num_global)):
             object.__setattr__(made, name, value)
         object.__setattr__(made, "grid_hw", self.grid_hw)
+        object.__setattr__(made, "boxes", self.boxes)
         return made
 
     def with_global(self, tokens: Float[Tensor, "*b K D"]) -> "RegionSet":
@@ -167,6 +184,19 @@ class RegionSet:
         local = self.local
         coarse = RegionSet(block_mean(local.features), block_mean(local.positions), (gh // factor, gw // factor))
         return coarse.with_global(self.features[..., local.num_regions :, :]) if self.num_global else coarse
+
+
+def _require_boxes(boxes: Tensor, n_local: int) -> None:
+    require_tensor("boxes", boxes)
+    if boxes.shape != (n_local, 4):
+        raise ValueError(f"`boxes` must be ({n_local}, 4), one for each region; got {tuple(boxes.shape)}.")
+    require_finite("boxes", boxes)
+    inside = (boxes >= 0.0).all() and (boxes <= 1.0).all() and (boxes[:, :2] < boxes[:, 2:]).all()
+    if not bool(inside):
+        raise ValueError(
+            "`boxes` must be (x0, y0, x1, y1) in shares of the picture's width and height, 0 <= x0 < x1 <= 1 and "
+            f"0 <= y0 < y1 <= 1; got from {float(boxes.min()):g} to {float(boxes.max()):g}."
+        )
 
 
 @pinned()

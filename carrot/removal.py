@@ -11,10 +11,11 @@ choices of columns.
     phi_i       = mean over orders of v(before i, and i) - v(before i)    Shapley: sums to v(all) - v(empty)       (3)
     I_ij        = v(all) - v(all \ i) - v(all \ j) + v(all \ ij)                                                  (4)
 
-Dropping is at the level of tokens: the backbone does not run again, and the other tokens still have seen the dropped
-ones. (Training pictures are removed: ``carrot.influence``.) The weights W_ij of those left stay as they are: the
-bandwidth, a multiple of the picture's median distance, is that of the whole picture. The readout's r is restricted to
-them and renormalised. phi is the lift (``carrot.lift``); the identity unless given.
+Dropping is at the level of regions: the backbone does not run again. Patch tokens that are left still have seen the
+dropped ones; tiles (``carrot.tiling``) never did, and for them v(S) is what the picture with S alone shown would get.
+(Training pictures are removed: ``carrot.influence``.) The weights W_ij of those left stay as they are: the bandwidth,
+where it is a multiple of the picture's median distance, is that of the whole picture. The readout's r is restricted to
+them and renormalised, unless it is additive. phi is the lift (``carrot.lift``); the identity unless given.
 
 Reference: Shapley (1953); Castro et al., Computers and Operations Research 36 (2009), for (3) by sampled orders; Samek
 et al., IEEE TNNLS 28 (2017), for deletion curves; Petsiuk et al., BMVC 2018, for insertion.
@@ -30,7 +31,7 @@ from carrot._ambient import pinned, pinned_class
 from carrot.graph import RegionGraph
 from carrot.lift import IDENTITY, Lift
 from carrot.operator import DiffusionOperator
-from carrot.readout import Readout
+from carrot.readout import BoundReadout, Readout
 from carrot.utils import require_shape, require_tensor, whole_number, widen
 
 EXACT_SHAPLEY_MAX_REGIONS = 16  # 65,536 coalitions
@@ -193,8 +194,9 @@ class Coalitions:
     def _values(self, keep: Tensor) -> Tensor:
         """Return v(S) - b of each column: (..., R, C)."""
         r, values = self.readout.weights(keep.shape[-2]), []
+        rule = self.readout.rule if isinstance(self.readout, BoundReadout) else None
         for block in keep.split(SUBSET_BLOCK, dim=-1):
-            pi = self.operator.pull_back_subsets(self.graph, block, r)  # (..., N, R)
+            pi = self.operator.pull_back_subsets(self.graph, block, r, rule)  # (..., N, R)
             values.append(pi.mT.to(self.scores.dtype) @ self.scores)
         return torch.cat(values, dim=-2)
 

@@ -8,6 +8,7 @@ from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.parts import region_to_region, take_apart
 from carrot.explanation.record import Explanation, Picture
+from carrot.tiling import Tiling
 from carrot.utils import whole_number
 
 
@@ -62,6 +63,8 @@ def explain(
 
 def _placed(classifier: Classifier, name: str, image: Image.Image, label: str | None) -> Picture:
     """Return a picture with the boxes of the regions in its own pixels."""
-    backbone = classifier.encoder.backbone
-    grid_hw = classifier.fitted.setting.grid_hw(backbone.grid_hw)
-    return Picture(name, image, backbone.geometry(image.size).patch_boxes(grid_hw), grid_hw, label)
+    s, view = classifier.fitted.setting, classifier.encoder.view
+    boxes = view.boxes(image.size, s.coarsen)
+    if s.is_tiled:
+        return Picture(name, image, boxes, None, label, Tiling.from_spec(s.regions).places)
+    return Picture(name, image, boxes, s.grid_hw(classifier.encoder.backbone.grid_hw), label)

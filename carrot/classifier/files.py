@@ -1,7 +1,6 @@
 """A fitted model to and from a folder: which parts of it are kept, and what is checked when they come back."""
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
     head, kept = fitted.head, fitted.kept
     tokens = None
     if kept is not None:
-        tokens = {**asdict(kept), "folder": _relative(kept.folder, folder), "grid_hw": list(kept.grid_hw)}
+        tokens = kept.to_json(folder.resolve())
     config = {
         "carrot": carrot.__version__,
         "encoder": {
@@ -41,6 +40,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
             "fingerprint": encoder.fingerprint,
             "dtype": encoder.dtype,
             "rebuilds": encoder.rebuilds,
+            "tile_size": encoder.tile_size,
         },
         "embedding": fitted.setting.to_dict(),
         "ridge": {
@@ -97,12 +97,14 @@ def load(
             spec=spec,
             rebuilds=None if backbone is not None else found.get("rebuilds", True),
         )
+        setting = Setting(**config["embedding"])
+        encoder = encoder.looking(setting, found.get("tile_size"))
         kept = None
         if tokens is not None:
-            kept = KeptTokens(str(folder.resolve() / tokens["folder"]), tokens["key"], tuple(tokens["grid_hw"]))
+            kept = KeptTokens.from_json(tokens, folder.resolve())
         fitted = Fitted(
             head=RidgeHead.from_state(bundle.tensors, ridge["lam"], ridge["fit_intercept"]),
-            setting=Setting(**config["embedding"]),
+            setting=setting,
             classes=tuple(config["names"]),
             records=tuple(TrainingRecord.from_json(record) for record in bundle.records),
             temperature=float(config["calibration"]["temperature"]),
@@ -126,9 +128,3 @@ def load(
             f"{len(fitted.classes)}."
         )
     return Classifier(encoder, fitted)
-
-
-def _relative(path: str, folder: Path) -> str:
-    """Return ``path`` from ``folder`` where it lies in it, so a model can be moved with its tokens; else as it is."""
-    whole = folder.resolve()
-    return str(Path(path).relative_to(whole)) if Path(path).is_relative_to(whole) else path

@@ -1,6 +1,7 @@
 """The verbs that fit a model to pictures: with settings of one's own, or those that exact leave-one-out chooses."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -9,12 +10,11 @@ from torch import Tensor
 from carrot._ambient import pinned_class
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
-from carrot.classifier.fitting import readable, refuse_too_large, tokens_of, training_set
+from carrot.classifier.fitting import Caches, refuse_too_large, tokens_of, training_set
 from carrot.classifier.records import PictureFinder
 from carrot.classifier.weighting import ClassWeight, own_weights, refuse_unknown_classes, row_weights
 from carrot.data.labels import Labels
 from carrot.data.records import Subset
-from carrot.embedding.cache import TokenCache
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
@@ -58,13 +58,14 @@ class Fittable:
                 memory.
         """
         train, spec = training_set(data, y)
-        Pooling(s := self.setting_).require(self.encoder.backbone)
-        refuse_too_large(s, len(train.records), self.encoder.backbone.embed_dim, MAX_EMBEDDINGS)
+        encoder = self.encoder.of(s := self.setting_)
+        Pooling(s).require(encoder.view)
+        refuse_too_large(s, len(train.records), encoder.backbone.embed_dim, MAX_EMBEDDINGS)
 
-        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
-            return RidgeHead(self.lam, self.fit_intercept).fit(cache.embed(rows, s), labels, w), s, ()
+        def solve(caches: Caches, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
+            return RidgeHead(self.lam, self.fit_intercept).fit(caches.of(s).embed(rows, s), labels, w), s, ()
 
-        return self._solve(train, spec, sample_weight, tokens, solve)
+        return self._solve(train, spec, sample_weight, tokens, [s], solve)
 
     def select(
         self: Model,
@@ -74,13 +75,16 @@ class Fittable:
         grid: Mapping[str, Sequence[Any]] | None = None,
         sample_weight: Any = None,
         tokens: str | Path | None = None,
+        passes: float | None = None,
         show: bool = True,
     ) -> Model:
-        """Choose lift, tau, the graph, t and lam by exact leave-one-out on the training pictures alone; then fit.
+        """Choose regions, lift, readout, graph, t and lam by exact leave-one-out on the training pictures; then fit.
 
-        First lift and tau at t = 0, then the graph for the best of them; t = 0 and mean pooling of tokens as they are
-        always compete. The class token as a global region competes only where ``grid`` names it:
-        {"global_share": [0, 0.3]}.
+        First regions, lift and readout at t = 0, then the graph for the best of them; t = 0 and mean pooling of tokens
+        as they are always compete. Tiles see only themselves, so their maps show the picture: they are taken unless
+        they lose more than a standard error of leave-one-out accuracy against the best; then with a told share of the
+        whole picture, if that closes the gap; else patches (``carrot.classifier.selecting``). The table says what was
+        given up.
 
         Args:
             data: As in ``fit``.
@@ -89,6 +93,7 @@ class Fittable:
                 ``carrot.classifier.selecting``.
             sample_weight: As in ``fit``; leave-one-out errors are weighted alike.
             tokens: As in ``fit``.
+            passes: What the regions of a picture may cost, in passes of the backbone at its own input; default: any.
             show: Print the table and what was chosen.
 
         Raises:
@@ -97,13 +102,13 @@ class Fittable:
         from carrot.classifier.selecting import Plan, choose, table_lines
 
         train, spec = training_set(data, y)
-        plan = Plan.of(grid or {}, self.encoder.backbone, len(train.records), MAX_EMBEDDINGS)
+        plan = Plan.of(grid or {}, self.encoder, len(train.records), MAX_EMBEDDINGS, passes)
 
-        def solve(cache: TokenCache, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
-            best, tried = choose(cache, rows, labels, plan, self.fit_intercept, w)
+        def solve(caches: Caches, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
+            best, tried = choose(caches, rows, labels, plan, self.fit_intercept, w)
             return best.head, best.setting, tuple(tried)
 
-        self._solve(train, spec, sample_weight, tokens, solve)
+        self._solve(train, spec, sample_weight, tokens, plan.plain, solve)
         if show:
             print(*table_lines(self.selection_, self.setting_), sep="\n")
         return self
@@ -114,17 +119,22 @@ class Fittable:
         spec: str | None,
         sample_weight: Any,
         tokens: str | Path | None,
+        settings: Sequence[Setting],
         solve: Callable[..., Solved],
     ) -> Model:
         refuse_unknown_classes(self.class_weight, train.classes)
         own = own_weights(train, sample_weight)
-        with tokens_of(self.encoder, train, tokens) as cache:
-            rows, labels = readable(train, cache)
+        with tokens_of(self.encoder, train, tokens) as caches:
+            for s in settings:  # all of them, so that all are compared on the same pictures
+                caches.of(s)
+            rows, labels = caches.readable()
             w = row_weights(own[rows], labels, self.class_weight, train.classes)
-            head, setting, tried = solve(cache, rows, labels, w)
+            head, setting, tried = solve(caches, rows, labels, w)
             lam = self.lam if isinstance(self.lam, str) else float(self.lam)
             facts = {"data": spec, "selection": tried, "class_weight": self.class_weight, "asked_lam": lam}
-            fitted = Fitted.of(head, setting, train, rows, own, cache, tokens is not None, **facts)
+            kept = None if tokens is None else caches.kept(setting)
+            fitted = Fitted.of(head, setting, train, rows, own, caches.of(setting), kept, **facts)
+            fitted = replace(fitted, set_aside={**fitted.set_aside, **caches.errors})
         with self._lock:
-            self._now = Classifier(self.encoder, fitted, PictureFinder(train))
+            self._now = Classifier(self.encoder.of(setting), fitted, PictureFinder(train))
         return self

@@ -70,7 +70,7 @@ class Fitted:
         rows: list[int],
         own: Float[Tensor, " n"],
         cache: TokenCache,
-        is_kept: bool,
+        kept: KeptTokens | None,
         **given: Any,
     ) -> "Fitted":
         """Return what a fit on ``rows`` of a training set leaves.
@@ -82,12 +82,11 @@ class Fitted:
             rows: Those of its pictures that could be read.
             own: ``own_weights`` of all its pictures.
             cache: Their tokens.
-            is_kept: Whether these stay where they are.
+            kept: Where these stay, if they do.
             given: ``data``, ``selection``, ``class_weight`` and ``asked_lam``.
         """
         records = training_records(train, rows, cache.sha256, own.tolist())
         skipped: dict[str, str] = getattr(train.dataset, "skipped", {})
-        kept = KeptTokens(str(cache.folder.resolve()), cache.key, cache.grid_hw) if is_kept else None
         return cls(
             head=head,
             setting=setting,

@@ -18,6 +18,7 @@ from carrot.data.records import Subset
 from carrot.data.reporting import warn_of_twins
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.encoder import Encoder
+from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
 from carrot.errors import DataError
 from carrot.lift import lift_from
@@ -55,25 +56,66 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     return train, spec
 
 
+class Caches:
+    """The tokens of a training set, one cache for each way of looking at its pictures.
+
+    Args:
+        encoder: What makes tokens.
+        train: The training set.
+        root: Where they lie.
+    """
+
+    def __init__(self, encoder: Encoder, train: Subset, root: Path) -> None:
+        self._encoder, self._train, self._root = encoder, train, root
+        self._made: dict[tuple[str, int, bool], TokenCache] = {}
+
+    def of(self, s: Setting) -> TokenCache:
+        """Return the cache of a setting: of patches, or of its tiles; computed, or found.
+
+        Raises:
+            StoreError: It is of other pictures or of another backbone.
+        """
+        way = (s.regions, s.tile_size, s.is_tiled and bool(s.global_share))
+        if way not in self._made:
+            self._made[way] = self._encoder.of(s).cache(self._train, self._root)
+        return self._made[way]
+
+    def readable(self) -> tuple[list[int], Int[Tensor, " n"]]:
+        """Return the rows of the pictures that could be read by all that were made, and their labels.
+
+        Raises:
+            DataError: A class has none.
+        """
+        there = [set(cache.rows) for cache in self._made.values()]
+        rows = sorted(set.intersection(*there))
+        refuse_empty_classes(self._train, rows)
+        return rows, torch.tensor([self._train.records[i].label for i in rows], dtype=torch.long)
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """What is wrong with the others, by record id."""
+        return {name: what for cache in self._made.values() for name, what in cache.errors.items()}
+
+    def kept(self, s: Setting) -> KeptTokens:
+        """Return where the stores of a setting lie, and those of all others that were made."""
+
+        def places(cache: TokenCache) -> list[tuple[str, str]]:
+            return [(str(store.folder.resolve()), store.key) for store in cache.stores]
+
+        own = places(chosen := self.of(s))
+        others = dict.fromkeys(place for cache in self._made.values() for place in places(cache) if place not in own)
+        folders, keys = zip(*own, strict=True)
+        return KeptTokens(folders, keys, chosen.layout, tuple(others))
+
+
 @contextmanager
-def tokens_of(encoder: Encoder, train: Subset, root: str | Path | None) -> Iterator[TokenCache]:
+def tokens_of(encoder: Encoder, train: Subset, root: str | Path | None) -> Iterator[Caches]:
     """Give the tokens of a training set, below ``root``, or in a temporary folder that is deleted afterwards."""
     if root is not None:
-        yield encoder.cache(train, Path(root))
+        yield Caches(encoder, train, Path(root))
         return
     with TemporaryDirectory(prefix="carrot-") as temporary:
-        yield encoder.cache(train, Path(temporary))
-
-
-def readable(train: Subset, cache: TokenCache) -> tuple[list[int], Int[Tensor, " n"]]:
-    """Return the rows of the pictures that could be read, and their labels; every class must have one.
-
-    Raises:
-        DataError: A class has none.
-    """
-    rows = cache.rows
-    refuse_empty_classes(train, rows)
-    return rows, torch.tensor([train.records[i].label for i in rows], dtype=torch.long)
+        yield Caches(encoder, train, Path(temporary))
 
 
 def refuse_empty_classes(dataset: ImageDataset, rows: Sequence[int]) -> None:

@@ -1,21 +1,32 @@
-"""Choose what the embedding is made with, by exact leave-one-out on the training pictures: grid, order, table.
+"""Choose what the embedding is made with, by exact leave-one-out on the training pictures: grid, order, rule, table.
 
-First lift, tau, global share and coarsening at t = 0; then, for the best of them, the graph. t = 0 therefore always
-competes, and so does the mean of the tokens as they are, which no coarsening changes. One backbone pass serves all;
-each graph is built once, and all its t come from one recurrence.
+First regions, lift, readout, global share and coarsening at t = 0; then, for the best of them, the graph. t = 0
+therefore always competes, and so does the mean of the tokens as they are, which no coarsening changes. One backbone
+pass serves all that look at a picture alike; each graph is built once, and all its t come from one recurrence.
+
+Tiles see only themselves: what their map shows is what the model saw. So accuracy alone does not choose between them
+and patches::
+
+    tiles, unless they lose more than a standard error of the best leave-one-out accuracy;
+    else tiles with the smallest told share of the whole picture that does not;                                    (1)
+    else what is best.
+
+Among tiles, and among patches, the squared leave-one-out error chooses, as it chooses lam.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot._choices import PATCHES
 from carrot._progress import progress
-from carrot.backbone import TimmViTPatchBackbone
-from carrot.embedding.cache import TokenCache
+from carrot.classifier.fitting import Caches
+from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import AXES, Setting
 from carrot.evaluation.selection import Candidate, candidate, select
@@ -24,40 +35,70 @@ from carrot.lift import lift_from
 GRID: dict[str, tuple[Any, ...]] = {name: axis.grid for name, axis in AXES.items()}
 PLAIN = tuple(name for name, axis in AXES.items() if not axis.is_graph)  # chosen at t = 0
 INSTEAD = "sketch:8192"  # of a quadratic lift that is too wide
+SHARES = (0.1, 0.3)  # of the whole picture, offered where tiles alone lose
+OF_PATCHES = ("tau", "coarsen")  # what means nothing to tiles
+OF_TILES = ("power", "tile_size")  # and to patches, unless it is asked for
 
 
 class Plan(NamedTuple):
-    """What is tried: settings at t = 0, and for the best of them every graph with every t > 0."""
+    """What is tried: settings at t = 0, and for the best of them every graph with every t > 0.
+
+    Attributes:
+        plain: Settings at t = 0.
+        graphs: Bandwidths.
+        times: t > 0.
+        passes: Cost of each kind of regions, in passes of the backbone, by name.
+        left_out: Regions that cost more than the limit.
+        may_share: Whether a told share of the whole picture is offered where tiles alone lose.
+    """
 
     plain: tuple[Setting, ...]
     graphs: tuple[tuple[float, float], ...]
     times: tuple[float, ...]
+    passes: Mapping[str, float]
+    left_out: tuple[str, ...] = ()
+    may_share: bool = False
 
     @classmethod
     def of(
-        cls, grid: Mapping[str, Sequence[Any]], backbone: TimmViTPatchBackbone, n: int, max_bytes: int = 2**34
+        cls,
+        grid: Mapping[str, Sequence[Any]],
+        encoder: Encoder,
+        n: int,
+        max_bytes: int = 2**34,
+        passes: float | None = None,
     ) -> "Plan":
         """Return the plan for n pictures; nothing is embedded yet.
 
         Args:
             grid: What to choose from, by the names of ``Setting``; what is absent is as in ``GRID``.
-            backbone: Says whether there is a class token and its attention.
+            encoder: Says whether there is a class token and its attention, and what a pass costs.
             n: Number of training pictures.
             max_bytes: Lifts whose embeddings would be larger are left out; "quadratic" then makes room for
                 "sketch:8192".
+            passes: What regions may cost; default: any.
 
         Raises:
-            ValueError: A name is unknown, a value missing, out of range, or doesn't go with the backbone.
+            ValueError: A name is unknown, a value missing, out of range, or doesn't go with the backbone; nothing costs
+                so little.
         """
-        axes = _axes(grid, backbone, n, max_bytes)
-        values = itertools.product(*(axes[name] for name in PLAIN))
-        settings = (Setting(**dict(zip(PLAIN, value, strict=True))) for value in values)
+        axes = _axes(grid, encoder, n, max_bytes)
+        settings = list(dict.fromkeys(s for regions in axes["regions"] for s in _plain(axes, regions, set(grid))))
         graphs = tuple(itertools.product(axes["sigma_spatial"], axes["sigma_feature"]))
-        mean = Setting(coarsen=axes["coarsen"][0])
-        plan = cls(tuple(dict.fromkeys([mean, *settings])), graphs, tuple(t for t in axes["t"] if t))
-        for s in [*plan.plain, *(s for graph in plan.graphs for s in plan.diffused(Setting(), graph))]:
-            Pooling(s).require(backbone)
-        return plan
+        for s in settings:
+            Pooling(s).require(encoder.of(s).view)
+        for graph, t in itertools.product(graphs, axes["t"]):
+            Pooling(replace(settings[0], sigma_spatial=graph[0], sigma_feature=graph[1], t=t))
+        costs = {s.regions: encoder.passes(s) for s in settings}
+        if passes is not None and not 0 < passes < math.inf:
+            raise ValueError(f"`passes` must be a finite number > 0; got {passes!r}.")
+        dear = tuple(name for name, cost in costs.items() if passes is not None and cost > passes)
+        if len(dear) == len(costs):
+            least = min(costs, key=lambda name: costs[name])
+            raise ValueError(f"`passes` = {passes} leaves nothing: the least, {least}, costs {costs[least]:.3g}.")
+        may_share = "global_share" not in grid and encoder.of(settings[0]).backbone.has_class_token
+        kept = tuple(s for s in settings if s.regions not in dear)
+        return cls(kept, graphs, tuple(t for t in axes["t"] if t), costs, dear, may_share)
 
     def diffused(self, start: Setting, graph: tuple[float, float]) -> list[Setting]:
         """Return one setting for each t > 0, on one graph."""
@@ -65,17 +106,17 @@ class Plan(NamedTuple):
 
 
 def choose(
-    cache: TokenCache,
+    caches: Caches,
     rows: Sequence[int],
     labels: Int[Tensor, " n"],
     plan: Plan,
     fit_intercept: bool = True,
     sample_weight: Float[Tensor, " n"] | None = None,
 ) -> tuple[Candidate[Setting], list[dict[str, object]]]:
-    """Return the candidate of the smallest exact leave-one-out error, and a line for each that was tried.
+    """Return the candidate that rule (1) takes, and a line for each that was tried.
 
     Args:
-        cache: Tokens of the data set.
+        caches: Tokens of the data set.
         rows: Its training pictures.
         labels: Theirs.
         plan: What to try.
@@ -85,41 +126,103 @@ def choose(
     tried: list[dict[str, object]] = []
 
     def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
-        c = candidate(cache.embed(rows, s, pi), labels, s, fit_intercept, sample_weight)
-        tried.append({**s.to_dict(), "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
+        c = candidate(caches.of(s).embed(rows, s, pi), labels, s, fit_intercept, sample_weight)
+        passes = {"passes": plan.passes.get(s.regions, 1.0)}
+        tried.append({**s.to_dict(), **passes, "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
         return c
 
-    start = select(attempt(s) for s in progress(plan.plain, "leave-one-out, lift and readout", len(plan.plain)))
+    found: dict[str, Candidate[Setting]] = {}
+    for s in progress(plan.plain, "leave-one-out, regions, lift and readout", len(plan.plain)):
+        kind = "patches" if not s.is_tiled else f"tiles {s.global_share:g}"
+        found[kind] = select([*([found[kind]] if kind in found else []), attempt(s)])
+    if (
+        plan.may_share
+        and set(found) == {"patches", "tiles 0"}
+        and not _holds(found["tiles 0"], found.values(), len(rows))
+    ):
+        for share in SHARES:
+            found[f"tiles {share:g}"] = attempt(replace(found["tiles 0"].setting, global_share=share))
+    start = _taken(found.values(), len(rows))
 
     def diffused() -> Iterator[Candidate[Setting]]:
         graphs = plan.graphs if plan.times else ()
         for graph in progress(graphs, "leave-one-out, graph", len(graphs)):
             settings = plan.diffused(start.setting, graph)
-            yield from map(attempt, settings, cache.pool(rows, settings))
+            yield from map(attempt, settings, caches.of(start.setting).pool(rows, settings))
 
     return select(itertools.chain([start], diffused())), tried
 
 
 def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator[str]:
-    """Yield the table of what was tried, best first, and what was chosen."""
-    yield f"{'setting':<64} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
-    for line in sorted(tried, key=lambda line: float(line["loo_mse"])):
-        s = Setting(**{name: line[name] for name in AXES})
+    """Yield the table of what was tried, best first, what was chosen, and what was given up for it."""
+    yield f"{'setting':<64} {'passes':>7} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
+    lines = [(line, Setting(**{name: line[name] for name in AXES if name in line})) for line in tried]
+    for line, s in sorted(lines, key=lambda pair: float(pair[0]["loo_mse"])):
         mark = "  <- chosen" if s == chosen else ""
-        yield f"{s!s:<64} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
+        passes = f"{line.get('passes', 1.0):7.3g}"
+        yield f"{s!s:<64} {passes} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
     yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
+    yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
+    yield from given_up(lines, chosen)
 
 
-def _axes(
-    grid: Mapping[str, Sequence[Any]], backbone: TimmViTPatchBackbone, n: int, max_bytes: int
-) -> dict[str, tuple[Any, ...]]:
+def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:
+    """Yield in a sentence what the choice between tiles and patches gave up, either way."""
+    best: dict[bool, float] = {}
+    for line, s in sorted(lines, key=lambda pair: -float(pair[0]["loo_mse"])):
+        best[s.is_tiled] = float(line["loo_accuracy"])  # the last is that of the least error
+    mine = next((float(line["loo_accuracy"]) for line, s in lines if s == chosen), None)
+    if len(best) < 2 or mine is None:
+        return
+    other = best[not chosen.is_tiled]
+    cost = f"{other - mine:.4f} of leave-one-out accuracy ({mine:.4f}, {other:.4f})"
+    gain = f"{mine - other:.4f} of leave-one-out accuracy more ({mine:.4f}, {other:.4f})"
+    told = (
+        f", with {chosen.global_share:g} of the readout told to be the whole picture's" if chosen.global_share else ""
+    )
+    if chosen.is_tiled:
+        what = f"against patches they give up {cost}" if other > mine else f"against patches they bring {gain}"
+        yield f"Tiles{told}: what the map shows is what the model saw; {what}."
+    else:
+        given = f"{mine - other:.4f} of leave-one-out accuracy ({other:.4f}, {mine:.4f})"
+        yield f"Patches: tiles would give up {given}, more"
+        yield "than a standard error. The map is exact for tokens, which have seen the whole picture, not for pixels."
+
+
+def _holds(c: Candidate[Setting], others: Iterable[Candidate[Setting]], n: int) -> bool:
+    """Return whether a candidate loses no more than a standard error of the best leave-one-out accuracy."""
+    best = max(other.loo_accuracy for other in others)
+    return c.loo_accuracy >= best - math.sqrt(best * (1.0 - best) / n)
+
+
+def _taken(found: Iterable[Candidate[Setting]], n: int) -> Candidate[Setting]:
+    """Return the candidate that rule (1) takes."""
+    candidates = list(found)
+    tiles = sorted((c for c in candidates if c.setting.is_tiled), key=lambda c: c.setting.global_share)
+    return next((c for c in tiles if _holds(c, candidates, n)), None) or select(candidates)
+
+
+def _plain(axes: Mapping[str, tuple[Any, ...]], regions: str, asked: set[str]) -> Iterator[Setting]:
+    """Yield the settings at t = 0 of one kind of regions; the mean of its tokens as they are comes first."""
+    skipped = OF_PATCHES if regions != PATCHES else tuple(name for name in OF_TILES if name not in asked)
+    own = {name: (AXES[name].default,) if name in skipped else axes[name] for name in PLAIN}
+    own["regions"] = (regions,)
+    if regions == PATCHES:
+        yield Setting(coarsen=own["coarsen"][0])
+    for value in itertools.product(*own.values()):
+        yield Setting(**dict(zip(own, value, strict=True)))
+
+
+def _axes(grid: Mapping[str, Sequence[Any]], encoder: Encoder, n: int, max_bytes: int) -> dict[str, tuple[Any, ...]]:
     unknown = sorted(set(grid) - set(GRID))
     if unknown:
         raise ValueError(f"`grid` must be by the names {', '.join(GRID)}; got {unknown[0]!r}.")
     axes = {name: tuple(dict.fromkeys(grid.get(name, values))) for name, values in GRID.items()}
+    axes["regions"] = tuple(getattr(regions, "spec", regions) for regions in axes["regions"])
     empty = [name for name, values in axes.items() if not values]
     if empty:
         raise ValueError(f"`grid` must hold at least one value for {empty[0]!r}; leave it out for the default.")
+    backbone = encoder.of(Setting(regions=axes["regions"][0])).backbone
     if "tau" not in grid and not backbone.attention:
         axes["tau"] = (0.0,)
     axes["t"] = tuple(dict.fromkeys([0.0, *axes["t"]]))

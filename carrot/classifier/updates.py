@@ -110,7 +110,7 @@ def _embedded(
     lists = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
     rows: list[Tensor] = []
     digests: list[str] = []
-    for batch in batches(dataset, classifier.encoder.backbone.transform, lists):
+    for batch in batches(dataset, classifier.encoder.view.transform, lists):
         if batch.errors:
             raise ValueError(f"Nothing was changed: {batch.errors[0]}")
         rows.append(classifier.pooling.g(classifier.encoder.encode(batch.x)))
@@ -178,10 +178,14 @@ def _erase(fitted: Fitted, forgotten: Sequence[TrainingRecord]) -> int:
     """Delete the kept tokens of deleted pictures; return how many shards that were."""
     if not forgotten or fitted.kept is None:
         return 0
-    store = fitted.kept.store()
-    if store is None and any(Path(fitted.kept.folder).glob("embeddings-*")):
-        raise StoreError(
-            f"Nothing was changed: {fitted.kept.folder} holds tokens that can't be told apart: its manifest is "
-            "damaged, or another's. Delete that folder (tokens are computed again when they are needed), and try again."
-        )
-    return 0 if store is None else len(store.erase(record.row for record in forgotten if record.row is not None))
+    stores = []
+    for folder, key in fitted.kept.all_of_them:
+        store = fitted.kept.store(folder, key)
+        if store is None and any(Path(folder).glob("embeddings-*")):
+            raise StoreError(
+                f"Nothing was changed: {folder} holds tokens that can't be told apart: its manifest is damaged, or "
+                "another's. Delete that folder (tokens are computed again when they are needed), and try again."
+            )
+        stores += [] if store is None else [store]
+    rows = [record.row for record in forgotten if record.row is not None]
+    return sum(len(store.erase(rows)) for store in stores)

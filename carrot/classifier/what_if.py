@@ -145,8 +145,7 @@ def what_if(
     keep = None if regions is None else kept(regions, trace.regions.num_regions)
     g, before, again = trace.g, head.predict(trace.g), None
     if keep is not None:
-        pi = trace.operator.pull_back_subsets(trace.graph, keep.unsqueeze(-1), trace.r)[:, 0]
-        g = trace.lift.embed(trace.H, pi)
+        g = trace.shown(keep)
     logits = head.predict(g)
     if asked is not None:
         logits = logits + _edited(classifier, g, asked)

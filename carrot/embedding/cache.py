@@ -11,41 +11,45 @@ from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.loading import Loader
 from carrot.data.records import ImageDataset
 from carrot.embedding.filling import embed_dataset
+from carrot.embedding.kept import Layout
 from carrot.embedding.pooling import Pooling, pool
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
+from carrot.embedding.view import SHARD, PatchView, TileView, View
 from carrot.store.shards import EmbeddingStore
 
 AGAIN = "delete the folder of tokens to have it read again"
+BATCH = 32  # pictures of one pass and of one shard, where a picture is one input
 
 
 class TokenCache:
-    """Tokens of every picture of a data set, read a shard at a time.
+    """Tokens of every picture of a data set, a shard at a time: of a store of patches, or one for each scale of tiles.
 
     Attributes:
+        layout: How their rows make tokens.
         readable: False for the pictures that can't be read.
         errors: What is wrong with those, by record id.
         sha256: Of every picture's content, in hex; zeros where it can't be read.
     """
 
-    def __init__(self, store: EmbeddingStore, grid_hw: tuple[int, int], errors: dict[str, str]) -> None:
-        self._store, self.grid_hw, self.errors = store, grid_hw, errors
+    def __init__(self, stores: Sequence[EmbeddingStore], layout: Layout, errors: dict[str, str]) -> None:
+        self.stores, self.layout, self.errors = tuple(stores), layout, errors
         self._width, readable, self.sha256 = 0, [], list[str]()
-        for shard in range(store.n_shards):
-            rows = store.read(shard)
-            self._width = rows["H"].shape[-1]
-            readable.append(torch.isfinite(rows["H"][:, 0, 0]))
-            self.sha256 += [bytes(digest.tolist()).hex() for digest in rows["sha256"]]
+        for shard in range(self.stores[0].n_shards):
+            rows = [store.read(shard) for store in self.stores]
+            self._width = rows[0]["H"].shape[-1]
+            readable.append(torch.stack([torch.isfinite(one["H"][:, 0, 0]) for one in rows]).all(dim=0))
+            self.sha256 += [bytes(digest.tolist()).hex() for digest in rows[0]["sha256"]]
         self.readable: Bool[Tensor, " n"] = torch.cat(readable)
 
     @classmethod
     def of(
         cls,
         dataset: ImageDataset,
-        backbone: TimmViTPatchBackbone,
+        view: View | TimmViTPatchBackbone,
         folder: Path,
         dtype: torch.dtype = torch.float32,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         workers: int = 0,
         state: Mapping[str, str] | None = None,
     ) -> "TokenCache":
@@ -53,38 +57,33 @@ class TokenCache:
 
         Args:
             dataset: The pictures.
-            backbone: What makes tokens of them.
-            folder: Where the shards lie; made if absent.
-            dtype: float32, or float16: half the disk, tokens rounded to 3 digits (``Tokens.of``).
-            batch_size: Pictures of one pass and of one shard.
+            view: What makes tokens of them; a backbone: its patches.
+            folder: Where the shards lie; made if absent. Each scale of tiles has a folder of its own in it, which
+                serves every ladder that has it.
+            dtype: What a backbone's tokens are rounded to; a view knows.
+            batch_size: Pictures of one pass and of one shard; default 32, of tiles 8.
             workers: Processes that decode; 0: threads.
             state: ``pictures_state`` of the data set, where it is known.
 
         Raises:
             StoreError: ``folder`` holds other tokens, or a damaged shard.
         """
-        N, D = backbone.grid_hw[0] * backbone.grid_hw[1], backbone.embed_dim
-        shapes: dict[str, tuple[int, ...]] = {"H": (N, D)}
-        if backbone.has_class_token:
-            shapes["class_token"] = (D,)
-        if backbone.attention:
-            shapes["attention"] = (N,)
-        kinds = {name: torch.float32 if name == "attention" else dtype for name in shapes}
-
-        def embed(x: Tensor) -> dict[str, Tensor]:
-            return Tokens.of(backbone, x, dtype).rows()
-
-        facts = {"backbone": backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(dtype)}
-        store, errors = embed_dataset(
-            dataset, backbone.transform, embed, shapes, facts, folder, batch_size, kinds, workers, state
-        )
-        cache, load = cls(store, backbone.grid_hw, errors), Loader(dataset, backbone.transform)
+        if isinstance(view, TimmViTPatchBackbone):
+            view = PatchView(view, dtype)
+        stores, errors = [], dict[str, str]()
+        for part in view.parts if isinstance(view, TileView) else (view,):
+            place = folder / part.folder if isinstance(part, TileView) else folder
+            size = batch_size or (SHARD if isinstance(part, TileView) else BATCH)
+            store, found = _filled(dataset, part, place, size, workers, state)
+            stores.append(store)
+            errors |= found
+        cache, load = cls(stores, view.layout, errors), Loader(dataset, view.transform)
         for row in torch.nonzero(~cache.readable).flatten().tolist():
             name = dataset.records[row].id
             if name not in errors:  # another run met it: what is wrong with it is told each time
-                found = load[row]
+                again = load[row]
                 errors[name] = (
-                    found if isinstance(found, str) else f"{name}: could not be read when its tokens were made; {AGAIN}"
+                    again if isinstance(again, str) else f"{name}: could not be read when its tokens were made; {AGAIN}"
                 )
         return cache
 
@@ -93,33 +92,19 @@ class TokenCache:
         """The pictures that can be read, in order."""
         return torch.nonzero(self.readable).flatten().tolist()
 
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return self._store.folder
-
-    @property
-    def key(self) -> str:
-        """Which cache this is: ``EmbeddingStore.key``."""
-        return self._store.key
-
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], Tokens]]:
         """Yield the tokens of ``indices``, in no particular order: (places in ``indices``, their tokens)."""
         place = {int(index): position for position, index in enumerate(indices)}
-        if len(place) != len(indices) or not all(0 <= index < self._store.n_rows for index in place):
-            raise IndexError(
-                f"`indices` must be different rows 0 .. {self._store.n_rows - 1}; got {list(indices)[:10]}."
-            )
-        for shard in range(self._store.n_shards):
-            rows = self._store.rows(shard)
+        first = self.stores[0]
+        if len(place) != len(indices) or not all(0 <= index < first.n_rows for index in place):
+            raise IndexError(f"`indices` must be different rows 0 .. {first.n_rows - 1}; got {list(indices)[:10]}.")
+        for shard in range(first.n_shards):
+            rows = first.rows(shard)
             wanted = [row for row in rows if row in place]
             if wanted:
-                tensors = self._store.read(shard)
                 own = torch.tensor(wanted) - rows.start
-                yield (
-                    [place[row] for row in wanted],
-                    Tokens(grid_hw=self.grid_hw, **{name: x[own] for name, x in tensors.items() if name != "sha256"}),
-                )
+                found = [{name: x[own] for name, x in store.read(shard).items()} for store in self.stores]
+                yield [place[row] for row in wanted], self.layout.tokens(found)
 
     def embed(self, indices: Sequence[int], s: Setting, pi: Float[Tensor, "n N"] | None = None) -> Float[Tensor, "n M"]:
         """Return g of each of ``indices``, float64; ``pi`` is theirs, where it is known."""
@@ -143,3 +128,25 @@ class TokenCache:
     def picture(self, index: int) -> Tokens:
         """Return the tokens of one picture, as a batch of one."""
         return next(self.batches([index]))[1]
+
+
+def _filled(
+    dataset: ImageDataset,
+    view: View,
+    folder: Path,
+    batch_size: int,
+    workers: int,
+    state: Mapping[str, str] | None,
+) -> tuple[EmbeddingStore, dict[str, str]]:
+    """Return the complete store of what a view gives of each picture, and what is wrong with some."""
+    blank = view.blank.rows()
+    shapes = {name: tuple(values.shape[1:]) for name, values in blank.items()}
+    kinds = {name: torch.float32 if name == "attention" else view.dtype for name in shapes}
+
+    def embed(x: Tensor) -> dict[str, Tensor]:
+        return view.encode(x).rows()
+
+    facts = {"backbone": view.backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(view.dtype)}
+    if isinstance(view, TileView):
+        facts["tiles"] = view.tiling.spec
+    return embed_dataset(dataset, view.transform, embed, shapes, facts, folder, batch_size, kinds, workers, state)

@@ -5,7 +5,10 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +23,11 @@ from carrot.data import ImageDataset
 from carrot.data.inputs import PictureLike, as_picture
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.filling import pictures_state
+from carrot.embedding.setting import TILE_SIZE, Setting
 from carrot.embedding.tokens import Tokens
+from carrot.embedding.view import PatchView, TileView, View
 from carrot.errors import BackboneError, ModelError
+from carrot.tiling import Tiling
 
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 TOY = "toy"
@@ -76,19 +82,29 @@ class BackboneSpec:
         """Return it as plain JSON."""
         return {**asdict(self), "img_size": list(self.img_size) if isinstance(self.img_size, tuple) else self.img_size}
 
-    def build(self, device: str | torch.device) -> TimmViTPatchBackbone:
+    def build(
+        self, device: str | torch.device, attention: bool | None = None, tile_size: int | None = None
+    ) -> TimmViTPatchBackbone:
         """Return the backbone, which reads its attention if it has one.
+
+        Args:
+            device: Where it runs.
+            attention: As ``TimmViTPatchBackbone`` has it.
+            tile_size: For tiles: side of the input instead of ``img_size``; 0: ``TILE_SIZE``, or the backbone's own
+                where that is smaller, or where it takes no other.
 
         Raises:
             BackboneError, CheckpointError, HubUnreachableError: As ``TimmViTPatchBackbone``.
             ModelError: The checkpoint is not there any more.
         """
+        if tile_size is not None and self.name != TOY:
+            return self._for_tiles(device, tile_size)
         if self.name == TOY:
             from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
 
             weights = embedded_checkpoint()
             return TimmViTPatchBackbone(
-                EMBEDDED_MODEL, device=device, checkpoint=weights, crop="squash", attention=None
+                EMBEDDED_MODEL, device=device, checkpoint=weights, crop="squash", attention=attention
             )
         if self.checkpoint is not None and not Path(self.checkpoint).exists():
             raise ModelError(
@@ -106,9 +122,18 @@ class BackboneSpec:
             device=device,
             checkpoint=self.checkpoint,
             crop=self.crop,
-            attention=None,
+            attention=attention,
         )
         return built.to(dtype)
+
+    def _for_tiles(self, device: str | torch.device, tile_size: int) -> TimmViTPatchBackbone:
+        if tile_size:
+            return replace(self, img_size=tile_size).build(device, attention=False)
+        own = TimmViTPatchBackbone.own_input(self.name) if self.img_size is None else self.img_size
+        if (own if isinstance(own, int) else min(own)) > TILE_SIZE:
+            with suppress(BackboneError):
+                return replace(self, img_size=TILE_SIZE).build(device, attention=False)
+        return self.build(device, attention=False)
 
 
 @pinned_class
@@ -151,9 +176,10 @@ class Encoder:
             raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
         if not isinstance(backbone, str | TimmViTPatchBackbone):
             raise TypeError(f"`backbone` must be a name or a TimmViTPatchBackbone; got {type(backbone).__name__}.")
-        self._backbone: TimmViTPatchBackbone | None = None
+        self._built: dict[tuple[bool, int], TimmViTPatchBackbone] = {}  # by their input; copies share them
+        self._given = backbone if isinstance(backbone, TimmViTPatchBackbone) else None
         if isinstance(backbone, TimmViTPatchBackbone):
-            self._backbone, self.spec = backbone, BackboneSpec.of(backbone)
+            self.spec = BackboneSpec.of(backbone)
         else:
             if backbone == TOY and (path is not None or img_size is not None):
                 raise ValueError(
@@ -165,9 +191,11 @@ class Encoder:
         self._rebuilds: tuple[str, bool] | bool | None = rebuilds
         self.device = _device(device)
         self.dtype = dtype
+        self.tiling: Tiling | None = None
+        self.tile_size, self.has_whole = 0, False
         self._expected = fingerprint
-        if self._backbone is not None and fingerprint is not None:
-            self._require_same(self._backbone)
+        if self._given is not None and fingerprint is not None:
+            self._require_same(self._given)
 
     @staticmethod
     def require_device(name: str) -> None:
@@ -178,6 +206,70 @@ class Encoder:
         """
         _device(name)
 
+    def of(self, setting: Setting) -> "Encoder":
+        """Return the encoder that looks at pictures as a setting has it: patches, or tiles alone.
+
+        Raises:
+            ValueError: A backbone that was given has another input than the tiles are to have.
+        """
+        made = self.looking(setting)
+        if not self._given and made._key != self._key:
+            made._expected = None  # another input: the weights are the same, the fingerprint is not
+        return made
+
+    def looking(self, setting: Setting, tile_size: int | None = None) -> "Encoder":
+        """Return the same, for a fingerprint that is known to be of this setting.
+
+        Args:
+            setting: As for ``of``.
+            tile_size: Of a model that was kept; default: the setting's.
+
+        Raises:
+            ValueError: As ``of``.
+        """
+        made = copy(self)
+        made.__dict__.pop("view", None)
+        made.tiling = Tiling.from_spec(setting.regions) if setting.is_tiled else None
+        made.has_whole = bool(setting.global_share) and setting.is_tiled
+        made.tile_size = (tile_size or setting.tile_size) if setting.is_tiled else 0
+        if self._given and setting.is_tiled:
+            height, width = self.backbone.input_hw
+            if made.tile_size not in (0, height, width):
+                raise ValueError(
+                    f"`tile_size` = {made.tile_size}, and the backbone that was given takes {height} x {width} pixels. "
+                    f"Build it with img_size={made.tile_size}, or set tile_size to 0."
+                )
+            made.tile_size = height
+        return made
+
+    def passes(self, setting: Setting) -> float:
+        """Return what a picture's regions cost, in passes of this backbone at its own input for patches.
+
+        Counted from the sizes of a transformer's products, 12 N D^2 + 2 N^2 D multiplications a block for N tokens.
+        """
+        if not setting.is_tiled:
+            return 1.0
+        tiles = self.of(setting)
+        (inputs,) = tiles.view.inputs
+
+        def one(backbone: TimmViTPatchBackbone) -> float:
+            (gh, gw), D = backbone.grid_hw, backbone.embed_dim
+            N = gh * gw + backbone.num_prefix_tokens
+            return 12.0 * N * D * D + 2.0 * N * N * D
+
+        return inputs * one(tiles.backbone) / one(self.of(Setting()).backbone)
+
+    @cached_property
+    def view(self) -> View:
+        """How the backbone looks at a picture.
+
+        Raises:
+            ModelError, BackboneError: As ``backbone``.
+        """
+        if self.tiling is None:
+            return PatchView(self.backbone, DTYPES[self.dtype])
+        return TileView(self.backbone, DTYPES[self.dtype], self.tiling, self.has_whole)
+
     @property
     def backbone(self) -> TimmViTPatchBackbone:
         """The frozen backbone.
@@ -186,14 +278,25 @@ class Encoder:
             ModelError: Its weights or its preprocessing are not those that a model was fitted with.
             BackboneError: As ``BackboneSpec.build``.
         """
-        if self._backbone is None:
+        if self._given is not None:
+            return self._given
+        if self._key not in self._built:
             if self._rebuilds is False and self.spec.checkpoint is None:
                 raise ModelError(
                     f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its "
                     "weights or its preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
                 )
-            self._backbone = self._require_same(self.spec.build(self.device))
-        return self._backbone
+            self._built[self._key] = self._require_same(self._build(self.device))
+        return self._built[self._key]
+
+    @property
+    def _key(self) -> tuple[bool, int]:
+        return self.tiling is not None, self.tile_size
+
+    def _build(self, device: str) -> TimmViTPatchBackbone:
+        if self.tiling is None:
+            return self.spec.build(device)
+        return self.spec.build(device, attention=False, tile_size=self.tile_size)
 
     def _require_same(self, backbone: TimmViTPatchBackbone) -> TimmViTPatchBackbone:
         if self._expected is not None and backbone.fingerprint() != self._expected:
@@ -215,7 +318,7 @@ class Encoder:
         now = self.fingerprint
         if self._rebuilds is None or self._rebuilds[0] != now:
             try:
-                same = self.spec.build("cpu").fingerprint() == now
+                same = self._build("cpu").fingerprint() == now
             except (BackboneError, ModelError):  # the hub can't be reached, the file is gone
                 same = False
             self._rebuilds = (now, same)
@@ -231,16 +334,17 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that tokens depend on, but their rounding."""
-        return self._expected if self._backbone is None and self._expected else self.backbone.fingerprint()
+        is_built = self._given is not None or self._key in self._built
+        return self._expected if self._expected and not is_built else self.backbone.fingerprint()
 
     def tokens(self, pictures: Sequence[PictureLike]) -> Tokens:
         """Return the tokens of some pictures."""
-        backbone = self.backbone
-        return self.encode(torch.stack([backbone.transform(as_picture(picture)) for picture in pictures]))
+        view = self.view
+        return view.encode(torch.stack([view.transform(as_picture(picture)) for picture in pictures]))
 
-    def encode(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Tokens:
-        """Return the tokens of model inputs."""
-        return Tokens.of(self.backbone, x, DTYPES[self.dtype])
+    def encode(self, x: Float[Tensor, "B *R 3 img_h img_w"]) -> Tokens:
+        """Return the tokens of model inputs: of one for each picture, or of its tiles."""
+        return self.view.encode(x)
 
     def cache(self, dataset: ImageDataset, root: Path) -> TokenCache:
         """Return the tokens of a data set, computed or found below ``root``; a killed run goes on.
@@ -251,11 +355,11 @@ class Encoder:
         Raises:
             StoreError: A shard is damaged.
         """
-        state = pictures_state(dataset, self.backbone.transform)
+        state = pictures_state(dataset, self.view.transform)
         ids = [record.id for record in dataset.records]
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
-        return TokenCache.of(dataset, self.backbone, root / key, DTYPES[self.dtype], workers=workers, state=state)
+        return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
 
 
 def _device(name: str) -> str:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from carrot._choices import LIFTS, forms
+from carrot._choices import LIFTS, PATCHES, READOUTS, REGIONS, forms, read_regions
 
 ATTENTIVE = 0.5  # tau where nobody asked and the backbone gives the class token's attention
+POWER = 8.0  # of a tile's norm, where nobody asked
+TILE_SIZE = 224  # pixels at which a tile enters, where nobody asked and the backbone's own input is larger
 RULES: dict[str, Callable[[float], bool]] = {
     "> 0": lambda x: x > 0,
     ">= 0": lambda x: x >= 0,
@@ -57,6 +59,11 @@ class Setting:
     Attributes:
         lift: As ``carrot.lift.lift_from`` reads it.
         tau: Power of the class token's attention in the readout; 0 is the mean.
+        regions: "patches": tokens of the whole picture; or tiles that see only themselves, as ``carrot.Tiling`` has it.
+        power: Power of a region's own norm in the readout; 0 is the mean.
+        readout: "mean": weights are shares of what is there; "sum": they don't depend on other regions.
+        tile_size: Side in pixels at which a tile enters the backbone; 0: 224, or the backbone's own where it is
+            smaller, or the only one that it takes.
         sigma_spatial, sigma_feature: Bandwidths of the graph; without effect at t = 0.
         t: Diffusion time; 0 is no diffusion.
         global_share: Weight of the class token as a global region; 0: regions only.
@@ -80,6 +87,44 @@ class Setting:
             0.0,
             None,
             (0.0, ATTENTIVE),
+            ">= 0",
+        )
+    )
+    regions: str = _axis(
+        Axis(
+            f"What a region is: {REGIONS}",
+            "Regions",
+            PATCHES,
+            PATCHES,
+            (PATCHES, "tiles:3", "tiles:3,4"),
+        )
+    )
+    power: float | int = _axis(
+        Axis(
+            "Power of a region's own norm in the readout; 0 is the mean",
+            "Power of a region's norm (0: every region alike)",
+            0.0,
+            None,
+            (0.0, 8.0, 16.0),
+            ">= 0",
+        )
+    )
+    readout: str = _axis(
+        Axis(
+            'How regions are weighed: "mean", shares of what is there, or "sum", each by itself',
+            "Weights of regions",
+            READOUTS[0],
+            READOUTS[0],
+            READOUTS[:1],
+        )
+    )
+    tile_size: int = _axis(
+        Axis(
+            f"Side in pixels at which a tile enters the backbone; 0: {TILE_SIZE}, or its own where that is smaller",
+            "Side of a tile's input (0: the backbone's)",
+            0,
+            0,
+            (0,),
             ">= 0",
         )
     )
@@ -109,6 +154,7 @@ class Setting:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "regions", getattr(self.regions, "spec", self.regions))  # of a ``carrot.Tiling``
         for f in fields(self):  # a number of numpy, or a tensor of one, is one of Python: it goes into JSON
             value: Any = getattr(self, f.name)
             if getattr(value, "ndim", None) == 0:
@@ -118,9 +164,17 @@ class Setting:
     def asked(cls, given: Mapping[str, Any], has_attention: bool) -> "Setting":
         """Return the setting asked for, by name; what is None or absent is as a user would have it on this backbone."""
         values = {name: axis.asked if given.get(name) is None else given[name] for name, axis in AXES.items()}
+        is_tiled = values["regions"] != PATCHES
         if values["tau"] is None:
-            values["tau"] = ATTENTIVE if has_attention else 0.0
+            values["tau"] = ATTENTIVE if has_attention and not is_tiled else 0.0
+        if values["power"] is None:
+            values["power"] = POWER if is_tiled else 0.0
         return cls(**values)
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether regions are tiles, each seen by the backbone alone."""
+        return self.regions != PATCHES
 
     def to_dict(self) -> dict[str, Any]:
         """Return it by name."""
@@ -135,7 +189,17 @@ class Setting:
         graph = f", sigma_s {self.sigma_spatial:g}, sigma_f {self.sigma_feature:g}, t {self.t:g}" if self.t else ", t 0"
         share = f", class token {self.global_share:g}" if self.global_share else ""
         blocks = f", blocks of {self.coarsen} x {self.coarsen}" if self.coarsen > 1 else ""
-        return f"{self.lift}, tau {self.tau:g}{graph}{share}{blocks}"
+        power = f", power {self.power:g}" if self.power else ""
+        how = ", sum" if self.readout != READOUTS[0] else ""
+        if self.is_tiled:
+            size = f", at {self.tile_size} px" if self.tile_size else ""
+            return f"{short_regions(self.regions)}, {self.lift}, power {self.power:g}{how}{graph}{share}{size}"
+        return f"{self.lift}, tau {self.tau:g}{power}{how}{graph}{share}{blocks}"
+
+
+def short_regions(spec: str) -> str:
+    """Return regions in a few words: boxes are counted, not written out."""
+    return spec if not spec.startswith("boxes:") else f"{len(read_regions(spec))} boxes"
 
 
 AXES: dict[str, Axis] = {f.name: f.metadata["axis"] for f in fields(Setting)}

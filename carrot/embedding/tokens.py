@@ -1,6 +1,6 @@
-"""The tokens of pictures, as a frozen backbone gives them, rounded alike."""
+"""The tokens of pictures, as a frozen backbone gives them: of patches, or of tiles; rounded alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from carrot._ambient import pinned
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.errors import BackboneError
+from carrot.tiling import Tiling
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,19 +19,23 @@ class Tokens:
     """The tokens of a batch of pictures, as a backbone gave them.
 
     Attributes:
-        H: Patch tokens.
-        grid_hw: Their grid, row-major.
-        class_token: None if the backbone has none.
+        H: Patch tokens, or features of tiles.
+        grid_hw: The patches' grid, row-major; None for tiles.
+        class_token: The whole picture's; None if the backbone has none, or didn't look at it.
         attention: The class token's to each patch; None if the backbone doesn't give it.
+        tiling: Where tiles lie; None for patches.
     """
 
     H: Float[Tensor, "B N D"]
-    grid_hw: tuple[int, int]
+    grid_hw: tuple[int, int] | None
     class_token: Float[Tensor, "B D"] | None = None
     attention: Float[Tensor, "B N"] | None = None
+    tiling: Tiling | None = None
 
     def __post_init__(self) -> None:
         B, N, D = self.H.shape
+        if (self.grid_hw is None) == (self.tiling is None):
+            raise ValueError("`Tokens` must have either the `grid_hw` of patches or the `tiling` of tiles.")
         for name, shape in (("class_token", (B, D)), ("attention", (B, N))):
             values = getattr(self, name)
             if values is not None and values.shape != shape:
@@ -58,23 +63,56 @@ class Tokens:
         token = None if patches.prefix is None or not backbone.has_class_token else patches.prefix[:, 0]
         found = {"H": patches.H, "class_token": token, "attention": patches.attention}
         rows = {name: values for name, values in found.items() if values is not None}
-        kept = {name: v.to("cpu", torch.float32 if name == "attention" else dtype) for name, v in rows.items()}
-        for name, values in kept.items():
-            bad = (~torch.isfinite(values.flatten(1)).all(dim=1)).nonzero().flatten().tolist()
-            if bad and bool(torch.isfinite(rows[name][bad]).all()):
-                raise BackboneError(
-                    f"{dtype} can't hold the backbone's tokens (picture {bad[0]} of the batch). Use float32."
-                )
-            if bad:
-                raise BackboneError(
-                    f"The backbone gave NaN or infinity for picture {bad[0]} of the batch. Look at its weights."
-                )
-        return cls(grid_hw=patches.grid_hw, **kept)
+        kept = {n: _rounded(values, torch.float32 if n == "attention" else dtype) for n, values in rows.items()}
+        return cls.of_rows(kept, patches.grid_hw)
+
+    @classmethod
+    def of_rows(
+        cls, rows: Mapping[str, Tensor], grid_hw: tuple[int, int] | None, tiling: Tiling | None = None
+    ) -> "Tokens":
+        """Return the tokens that ``rows`` gave; of other rows, what a store adds, nothing is taken."""
+        return cls(rows["H"], grid_hw, rows.get("class_token"), rows.get("attention"), tiling)
 
     def rows(self) -> dict[str, Tensor]:
         """Return the tensors there are, by name: one row a picture."""
         named = {"H": self.H, "class_token": self.class_token, "attention": self.attention}
         return {name: values for name, values in named.items() if values is not None}
+
+    def __getitem__(self, pictures: slice) -> "Tokens":
+        return self.of_rows({name: values[pictures] for name, values in self.rows().items()}, self.grid_hw, self.tiling)
+
+
+@pinned()
+def encoded(
+    backbone: TimmViTPatchBackbone, x: Float[Tensor, "K 3 img_h img_w"], dtype: torch.dtype, at_once: int
+) -> Float[Tensor, "K D"]:
+    """Return one pooled feature of each input, on the processor, rounded: ``TimmViTPatchBackbone.pooled``.
+
+    Args:
+        backbone: The backbone; it answers as in evaluation.
+        x: Inputs, each a tile.
+        dtype: What features are rounded to.
+        at_once: Inputs of one pass.
+
+    Raises:
+        BackboneError: As ``Tokens.of``.
+    """
+    with torch.no_grad(), _evaluating(backbone):
+        found = [backbone.pooled(block.to(backbone.device, backbone.dtype)) for block in x.split(at_once)]
+    return _rounded(torch.cat(found), dtype)
+
+
+def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return values on the processor, rounded; refuse those that aren't finite then."""
+    rounded = values.to("cpu", dtype)
+    bad = (~torch.isfinite(rounded.flatten(1)).all(dim=1)).nonzero().flatten().tolist()
+    if bad and bool(torch.isfinite(values[bad]).all()):
+        raise BackboneError(f"{dtype} can't hold the backbone's tokens (picture {bad[0]} of the batch). Use float32.")
+    if bad:
+        raise BackboneError(
+            f"The backbone gave NaN or infinity for picture {bad[0]} of the batch. Look at its weights."
+        )
+    return rounded
 
 
 @contextmanager

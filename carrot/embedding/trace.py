@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from carrot._ambient import pinned_class
@@ -30,6 +30,7 @@ class Trace:
         H_prime: ``exp(-tL) H``, the diffused tokens, to look at.
         g: ``sum_i pi_i phi(h_i)``; without a lift it is ``H'^T r``.
         logits: (C,), where a head was there to give them.
+        is_additive: Whether r stays as it is when regions are dropped, as ``BoundReadout`` has it.
     """
 
     regions: RegionSet
@@ -41,9 +42,15 @@ class Trace:
     H_prime: Float[Tensor, "N D"]
     g: Float[Tensor, " M"]
     logits: Float[Tensor, " C"] | None = None
+    is_additive: bool = False
 
     def __repr__(self) -> str:
         return f"<Trace of {', '.join(f'{name} {tuple(x.shape)}' for name, x in self.tensors().items())}>"
+
+    @property
+    def readout(self) -> BoundReadout:
+        """The readout, with its r."""
+        return BoundReadout(self.r, self.is_additive, self.regions.num_global)
 
     @property
     def H(self) -> Float[Tensor, "N D"]:
@@ -78,7 +85,9 @@ class Trace:
         H = regions.features
         r = readout.weights(regions.num_regions, H.dtype)
         pi = operator.pull_back(r, graph)
-        return cls(regions, graph, operator, lift, r, pi, operator.forward(H, graph), lift.embed(H, pi))
+        g, H_prime = lift.embed(H, pi), operator.forward(H, graph)
+        is_additive = isinstance(readout, BoundReadout) and readout.is_additive
+        return cls(regions, graph, operator, lift, r, pi, H_prime, g, is_additive=is_additive)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return H, P, W, L, r, pi, H_prime and g by name, as they are stored."""
@@ -88,7 +97,12 @@ class Trace:
 
     def coalitions(self, head: LinearHead) -> Coalitions:
         """Return what this picture's logits would be with any of its regions dropped; ``head`` may be one ``Logit``."""
-        return Coalitions(self.H, self.graph, self.operator, BoundReadout(self.r), head, self.lift)
+        return Coalitions(self.H, self.graph, self.operator, self.readout, head, self.lift)
+
+    def shown(self, keep: Bool[Tensor, " N"]) -> Float[Tensor, " M"]:
+        """Return what g would be with only the regions ``keep`` there; the backbone does not run again."""
+        pi = self.operator.pull_back_subsets(self.graph, keep.unsqueeze(-1), self.r, self.readout.rule)[:, 0]
+        return self.lift.embed(self.H, pi)
 
     @property
     def node_energy(self) -> Float[Tensor, " N"]:

@@ -85,16 +85,17 @@ def _floats(x: Tensor) -> Any:
 def _size(picture: "Picture | None") -> dict[str, int | None]:
     if picture is None:
         return dict.fromkeys(("width", "height", "rows", "columns"))
-    rows, columns = picture.grid_hw
+    rows, columns = picture.grid_hw or (None, None)
     return {"width": picture.image.width, "height": picture.image.height, "rows": rows, "columns": columns}
 
 
 def _regions(e: "Explanation") -> list[dict[str, object]]:
-    p, boxes, columns = e.parts, _floats(e.picture.boxes), e.picture.grid_hw[1]
+    p, boxes, grid_hw = e.parts, _floats(e.picture.boxes), e.picture.grid_hw
     found = []
     for i, (token, node, drop) in enumerate(zip(_floats(p.token), _floats(p.node), _floats(p.drop), strict=True)):
         local = i < len(boxes)
-        place: tuple[object, ...] = (i // columns, i % columns, boxes[i]) if local else (None, None, None)
+        row_column = divmod(i, grid_hw[1]) if local and grid_hw is not None else (None, None)
+        place = (*row_column, boxes[i] if local else None)
         where = dict(zip(("row", "column", "box"), place, strict=True))
         found.append({"region": i, **where, "global": not local, "token": token, "node": node, "drop": drop})
     return found

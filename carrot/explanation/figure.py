@@ -16,6 +16,7 @@ from torch import Tensor
 
 from carrot.explanation.drawing import strongest
 from carrot.explanation.parts import strongest_pairs
+from carrot.tiling import map_cells
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -37,11 +38,14 @@ OTHER_SCRIPTS = (
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture, its regions' boxes in its own pixels (x0, y0, x1, y1), row-major on the grid, and the words above."""
+    """A picture, its regions' boxes in its own pixels (x0, y0, x1, y1), row-major on their grid, and the words above.
+
+    Tiles have no grid, and may overlap.
+    """
 
     image: Image.Image
     boxes: Float[Tensor, "N 4"]
-    grid_hw: tuple[int, int]
+    grid_hw: tuple[int, int] | None
     title: str
 
 
@@ -180,10 +184,15 @@ def _title(axis: Any, text: str) -> None:
 
 
 def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
-    limit = strongest(values)
     _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, name))
-    x, y = _edges(panel.boxes, panel.grid_hw)
-    cells = values.reshape(panel.grid_hw).double().cpu().numpy()
+    if panel.grid_hw is None:
+        boxes, values = map_cells(values, panel.boxes.round().long(), panel.image.size)
+        x, y = (np.unique(boxes[:, [k, k + 2]].numpy()) for k in (0, 1))
+        cells = values.reshape(len(y) - 1, len(x) - 1).numpy()
+    else:
+        x, y = _edges(panel.boxes, panel.grid_hw)
+        cells = values.reshape(panel.grid_hw).double().cpu().numpy()
+    limit = strongest(values)
     drawn = axis.pcolormesh(
         x, y, cells, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6, linewidth=0, antialiased=False
     )

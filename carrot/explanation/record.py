@@ -34,15 +34,25 @@ class Picture:
         id: Its name.
         image: Upright RGB.
         boxes: Of its regions, (x0, y0, x1, y1) in pixels of ``image``, row-major; global regions have none.
-        grid_hw: Rows and columns of regions.
+        grid_hw: Rows and columns of patches; None for tiles, which may overlap.
         label: The class that it is labelled with, if that is known.
+        places: Where each region lies, in words; default: row and column.
     """
 
     id: str
     image: Image.Image
     boxes: Float[Tensor, "n_local 4"]
-    grid_hw: tuple[int, int]
+    grid_hw: tuple[int, int] | None
     label: str | None = None
+    places: tuple[str, ...] = ()
+
+    def place(self, region: int) -> str:
+        """Return where a region lies, in words; rows and columns count from 0."""
+        if region >= len(self.boxes):
+            return "the whole picture"
+        if self.places or self.grid_hw is None:
+            return self.places[region]
+        return f"row {region // self.grid_hw[1]}, column {region % self.grid_hw[1]}"
 
 
 class TrainingPart(NamedTuple):
@@ -144,9 +154,10 @@ class Explanation:
 
     def region_name(self, region: int) -> str:
         """Return a region's number, and its row and column, from 0."""
-        gw = self.picture.grid_hw[1]
-        place = f"({region // gw},{region % gw})" if region < len(self.picture.boxes) else "(the whole picture)"
-        return f"{region} {place}"
+        grid_hw = self.picture.grid_hw
+        if grid_hw is None or region >= len(self.picture.boxes):
+            return f"{region} ({self.picture.place(region)})"
+        return f"{region} ({region // grid_hw[1]},{region % grid_hw[1]})"
 
     def pairs(self, k: SupportsIndex = 10) -> tuple[RegionPair, ...]:
         """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.

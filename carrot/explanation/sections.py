@@ -19,7 +19,7 @@ START = "Start: what the average training picture gets"
 
 def regions(v: View) -> dict[str, str]:
     """Return what the template's section on regions needs: three maps, what they add up to, and all their numbers."""
-    rows, columns = v.e.picture.grid_hw
+    rows, columns = v.e.picture.grid_hw or (0, 0)
     opposite = f"for {v.against}" if v.against else "against it"
     return {
         "rows": str(rows),

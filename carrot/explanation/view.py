@@ -78,16 +78,11 @@ class View:
     @cached_property
     def region_names(self) -> list[str]:
         """Region i in words, as raw text; rows and columns count from 0, as ``--region`` has them."""
-        columns = self.e.picture.grid_hw[1]
-        local = [f"region {i}: row {i // columns}, column {i % columns}" for i in range(self.num_local)]
-        return local + [f"region {i}: the whole picture" for i in range(self.num_local, len(self.e.parts.token))]
+        return [f"region {i}: {self.e.picture.place(i)}" for i in range(len(self.e.parts.token))]
 
     def place(self, region: int, picture: "Picture | None" = None) -> str:
         """Return where a region lies, in words, in the test picture or another one."""
-        q = picture or self.e.picture
-        if region >= len(q.boxes):
-            return "the whole picture"
-        return f"row {region // q.grid_hw[1]}, column {region % q.grid_hw[1]}"
+        return (picture or self.e.picture).place(region)
 
     @property
     def unmixed(self) -> bool:

@@ -21,12 +21,12 @@ def time_stages(classifier: Classifier, pictures: int = 8, rounds: int = 5) -> d
     """
     encoder, pooling, head = classifier.encoder, classifier.pooling, classifier.fitted.head
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(pictures, 3, *encoder.backbone.input_hw, generator=generator)
+    tiles = encoder.view.inputs
+    x = torch.randn(pictures, *tiles, 3, *encoder.backbone.input_hw, generator=generator)
     tokens = encoder.encode(x)
     regions, readout = pooling.stage(tokens)
     g = pooling.g(tokens)
-    one = type(tokens)(grid_hw=tokens.grid_hw, **{name: v[:1] for name, v in tokens.rows().items()})
-    trace = pooling.trace(one)
+    trace = pooling.trace(tokens[:1])
     stages: dict[str, tuple[Callable[[], object], int]] = {
         "backbone": (lambda: encoder.encode(x), pictures),
         "tokens to embedding, all of it": (lambda: pooling.g(tokens), pictures),

@@ -1,0 +1,141 @@
+"""How a backbone looks at a picture: once, for a token of each patch; or tile by tile, for one feature of each.
+
+A view says what goes in (a picture to model inputs), what comes out (``Tokens``), and where each region lies.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from carrot._vit.transform import PictureTransform
+from carrot.backbone import TimmViTPatchBackbone
+from carrot.embedding.kept import Layout
+from carrot.embedding.tokens import Tokens, encoded
+from carrot.tiling import Tiling
+
+PASS = 64  # tiles that the backbone gets at once
+SHARD = 8  # pictures of a shard of tiles: what a kill loses at most
+WHOLE = Tiling(1)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchView:
+    """One pass over the whole picture: a region is a patch token.
+
+    Attributes:
+        backbone: The frozen backbone.
+        dtype: What tokens are rounded to.
+    """
+
+    backbone: TimmViTPatchBackbone
+    dtype: torch.dtype
+
+    def transform(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
+        """Return the model input of a picture."""
+        return self.backbone.transform(image)
+
+    def encode(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Tokens:
+        """Return the tokens of model inputs."""
+        return Tokens.of(self.backbone, x, self.dtype)
+
+    def boxes(self, image_size: tuple[int, int], coarsen: int = 1) -> Float[Tensor, "N 4"]:
+        """Return the box of each region in pixels of an original of (width, height)."""
+        gh, gw = self.backbone.grid_hw
+        return self.backbone.geometry(image_size).patch_boxes((gh // coarsen, gw // coarsen))
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """How many model inputs a picture has, as leading axes of ``transform``: none, it is one."""
+        return ()
+
+    @property
+    def layout(self) -> Layout:
+        """How its rows make tokens."""
+        return Layout(self.backbone.grid_hw)
+
+    @property
+    def blank(self) -> Tokens:
+        """Tokens of one picture as they will be, all alike."""
+        backbone, (gh, gw) = self.backbone, self.backbone.grid_hw
+        token = torch.zeros(1, backbone.embed_dim) if backbone.has_class_token else None
+        attention = torch.ones(1, gh * gw) if backbone.attention else None
+        return Tokens(torch.zeros(1, gh * gw, backbone.embed_dim), (gh, gw), token, attention)
+
+
+@dataclass(frozen=True, eq=False)
+class TileView:
+    """One pass for each tile: a region is the pooled feature of a box of the original, which saw nothing else.
+
+    Attributes:
+        backbone: The frozen backbone; a tile becomes its input, whatever its own crop.
+        dtype: What features are rounded to.
+        tiling: The tiles.
+        has_whole: Whether the whole picture is a region too, a global one: the last input.
+    """
+
+    backbone: TimmViTPatchBackbone
+    dtype: torch.dtype
+    tiling: Tiling
+    has_whole: bool = False
+
+    @cached_property
+    def _transform(self) -> PictureTransform:
+        return replace(self.backbone.transform, crop_mode="squash", crop_pct=1.0)
+
+    def transform(self, image: Image.Image) -> Float[Tensor, "R 3 img_h img_w"]:
+        """Return the model inputs of a picture: its tiles, cut and then resized.
+
+        Raises:
+            UnreadableImageError: The picture can't be decoded.
+            ValueError: It is too small for the tiling.
+        """
+        tiles = self.tiling.cut(image) + (WHOLE.cut(image) if self.has_whole else [])
+        return torch.stack([self._transform(tile) for tile in tiles])
+
+    def encode(self, x: Float[Tensor, "B R 3 img_h img_w"]) -> Tokens:
+        """Return the features of pictures' tiles, in passes of ``PASS``."""
+        features = encoded(self.backbone, x.flatten(0, 1), self.dtype, PASS).unflatten(0, x.shape[:2])
+        if not self.has_whole:
+            return Tokens(features, None, tiling=self.tiling)
+        return Tokens(features[:, :-1].contiguous(), None, features[:, -1].contiguous(), tiling=self.tiling)
+
+    def boxes(self, image_size: tuple[int, int], coarsen: int = 1) -> Float[Tensor, "R 4"]:
+        """Return the box of each tile in pixels of an original of (width, height): what was cut."""
+        return self.tiling.boxes(image_size).double()
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """How many model inputs a picture has, as leading axes of ``transform``."""
+        return (len(self.tiling) + self.has_whole,)
+
+    @property
+    def blank(self) -> Tokens:
+        """Tokens of one picture as they will be, all alike."""
+        D = self.backbone.embed_dim
+        token = torch.zeros(1, D) if self.has_whole else None
+        return Tokens(torch.ones(1, len(self.tiling), D), None, token, tiling=self.tiling)
+
+    @property
+    def parts(self) -> tuple["TileView", ...]:
+        """Views of each scale alone, and of the whole picture, where it is seen: what is kept of each is kept once."""
+        tilings = [*self.tiling.scales, *([WHOLE] if self.has_whole else [])]
+        return tuple(replace(self, tiling=tiling, has_whole=False) for tiling in tilings)
+
+    @property
+    def layout(self) -> Layout:
+        """How the rows of its ``parts`` make tokens."""
+        return Layout(None, self.tiling, self.has_whole)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its rows."""
+        spec = self.tiling.spec
+        return spec.replace(":", "-") if len(spec) < 32 else f"boxes-{hashlib.sha256(spec.encode()).hexdigest()[:16]}"
+
+
+View = PatchView | TileView

@@ -1,0 +1,204 @@
+"""Tiles: boxes of the original picture, each cut out, resized, and seen by the backbone alone.
+
+A patch token of a whole picture has seen every pixel of it. A tile's feature is a function of the pixels in its box and
+of nothing else, so that what is exact for regions is exact for the picture: dropping a tile is not showing it. A k x k
+grid whose boxes overlap by a share o has boxes of side
+
+::
+
+    b = 1 / (1 + (k - 1) (1 - o)),      starting at 0, (1 - o) b, 2 (1 - o) b, ..., 1 - b                            (1)
+    map(x) = sum over the boxes r that hold x of value_r / |box_r|                                                   (2)
+
+(2) is the map for the eye: it sums over pixels to the sum of the values; scales that overlap give a fine picture. Boxes
+are rounded to whole pixels and cut before they are resized: a filter that resizes looks beyond the edge of a box.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from carrot._ambient import pinned, pinned_class
+from carrot._choices import OVERLAP, Grid, read_regions
+from carrot._images import upright_rgb
+from carrot.utils import require_finite, require_tensor
+
+Box = tuple[float, float, float, float]
+
+
+@pinned_class
+class Tiling:
+    """Which boxes of a picture are its regions: k x k grids, one or several scales, or boxes of one's own.
+
+    Args:
+        grid: k of a k x k grid, or several.
+        overlap: Share of its side by which a box overlaps the next, in [0, 1); 0: disjoint.
+
+    Attributes:
+        spec: As it is written in ``regions=``: "tiles:3,4", "tiles:2@0", "boxes:x0,y0,x1,y1;...".
+
+    Raises:
+        ValueError: A number is out of range, or a grid comes twice.
+    """
+
+    def __init__(self, grid: int | Sequence[int] = (3, 4), overlap: float = OVERLAP) -> None:
+        sides = (grid,) if isinstance(grid, int) else tuple(grid)
+        at = "" if overlap == OVERLAP else f"@{overlap:g}"
+        self._set("tiles:" + ",".join(f"{side}{at}" for side in sides))
+
+    @classmethod
+    def from_spec(cls, spec: str) -> "Tiling":
+        """Return the tiling that is written; see ``carrot._choices.REGIONS``.
+
+        Raises:
+            ValueError: It is none.
+        """
+        made = cls.__new__(cls)
+        made._set(spec)
+        return made
+
+    @classmethod
+    def from_boxes(cls, boxes: Float[Tensor, "R 4"] | Iterable[Iterable[float]]) -> "Tiling":
+        """Return the tiling of boxes (x0, y0, x1, y1), in shares of the picture's width and height, from 0 to 1.
+
+        Raises:
+            ValueError: A box leaves the picture, is empty, or comes twice.
+        """
+        rows = boxes.tolist() if isinstance(boxes, Tensor) else [[float(x) for x in box] for box in boxes]
+        return cls.from_spec("boxes:" + ";".join(",".join(map(repr, box)) for box in rows))
+
+    def _set(self, spec: str) -> None:
+        found = read_regions(spec)
+        if isinstance(found, str):
+            raise ValueError(f'`spec` must be of tiles or boxes, such as "tiles:3,4"; got {spec!r}.')
+        self.spec, self._items = spec, found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tiling) and other._items == self._items
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __repr__(self) -> str:
+        return f"<Tiling {self.spec}>"
+
+    @property
+    def scales(self) -> tuple["Tiling", ...]:
+        """Its grids, each a tiling of its own: what is kept of one serves every ladder that has it."""
+        if not isinstance(self._items[0], Grid):
+            return (self,)
+        return tuple(Tiling.from_spec(f"tiles:{grid}") for grid in self._items)
+
+    @property
+    def shares(self) -> Float[Tensor, "R 4"]:
+        """Boxes (x0, y0, x1, y1) in shares of the picture's width and height; grids one after the other, row-major."""
+        boxes: list[Box] = []
+        for item in self._items:
+            boxes += _grid_boxes(item) if isinstance(item, Grid) else [item]
+        return torch.tensor(boxes, dtype=torch.float64)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where each tile lies, in words: "row 0, column 2 of 3 x 3"."""
+        names: list[str] = []
+        for item in self._items:
+            k = item.k if isinstance(item, Grid) else 0
+            names += [
+                f"row {i // k}, column {i % k} of {k} x {k}" if k > 1 else "the whole picture" for i in range(k * k)
+            ] or [f"box {len(names)}"]
+        return tuple(names)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def boxes(self, image_size: tuple[int, int]) -> Int[Tensor, "R 4"]:
+        """Return each tile's box in whole pixels of an original of (width, height), PIL's ``size``: what is cut.
+
+        Raises:
+            ValueError: A tile would have no pixel: the picture is too small for the tiling.
+        """
+        size = torch.tensor([*image_size, *image_size], dtype=torch.float64)
+        boxes = (self.shares * size).round().long()
+        empty = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1).nonzero().flatten().tolist()
+        if empty:
+            raise ValueError(
+                f"A picture of {image_size[0]} x {image_size[1]} pixels (width x height) is too small for {self.spec}: "
+                f"{self.places[empty[0]]} would hold no pixel. Use a coarser tiling, or leave the picture out."
+            )
+        return boxes
+
+    def cut(self, image: Image.Image) -> list[Image.Image]:
+        """Return the tiles of a picture, made upright and RGB first, each of its own size.
+
+        Raises:
+            UnreadableImageError: The picture can't be decoded.
+            ValueError: It is too small for the tiling.
+        """
+        image = upright_rgb(image, "`image`")
+        return [image.crop((box[0], box[1], box[2], box[3])) for box in self.boxes(image.size).tolist()]
+
+    def pixel_map(self, values: Float[Tensor, " R"], image_size: tuple[int, int]) -> Float[Tensor, "img_h img_w"]:
+        """Return ``values`` of the tiles spread over the pixels of an original of (width, height): equation (2).
+
+        Raises:
+            ValueError: There is not one value for each tile, or one is not finite.
+        """
+        return pixel_map(values, self.boxes(image_size), image_size)
+
+
+@pinned()
+def pixel_map(
+    values: Float[Tensor, " R"], boxes: Int[Tensor, "R 4"], image_size: tuple[int, int]
+) -> Float[Tensor, "img_h img_w"]:
+    """Return values of boxes, in whole pixels of a picture of (width, height), spread over its pixels: equation (2).
+
+    It sums to the sum of the values.
+
+    Raises:
+        ValueError: There is not one value for each box, or one is not finite.
+    """
+    require_tensor("values", values)
+    if values.shape != (len(boxes),):
+        raise ValueError(f"`values` must be ({len(boxes)},), one for each box; got {tuple(values.shape)}.")
+    require_finite("values", values)
+    width, height = image_size
+    steps = torch.zeros(height + 1, width + 1, dtype=torch.float64)  # its sums over rows and columns are the map
+    x0, y0, x1, y1 = boxes.unbind(dim=1)
+    density = values.double() / ((x1 - x0) * (y1 - y0))
+    for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
+        steps.index_put_((y, x), sign * density, accumulate=True)
+    return steps.cumsum(dim=0).cumsum(dim=1)[:height, :width]
+
+
+@pinned()
+def map_cells(
+    values: Float[Tensor, " R"], boxes: Int[Tensor, "R 4"], image_size: tuple[int, int]
+) -> tuple[Int[Tensor, "K 4"], Float[Tensor, " K"]]:
+    """Return the rectangles on which the map (2) is constant, row-major on the grid of all edges, and its values there.
+
+    The value is per hundredth of the picture's area, so that it compares with the values of boxes.
+
+    Args:
+        values: One for each box.
+        boxes: In whole pixels of a picture.
+        image_size: Its (width, height).
+
+    Raises:
+        ValueError: As ``pixel_map``.
+    """
+    spread = pixel_map(values, boxes, image_size) * (image_size[0] * image_size[1] / 100.0)
+    x, y = (boxes[:, [k, k + 2]].unique() for k in (0, 1))
+    corners = torch.stack(torch.meshgrid(y[:-1], x[:-1], indexing="ij"), dim=-1).reshape(-1, 2)
+    ends = torch.stack(torch.meshgrid(y[1:], x[1:], indexing="ij"), dim=-1).reshape(-1, 2)
+    cells = torch.stack([corners[:, 1], corners[:, 0], ends[:, 1], ends[:, 0]], dim=1)
+    return cells, spread[corners[:, 0], corners[:, 1]]
+
+
+def _grid_boxes(grid: Grid) -> list[Box]:
+    side = 1.0 / (1.0 + (grid.k - 1) * (1.0 - grid.overlap))
+    starts = [i * (1.0 - grid.overlap) * side for i in range(grid.k)]
+    ends = [start + side for start in starts[:-1]] + [1.0]
+    spans = list(zip(starts, ends, strict=True))
+    return [(x0, y0, x1, y1) for y0, y1 in spans for x0, x1 in spans]
