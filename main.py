@@ -19,7 +19,8 @@ from carrot.data import open_dataset, split_indices
 from carrot.data.counts import FOR_TRAINING, Counts
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding import Trace, embed_dataset
-from carrot.embedding.encoder import DEFAULT_MODEL, Encoder
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.evaluation import summary
 from carrot.explanation import LogitParts
 from carrot.report import accuracy_line, check_line, explanation_lines

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from carrot.operator import DiffusionOperator
     from carrot.readout import GraphReadout
     from carrot.regions import RegionSet
+    from carrot.tiling import Tiling
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ _HOME = {
     "operator": ("DiffusionOperator",),
     "readout": ("GraphReadout",),
     "regions": ("RegionSet",),
+    "tiling": ("Tiling",),
     "_ridge.logit": ("Logit",),
     "_ridge.statistics": ("RidgeStatistics",),
 }
@@ -87,6 +89,7 @@ __all__ = [
     "RidgeHead",
     "RidgeStatistics",
     "StoreError",
+    "Tiling",
     "TimmViTPatchBackbone",
     "UnreadableImageError",
     "__version__",

@@ -11,7 +11,7 @@
     model.save("birds"); Carrot.load("birds")
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,36 +25,32 @@ from carrot._ambient import pinned_class
 from carrot._choices import PATCHES
 from carrot._vit.transform import Crop
 from carrot.backbone import TimmViTPatchBackbone
-from carrot.classifier.audit import Audit, audit
+from carrot.classifier.answering import Answering
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.editing import Editable
 from carrot.classifier.estimator import Estimator
-from carrot.classifier.explaining import explain
 from carrot.classifier.files import load, save, seal
 from carrot.classifier.fittable import Fittable
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
 from carrot.classifier.records import PictureFinder
-from carrot.classifier.shown import shown
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
-from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data import open_dataset
-from carrot.data.inputs import PictureLike, Pictures, as_list
-from carrot.data.labels import Label, Labels
+from carrot.data.inputs import Pictures, as_list
+from carrot.data.labels import Labels
 from carrot.data.opening import resolved
-from carrot.embedding.encoder import DEFAULT_MODEL, Encoder
+from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
-from carrot.embedding.trace import Trace
+from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
-from carrot.explanation.record import Explanation
 from carrot.head import RidgeHead
 from carrot.tiling import Tiling
 
 
 @pinned_class
-class Carrot(Estimator, Fittable, Editable, HubMixin):
+class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
     """An image classifier that can be held to account, with scikit-learn's verbs.
 
     Threads may share one: each change is whole, and an answer is of one state.
@@ -179,90 +175,6 @@ class Carrot(Estimator, Fittable, Editable, HubMixin):
             raise ValueError(f"`y` must be one class for each of {len(items)} pictures; got {len(truth)}.")
         right = np.array(now.fitted.classes)[now.logits(items).argmax(dim=1).numpy()] == np.array(truth)
         return float(np.average(right, weights=sample_weight))
-
-    # ---- taking apart
-
-    def trace(self, picture: PictureLike) -> Trace:
-        """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if fitted."""
-        if self._now is None:
-            s = self.setting_
-            return Pooling(s).trace(self.encoder.of(s).tokens([picture]))
-        return self._now.trace(picture)
-
-    def explain(
-        self,
-        picture: PictureLike,
-        target: Label | None = None,
-        against: Label | None = None,
-        k: int = 4,
-        label: str | None = None,
-    ) -> Explanation:
-        """Take one logit apart, exactly: over regions, over training pictures, and over pairs of regions.
-
-        The pairs are with the k training pictures that matter most.
-
-        Args:
-            picture: The picture.
-            target: Class, by name or index; default: the predicted one.
-            against: Another class: explain the difference of the two logits, "why this and not that".
-            k: How many training pictures to show.
-            label: What the picture is labelled with, to be shown.
-
-        Raises:
-            ValueError: A class is unknown, or ``target`` and ``against`` are the same.
-        """
-        return explain(self.classifier, picture, target, against, k, label)
-
-    def what_if(
-        self,
-        picture: PictureLike,
-        without: str | Iterable[str] = (),
-        relabel: Mapping[str, Label] | None = None,
-        replace: Mapping[str, PictureLike] | None = None,
-        regions: Any = None,
-        verify: bool = False,
-    ) -> WhatIf:
-        """Return the logits that the picture would have had otherwise, exactly as fitting again would give them.
-
-        Nothing is changed. Probabilities are made with the temperature of now, which a real change fits anew.
-
-        Args:
-            picture: The picture.
-            without: Ids of training pictures that had not been there.
-            relabel: The label that training pictures had had, by id.
-            replace: Another picture that had stood in the place of one training picture, by its id; nothing else of the
-                training pictures may differ then.
-            regions: Regions of the picture that had not been there: indices, row by row, or a mask, True for those to
-                drop. The backbone does not run again.
-            verify: Fit again, really, and tell the largest difference.
-
-        Raises:
-            ValueError: An id or a class is unknown, a class would be left without a picture, a region is out of range,
-                nothing is asked, or ``verify`` where no training picture is.
-        """
-        return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
-
-    def shown(self, picture: PictureLike, regions: Any) -> NDArray[np.float64]:
-        """Return the logits, (C,), of a picture of which only some tiles are shown: the backbone runs on these alone.
-
-        It is what ``what_if`` and ``explain(...).without`` predict for tiles, measured.
-
-        Args:
-            picture: The picture.
-            regions: The tiles that are shown: indices, or a mask, True for them; the last is the whole picture, where
-                the model has a share of it.
-
-        Raises:
-            ValueError: The model is one of patches, or a region is out of range.
-        """
-        return shown(self.classifier, picture, regions).numpy()
-
-    def audit(self, data: str | Path | None = None) -> Audit:
-        """Return labels that the training pictures contradict, near duplicates, high leverage.
-
-        With ``data``, also of its pictures that were not fitted on.
-        """
-        return audit(self.classifier, data)
 
     # ---- keeping; changing is in ``carrot.classifier.editing``
 

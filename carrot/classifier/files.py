@@ -8,9 +8,10 @@ from carrot.backbone import TimmViTPatchBackbone
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import TrainingRecord
-from carrot.embedding.encoder import BackboneSpec, Encoder
+from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
+from carrot.embedding.spec import BackboneSpec
 from carrot.errors import ModelError
 from carrot.head import RidgeHead
 from carrot.store.bundle import load_bundle, save_bundle

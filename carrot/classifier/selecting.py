@@ -219,6 +219,10 @@ def _axes(grid: Mapping[str, Sequence[Any]], encoder: Encoder, n: int, max_bytes
         raise ValueError(f"`grid` must be by the names {', '.join(GRID)}; got {unknown[0]!r}.")
     axes = {name: tuple(dict.fromkeys(grid.get(name, values))) for name, values in GRID.items()}
     axes["regions"] = tuple(getattr(regions, "spec", regions) for regions in axes["regions"])
+    if "regions" not in grid:  # who names what means nothing to the others means these
+        for names, is_tiled in ((OF_PATCHES, False), (OF_TILES, True)):
+            if any(name in grid for name in names):
+                axes["regions"] = tuple(r for r in axes["regions"] if (r != PATCHES) == is_tiled)
     empty = [name for name, values in axes.items() if not values]
     if empty:
         raise ValueError(f"`grid` must hold at least one value for {empty[0]!r}; leave it out for the default.")

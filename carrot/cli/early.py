@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from carrot._choices import LIFTS, read
+from carrot._choices import LIFTS, read, read_regions
 from carrot.cli.options import UsageError, quoted
 from carrot.embedding.setting import AXES, Axis
 from carrot.errors import ModelError, UnreadableImageError
@@ -101,6 +101,33 @@ def need_lifts(lifts: Iterable[str]) -> None:
             read(LIFTS, lift)
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+
+def regions_from(text: str) -> str:
+    """Return regions as settings have them: the word itself, or the boxes in a file.
+
+    Args:
+        text: "patches", "tiles:3,4", "boxes:...", or a JSON file: a list of [x0, y0, x1, y1] in shares of the picture's
+            width and height.
+
+    Raises:
+        UsageError: It is none of these, or the file holds something else.
+    """
+    file = Path(text)
+    if file.suffix.lower() == ".json":
+        try:
+            boxes = json.loads(file.read_bytes())
+            text = "boxes:" + ";".join(",".join(repr(float(x)) for x in box) for box in boxes)
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"`--regions` {file}: can't be read as a list of [x0, y0, x1, y1] in shares of the picture's width and "
+                f"height ({error})."
+            ) from None
+    try:
+        read_regions(text)
+    except ValueError as error:
+        raise UsageError(str(error).replace("`regions`", "`--regions`", 1)) from None
+    return text
 
 
 def need_numbers(settings: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """``carrot select`` and ``carrot fit``: from pictures to a model in a folder."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from carrot.cli.options import (
     Json,
     SettingOptions,
     Strict,
+    UsageError,
     as_config,
     note,
     quoted,
@@ -24,6 +26,7 @@ from carrot.cli.options import (
     show,
     write_config,
 )
+from carrot.embedding.setting import short_regions
 
 if TYPE_CHECKING:
     from carrot.data import ImageDataset
@@ -44,6 +47,7 @@ def select(
     out: Out = None,
     backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
     grid: GridOptions = GridOptions(),  # noqa: B008
+    passes: Annotated[float | None, Parameter(group=SETTING)] = None,
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
@@ -51,13 +55,15 @@ def select(
 ) -> int:
     """Choose how pictures are embedded by exact leave-one-out on the training pictures, and fit.
 
-    The table of all that was tried is printed. Tokens are computed once and kept in the model's folder; a killed run
+    Tiles, whose map shows what the model saw, are taken unless they lose more than a standard error. The table of all
+    that was tried is printed, with what it costs. Tokens are computed once and kept in the model's folder; a killed run
     goes on.
 
     ```
     carrot select my_pictures --out my_model
     carrot select cub:CUB_200_2011 --backbone vit_base_patch14_reg4_dinov2.lvd142m --out birds
     carrot select my_pictures --out my_model --lift identity quadratic --t 0 1 4 --global-share 0 0.3
+    carrot select my_pictures --out my_model --regions tiles:2 tiles:3 tiles:3,4,5 --passes 30
     ```
 
     Args:
@@ -65,6 +71,7 @@ def select(
         out: Folder of the model.
         backbone: The frozen vision transformer.
         grid: To choose from, by exact leave-one-out.
+        passes: What the regions of a picture may cost, in passes of the backbone over a whole picture; default: any.
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
@@ -72,7 +79,9 @@ def select(
     """
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
-    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json)
+    if passes is not None and not 0 < passes < math.inf:
+        raise UsageError(f"`--passes` must be a finite number > 0; got {passes}.")
+    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes)
 
 
 def fit(
@@ -122,6 +131,7 @@ def _train(
     overwrite: bool,
     strict: bool,
     as_json: bool,
+    passes: float | None = None,
 ) -> int:
     """Fit with settings, or, with a grid, choose among them; ``command`` is what that is called."""
     from carrot.data import split_indices
@@ -129,7 +139,11 @@ def _train(
     from carrot.store.files import locked
     from carrot.store.layout import refuse_other_folder
 
-    chosen = {**(grid or {}), **settings}
+    if grid is not None and "regions" in grid:
+        grid = {**grid, "regions": tuple(early.regions_from(text) for text in grid["regions"])}
+    if "regions" in settings:
+        settings = {**settings, "regions": early.regions_from(settings["regions"])}
+    chosen = {**(grid or {}), **settings, **({} if passes is None else {"passes": passes})}
     early.need_numbers(chosen)
     early.need_lifts([chosen["lift"]] if isinstance(chosen.get("lift"), str) else chosen.get("lift", ()))
     early.need_checkpoint(options.checkpoint)
@@ -165,7 +179,7 @@ def _train(
             if grid is None:
                 model.fit(data, tokens=folder / "tokens")
             else:
-                model.select(data, grid=grid, tokens=folder / "tokens", show=False)
+                model.select(data, grid=grid, tokens=folder / "tokens", passes=passes, show=False)
             model.save(folder)
             write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)
@@ -191,7 +205,7 @@ def _train(
             f"{model.head_.lam:.3g}",
             counts.line("fitted on", data),
             *([f"the {held_out} held out are for measuring: carrot evaluate {quoted(folder)}"] if held_out else []),
-            f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} (crop {model.encoder.spec.crop!r})",
+            f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} ({_seen(model)})",
             f"model: {folder}",
         ],
         as_json,
@@ -242,6 +256,16 @@ def _refuse_inside(folder: Path, data: str) -> None:
         raise ModelError(
             f"{folder}: lies in the data set {root}, where it would be taken for a class. Give another `--out`."
         )
+
+
+def _seen(model: "Carrot") -> str:
+    """Return what of a picture the backbone saw."""
+    s = model.setting_
+    return (
+        f"regions {short_regions(s.regions)}, cut from the whole picture"
+        if s.is_tiled
+        else (f"crop {model.encoder.spec.crop!r}")
+    )
 
 
 def _name(data: str) -> str:

@@ -24,13 +24,13 @@ class Batch:
     """Pictures ready for a backbone.
 
     Attributes:
-        x: Model inputs; zeros where a picture can't be read.
+        x: Model inputs, one a picture or one for each of its tiles; zeros where a picture can't be read.
         readable: False for those.
         errors: What was wrong with each of them.
         sha256: Of each picture's content, see ``content_sha256``; zeros where it can't be read.
     """
 
-    x: Float[Tensor, "B 3 img_h img_w"]
+    x: Float[Tensor, "B *tiles 3 img_h img_w"]
     readable: Bool[Tensor, " B"]
     errors: tuple[str, ...]
     sha256: UInt8[Tensor, "B 32"]

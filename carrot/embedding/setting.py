@@ -59,16 +59,16 @@ class Setting:
     Attributes:
         lift: As ``carrot.lift.lift_from`` reads it.
         tau: Power of the class token's attention in the readout; 0 is the mean.
-        regions: "patches": tokens of the whole picture; or tiles that see only themselves, as ``carrot.Tiling`` has it.
-        power: Power of a region's own norm in the readout; 0 is the mean.
-        readout: "mean": weights are shares of what is there; "sum": they don't depend on other regions.
-        tile_size: Side in pixels at which a tile enters the backbone; 0: 224, or the backbone's own where it is
-            smaller, or the only one that it takes.
         sigma_spatial, sigma_feature: Bandwidths of the graph; without effect at t = 0.
         t: Diffusion time; 0 is no diffusion.
         global_share: Weight of the class token as a global region; 0: regions only.
         coarsen: Blocks of ``coarsen`` x ``coarsen`` patches are averaged into one region each; 1: every patch is a
             region.
+        regions: "patches": tokens of the whole picture; or tiles that see only themselves, as ``carrot.Tiling`` has it.
+        power: Power of a region's own norm in the readout; 0 is the mean.
+        readout: "mean": weights are shares of what is there; "sum": they don't depend on other regions.
+        tile_size: Side in pixels at which a tile enters the backbone; 0: 224, or the backbone's own where it is
+            smaller, or the only one that it takes.
     """
 
     lift: str = _axis(
@@ -89,6 +89,30 @@ class Setting:
             (0.0, ATTENTIVE),
             ">= 0",
         )
+    )
+    sigma_spatial: float | int = _axis(
+        Axis("Bandwidth in space", "Reach of sharing in space", 0.5, 0.5, (0.2, 0.5), "> 0", True)
+    )
+    sigma_feature: float | int = _axis(
+        Axis("Bandwidth among features", "Reach of sharing in likeness", 1.0, 1.0, (0.7, 1.0), "> 0", True)
+    )
+    t: float | int = _axis(
+        Axis(
+            "Diffusion time; 0 is none", "Diffusion time (0: no sharing)", 0.0, 0.0, (0.0, 0.5, 2.0, 8.0), ">= 0", True
+        )
+    )
+    global_share: float | int = _axis(
+        Axis(
+            "Weight of the class token as one more, global region",
+            "Weight of the class token",
+            0.0,
+            0.0,
+            (0.0,),
+            "in [0, 1]",
+        )
+    )
+    coarsen: int = _axis(
+        Axis("Blocks of this many patches a side become one region", "Patches on a region's side", 1, 1, (1,), ">= 1")
     )
     regions: str = _axis(
         Axis(
@@ -128,33 +152,8 @@ class Setting:
             ">= 0",
         )
     )
-    sigma_spatial: float | int = _axis(
-        Axis("Bandwidth in space", "Reach of sharing in space", 0.5, 0.5, (0.2, 0.5), "> 0", True)
-    )
-    sigma_feature: float | int = _axis(
-        Axis("Bandwidth among features", "Reach of sharing in likeness", 1.0, 1.0, (0.7, 1.0), "> 0", True)
-    )
-    t: float | int = _axis(
-        Axis(
-            "Diffusion time; 0 is none", "Diffusion time (0: no sharing)", 0.0, 0.0, (0.0, 0.5, 2.0, 8.0), ">= 0", True
-        )
-    )
-    global_share: float | int = _axis(
-        Axis(
-            "Weight of the class token as one more, global region",
-            "Weight of the class token",
-            0.0,
-            0.0,
-            (0.0,),
-            "in [0, 1]",
-        )
-    )
-    coarsen: int = _axis(
-        Axis("Blocks of this many patches a side become one region", "Patches on a region's side", 1, 1, (1,), ">= 1")
-    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "regions", getattr(self.regions, "spec", self.regions))  # of a ``carrot.Tiling``
         for f in fields(self):  # a number of numpy, or a tensor of one, is one of Python: it goes into JSON
             value: Any = getattr(self, f.name)
             if getattr(value, "ndim", None) == 0:
@@ -164,6 +163,7 @@ class Setting:
     def asked(cls, given: Mapping[str, Any], has_attention: bool) -> "Setting":
         """Return the setting asked for, by name; what is None or absent is as a user would have it on this backbone."""
         values = {name: axis.asked if given.get(name) is None else given[name] for name, axis in AXES.items()}
+        values["regions"] = getattr(values["regions"], "spec", values["regions"])  # of a ``carrot.Tiling``
         is_tiled = values["regions"] != PATCHES
         if values["tau"] is None:
             values["tau"] = ATTENTIVE if has_attention and not is_tiled else 0.0

@@ -13,7 +13,8 @@ from PIL import Image
 from carrot import Carrot, CheckpointError, ModelError, TimmViTPatchBackbone
 from carrot.classifier.records import NOT_FOUND
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
-from carrot.embedding.encoder import BackboneSpec, Encoder
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.spec import BackboneSpec
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
 

@@ -167,5 +167,5 @@ def test_powers_of_attention() -> None:
 def test_is_written_as_it_was_made() -> None:
     assert repr(GraphReadout()) == "GraphReadout('mean')"
     assert repr(GraphReadout("source", 2.0, 0.25)) == "GraphReadout('source', tau=2, global_share=0.25)"
-    assert KINDS == ("mean", "source")
+    assert KINDS == ("mean", "source", "sum")
     assert isinstance(GraphReadout().at(2), BoundReadout)

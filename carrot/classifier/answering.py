@@ -1,0 +1,113 @@
+"""The verbs that take a prediction apart, or ask what would have been: of a model that has the attributes below."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carrot._ambient import pinned_class
+from carrot.classifier.audit import Audit, audit
+from carrot.classifier.classifier import Classifier
+from carrot.classifier.explaining import explain
+from carrot.classifier.shown import shown
+from carrot.classifier.what_if import WhatIf, what_if
+from carrot.data.inputs import PictureLike
+from carrot.data.labels import Label
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.pooling import Pooling
+from carrot.embedding.trace import Trace
+from carrot.explanation.record import Explanation
+
+
+@pinned_class
+class Answering:
+    """``trace``, ``explain``, ``what_if``, ``shown`` and ``audit``."""
+
+    encoder: Encoder
+    classifier: Any
+    setting_: Any
+    _now: Classifier | None
+
+    def trace(self, picture: PictureLike) -> Trace:
+        """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if fitted."""
+        if self._now is None:
+            s = self.setting_
+            return Pooling(s).trace(self.encoder.of(s).tokens([picture]))
+        return self._now.trace(picture)
+
+    def explain(
+        self,
+        picture: PictureLike,
+        target: Label | None = None,
+        against: Label | None = None,
+        k: int = 4,
+        label: str | None = None,
+    ) -> Explanation:
+        """Take one logit apart, exactly: over regions, over training pictures, and over pairs of regions.
+
+        The pairs are with the k training pictures that matter most.
+
+        Args:
+            picture: The picture.
+            target: Class, by name or index; default: the predicted one.
+            against: Another class: explain the difference of the two logits, "why this and not that".
+            k: How many training pictures to show.
+            label: What the picture is labelled with, to be shown.
+
+        Raises:
+            ValueError: A class is unknown, or ``target`` and ``against`` are the same.
+        """
+        return explain(self.classifier, picture, target, against, k, label)
+
+    def what_if(
+        self,
+        picture: PictureLike,
+        without: str | Iterable[str] = (),
+        relabel: Mapping[str, Label] | None = None,
+        replace: Mapping[str, PictureLike] | None = None,
+        regions: Any = None,
+        verify: bool = False,
+    ) -> WhatIf:
+        """Return the logits that the picture would have had otherwise, exactly as fitting again would give them.
+
+        Nothing is changed. Probabilities are made with the temperature of now, which a real change fits anew.
+
+        Args:
+            picture: The picture.
+            without: Ids of training pictures that had not been there.
+            relabel: The label that training pictures had had, by id.
+            replace: Another picture that had stood in the place of one training picture, by its id; nothing else of the
+                training pictures may differ then.
+            regions: Regions of the picture that had not been there: indices, row by row, or a mask, True for those to
+                drop. The backbone does not run again.
+            verify: Fit again, really, and tell the largest difference.
+
+        Raises:
+            ValueError: An id or a class is unknown, a class would be left without a picture, a region is out of range,
+                nothing is asked, or ``verify`` where no training picture is.
+        """
+        return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
+
+    def shown(self, picture: PictureLike, regions: Any) -> NDArray[np.float64]:
+        """Return the logits, (C,), of a picture of which only some tiles are shown: the backbone runs on these alone.
+
+        It is what ``what_if`` and ``explain(...).without`` predict for tiles, measured.
+
+        Args:
+            picture: The picture.
+            regions: The tiles that are shown: indices, or a mask, True for them; the last is the whole picture, where
+                the model has a share of it.
+
+        Raises:
+            ValueError: The model is one of patches, or a region is out of range.
+        """
+        return shown(self.classifier, picture, regions).numpy()
+
+    def audit(self, data: str | Path | None = None) -> Audit:
+        """Return labels that the training pictures contradict, near duplicates, high leverage.
+
+        With ``data``, also of its pictures that were not fitted on.
+        """
+        return audit(self.classifier, data)
