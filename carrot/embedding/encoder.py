@@ -252,7 +252,7 @@ class Encoder:
         Raises:
             StoreError: A shard is damaged.
         """
-        state = pictures_state(dataset, self.view.transform)
+        state = pictures_state(dataset, self.view.probe)  # the same for every ladder: they share their scales
         ids = [record.id for record in dataset.records]
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
