@@ -673,7 +673,8 @@ class Lifted:
 
     def value(self, keep: Array) -> Array:
         """Logits of the test picture with only ``keep``: its sub-graph built and diffused again."""
-        return self.logits(ref.embed_subset(self.phi[-1], self.W64[-1], self.t, keep, self.r64[-1]))
+        r = ref.restricted(self.r64[-1], keep, self.regions.num_global)
+        return self.logits(ref.embed_subset(self.phi[-1], self.W64[-1], self.t, keep, r))
 
     def refit(self, gone: list[int]) -> Array:
         return ref.predict(ref.without(self.G64[:-1], gone), ref.without(self.Y, gone), self.lam, True, self.G64[-1])

@@ -84,6 +84,22 @@ def with_share(r: Array, share: float, K: int) -> Array:
     return np.array([(1.0 - share) * x for x in r] + [share / K] * K)
 
 
+def restricted(r: Array, keep: Array, K: int) -> Array:
+    """Weights of what is kept: K global regions, at the end, hold what they held as long as others are there too."""
+    N = len(r) - K
+    local, whole = (
+        [x for x, k in zip(r[:N], keep[:N], strict=True) if k],
+        [x for x, k in zip(r[N:], keep[N:], strict=True) if k],
+    )
+    shares = (sum(r[:N]) if sum(local) > 0 else 0.0, sum(r[N:]) if sum(whole) > 0 else 0.0)
+    found = np.zeros(len(r))
+    for i, k in enumerate(keep):
+        kind, share = (local, shares[0]) if i < N else (whole, shares[1])
+        if k and sum(kind) > 0:
+            found[i] = r[i] / sum(kind) * share / sum(shares)
+    return found
+
+
 # ---- lifts: phi of every token, written out; random numbers are handed in
 
 

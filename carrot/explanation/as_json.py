@@ -3,7 +3,7 @@
 ::
 
     format, version         "carrot explanation", 1; the version grows when a key changes its meaning
-    level, exact            "token", and a sentence on what is exact and what isn't
+    level, exact            "token" or "tile", and a sentence on what is exact and what isn't
     picture                 id; label or null; width, height in pixels; rows, columns of its regions
     target, against         {class, index}; against is null where one logit is explained, not a difference of two
     logit, prior            what is explained (the difference, if against is set), and the mean training picture's part
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from carrot.explanation.record import Explanation, Picture
 
 VERSION = 1
-EXACT = (
-    "Sums are exact, to rounding, for the function from tokens to logit, and what-ifs equal removing and refitting. A "
-    "token has seen the whole picture: nothing is said about single pixels."
-)
 
 
 def explanation_data(e: "Explanation") -> dict[str, object]:
@@ -56,8 +52,8 @@ def explanation_data(e: "Explanation") -> dict[str, object]:
     data: dict[str, Any] = {
         "format": "carrot explanation",
         "version": VERSION,
-        "level": "token",
-        "exact": EXACT,
+        "level": e.level.name,
+        "exact": e.level.exact,
         "picture": {"id": e.picture.id, "label": e.picture.label, **_size(e.picture)},
         "target": {"class": e.target, "index": p.target},
         "against": None if p.against is None else {"class": e.against, "index": p.against},

@@ -1,6 +1,7 @@
 """One figure that answers: which regions, which training pictures, and which region because of which.
 
-All maps are at the level of tokens: exact for the map tokens -> logit, not a statement about pixels.
+Maps of patches are at the level of tokens: exact for the map tokens -> logit, not a statement about pixels. Maps of
+tiles are exact for the picture; overlapping tiles are drawn as ``carrot.tiling`` has it, per hundredth of the picture.
 """
 
 import textwrap
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from carrot.explanation.drawing import strongest
-from carrot.explanation.parts import strongest_pairs
+from carrot.explanation.parts import is_unmixed, strongest_pairs
 from carrot.tiling import map_cells
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
     p, local = e.parts, len(e.picture.boxes)
     what = f"logit of {e.target}" if e.against is None else f"{e.target} less {e.against}"
     test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}")
-    names = {"regions by token": p.token, "regions by node": p.node, "drop when removed": p.drop}
+    names = {"what each region brings": p.token, "what each holds after sharing": p.node, "drop without it": p.drop}
+    if is_unmixed(p):
+        del names["what each holds after sharing"]
     maps = {name: values[:local] for name, values in names.items()}
     there = sorted(
         e.shown, key=lambda i: (i not in e.shown_pictures, i not in e.pair_maps)
@@ -162,7 +165,7 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
         joint = e.pair_maps[there[0]][:local, : len(panels[0].boxes)]
         pairs = [Pair(*pair) for pair in strongest_pairs(joint, len(PAIR_COLOURS))]
     question = f"what makes it {e.target}" if e.against is None else f"why {e.target} and not {e.against}"
-    heading = f"{e.picture.id}: {question}. Token level: exact for tokens -> logit"
+    heading = f"{e.picture.id}: {question}. {e.level.line.capitalize()}"
     return explanation_figure(test, maps, panels, pairs, heading)
 
 

@@ -78,6 +78,13 @@ class LogitParts:
         return self.dual.topk(min(k, len(self.dual))).indices
 
 
+def is_unmixed(parts: LogitParts) -> bool:
+    """Return whether regions keep to themselves, t = 0: what each brings and what its node holds are then one map."""
+    token, node = parts.token, parts.node
+    size = max(float(values.abs().max()) for values in (token, node))
+    return float((token - node).abs().max()) <= 1e-9 * size
+
+
 @pinned()
 def take_apart(trace: Trace, logit: Logit) -> LogitParts:
     """Take one logit apart, or the difference of two: at the cost of one class, however many there are.

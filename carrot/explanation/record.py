@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from carrot.explanation.level import TILE, TOKEN, Level
 from carrot.explanation.parts import LogitParts, strongest_pairs
 from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
@@ -86,7 +87,7 @@ class Shapley(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """What made one logit, or the difference of two. Token level: exact for tokens -> logit, no statement about pixels.
+    """What made one logit, or the difference of two: exact for tokens -> logit; of tiles, exact for the picture.
 
     Attributes:
         parts: All the numbers.
@@ -115,6 +116,11 @@ class Explanation:
     pair_maps: Mapping[int, Float[Tensor, "N K"]] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     coalitions: Coalitions | None = None
+
+    @property
+    def level(self) -> Level:
+        """What its numbers are exact for."""
+        return TILE if self.picture.grid_hw is None else TOKEN
 
     @property
     def target(self) -> str:

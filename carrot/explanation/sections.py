@@ -1,14 +1,17 @@
 """The three answers of the page: which regions, which training pictures, and which region because of which."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from carrot.explanation.drawing import MARKS, bar, legend, marks, name, number, overlay, short, side, text
+from carrot.explanation.level import WHOLE
 from carrot.explanation.parts import strongest_pairs
 from carrot.explanation.view import View
+from carrot.tiling import map_cells
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Picture
@@ -19,11 +22,10 @@ START = "Start: what the average training picture gets"
 
 def regions(v: View) -> dict[str, str]:
     """Return what the template's section on regions needs: three maps, what they add up to, and all their numbers."""
-    rows, columns = v.e.picture.grid_hw or (0, 0)
     opposite = f"for {v.against}" if v.against else "against it"
     return {
-        "rows": str(rows),
-        "columns": str(columns),
+        "cut": _cut(v),
+        "meaning": "".join(f"<li><strong>{what}</strong> {why}</li>" for what, why in _meaning(v)),
         "target": v.target,
         "opposite": opposite,
         "maps": _maps(v),
@@ -32,11 +34,34 @@ def regions(v: View) -> dict[str, str]:
     }
 
 
+def _cut(v: View) -> str:
+    """Return how the picture was cut into regions."""
+    grid_hw, n = v.e.picture.grid_hw, v.num_local
+    if grid_hw is not None:
+        return (
+            f"The model cuts the picture into {grid_hw[0]} rows and {grid_hw[1]} columns of squares, called "
+            "<strong>regions</strong>."
+        )
+    kinds = list(dict.fromkeys(place.split(" of ")[-1] for place in v.e.picture.places if " of " in place))
+    grids = f" ({' and '.join(kinds)})".replace(" x ", " &times; ") if kinds else ""
+    return (
+        f"The model looks at {n} <strong>tiles</strong> of the picture{grids}, one by one: each is cut out, enlarged "
+        "and seen alone."
+    )
+
+
+def _meaning(v: View) -> list[tuple[str, str]]:
+    return [*v.e.level.meaning, *([WHOLE] if v.e.parts.num_global else [])]
+
+
 def _maps(v: View) -> str:
     p, ends = v.e.parts, ("against", "for")
     if v.e.against is not None:
         ends = (f"for {v.e.against}", f"for {v.e.target}")
+    is_tiled = v.e.picture.grid_hw is None
     brings = f"By its own token. All squares and the start add up to the {v.short}."
+    if is_tiled:
+        brings = f"All tiles and the start add up to the {v.short}."
     mixed = "The same, after regions that are near and alike have shared what they hold."
     if v.unmixed:
         mixed = (
@@ -59,10 +84,14 @@ def _map(v: View, title: str, gloss: str, values: Tensor, ends: tuple[str, str])
     best = [int(i) for i in local.abs().topk(min(3, len(local))).indices]
     told = "; ".join(f"{v.place(i)}: {number(float(local[i]))}" for i in best)
     spoken = "; ".join(f"{v.place(i)} {float(local[i]):+.3g}" for i in best)
-    picture = v.faint.svg(
-        f"Map of {v.e.picture.id}. {title}. The strongest: {spoken}", overlay(v.faint, local, v.region_names)
-    )
-    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{legend(local, *ends)}
+    drawn, scale = overlay(v.faint, local, v.region_names), legend(local, *ends)
+    if v.e.picture.grid_hw is None:
+        boxes, spread = map_cells(local, v.e.picture.boxes.round().long(), v.e.picture.image.size)
+        names = ["per hundredth of the picture"] * len(spread)
+        drawn, scale = overlay(replace(v.faint, boxes=boxes), spread, names), legend(spread, *ends)
+        gloss = f"{gloss} Drawn per hundredth of the picture's area."
+    picture = v.faint.svg(f"Map of {v.e.picture.id}. {title}. The strongest: {spoken}", drawn)
+    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{scale}
 <figcaption>{gloss}<br><span class="soft small">Strongest: {told}.</span></figcaption></figure>"""
 
 
@@ -75,9 +104,10 @@ def _row(title: str, cells: Sequence[str], total: bool = False) -> str:
 def _region_sum(v: View) -> str:
     p, local, note = v.e.parts, v.num_local, ""
     rows = [(START, p.prior)] if p.prior else []
-    rows.append((f"All {local} regions of the picture", float(p.token[:local].sum())))
+    what = "tiles" if v.e.picture.grid_hw is None else "regions"
+    rows.append((f"All {local} {what} of the picture", float(p.token[:local].sum())))
     if len(p.token) > local:
-        rows.append(("The class token: a region for the whole picture", float(p.token[local:].sum())))
+        rows.append(("The whole picture, as a region of its own", float(p.token[local:].sum())))
     lines = "".join(_row(title, [number(value, "+.6f")]) for title, value in rows)
     total = _row(f"= {v.score}", [number(p.logit, "+.6f")], total=True)
     if v.padding:

@@ -44,7 +44,7 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     lines = [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
     what = f"logit of {e.target}" if e.against is None else f"logit of {e.target} less that of {e.against}"
     lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is the mean training picture's")
-    lines.append("  token level: exact for tokens -> logit, no statement about pixels")
+    lines.append(f"  {e.level.line}")
     lines += _sum_lines(p)
     for i, pairs in e.pair_maps.items():
         total, dual = float(pairs.sum()), float(p.dual[i])

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from carrot.explanation.drawing import Sheet, faint, name
+from carrot.explanation.parts import is_unmixed
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation, Picture
@@ -87,8 +86,7 @@ class View:
     @property
     def unmixed(self) -> bool:
         """Whether regions keep to themselves, so that the first two maps are one."""
-        token, node = self.e.parts.token, self.e.parts.node
-        return float((token - node).abs().max()) <= 1e-9 * max(_size(token), _size(node))
+        return is_unmixed(self.e.parts)
 
     @property
     def padding(self) -> list[int]:
@@ -98,7 +96,3 @@ class View:
 
 def _sheet(sheet_id: str, picture: "Picture") -> Sheet:
     return Sheet(sheet_id, picture.image.size, picture.boxes)
-
-
-def _size(values: Tensor) -> float:
-    return float(values.abs().max())

@@ -11,8 +11,8 @@ from tests.claims import test_15_lifted_regions as lifted
 from tests.claims.world import relative
 
 STATEMENT = (
-    "A class token may weight the regions or be one: weights restrict and renormalise, and its share of the logit is "
-    "told"
+    "A class token may weight the regions or be one: weights restrict and renormalise, and its share is what was told, "
+    "whatever else is dropped"
 )
 FORMULA = (
     "r_i = exp(tau u_i) / sum_j exp(tau u_j);  r = ((1 - rho) r, rho);  "
