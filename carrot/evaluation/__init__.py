@@ -9,6 +9,8 @@
 ``duplicates``        pictures that are nearly the same
 ``ranking``           how well a score finds planted faults
 ``localisation``      does a map point at the object, beside chance
+``cells``             boxes that overlap, cut into cells that don't
+``targets``           what a map should point at: masks, boxes, points; areas inside them
 ``faithfulness``      does the logit fall when the map says so: at token level, at pixel level
 ``baselines``         what a user would take instead, on the same embeddings
 ``tables``            results as Markdown
