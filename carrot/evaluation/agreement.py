@@ -49,7 +49,8 @@ def random_subsets(
     N, R = whole_number("N", N, 1, what=", regions"), whole_number("R", R, 1, what=", versions")
     n = whole_number("n", n, 1, N, ", regions that go")
     generator = torch.Generator().manual_seed(whole_number("seed", seed))
-    return torch.rand(N, R, generator=generator, dtype=torch.float64).argsort(dim=0).argsort(dim=0) >= n
+    gone = torch.rand(N, R, generator=generator, dtype=torch.float64).argsort(dim=0)[:n]
+    return torch.ones(N, R, dtype=torch.bool).scatter_(0, gone, False)
 
 
 def sensitivity_n(

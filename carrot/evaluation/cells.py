@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from carrot.utils import require_finite
+from carrot.utils import require_finite, require_tensor
 
 TOLERANCE = 1e-6  # of the seen rectangle's longer side: edges closer than that are one, so that rounding cuts no cell
 LARGEST = 2**27  # entries of the table of cells and boxes: 128 MiB of truth values, 1 GiB of shares
@@ -59,6 +59,7 @@ def cells(boxes: Float[Tensor, "R 4"]) -> Cells:
     Exactness: exact; edges closer than a millionth of the whole are taken for one (``test_cells.py``).
 
     Raises:
+        TypeError: Boxes are no tensor.
         ValueError: Boxes are not (R, 4), not finite, turned inside out or all empty; there are overlapping and empty
             ones; or so many that the table of cells and boxes would have more than 2^27 entries.
     """
@@ -82,8 +83,10 @@ def areas(boxes: Float[Tensor, "R 4"]) -> Float[Tensor, " R"]:
     """Return each box's area, once the boxes are boxes.
 
     Raises:
+        TypeError: Boxes are no tensor.
         ValueError: Boxes are not (R, 4), not finite, turned inside out, or all empty.
     """
+    require_tensor("boxes", boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"`boxes` must be (N, 4), (x0, y0, x1, y1) of each region; got {tuple(boxes.shape)}.")
     require_finite("boxes", boxes)
