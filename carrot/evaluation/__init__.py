@@ -9,7 +9,12 @@
 ``duplicates``        pictures that are nearly the same
 ``ranking``           how well a score finds planted faults
 ``localisation``      does a map point at the object, beside chance
+``cells``             boxes that overlap, cut into cells that don't
+``pixel_ranks``       are the map's highest pixels the object's: rank accuracy, AUC, top area
+``grid_pointing``     does the map of a class lie on its picture in a mosaic
+``targets``           what a map should point at: masks, boxes, points; areas inside them
 ``faithfulness``      does the logit fall when the map says so: at token level, at pixel level
+``agreement``         does a map foretell what happens when regions go, and how sparse is it
 ``baselines``         what a user would take instead, on the same embeddings
 ``tables``            results as Markdown
 ====================  ==================================================================================

@@ -9,32 +9,59 @@ didn't see, because the crop cut it off, counts nowhere: shares are of the seen 
     energy     sum_i max(v_i, 0) |box_i and target| / |box_i|  /  sum_i max(v_i, 0)
                                                                          chance: |seen and target| / |seen|
     points     does the strongest region hold a part's point?            chance: the share of regions that hold one
+    parts      is a part near the centre of the strongest region?        chance: the share of regions that one is near
 
-Chance is what a random map gets, or a constant one. Areas are exact: the integral of a mask over a box is a bilinear
-interpolation of the mask's cumulated sums. Regions that tie for the strongest share the hit, so a constant map points
-nowhere in particular. A map without a positive value still has a strongest region, but no energy: None. A region that
-shows nothing of the picture (padding) has an empty box: it never hits, its energy is outside, and chance doesn't count
-it. Where chance is 0 (an empty mask, a target outside of the crop, one so small that no centre lies in it) no map could
-hit: ``Localisation`` leaves the picture out and counts it.
+Chance is what a random map gets, or a constant one. Areas are exact (``carrot.evaluation.targets``). Regions that tie
+for the strongest share the hit, so a constant map points nowhere in particular. A map without a positive value still
+has a strongest region, but no energy: None. A region that shows nothing of the picture (padding) has an empty box: it
+never hits, its energy is outside, and chance doesn't count it. Where chance is 0 (an empty mask, a target outside of
+the crop, one so small that no centre lies in it) no map could hit: ``Localisation`` leaves the picture out and counts
+it.
 
-Reference: Zhang et al., IJCV 126 (2018), for the pointing game; Wang et al., CVPR workshops 2020, for the energy.
+Boxes that overlap (tiles) are cut into cells of constant density, and read "cell" for "region"
+(``carrot.evaluation.cells``): v_i is the integral of the map over cell i, the strongest cell is that of the highest
+density, cells that tie share by area. Disjoint regions are compared by value as ever, whatever their areas: the two
+differ only for boxes of unlike sizes. Chance then is, of pointing, points and parts, the mean hit of ``RANDOM_MAPS``
+maps whose regions have independent normal values (drawn once and for all; the standard error is at most 0.008): where
+more or smaller tiles lie, a random map peaks more often, and objects stand in the middle. Of energy it is the share
+sum_r |box_r and target| / sum_r |box_r|: what a map gets that has the same density in each region.
+
+Reference: Zhang et al., IJCV 126 (2018), for the pointing game; Wang et al., CVPR workshops 2020, for the energy; Huang
+et al., ICCV 2023, for the reach around a part (there, of prototypes).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from carrot.data.records import Box
+from carrot.evaluation.cells import Places, areas
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.inputs import as_tensor
-from carrot.utils import require_finite
+from carrot.evaluation.targets import Target, area_inside, box_mask, centre_inside, checked_points, require_pixels
+from carrot.utils import require_finite, require_positive
 
-Target = Box | ArrayLike | Tensor
+__all__ = [
+    "Chance",
+    "Localisation",
+    "Parts",
+    "box_mask",
+    "centre_map",
+    "chance",
+    "energy_inside",
+    "parts_chance",
+    "parts_hit",
+    "pointing_hit",
+    "points_chance",
+    "points_hit",
+]
+
+RANDOM_MAPS = 4096  # of which chance is the mean, where boxes overlap
+REACH = 36 / 224  # of the picture's sides: half the side of the box around a peak in which a part counts as hit
 
 
 class Chance(NamedTuple):
@@ -42,6 +69,18 @@ class Chance(NamedTuple):
 
     pointing: float
     energy: float
+
+
+class Parts(NamedTuple):
+    """How well the parts of an object were hit, each in [0, 1].
+
+    Attributes:
+        each: By part, in the order of the points.
+        any: Whether one of them was.
+    """
+
+    each: Float[Tensor, " K"]
+    any: float
 
 
 @dataclass(frozen=True)
@@ -85,14 +124,15 @@ def pointing_hit(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"], target
 
     Args:
         values: N numbers in any shape, row-major as the regions are; without global regions.
-        boxes: (x0, y0, x1, y1) of each region in pixels of the original picture, ``Geometry.patch_boxes``; disjoint.
+        boxes: (x0, y0, x1, y1) of each region in pixels of the original picture, such as ``Geometry.patch_boxes``.
         target: Mask (img_h, img_w) of booleans, or ``carrot.data.records.Box``, of the original picture.
 
     Raises:
         ValueError: Numbers don't match, a box is turned inside out, leaves the mask, or is not finite.
         TypeError: The mask is not boolean.
     """
-    return _shared(_values(values, boxes), _centre_in(boxes, target))
+    places = Places.of(boxes)
+    return _mean(centre_inside(places.boxes, target), _peak(values_of(values, boxes), places))
 
 
 def energy_inside(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"], target: Target) -> float | None:
@@ -108,13 +148,14 @@ def energy_inside(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"], targe
     Raises:
         ValueError, TypeError: As ``pointing_hit``.
     """
-    positive = _values(values, boxes).clamp(min=0.0)
-    area, inside = _areas(boxes, target)
+    v, places = values_of(values, boxes), Places.of(boxes)
+    positive = places.masses(v).clamp(min=0.0)
+    inside = area_inside(places.boxes, target)
     largest = float(positive.max())
     if largest == 0.0:
         return None
     positive = positive / largest  # so that the sum can't overflow
-    share = torch.where(area > 0, inside / area, 0.0).clamp(max=1.0)
+    share = torch.where(places.area > 0, inside / places.area, 0.0).clamp(max=1.0)
     return min(1.0, float((positive @ share) / positive.sum()))
 
 
@@ -124,9 +165,9 @@ def chance(boxes: Float[Tensor, "N 4"], target: Target) -> Chance:
     Raises:
         ValueError, TypeError: As ``pointing_hit``.
     """
-    area, inside = _areas(boxes, target)
-    hits = _centre_in(boxes, target)[area > 0].double()
-    return Chance(float(hits.mean()), min(1.0, float(inside.sum() / area.sum())))
+    places, area = Places.of(boxes), areas(boxes)
+    pointing = _mean(centre_inside(places.boxes, target), _random_peak(places))
+    return Chance(pointing, min(1.0, float(area_inside(boxes, target).sum() / area.sum())))
 
 
 def points_hit(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"], points: ArrayLike | Tensor) -> float:
@@ -142,7 +183,8 @@ def points_hit(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"], points: 
     Raises:
         ValueError: Shapes are wrong, or a number is not finite.
     """
-    return _shared(_values(values, boxes), _holds_point(boxes, points))
+    places = Places.of(boxes)
+    return _mean(_holds_point(places, points), _peak(values_of(values, boxes), places))
 
 
 def points_chance(boxes: Float[Tensor, "N 4"], points: ArrayLike | Tensor) -> float:
@@ -151,22 +193,46 @@ def points_chance(boxes: Float[Tensor, "N 4"], points: ArrayLike | Tensor) -> fl
     Raises:
         ValueError: As ``points_hit``.
     """
-    return float(_holds_point(boxes, points)[_area(boxes) > 0].double().mean())
+    places = Places.of(boxes)
+    return _mean(_holds_point(places, points), _random_peak(places))
 
 
-def box_mask(box: Box, image_hw: tuple[int, int]) -> Bool[Tensor, "img_h img_w"]:
-    """Return the mask of the pixels whose centres lie in a box.
+def parts_hit(
+    values: ArrayLike | Tensor,
+    boxes: Float[Tensor, "N 4"],
+    points: ArrayLike | Tensor,
+    image_hw: tuple[int, int],
+    reach: SupportsFloat = REACH,
+) -> Parts:
+    """Return which visible parts lie near the map's peak, the centre of the strongest region, and whether one does.
 
-    The other functions take the ``Box`` itself too, to the fraction.
+    Near is within ``reach`` of the picture's width and height on either side of the peak, borders included: 36 of 224
+    pixels, the box of 72 in which Huang et al. look for a prototype's part.
+
+    Args:
+        values: As for ``pointing_hit``.
+        boxes: As for ``pointing_hit``.
+        points: (K, 2), (x, y) of each visible part in pixels of the original picture; K may be 0.
+        image_hw: Height and width of the original picture.
+        reach: Share of the sides, above 0.
 
     Raises:
-        ValueError: The box is not finite or of a negative size, or the picture has no pixel.
+        ValueError: Shapes are wrong, a number is not finite, the picture has no pixel, or ``reach`` is not above 0.
     """
-    if min(image_hw) < 1:
-        raise ValueError(f"`image_hw` must be (height, width), each at least 1; got {image_hw}.")
-    x0, y0, x1, y1 = _corners(box)
-    y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in image_hw)
-    return ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
+    places = Places.of(boxes)
+    return _parts(places, _peak(values_of(values, boxes), places), points, image_hw, reach)
+
+
+def parts_chance(
+    boxes: Float[Tensor, "N 4"], points: ArrayLike | Tensor, image_hw: tuple[int, int], reach: SupportsFloat = REACH
+) -> Parts:
+    """Return what a random map gets at ``parts_hit``.
+
+    Raises:
+        ValueError: As ``parts_hit``.
+    """
+    places = Places.of(boxes)
+    return _parts(places, _random_peak(places), points, image_hw, reach)
 
 
 def centre_map(boxes: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
@@ -174,13 +240,18 @@ def centre_map(boxes: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
 
     The baseline that a map has to beat: photographers centre what they photograph. 0 for an empty box.
     """
-    area = _area(boxes)
-    low, high = _span(boxes)
-    z = (_centres(boxes) - (low + high) / 2) / ((high - low) / 4)
+    area, b = areas(boxes), boxes.detach().cpu().double()
+    low, high = b[area > 0, :2].amin(dim=0), b[area > 0, 2:].amax(dim=0)
+    z = ((b[:, :2] + b[:, 2:]) / 2 - (low + high) / 2) / ((high - low) / 4)
     return torch.where(area > 0, torch.exp(-0.5 * z.square().sum(dim=1)), 0.0)
 
 
-def _values(values: ArrayLike | Tensor, boxes: Tensor) -> Float[Tensor, " N"]:
+def values_of(values: ArrayLike | Tensor, boxes: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
+    """Return a number for each region in float64, row-major.
+
+    Raises:
+        ValueError: They are not one real, finite number for each box.
+    """
     v = as_tensor(values)
     if v.dtype == torch.bool or v.is_complex() or v.numel() != len(boxes) or not len(boxes):
         raise ValueError(
@@ -191,104 +262,44 @@ def _values(values: ArrayLike | Tensor, boxes: Tensor) -> Float[Tensor, " N"]:
     return v.double().flatten()
 
 
-def _shared(v: Tensor, hit: Tensor) -> float:
-    """Return the share of the strongest regions that hit."""
-    return float(hit[v == v.max()].double().mean())
+def random_heights(places: Places) -> Float[Tensor, "K RANDOM_MAPS"]:
+    """Return ``RANDOM_MAPS`` maps over regions with independent normal values, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(places.regions, RANDOM_MAPS, generator=generator, dtype=torch.float64)
+    return places.heights(z)
 
 
-def _area(boxes: Tensor) -> Float[Tensor, " N"]:
-    """Return each box's area, once the boxes are boxes."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"`boxes` must be (N, 4), (x0, y0, x1, y1) of each region; got {tuple(boxes.shape)}.")
-    require_finite("boxes", boxes)
-    size = (boxes[:, 2:] - boxes[:, :2]).double()
-    area = size.prod(dim=1)
-    if bool((size < 0).any()) or not bool((area > 0).any()):
-        raise ValueError(
-            "`boxes` must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1, and one of them must not be empty."
-        )
-    low, high = _span(boxes)
-    if float(area.sum()) > float((high - low).prod()) * (1 + 1e-6):
-        raise ValueError("`boxes` must not overlap: their areas add up to more than the rectangle around them.")
-    return area
+def _peak(v: Tensor, places: Places) -> Float[Tensor, " K"]:
+    """Return the weights of the places at which a map is highest: equal ones of regions, areas of cells."""
+    height = places.heights(v[:, None])[:, 0]
+    is_highest = (height == height.max()).double()
+    return is_highest if places.share is None else is_highest * places.area
 
 
-def _span(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the corners of the seen rectangle: what all boxes that aren't empty span."""
-    b = boxes[((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)].double()
-    return b[:, :2].min(dim=0).values, b[:, 2:].max(dim=0).values
+def _random_peak(places: Places) -> Float[Tensor, " K"]:
+    """Return how often each place is where a random map is highest, up to a factor."""
+    if places.share is None:
+        return (places.area > 0).double()
+    height = random_heights(places)
+    highest = (height == height.amax(dim=0)) * places.area[:, None]
+    return (highest / highest.sum(dim=0)).sum(dim=1)
 
 
-def _centres(boxes: Tensor) -> Float[Tensor, "N 2"]:
-    return (boxes[:, :2] + boxes[:, 2:]).double() / 2
+def _mean(hit: Tensor, weights: Tensor) -> float:
+    return float((hit * weights).sum() / weights.sum())
 
 
-def _areas(boxes: Tensor, target: Target) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Return each box's area, and that of its part inside the target."""
-    area, b = _area(boxes), boxes.double()
-    if not isinstance(target, Box):
-        return area, _integral(_mask(target, boxes), b)
-    x0, y0, x1, y1 = _corners(target)
-    width = (b[:, 2].clamp(max=x1) - b[:, 0].clamp(min=x0)).clamp(min=0)
-    height = (b[:, 3].clamp(max=y1) - b[:, 1].clamp(min=y0)).clamp(min=0)
-    return area, width * height
-
-
-def _centre_in(boxes: Tensor, target: Target) -> Bool[Tensor, " N"]:
-    """Return whose centre lies inside; an empty box has none."""
-    is_seen = _area(boxes) > 0
-    x, y = _centres(boxes).unbind(dim=1)
-    if isinstance(target, Box):
-        x0, y0, x1, y1 = _corners(target)
-        return is_seen & (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
-    mask = _mask(target, boxes)
-    img_h, img_w = mask.shape
-    return is_seen & mask[y.long().clamp(max=img_h - 1), x.long().clamp(max=img_w - 1)]
-
-
-def _holds_point(boxes: Tensor, points: ArrayLike | Tensor) -> Bool[Tensor, " N"]:
-    p = as_tensor(points).double()
-    if p.numel() and (p.ndim != 2 or p.shape[1] != 2):
-        raise ValueError(f"`points` must be (K, 2), (x, y) of each part; got {tuple(p.shape)}.")
-    require_finite("points", p)
-    _area(boxes)
-    p, b = p.reshape(-1, 2), boxes[:, None].double()
+def _holds_point(places: Places, points: ArrayLike | Tensor) -> Bool[Tensor, " K"]:
+    p, b = checked_points(points), places.boxes[:, None]
     return ((p >= b[..., :2]) & (p < b[..., 2:])).all(dim=2).any(dim=1)
 
 
-def _corners(box: Box) -> tuple[float, float, float, float]:
-    x, y, width, height = (float(u) for u in box)
-    if not (all(abs(u) < float("inf") for u in (x, y, width, height)) and width >= 0 and height >= 0):
-        raise ValueError(f"A target's box must be finite and of a size >= 0; got {box}.")
-    return x, y, x + width, y + height
-
-
-def _mask(target: ArrayLike | Tensor, boxes: Tensor) -> Bool[Tensor, "img_h img_w"]:
-    """Return the mask, once the boxes lie in it."""
-    mask = as_tensor(target)
-    if mask.dtype != torch.bool:
-        raise TypeError(f"`target` must be a mask of booleans, or a Box; got {mask.dtype}. Compare it: `mask > 0`.")
-    if mask.ndim != 2 or 0 in mask.shape:
-        raise ValueError(f"`target` must be a mask (img_h, img_w); got {tuple(mask.shape)}.")
-    (img_h, img_w), (x, y) = mask.shape, (float(boxes[:, k].max()) for k in (2, 3))
-    if float(boxes.min()) < 0 or x > img_w + 1e-6 or y > img_h + 1e-6:
-        raise ValueError(
-            f"`boxes` must lie in the mask's {img_h} x {img_w} pixels (height x width); got x up to {x:.1f}, y up to "
-            f"{y:.1f}. Give both in the original picture's pixels."
-        )
-    return mask
-
-
-def _integral(mask: Tensor, b: Tensor) -> Float[Tensor, " N"]:
-    """Return the mask's area in each box: S(x1, y1) - S(x0, y1) - S(x1, y0) + S(x0, y0), S bilinear between pixels."""
-    img_h, img_w = mask.shape
-    S = torch.zeros(img_h + 1, img_w + 1, dtype=torch.float64)
-    S[1:, 1:] = mask.double().cumsum(dim=0).cumsum(dim=1)
-
-    def at(x: Tensor, y: Tensor) -> Tensor:
-        i, j = y.long().clamp(max=img_h - 1), x.long().clamp(max=img_w - 1)
-        u, v = x - j, y - i
-        return (1 - v) * ((1 - u) * S[i, j] + u * S[i, j + 1]) + v * ((1 - u) * S[i + 1, j] + u * S[i + 1, j + 1])
-
-    x0, y0, x1, y1 = b.cpu().unbind(dim=1)
-    return (at(x1, y1) - at(x0, y1) - at(x1, y0) + at(x0, y0)).clamp(min=0.0)
+def _parts(
+    places: Places, weights: Tensor, points: ArrayLike | Tensor, image_hw: tuple[int, int], reach: SupportsFloat
+) -> Parts:
+    p, near = checked_points(points), require_positive("reach", reach)
+    require_pixels(image_hw)
+    limit = near * torch.tensor(image_hw[::-1], dtype=torch.float64)
+    hit = ((places.centres[:, None] - p).abs() <= limit).all(dim=2) & (places.area > 0)[:, None]  # (K, points)
+    each = torch.tensor([_mean(h, weights) for h in hit.unbind(dim=1)], dtype=torch.float64)
+    return Parts(each, _mean(hit.any(dim=1), weights))

@@ -18,6 +18,7 @@ from carrot._ridge.logit import Logit
 from carrot.classifier.classifier import Classifier
 from carrot.data.records import Segmented, Subset
 from carrot.embedding.trace import Trace
+from carrot.evaluation.agreement import infidelity, random_subsets, sensitivity_n, single_deletion_correlation
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.faithfulness import (
     area,
@@ -33,16 +34,21 @@ from carrot.evaluation.localisation import (
     centre_map,
     chance,
     energy_inside,
+    parts_chance,
+    parts_hit,
     pointing_hit,
     points_chance,
     points_hit,
 )
+from carrot.evaluation.pixel_ranks import AUC_CHANCE, localisation_auc, rank_accuracy, rank_accuracy_chance
 from carrot.explanation.parts import LogitParts
 from carrot.removal import Coalitions
 
 MAPS = ("token", "node", "drop")  # without diffusion "node" is "token"
 RANDOM_ORDERS = 10
 STEPS = 14  # at pixel level
+GONE = (0.1, 0.3, 0.5)  # shares of the regions that are dropped together, to see whether a map foretells it ..
+SUBSETS = 32  # .. in so many subsets each: all three are 2 % of the versions that the curves of 196 regions need
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +152,28 @@ def _token_level(case: Case) -> Iterator[tuple[str, float]]:
         yield f"token level, {kind} at random", at_random
     for name in orders:
         yield f"token level, gain by {name}", relevance_gain(curves["deletion"][name], curves["insertion"][name])
+    yield from _agreement(case)
+
+
+def _agreement(case: Case) -> Iterator[tuple[str, float]]:
+    """Yield how well maps foretell drops, of one block of random subsets; a correlation that is undefined is no number.
+
+    The map of the drops ranks the single ones by definition.
+    """
+    N, whole = case.coalitions.N, case.parts.logit
+    blocks = [random_subsets(N, max(1, round(share * N)), SUBSETS, case.place) for share in GONE]
+    keep = torch.cat(blocks, dim=1)
+    values = case.coalitions.logits(keep.to(case.coalitions.device))[:, 0]
+    for name in maps_of(case.classifier):
+        a = getattr(case.parts, name)
+        for share, block, v in zip(GONE, blocks, values.split(SUBSETS), strict=True):
+            correlation = sensitivity_n(a, block, v, whole)
+            if correlation is not None:
+                yield f"token level, sensitivity to {share:.0%} by {name}", correlation
+        yield f"token level, infidelity by {name}", infidelity(a, keep, values, whole)
+        ranks = single_deletion_correlation(a, case.parts.drop)
+        if ranks is not None and name != "drop":
+            yield f"token level, single deletion by {name}", ranks
 
 
 def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
@@ -178,24 +206,32 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
     targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
     if record.box is not None:
         targets["box"] = box_mask(record.box, (case.image.height, case.image.width))
+    chances = {name: (*chance(boxes, inside), rank_accuracy_chance(boxes, inside)) for name, inside in targets.items()}
+    points, image_hw = torch.tensor(list(record.parts.values())), (case.image.height, case.image.width)
+    held, near = points_chance(boxes, points), parts_chance(boxes, points, image_hw).any
     for name, values in {**case.maps, "the centre": centre_map(boxes)}.items():
         for target, inside in targets.items():
-            pointing, energy = chance(boxes, inside)
+            pointing, energy, rank = chances[target]
             yield f"where: pointing in the {target} by {name}", (float(pointing_hit(values, boxes, inside)), pointing)
             share = energy_inside(values, boxes, inside)
             if share is not None:
                 yield f"where: energy in the {target} by {name}", (share, energy)
+            yield f"where: rank accuracy, {target}, by {name}", (rank_accuracy(values, boxes, inside), rank)
+            auc = localisation_auc(values, boxes, inside)
+            if auc is not None:
+                yield f"where: AUC, {target}, by {name}", (auc, AUC_CHANCE)
         if record.parts:
-            points = torch.tensor(list(record.parts.values()))
-            hit = points_hit(values, boxes, points)
-            yield f"where: pointing at a part by {name}", (hit, points_chance(boxes, points))
+            yield f"where: pointing at a part by {name}", (points_hit(values, boxes, points), held)
+            yield f"where: peak near a part by {name}", (parts_hit(values, boxes, points, image_hw).any, near)
 
 
 METRICS: dict[str, Metric] = {
     "token_level": Metric(
         "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: "
         "higher is better), at token level: exact for tokens -> logit. Gain: least important dropped first, less most "
-        "important first (higher is better; 0 for a map that knows nothing).",
+        "important first (higher is better; 0 for a map that knows nothing). Sensitivity: correlation of the map's "
+        "sums with the drops when a share of the regions goes (1 is best). Infidelity: their mean squared difference "
+        "(0 is best). Single deletion: rank correlation with the drops of single regions (1 is best).",
         _token_level,
         Estimate.of,
     ),

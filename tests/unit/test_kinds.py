@@ -6,12 +6,28 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import carrot.attribution as at
 from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead, RidgeStatistics
-from carrot.evaluation import accuracy, baselines, calibration, confusion, duplicates, faithfulness, ranking, tables
+from carrot.data.records import Box
+from carrot.evaluation import (
+    accuracy,
+    agreement,
+    baselines,
+    calibration,
+    cells,
+    confusion,
+    duplicates,
+    faithfulness,
+    grid_pointing,
+    localisation,
+    pixel_ranks,
+    ranking,
+    tables,
+)
 from carrot.lift import FourierLift, QuadraticLift, ReluLift, SketchLift, lift_from
-from carrot.protocol import checks
+from carrot.protocol import checks, mosaics
 from carrot.readout import attention_source, cosine_source, embed
 from carrot.regions import grid_positions
 
@@ -31,6 +47,8 @@ STAGES = (H, GRAPH, T2, MEAN, HEAD)
 PI = T2.pull_back(MEAN.weights(6), GRAPH)
 LOGITS = HEAD.predict(G)
 SCORES, WRONG = torch.rand(20, generator=rng), torch.arange(20) < 5
+BOXES, TARGET = torch.tensor([[0.0, 0, 4, 4], [2, 0, 8, 4]]), Box(1.0, 1.0, 3.0, 2.0)
+KEEP = agreement.random_subsets(4, 2, 3)
 
 
 def fitted(**options: object) -> RidgeHead:
@@ -86,6 +104,13 @@ WHOLE: dict[str, tuple[Callable[[object], object], int, int | None]] = {
     "confusion_matrix(C)": (lambda n: confusion.confusion_matrix(LABELS, LABELS, n), 4, 0),
     "random_areas(n_orders)": (lambda n: faithfulness.random_areas(lambda o: o.new_zeros(7, dtype=F64), 6, n), 2, 0),
     "random_areas(seed)": (lambda n: faithfulness.random_areas(lambda o: o.new_zeros(7, dtype=F64), 6, 2, n), 2, None),
+    "random_subsets(N)": (lambda n: agreement.random_subsets(n, 1, 3), 2, 0),
+    "random_subsets(n)": (lambda n: agreement.random_subsets(4, n, 3), 2, 5),
+    "random_subsets(R)": (lambda n: agreement.random_subsets(4, 1, n), 2, 0),
+    "random_subsets(seed)": (lambda n: agreement.random_subsets(4, 1, 3, n), 2, None),
+    "cell_box(grid)": (lambda n: grid_pointing.cell_box(n, 1, (6, 6)), 2, 1),
+    "cell_box(cell)": (lambda n: grid_pointing.cell_box(2, n, (6, 6)), 2, 4),
+    "mosaic(side)": (lambda n: mosaics.mosaic([Image.new("RGB", (4, 4))] * 4, 2, n)[1], 2, 0),
     "markdown_table(digits)": (lambda n: tables.markdown_table([{"x": 0.123}], digits=n), 2, -1),
 }  # fmt: skip
 
@@ -106,6 +131,12 @@ REAL: dict[str, tuple[Callable[[object], object], float, float]] = {
     "knn(T)": (lambda x: baselines.knn(G, LABELS, TEST, T=x), 0.5, 0.0),
     "probabilities(T)": (lambda x: calibration.probabilities(LOGITS, x), 0.5, 0.0),
     "near_duplicates": (lambda x: duplicates.near_duplicates(G, x), 0.5, 1.5),
+    "top_area_inside(q)": (lambda x: pixel_ranks.top_area_inside(SCORES[:2], BOXES, TARGET, x), 0.5, 1.5),
+    "top_area_chance(q)": (lambda x: pixel_ranks.top_area_chance(BOXES, TARGET, x), 0.5, 0.0),
+    "parts_hit(reach)": (lambda x: localisation.parts_hit(SCORES[:2], BOXES, [[1, 1]], (4, 8), x).any, 0.5, 0.0),
+    "parts_chance(reach)": (lambda x: localisation.parts_chance(BOXES, [[1, 1]], (4, 8), x).any, 0.5, -1.0),
+    "infidelity(whole)": (lambda x: agreement.infidelity(SCORES[:4], KEEP, SCORES[:3], x), 0.5, float("nan")),
+    "sensitivity_n(whole)": (lambda x: agreement.sensitivity_n(SCORES[:4], KEEP, SCORES[:3], x), 0.5, float("inf")),
     "near_copies": (lambda x: duplicates.near_copies(G, TEST, x)[0], 0.5, 0.0),
 }
 
@@ -165,6 +196,11 @@ TENSORS: dict[str, tuple[Callable[[object], object], torch.Tensor]] = {
     "insertion_curve": (lambda x: at.insertion_curve(*STAGES, x), torch.arange(6)),
     "region_shapley": (lambda x: at.region_shapley(x, *STAGES[1:])[0], H),
     "region_interactions": (lambda x: at.region_interactions(x, *STAGES[1:], target=0), H),
+    "cells": (lambda x: cells.cells(x).boxes, BOXES),
+    "pointing_hit(boxes)": (lambda x: localisation.pointing_hit(SCORES[:2], x, TARGET), BOXES),
+    "chance(boxes)": (lambda x: localisation.chance(x, TARGET), BOXES),
+    "centre_map": (localisation.centre_map, BOXES),
+    "rank_accuracy(boxes)": (lambda x: pixel_ranks.rank_accuracy(SCORES[:2], x, TARGET), BOXES),
     "near_duplicates": (lambda x: duplicates.near_duplicates(x, 0.9), G),
     "near_copies(g)": (lambda x: duplicates.near_copies(G, x, 0.9)[1], TEST),
     "precision_at(scores)": (lambda x: ranking.precision_at(x, WRONG, 2), SCORES),

@@ -16,10 +16,13 @@ from carrot.evaluation.localisation import (
     centre_map,
     chance,
     energy_inside,
+    parts_chance,
+    parts_hit,
     pointing_hit,
     points_chance,
     points_hit,
 )
+from tests.unit.test_cells import painted, random_boxes, tiles
 
 EPS = torch.finfo(torch.float64).eps
 #  A picture 6 pixels wide and 4 high in 2 x 3 regions of 2 x 2 pixels.
@@ -201,6 +204,110 @@ def test_estimates_by_hand() -> None:
         Estimate.of([1.0, math.nan])
 
 
+# ---- boxes that overlap, against the map painted pixel by pixel
+
+
+def highest(map_: Tensor) -> Tensor:
+    """The pixels at which a map is highest."""
+    return map_ >= map_.max() - 1e-12 * float(map_.abs().max())
+
+
+def middle(pixels: Tensor) -> tuple[float, float]:
+    """The middle (x, y) of a rectangle of pixels."""
+    y, x = torch.nonzero(pixels).T
+    assert len(x) == (1 + x.max() - x.min()) * (1 + y.max() - y.min()), "no rectangle"
+    return float(x.min() + x.max() + 1) / 2, float(y.min() + y.max() + 1) / 2
+
+
+LADDER = torch.cat([tiles(3, 60.0), tiles(4, 60.0)])  # edges at multiples of 3 pixels
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6, 7, 8])  # of 5 the highest place is an L: no middle to compare
+def test_overlapping_boxes_are_measured_on_the_painted_map(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    boxes, side = (LADDER, 60) if seed < 4 else (random_boxes(seed, 7), 12)
+    values = torch.randn(len(boxes), generator=rng, dtype=torch.float64)
+    mask = torch.rand(side, side, generator=rng) < 0.4
+    map_ = painted(values, boxes, side)
+    positive = map_.clamp(min=0)
+    assert energy_inside(values, boxes, mask) == pytest.approx(float(positive[mask].sum() / positive.sum()), abs=1e-12)
+    covered = painted((boxes[:, 2:] - boxes[:, :2]).prod(dim=1), boxes, side)  # how many boxes hold a pixel
+    assert chance(boxes, mask).energy == pytest.approx(float(covered[mask].sum() / covered.sum()), abs=1e-12)
+    peak = highest(map_)
+    x, y = middle(peak)
+    assert pointing_hit(values, boxes, mask) == float(mask[int(y), int(x)])
+    part = torch.tensor([[2.5, 3.5], [x + 0.4, y - 0.4], [7.5, 7.5]])
+    assert points_hit(values, boxes, part[:1]) == float(peak[3, 2])
+    found = parts_hit(values, boxes, part, (side, 2 * side), 0.1)
+    near = [abs(u - x) <= 0.2 * side and abs(v - y) <= 0.1 * side for u, v in part.tolist()]
+    assert found.each.tolist() == [float(hit) for hit in near]
+    assert found.any == 1.0
+
+
+def test_a_map_of_one_density_in_each_region_gets_the_chance_of_energy() -> None:
+    mask = torch.rand(60, 60, generator=torch.Generator().manual_seed(3)) < 0.3
+    size = (LADDER[:, 2:] - LADDER[:, :2]).prod(dim=1)
+    assert energy_inside(size, LADDER, mask) == pytest.approx(chance(LADDER, mask).energy, abs=1e-12)
+    assert energy_inside(size * 1e304, LADDER, mask) == pytest.approx(chance(LADDER, mask).energy, abs=1e-12)
+
+
+def test_random_maps_over_overlapping_boxes_get_chance_on_the_mean() -> None:
+    """Painted, with values of another generator. They peak in the middle more often than its area says: .41 for .25."""
+    rng = np.random.default_rng(5)
+    mask = torch.zeros(60, 60, dtype=torch.bool)
+    mask[15:45, 15:45] = True
+    points = torch.tensor([[31.0, 31.0], [2.0, 58.0]])
+    inside, at_points, near = [], [], []
+    for _ in range(1000):
+        peak = highest(painted(torch.from_numpy(rng.standard_normal(25)), LADDER, 60))
+        x, y = middle(peak)
+        inside.append(bool(mask[int(y), int(x)]))
+        at_points.append(bool(peak[31, 31] | peak[58, 2]))
+        near.append([bool((torch.tensor([x, y]) - p).abs().max() <= 60 * 36 / 224) for p in points])
+    parts = parts_chance(LADDER, points, (60, 60))
+    pairs = [(inside, chance(LADDER, mask).pointing), (at_points, points_chance(LADDER, points))]
+    pairs += [([n[k] for n in near], float(parts.each[k])) for k in (0, 1)]
+    pairs.append(([any(n) for n in near], parts.any))
+    for hits, expected in pairs:
+        spread = math.sqrt(expected * (1 - expected) * (1 / 1000 + 1 / 4096))
+        assert abs(np.mean(hits) - expected) < 4 * spread
+    assert chance(LADDER, mask).pointing > 0.35
+
+
+def test_cells_that_tie_share_by_area() -> None:
+    """A box with a hole that a negative one makes: four cells are left, and the mask holds one of 2 x 6 pixels."""
+    boxes = torch.tensor([[0.0, 0, 6, 6], [2, 2, 4, 4]], dtype=torch.float64)
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    mask[:2] = True
+    assert pointing_hit([1.0, -1.0], boxes, mask) == pytest.approx(12 / 32)
+    assert pointing_hit([1.0, 1.0], boxes, mask) == 0.0
+    mask[3, 3] = True
+    assert pointing_hit([1.0, 1.0], boxes, mask) == 1.0
+
+
+def test_disjoint_boxes_of_unlike_sizes_are_compared_by_value() -> None:
+    boxes = torch.tensor([[0.0, 0, 5, 4], [5, 0, 6, 4]], dtype=torch.float64)
+    left = torch.arange(6).expand(4, 6) < 5
+    assert pointing_hit([2.0, 1.0], boxes, left) == 1.0  # though a pixel of the right one has more: 1/4 to 1/10
+    assert chance(boxes, left).pointing == 0.5
+
+
+def test_parts_near_the_peak_by_hand() -> None:
+    """The centre of region 1 is (3, 1); near is within 36/224 of 6 and of 4 pixels: .964 and .643."""
+    points = [[3.9, 1.0], [4.0, 1.0], [3.0, 1.64], [3.0, 1.65], [5.0, 3.0]]
+    found = parts_hit(torch.tensor([0.0, 1, 0, 0, 0, 0]), BOXES, points, (4, 6))
+    assert found.each.tolist() == [1, 0, 1, 0, 0]
+    assert found.any == 1.0
+    tied = parts_hit(torch.tensor([0.0, 1, 0, 0, 0, 1]), BOXES, points, (4, 6))
+    assert (tied.each.tolist(), tied.any) == ([0.5, 0, 0.5, 0, 0.5], 1.0)
+    assert parts_chance(BOXES, points[2:], (4, 6)).any == pytest.approx(2 / 6)
+    assert parts_chance(BOXES, points, (4, 6)).each.tolist() == pytest.approx([1 / 6, 0, 1 / 6, 0, 1 / 6])
+    assert parts_hit(torch.ones(6), BOXES, points, (4, 6), 9.0).each.tolist() == [1.0] * 5
+    for nothing in ([], torch.zeros(0, 2)):
+        assert parts_hit(torch.ones(6), BOXES, nothing, (4, 6)).any == 0.0
+        assert len(parts_chance(BOXES, nothing, (4, 6)).each) == 0
+
+
 @pytest.mark.usefixtures("as_user")
 @pytest.mark.parametrize(
     ("values", "boxes", "target", "error", "match"),
@@ -213,7 +320,7 @@ def test_estimates_by_hand() -> None:
         (torch.ones(6), BOXES * 0, MASK, ValueError, "must not be empty"),
         (torch.ones(6), BOXES * math.inf, MASK, ValueError, "`boxes` must be finite"),
         (torch.ones(6), BOXES[[0, 1, 2, 3, 4, 5]].clamp(max=3) * 2, MASK, ValueError, "original picture's pixels"),
-        (torch.ones(6), BOXES[[0] * 6], MASK, ValueError, "must not overlap"),
+        (torch.ones(7), torch.cat([BOXES[[0] * 6], BOXES[:1] * 0]), MASK, ValueError, "must not be empty"),
         (torch.ones(6), BOXES - 1, MASK, ValueError, "must lie in the mask's 4 x 6"),
         (torch.ones(6), BOXES, MASK[:3], ValueError, "must lie in the mask's 3 x 6"),
         (torch.ones(6), BOXES, MASK.float(), TypeError, "mask of booleans"),
@@ -236,6 +343,10 @@ def test_bad_points_boxes_and_pairs() -> None:
         points_chance(BOXES, torch.tensor([[math.nan, 1.0]]))
     with pytest.raises(ValueError, match="image_hw"):
         box_mask(Box(0, 0, 1, 1), (0, 4))
+    with pytest.raises(ValueError, match="image_hw"):
+        parts_hit(torch.ones(6), BOXES, [[1.0, 1.0]], (4, 0))
+    with pytest.raises(ValueError, match="`reach` must be a finite number > 0"):
+        parts_chance(BOXES, [[1.0, 1.0]], (4, 6), 0.0)
     for pair in ((1.5, 0.5), (0.5, -0.1), (math.nan, 0.5)):
         with pytest.raises(ValueError, match=r"each in \[0, 1\]"):
             Localisation.of([pair])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 
 from carrot import Carrot, DataError, DiffusionOperator
 from carrot._ridge.logit import Logit
@@ -18,6 +19,7 @@ from carrot.data import ImageFolder
 from carrot.data.records import Box, Subset
 from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
+from carrot.evaluation.agreement import random_subsets
 from carrot.evaluation.faithfulness import order_of
 from carrot.explanation.parts import take_apart
 from carrot.export.table import held_out_rows, training_rows, write_table
@@ -228,6 +230,32 @@ def test_explanations_add_up_and_curves_are_real_removals(model: tuple[Carrot, P
             assert gain["n"] == gone["n"]
 
 
+def test_what_maps_foretell_is_held_against_real_removals(model: tuple[Carrot, Path], root: Path, answer: dict) -> None:
+    """Of the four explained pictures: 10, 30 or 50 of 100 tokens dropped, by the place as seed, and each alone."""
+    carrot, _ = model
+    data, operator, lift = ImageFolder(root), DiffusionOperator(1.0), lift_from("quadratic")
+    test = [i for i, record in enumerate(data.records) if record.split == "test"]
+    correlations, ranks, errors = [], [], []
+    for k in range(4):
+        place = k * 10 // 4
+        trace = carrot.trace(data.image(test[place]))
+        parts = take_apart(trace, Logit.predicted(carrot.head_, trace.g))
+        stages = trace.H, trace.graph, operator, BoundReadout(trace.r), carrot.head_
+        keep = torch.cat([random_subsets(100, n, 32, place) for n in (10, 30, 50)] + [~torch.eye(100).bool()], dim=1)
+        drop = parts.logit - remove_regions(*stages, keep, lift)[:, parts.target].numpy()
+        foretold = np.array([float(parts.token[~column].sum()) for column in keep.T])
+        correlations.append(np.corrcoef(foretold[32:64], drop[32:64])[0, 1])
+        errors.append(np.mean((foretold[:96] - drop[:96]) ** 2))
+        ranks.append(spearmanr(foretold[96:], drop[96:]).statistic)
+    e = answer["explanations"]["token_level"]
+    names = ("sensitivity to 30% by token", "infidelity by token", "single deletion by token")
+    for name, values in zip(names, (correlations, errors, ranks), strict=True):
+        found = e[f"token level, {name}"]
+        assert found["n"] == 4
+        assert found["mean"] == pytest.approx(np.mean(values), abs=1e-6)  # of tokens in other batches, in float32
+    assert "token level, single deletion by drop" not in e
+
+
 def test_pixel_level_is_deletion_by_painting_the_picture(model: tuple[Carrot, Path], root: Path, answer: dict) -> None:
     """The first two explained pictures, patch by patch; 100 regions go in 14 steps, which are not equally wide."""
     carrot, _ = model
@@ -276,6 +304,11 @@ def test_maps_are_measured_beside_the_centre(model: tuple[Carrot, Path], root: P
     pointing, part = e["where: pointing in the box by the centre"], e["where: pointing at a part by the centre"]
     assert (pointing.score.mean, pointing.chance.mean, pointing.score.n) == (0.25, 0.01, 2)
     assert (part.score.mean, part.chance.mean) == (0.5, 0.02)
+    rank, auc = e["where: rank accuracy, box, by the centre"], e["where: AUC, box, by the centre"]
+    assert (rank.score.mean, rank.chance.mean) == (0.25, pytest.approx(0.01))
+    assert (auc.score.mean, auc.chance.mean) == (pytest.approx((96 + 3 / 2) / 99), 0.5)
+    near = e["where: peak near a part by the centre"]  # 25.7 pixels reach the next region's centre, 16 away: 3 x 4
+    assert (near.score.mean, near.chance.mean) == (1.0, pytest.approx(0.12))
     d = torch.arange(10) - 4.5  # in regions; a quarter of ten wide
     gaussian = torch.exp(-0.5 * ((d / 2.5).square()[:, None] + (d / 2.5).square())).double()
     energy = e["where: energy in the box by the centre"].score.mean
