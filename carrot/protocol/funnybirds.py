@@ -129,6 +129,7 @@ class Interventions:
         self.pairs: list[DisjointPair | None] = [disjoint_pair(variants, c) for c in range(self.C)]
         self._render, self._classify = render, logits
         self._known: dict[tuple[int, frozenset[str]], Tensor] = {}
+        self._last: tuple[int, Seen] | None = None
 
     @classmethod
     def of(cls, birds: ToyBirds, logits: Logits) -> "Interventions":
@@ -138,7 +139,9 @@ class Interventions:
 
     def seen(self, index: int) -> Seen:
         """Return picture ``index`` as it is."""
-        return Seen.of(self._render(index, ()), self.parts)
+        if self._last is None or self._last[0] != index:  # one picture is asked about several times in a row
+            self._last = index, Seen.of(self._render(index, ()), self.parts)
+        return self._last[1]
 
     def logits(self, index: int, removals: Iterable[Collection[str]]) -> Float[Tensor, "m C"]:
         """Return the logits of picture ``index`` without the things of each removal.
