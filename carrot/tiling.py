@@ -16,7 +16,7 @@ are rounded to whole pixels and cut before they are resized: a filter that resiz
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from PIL import Image
 from torch import Tensor
 
@@ -145,55 +145,54 @@ class Tiling:
         Raises:
             ValueError: There is not one value for each tile, or one is not finite.
         """
-        return pixel_map(values, self.boxes(image_size), image_size)
+        return pixel_map(values, self.boxes(image_size), (image_size[1], image_size[0]))
 
 
 @pinned()
 def pixel_map(
-    values: Float[Tensor, " R"], boxes: Int[Tensor, "R 4"], image_size: tuple[int, int]
+    values: Real[Tensor, " N"], boxes: Real[Tensor, "N 4"], image_hw: tuple[int, int]
 ) -> Float[Tensor, "img_h img_w"]:
-    """Return values of boxes, in whole pixels of a picture of (width, height), spread over its pixels: equation (2).
+    """Return values of boxes spread over the pixels of a picture: equation (2), to the fraction of a pixel.
 
-    It sums to the sum of the values.
+    Its sum is that of the values whose boxes lie in the picture.
+
+    Args:
+        values: A number for each region, without global ones.
+        boxes: (x0, y0, x1, y1) of each region in pixels of the picture. An empty one shows nothing of it.
+        image_hw: Height and width of the picture.
 
     Raises:
-        ValueError: There is not one value for each box, or one is not finite.
+        ValueError: Shapes don't match, or a number isn't finite.
     """
     require_tensor("values", values)
     if values.shape != (len(boxes),):
         raise ValueError(f"`values` must be ({len(boxes)},), one for each box; got {tuple(values.shape)}.")
     require_finite("values", values)
-    width, height = image_size
-    steps = torch.zeros(height + 1, width + 1, dtype=torch.float64)  # its sums over rows and columns are the map
-    x0, y0, x1, y1 = boxes.unbind(dim=1)
-    density = values.double() / ((x1 - x0) * (y1 - y0))
-    for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
-        steps.index_put_((y, x), sign * density, accumulate=True)
-    return steps.cumsum(dim=0).cumsum(dim=1)[:height, :width]
+    rows, columns = coverage(boxes, image_hw)
+    b = boxes.double()
+    area = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])).clamp(min=0.0)
+    density = torch.where(area > 0.0, values.double() / area.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    return (density[:, None] * rows).T @ columns
 
 
-@pinned()
-def map_cells(
-    values: Float[Tensor, " R"], boxes: Int[Tensor, "R 4"], image_size: tuple[int, int]
-) -> tuple[Int[Tensor, "K 4"], Float[Tensor, " K"]]:
-    """Return the rectangles on which the map (2) is constant, row-major on the grid of all edges, and its values there.
-
-    The value is per hundredth of the picture's area, so that it compares with the values of boxes.
-
-    Args:
-        values: One for each box.
-        boxes: In whole pixels of a picture.
-        image_size: Its (width, height).
+def coverage(
+    boxes: Real[Tensor, "N 4"], image_hw: tuple[int, int]
+) -> tuple[Float[Tensor, "N img_h"], Float[Tensor, "N img_w"]]:
+    """Return how much of each row and of each column of pixels a box covers, in [0, 1].
 
     Raises:
-        ValueError: As ``pixel_map``.
+        ValueError: Boxes are not (N, 4), or a number isn't finite.
     """
-    spread = pixel_map(values, boxes, image_size) * (image_size[0] * image_size[1] / 100.0)
-    x, y = (boxes[:, [k, k + 2]].unique() for k in (0, 1))
-    corners = torch.stack(torch.meshgrid(y[:-1], x[:-1], indexing="ij"), dim=-1).reshape(-1, 2)
-    ends = torch.stack(torch.meshgrid(y[1:], x[1:], indexing="ij"), dim=-1).reshape(-1, 2)
-    cells = torch.stack([corners[:, 1], corners[:, 0], ends[:, 1], ends[:, 0]], dim=1)
-    return cells, spread[corners[:, 0], corners[:, 1]]
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"`boxes` must be (N, 4), x0, y0, x1, y1 of each region; got {tuple(boxes.shape)}.")
+    require_finite("boxes", boxes)
+    b = boxes.double()
+
+    def along(low: Tensor, high: Tensor, n: int) -> Tensor:
+        edge = torch.arange(n, dtype=torch.float64)
+        return (torch.minimum(high[:, None], edge + 1.0) - torch.maximum(low[:, None], edge)).clamp(min=0.0)
+
+    return along(b[:, 1], b[:, 3], image_hw[0]), along(b[:, 0], b[:, 2], image_hw[1])
 
 
 def _grid_boxes(grid: Grid) -> list[Box]:

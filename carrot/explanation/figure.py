@@ -17,7 +17,7 @@ from torch import Tensor
 
 from carrot.explanation.drawing import strongest
 from carrot.explanation.parts import is_unmixed, strongest_pairs
-from carrot.tiling import map_cells
+from carrot.tiling import pixel_map
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -188,10 +188,11 @@ def _title(axis: Any, text: str) -> None:
 
 def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
     _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, name))
-    if panel.grid_hw is None:
-        boxes, values = map_cells(values, panel.boxes.round().long(), panel.image.size)
-        x, y = (np.unique(boxes[:, [k, k + 2]].numpy()) for k in (0, 1))
-        cells = values.reshape(len(y) - 1, len(x) - 1).numpy()
+    if panel.grid_hw is None:  # a map over pixels
+        width, height = panel.image.size
+        values = pixel_map(values, panel.boxes, (height, width)) * (width * height / 100.0)
+        x, y, cells = np.arange(width + 1), np.arange(height + 1), values.numpy()
+        values = values.flatten()
     else:
         x, y = _edges(panel.boxes, panel.grid_hw)
         cells = values.reshape(panel.grid_hw).double().cpu().numpy()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from carrot.evaluation.cells import cells
 from carrot.explanation.drawing import MARKS, bar, legend, marks, name, number, overlay, short, side, text
 from carrot.explanation.level import WHOLE
 from carrot.explanation.parts import strongest_pairs
 from carrot.explanation.view import View
-from carrot.tiling import map_cells
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Picture
@@ -86,7 +86,10 @@ def _map(v: View, title: str, gloss: str, values: Tensor, ends: tuple[str, str])
     spoken = "; ".join(f"{v.place(i)} {float(local[i]):+.3g}" for i in best)
     drawn, scale = overlay(v.faint, local, v.region_names), legend(local, *ends)
     if v.e.picture.grid_hw is None:
-        boxes, spread = map_cells(local, v.e.picture.boxes.round().long(), v.e.picture.image.size)
+        boxes, share = cells(v.e.picture.boxes)
+        size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        width, height = v.e.picture.image.size
+        spread = share @ local.double() / size * (width * height / 100.0)
         names = ["per hundredth of the picture"] * len(spread)
         drawn, scale = overlay(replace(v.faint, boxes=boxes), spread, names), legend(spread, *ends)
         gloss = f"{gloss} Drawn per hundredth of the picture's area."
