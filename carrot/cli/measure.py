@@ -79,7 +79,7 @@ def evaluate(
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
     from carrot.protocol.measure import evaluate as run
-    from carrot.protocol.metrics import passes
+    from carrot.protocol.pixel_level import passes
     from carrot.protocol.tables import lines_of, markdown_of
     from carrot.store.outputs import check_folder, write_output
 

@@ -12,8 +12,9 @@ from carrot.classifier.classifier import Classifier
 from carrot.data.records import Subset
 from carrot.embedding.cache import TokenCache
 from carrot.explanation.parts import LogitParts, take_apart
+from carrot.protocol.case import Case
 from carrot.protocol.checks import sums_check
-from carrot.protocol.metrics import METRICS, Case
+from carrot.protocol.metrics import METRICS
 
 TAKING_APART = "taking apart"
 

@@ -181,14 +181,15 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     train = Subset(dataset, [i for i, record in enumerate(dataset.records) if record.id in known])
     if not train.records:
         return _not_measured(f"{dataset.name} has none of the pictures that the model was fitted on")
-    cache = encoder.cache(train, folder / "tokens")
+    whole = encoder.of(MEAN)
+    cache, test_cache = (whole.cache(pictures, folder / "tokens") for pictures in (train, found.test))
     rows = [i for i in cache.rows if cache.sha256[i] == known[train.records[i].id].sha256]
     labels = torch.tensor([known[train.records[i].id].label for i in rows])
     C, measured = len(fitted.classes), Answer()
     if missing := C - len(labels.unique()):
         return _not_measured(f"{dataset.name} has no training pictures of {missing} classes")
-    y, places, test_cache = found.labels, found.places, found.cache
-    embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if encoder.backbone.has_class_token else {})
+    y, places = found.labels, found.places
+    embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if whole.backbone.has_class_token else {})
     for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
         measured[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)

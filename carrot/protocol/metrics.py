@@ -1,29 +1,20 @@
 """What is measured of an explanation, each kind in one place: ``METRICS``, over which the protocol and its tables run.
 
-Faithfulness at token level (regions dropped: exact) and at pixel level (patches of the picture occluded, backbone run
-again) are two families of numbers under two names.
+Faithfulness at token or tile level (regions dropped: exact) and at pixel level (the backbone run again) are families of
+numbers under names of their own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from carrot._ridge.logit import Logit
-from carrot.classifier.classifier import Classifier
-from carrot.data.records import Segmented, Subset
-from carrot.embedding.trace import Trace
+from carrot.data.records import Segmented
 from carrot.evaluation.agreement import infidelity, random_subsets, sensitivity_n, single_deletion_correlation
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.faithfulness import (
     area,
-    input_boxes,
-    occlusion_curves,
     order_of,
     random_areas,
     relevance_gain,
@@ -41,61 +32,12 @@ from carrot.evaluation.localisation import (
     points_hit,
 )
 from carrot.evaluation.pixel_ranks import AUC_CHANCE, localisation_auc, rank_accuracy, rank_accuracy_chance
-from carrot.explanation.parts import LogitParts
-from carrot.removal import Coalitions
+from carrot.protocol.case import TILE, TOKEN, Case, maps_of
+from carrot.protocol.pixel_level import pixel_level
 
-MAPS = ("token", "node", "drop")  # without diffusion "node" is "token"
 RANDOM_ORDERS = 10
-STEPS = 14  # at pixel level
 GONE = (0.1, 0.3, 0.5)  # shares of the regions that are dropped together, to see whether a map foretells it ..
 SUBSETS = 32  # .. in so many subsets each: all three are 2 % of the versions that the curves of 196 regions need
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One explained picture.
-
-    Attributes:
-        classifier: The model.
-        test: Test pictures.
-        place: Which of them.
-        trace: Its objects.
-        logit: The predicted class's.
-        parts: That logit, taken apart.
-    """
-
-    classifier: Classifier
-    test: Subset
-    place: int
-    trace: Trace
-    logit: Logit
-    parts: LogitParts
-
-    @property
-    def maps(self) -> dict[str, Float[Tensor, " n_local"]]:
-        """Maps of the regions that have a place, by name."""
-        local = len(self.parts.token) - self.parts.num_global
-        return {name: getattr(self.parts, name)[:local] for name in maps_of(self.classifier)}
-
-    @cached_property
-    def coalitions(self) -> Coalitions:
-        """What the logit would be without regions."""
-        return self.trace.coalitions(self.logit)
-
-    @cached_property
-    def image(self) -> Image.Image:
-        """The picture."""
-        return self.test.image(self.place)
-
-    @property
-    def grid_hw(self) -> tuple[int, int]:
-        """Rows and columns of regions."""
-        return grid_of(self.classifier)
-
-    @property
-    def boxes(self) -> Float[Tensor, "n_local 4"]:
-        """Of the regions, in pixels of the picture."""
-        return self.classifier.encoder.backbone.geometry(self.image.size).patch_boxes(self.grid_hw)
 
 
 class Metric(NamedTuple):
@@ -114,28 +56,7 @@ class Metric(NamedTuple):
     is_costly: bool = False
 
 
-def maps_of(classifier: Classifier) -> tuple[str, ...]:
-    """Return the maps that differ."""
-    return MAPS if classifier.fitted.setting.t else ("token", "drop")
-
-
-def grid_of(classifier: Classifier) -> tuple[int, int]:
-    """Return the rows and columns of regions."""
-    return classifier.fitted.setting.grid_hw(classifier.encoder.backbone.grid_hw)
-
-
-def steps_of(classifier: Classifier) -> int:
-    """Return in how many steps regions are occluded: one each, where they are fewer than ``STEPS``."""
-    gh, gw = grid_of(classifier)
-    return min(STEPS, gh * gw)
-
-
-def passes(classifier: Classifier, pictures: int) -> int:
-    """Return how many inputs the backbone is run on for so many pictures at pixel level."""
-    return pictures * (len(maps_of(classifier)) + 1) * 2 * steps_of(classifier)
-
-
-def _token_level(case: Case) -> Iterator[tuple[str, float]]:
+def _region_level(case: Case) -> Iterator[tuple[str, float]]:
     def deletion(order: Tensor) -> Tensor:
         return case.coalitions.deletion(order)[:, 0]
 
@@ -145,13 +66,14 @@ def _token_level(case: Case) -> Iterator[tuple[str, float]]:
     kinds = {"deletion": deletion, "insertion": insertion}
     orders = {name: order_of(getattr(case.parts, name)) for name in maps_of(case.classifier)}
     curves = {kind: {name: curve(order) for name, order in orders.items()} for kind, curve in kinds.items()}
+    level = case.level
     for kind, curve in kinds.items():
         for name, values in curves[kind].items():
-            yield f"token level, {kind} by {name}", area(values)
+            yield f"{level}, {kind} by {name}", area(values)
         at_random = random_areas(curve, case.coalitions.N, RANDOM_ORDERS, case.place)[0]
-        yield f"token level, {kind} at random", at_random
+        yield f"{level}, {kind} at random", at_random
     for name in orders:
-        yield f"token level, gain by {name}", relevance_gain(curves["deletion"][name], curves["insertion"][name])
+        yield f"{level}, gain by {name}", relevance_gain(curves["deletion"][name], curves["insertion"][name])
     yield from _agreement(case)
 
 
@@ -160,7 +82,7 @@ def _agreement(case: Case) -> Iterator[tuple[str, float]]:
 
     The map of the drops ranks the single ones by definition.
     """
-    N, whole = case.coalitions.N, case.parts.logit
+    N, whole, level = case.coalitions.N, case.parts.logit, case.level
     blocks = [random_subsets(N, max(1, round(share * N)), SUBSETS, case.place) for share in GONE]
     keep = torch.cat(blocks, dim=1)
     values = case.coalitions.logits(keep.to(case.coalitions.device))[:, 0]
@@ -169,33 +91,11 @@ def _agreement(case: Case) -> Iterator[tuple[str, float]]:
         for share, block, v in zip(GONE, blocks, values.split(SUBSETS), strict=True):
             correlation = sensitivity_n(a, block, v, whole)
             if correlation is not None:
-                yield f"token level, sensitivity to {share:.0%} by {name}", correlation
-        yield f"token level, infidelity by {name}", infidelity(a, keep, values, whole)
+                yield f"{level}, sensitivity to {share:.0%} by {name}", correlation
+        yield f"{level}, infidelity by {name}", infidelity(a, keep, values, whole)
         ranks = single_deletion_correlation(a, case.parts.drop)
         if ranks is not None and name != "drop":
-            yield f"token level, single deletion by {name}", ranks
-
-
-def _pixel_level(case: Case) -> Iterator[tuple[str, float]]:
-    encoder, target = case.classifier.encoder, case.parts.target
-    x = encoder.backbone.transform(case.image)
-    generator = torch.Generator().manual_seed(case.place)
-
-    def predict(batch: Tensor) -> Tensor:
-        return case.classifier.logits_of(encoder.encode(batch))
-
-    steps = steps_of(case.classifier)
-    boxes = input_boxes(case.grid_hw, (x.shape[-2], x.shape[-1]))
-    orders = {f"by {name}": order_of(values) for name, values in case.maps.items()}
-    orders["at random"] = torch.randperm(len(boxes), generator=generator)
-    curves = {name: occlusion_curves(predict, x, boxes, order, steps) for name, order in orders.items()}
-    for kind in ("deletion", "insertion"):
-        for name, found in curves.items():
-            yield f"pixel level, {kind} {name}", area(getattr(found, kind)[:, target], found.fractions)
-    for name in case.maps:
-        found = curves[f"by {name}"]
-        gain = relevance_gain(found.deletion[:, target], found.insertion[:, target], found.fractions)
-        yield f"pixel level, gain by {name}", gain
+            yield f"{level}, single deletion by {name}", ranks
 
 
 def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -225,19 +125,37 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
             yield f"where: peak near a part by {name}", (parts_hit(values, boxes, points, image_hw).any, near)
 
 
+Measure = Callable[[Case], Iterator[tuple[str, Any]]]
+
+
+def _of(level: str, measure: Measure) -> Measure:
+    """Return a measure for the pictures whose regions are of a level, and nothing for others."""
+    return lambda case: measure(case) if case.level == level else iter(())
+
+
+CURVES = (
+    "Gain: least important dropped first, less most important first (higher is better; 0 for a map that knows "
+    "nothing). Sensitivity: correlation of the map's sums with the drops when a share of the regions goes (1 is best). "
+    "Infidelity: their mean squared difference (0 is best). Single deletion: rank correlation with the drops of single "
+    "regions (1 is best)."
+)
+AREAS = (
+    "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: "
+    "higher is better)"
+)
 METRICS: dict[str, Metric] = {
     "token_level": Metric(
-        "Area under the curve of the logit while regions are dropped (deletion: lower is better) or added (insertion: "
-        "higher is better), at token level: exact for tokens -> logit. Gain: least important dropped first, less most "
-        "important first (higher is better; 0 for a map that knows nothing). Sensitivity: correlation of the map's "
-        "sums with the drops when a share of the regions goes (1 is best). Infidelity: their mean squared difference "
-        "(0 is best). Single deletion: rank correlation with the drops of single regions (1 is best).",
-        _token_level,
+        f"{AREAS}, at token level: exact for tokens -> logit. {CURVES}", _of(TOKEN, _region_level), Estimate.of
+    ),
+    "tile_level": Metric(
+        f"{AREAS}, at tile level: exact for the picture, the backbone doesn't run again. {CURVES}",
+        _of(TILE, _region_level),
         Estimate.of,
     ),
     "pixel_level": Metric(
-        "The same at pixel level: patches occluded, backbone run again; not comparable.",
-        _pixel_level,
+        "The same at pixel level, backbone run again. Patches: occluded; not comparable. Tiles: those that are left "
+        "are shown and nothing else; the largest difference from tile level is beside them.",
+        pixel_level,
         Estimate.of,
         is_costly=True,
     ),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from carrot.data.counts import Counts
+from carrot.embedding.setting import AXES, Setting
 from carrot.evaluation.tables import Measured, markdown_table
 from carrot.protocol.metrics import METRICS
 
@@ -76,9 +77,9 @@ def _explanations(answer: Answer) -> Iterator[str]:
                 spent.append(f"{what.replace('_', ' ')} {seconds:.1f} s{fewer}")
         yield f"  they took {sum(e['seconds'].values()):.1f} s: {', '.join(spent)}"
     for level, metric in METRICS.items():
-        if e[level]:
+        if e.get(level):
             yield metric.says
-        for row in _rows(e[level]):
+        for row in _rows(e.get(level, {})):
             mean = row["mean"]
             number = f"{mean.value:8.3f} ± {mean.standard_error:.3f}" if isinstance(mean, Measured) else f"{mean:8.3f}"
             yield f"  {row['what']:<52} {number}" + (f"   chance {row['chance']:.3f}" if "chance" in row else "")
@@ -90,7 +91,7 @@ def markdown_of(answer: Answer) -> str:
     parts = [
         f"# {data['name']}: {data['test_pictures']} test pictures, crop {data['crop']!r}",
         f"{counted(answer)}.",
-        f"Backbone {model['backbone']}; {model['lift']}, tau {model['tau']:g}, t {model['t']:g}, "
+        f"Backbone {model['backbone']}; {Setting(**{name: model[name] for name in AXES})}, "
         f"lam {model['lam']:.3g}; {model['training_pictures']} training pictures of {model['classes']} classes. "
         "± is one standard error.",
         "## Accuracy",
@@ -105,7 +106,7 @@ def markdown_of(answer: Answer) -> str:
     if e["pictures"]:
         parts.append(f"## Explanations of the predicted class, {e['pictures']} pictures")
         for kind, metric in METRICS.items():
-            if e[kind]:
+            if e.get(kind):
                 parts += [metric.says, markdown_table(list(_rows(e[kind])))]
     return "\n\n".join(parts) + "\n"
 

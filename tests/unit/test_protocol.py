@@ -26,7 +26,7 @@ from carrot.export.table import held_out_rows, training_rows, write_table
 from carrot.lift import lift_from
 from carrot.protocol import evaluate
 from carrot.protocol.explanations import measure_explanations
-from carrot.protocol.metrics import passes
+from carrot.protocol.pixel_level import passes
 from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
 from carrot.removal import remove_regions
