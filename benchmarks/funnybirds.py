@@ -1,6 +1,6 @@
 """Which explanation knows what parts made the classifier say so? FunnyBirds' scores, on toy birds.
 
-Usage: python -m benchmarks.funnybirds [--pictures 120] [--only TEXT ...] [--models '{"patches": {}}']
+Usage: python -m benchmarks.funnybirds [--pictures 168] [--only TEXT ...] [--models '{"patches": {}}']
 
 Every model is a ``Carrot("toy", **settings)``, fitted on 20 training pictures of each of the 24 species (of 20 of them,
 only four have the pair of classes that target sensitivity asks for). Rows, on the same test pictures:
@@ -10,7 +10,7 @@ occlusion             10 x 10 squares of 16 pixels in the picture's mean colour,
 centre                a Gaussian in the middle, whatever the picture and the class
 random                a number in [0, 1) for each region, drawn anew for each picture and class
 own answer            no map: the drop without every region that meets a part's pixels. Not to be compared
-measured              no explanation: the real drop when the renderer leaves a part out. The classifier's own ceiling
+measured              no explanation: the real drop when the renderer leaves a part out. What single removals know
 
 Checked first: token maps sum to logit less prior, and what is measured has a single deletion of 1.
 """
@@ -165,7 +165,7 @@ def check(asked: Asked, world: Interventions, index: int) -> None:
 def main() -> None:
     """Fit, check, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=120, help="test pictures, evenly spaced over the species")
+    parser.add_argument("--pictures", type=int, default=168, help="test pictures, evenly spaced over the species")
     parser.add_argument("--only", nargs="*", help="rows whose name holds one of these")
     parser.add_argument("--models", type=json.loads, default=MODELS, help="name -> settings of Carrot, as JSON")
     parser.add_argument("--name", default="funnybirds", help="of the file of results")

@@ -14,8 +14,8 @@ Three ways to say what a part is worth, never to be mixed:
     What the model itself answers when it is asked for the part's pixels: with regions, the drop without every region
     that meets them. Another quantity, no map.
 ``by_measurement``
-    The logit's real fall when the renderer leaves the part out: what a perfect answer to single removals would score,
-    and so how far the classifier itself lets completeness and contrastivity go. No explanation at all.
+    The logit's real fall when the renderer leaves the part out: no explanation at all, but what knowing every single
+    removal is worth. Its single deletion is 1; no bound for the rest, since parts work together.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -1,5 +1,7 @@
 """The rows of the FunnyBirds benchmark on a few toy birds: what each map is, and that each can be scored."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from carrot import Carrot
 from carrot.data.toy import ToyBirds
 from carrot.protocol.funnybirds import Interventions, measure
 from carrot.tiling import pixel_map
+from docs import funnybirds_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:lam = .* is the end of the path")
 BIRDS = ToyBirds(n_train_per_class=3, n_test_per_class=1, n_species=4)
@@ -66,3 +69,8 @@ def test_a_map_that_is_not_of_its_logit_is_refused(asked: Asked, monkeypatch: py
     monkeypatch.setattr(funnybirds, "pixel_map", lambda values, boxes, hw: pixel_map(1.001 * values, boxes, hw))
     with pytest.raises(SystemExit, match="the token map sums to"):
         check(asked, world, TEST)
+
+
+def test_the_page_is_its_result() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "funnybirds.md").read_text()
+    assert funnybirds_table.table() in page
