@@ -53,6 +53,15 @@ def test_a_mosaic_holds_each_picture_in_its_box(k: int) -> None:
         assert np.array_equal(np.asarray(found), np.asarray(expected))
 
 
+def test_pictures_of_a_mosaic_stand_upright() -> None:
+    """A photograph on its side, orientation 6: its left edge is red, and its top edge once it is turned."""
+    lying = Image.new("RGB", (40, 40))
+    lying.paste((255, 0, 0), (0, 0, 10, 40))
+    lying.getexif()[0x0112] = 6
+    whole, _ = mosaic([lying, *[Image.new("RGB", (8, 8))] * 3], 2, 40)
+    assert [whole.getpixel(place) for place in ((2, 37), (37, 2))] == [(0, 0, 0), (255, 0, 0)]
+
+
 @pytest.mark.usefixtures("as_user")
 def test_bad_input() -> None:
     for k, cell, hw, match in (

@@ -175,6 +175,7 @@ def test_regions_of_padding_miss_and_are_no_chance() -> None:
     assert pointing_hit(values, boxes, everywhere) == 0.0
     assert energy_inside(values, boxes, everywhere) == pytest.approx(0.25)
     assert points_hit(values, boxes, [[0.0, 1.0]]) == 0.0
+    assert parts_hit(values, boxes, [[0.0, 1.0]], (4, 6), 1.0) == (torch.zeros(1), 0.0)
     assert float(centre_map(boxes)[-1]) == 0.0
 
 
@@ -249,6 +250,7 @@ def test_a_map_of_one_density_in_each_region_gets_the_chance_of_energy() -> None
     size = (LADDER[:, 2:] - LADDER[:, :2]).prod(dim=1)
     assert energy_inside(size, LADDER, mask) == pytest.approx(chance(LADDER, mask).energy, abs=1e-12)
     assert energy_inside(size * 1e304, LADDER, mask) == pytest.approx(chance(LADDER, mask).energy, abs=1e-12)
+    assert energy_inside([1.7e308] * 3, LADDER[[5] * 3], mask) == pytest.approx(chance(LADDER[5:6], mask).energy)
 
 
 def test_random_maps_over_overlapping_boxes_get_chance_on_the_mean() -> None:

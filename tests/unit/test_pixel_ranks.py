@@ -133,6 +133,17 @@ def test_padding_and_what_the_crop_cut_off_count_nowhere() -> None:
     assert rank_accuracy(values, boxes, wide) == pytest.approx(rank_accuracy(values, boxes, mask))
 
 
+@pytest.mark.parametrize("hw", [(50, 31), (33, 64), (101, 87)])
+def test_rounding_of_areas_is_no_area(hw: tuple[int, int]) -> None:
+    """Sums of the mask over boxes between pixels come to nothing, or to all of the box, but for rounding."""
+    boxes = Geometry.of(hw, (32, 32), 0.9).patch_boxes((8, 8))
+    for whole in (torch.ones(hw, dtype=torch.bool), torch.zeros(hw, dtype=torch.bool)):
+        assert localisation_auc(torch.arange(64.0), boxes, whole) is None
+        assert 0.0 <= rank_accuracy_chance(boxes, whole) <= 1.0
+        assert 0.0 <= top_area_chance(boxes, whole) <= 1.0
+        assert 0.0 <= rank_accuracy(torch.arange(64.0), boxes, whole) <= 1.0
+
+
 def test_targets_of_nothing_and_of_everything() -> None:
     for boxes in (GRID, random_boxes(5, 20)):
         values = torch.randn(len(boxes))
