@@ -1,4 +1,4 @@
-"""What do R tiles of a picture cost beside R single passes of the backbone? Decoding, cutting and resizing included.
+"""What do R tiles cost beside R single passes of the backbone? Decoding, cutting and resizing included.
 
 Usage: python -m benchmarks.tiles [--regions tiles:3 tiles:3,4] [--backbone NAME] [--checkpoint FILE] [--data DATA]
 
