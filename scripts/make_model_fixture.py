@@ -1,13 +1,16 @@
 """Write tests/fixtures/model_v1: a small model as format version 1 has it, and the logits that it must give for ever.
 
+The backbone's weights of now lie beside it: the embedded ones may be trained anew, and a model knows its own.
+
 Usage: python scripts/make_model_fixture.py     (once for each format version; older fixtures stay as they are)
 """
 
 import json
+import shutil
 from pathlib import Path
 
 from carrot import Carrot
-from carrot.data.toy import ToyBirds
+from carrot.data.toy import ToyBirds, embedded_checkpoint
 from carrot.store.layout import FORMAT_VERSION
 
 ROOT = Path(__file__).resolve().parents[1] / "tests" / "fixtures"
@@ -22,6 +25,7 @@ def main() -> None:
     model.save(folder)
     logits = model.head_.predict(model.head_.G).tolist()
     (folder / "logits.json").write_text(json.dumps(logits))
+    shutil.copy(embedded_checkpoint(), folder / "backbone.safetensors")
 
 
 if __name__ == "__main__":
