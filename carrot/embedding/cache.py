@@ -92,6 +92,17 @@ class TokenCache:
         """The pictures that can be read, in order."""
         return torch.nonzero(self.readable).flatten().tolist()
 
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        first = self.stores[0].folder
+        return first if len(self.stores) == 1 else first.parent
+
+    @property
+    def key(self) -> str:
+        """Which cache this is: ``EmbeddingStore.key``, of each store."""
+        return " ".join(store.key for store in self.stores)
+
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], Tokens]]:
         """Yield the tokens of ``indices``, in no particular order: (places in ``indices``, their tokens)."""
         place = {int(index): position for position, index in enumerate(indices)}

@@ -25,7 +25,7 @@ MODULES = [
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
-LIFTED = [("quadratic", 20, 3.0, 0.3), ("relu:12", 8, None, None)]
+LIFTED = [("quadratic", 20, 3.0, 0.3), ("relu:12", 8, None, None), ("identity", 20, 3.0, None)]
 
 # name: (module, text in it, what the mutant has there)
 MUTANTS = {
