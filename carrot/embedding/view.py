@@ -4,6 +4,7 @@ A view says what goes in (a picture to model inputs), what comes out (``Tokens``
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -57,6 +58,11 @@ class PatchView:
     def layout(self) -> Layout:
         """How its rows make tokens."""
         return Layout(self.backbone.grid_hw)
+
+    @property
+    def probe(self) -> Callable[[Image.Image], Tensor]:
+        """What stands for how pictures are decoded and prepared: ``pictures_state``."""
+        return self.transform
 
     @property
     def blank(self) -> Tokens:
@@ -125,6 +131,11 @@ class TileView:
         """Views of each scale alone, and of the whole picture, where it is seen: what is kept of each is kept once."""
         tilings = [*self.tiling.scales, *([WHOLE] if self.has_whole else [])]
         return tuple(replace(self, tiling=tiling, has_whole=False) for tiling in tilings)
+
+    @property
+    def probe(self) -> Callable[[Image.Image], Tensor]:
+        """What stands for how pictures are decoded and prepared, whatever the tiling: ``pictures_state``."""
+        return replace(self, tiling=WHOLE, has_whole=False).transform
 
     @property
     def layout(self) -> Layout:
