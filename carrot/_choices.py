@@ -85,7 +85,8 @@ def read_regions(spec: str) -> str | tuple[Grid | tuple[float, float, float, flo
             match = re.fullmatch(r" *([1-9][0-9]?)(?:@(0|0?\.[0-9]+))? *", item)
             if match is None:
                 raise ValueError(f"`regions` must be {REGIONS}; got {spec!r}, where {item!r} is no grid.")
-            found.append(Grid(int(match[1]), OVERLAP if match[2] is None else float(match[2])))
+            k = int(match[1])
+            found.append(Grid(k, OVERLAP if match[2] is None or k == 1 else float(match[2])))
     elif kind == "boxes":
         for item in written.split(";"):
             try:
@@ -101,7 +102,7 @@ def read_regions(spec: str) -> str | tuple[Grid | tuple[float, float, float, flo
     else:
         raise ValueError(f"`regions` must be {REGIONS}; got {spec!r}.")
     tiles = sum(item.k**2 if isinstance(item, Grid) else 1 for item in found)
-    grids = [item for item in found if isinstance(item, Grid)]
-    if len(set(grids)) < len(grids) or tiles > MAX_TILES:
-        raise ValueError(f"`regions` must be at most {MAX_TILES} tiles, no grid twice; got {tiles} in {spec!r}.")
+    if len(set(found)) < len(found) or tiles > MAX_TILES:
+        what = "grid" if kind == "tiles" else "box"
+        raise ValueError(f"`regions` must be at most {MAX_TILES} tiles, no {what} twice; got {tiles} in {spec!r}.")
     return tuple(found)

@@ -14,6 +14,7 @@ are rounded to whole pixels and cut before they are resized: a filter that resiz
 """
 
 from collections.abc import Iterable, Sequence
+from typing import SupportsFloat, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -23,7 +24,7 @@ from torch import Tensor
 from carrot._ambient import pinned, pinned_class
 from carrot._choices import OVERLAP, Grid, read_regions
 from carrot._images import upright_rgb
-from carrot.utils import require_finite, require_tensor
+from carrot.utils import real_number, require_finite, require_tensor, whole_number
 
 Box = tuple[float, float, float, float]
 
@@ -40,13 +41,21 @@ class Tiling:
         spec: As it is written in ``regions=``: "tiles:3,4", "tiles:2@0", "boxes:x0,y0,x1,y1;...".
 
     Raises:
+        TypeError: A number is none.
         ValueError: A number is out of range, or a grid comes twice.
     """
 
-    def __init__(self, grid: int | Sequence[int] = (3, 4), overlap: float = OVERLAP) -> None:
-        sides = (grid,) if isinstance(grid, int) else tuple(grid)
-        at = "" if overlap == OVERLAP else f"@{overlap:g}"
-        self._set("tiles:" + ",".join(f"{side}{at}" for side in sides))
+    def __init__(
+        self, grid: SupportsIndex | Sequence[SupportsIndex] = (3, 4), overlap: SupportsFloat = OVERLAP
+    ) -> None:
+        given = grid if isinstance(grid, Sequence) else [grid]
+        sides = [whole_number("grid", side, 1, 32) for side in given]
+        if not sides:
+            raise ValueError("`grid` must be at least one whole number; got none.")
+        share = real_number("overlap", overlap)
+        if not 0.0 <= share < 1.0 or round(share, 4) != share:
+            raise ValueError(f"`overlap` must be in [0, 1), with four digits at most; got {overlap!r}.")
+        self._set(f"tiles:{','.join(str(Grid(side, share)) for side in sides)}")
 
     @classmethod
     def from_spec(cls, spec: str) -> "Tiling":
@@ -73,7 +82,9 @@ class Tiling:
         found = read_regions(spec)
         if isinstance(found, str):
             raise ValueError(f'`spec` must be of tiles or boxes, such as "tiles:3,4"; got {spec!r}.')
-        self.spec, self._items = spec, found
+        kind = spec.partition(":")[0]
+        written = [str(item) if isinstance(item, Grid) else ",".join(map(repr, item)) for item in found]
+        self.spec, self._items = f"{kind}:{(',' if kind == 'tiles' else ';').join(written)}", found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tiling) and other._items == self._items

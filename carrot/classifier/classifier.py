@@ -1,5 +1,6 @@
 """A fitted classifier: the frozen encoder, what fitting left behind, and where its training pictures are found."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from carrot.embedding.pooling import Pooling
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.trace import Trace
 
-BATCH = 32  # pictures of one pass of the backbone
+BATCH = 32  # inputs of one pass of the backbone
 
 
 @pinned_class
@@ -46,8 +47,9 @@ class Classifier:
         return Pooling(self.fitted.setting)
 
     def logits(self, pictures: Sequence[PictureLike]) -> Float[Tensor, "m C"]:
-        """Return the logits of pictures, in passes of ``BATCH``."""
-        batches = (pictures[i : i + BATCH] for i in range(0, len(pictures), BATCH))
+        """Return the logits of pictures, in passes of ``BATCH`` inputs; one picture's stay together."""
+        size = max(1, BATCH // math.prod(self.encoder.view.inputs)) if len(pictures) else 1
+        batches = (pictures[i : i + size] for i in range(0, len(pictures), size))
         found = [self.logits_of(self.encoder.tokens(batch)) for batch in batches]
         return torch.cat(found) if found else torch.empty(0, len(self.fitted.classes), dtype=torch.float64)
 

@@ -16,7 +16,7 @@ Among tiles, and among patches, the squared leave-one-out error chooses, as it c
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -40,6 +40,25 @@ OF_PATCHES = ("tau", "coarsen")  # what means nothing to tiles
 OF_TILES = ("power", "tile_size")  # and to patches, unless it is asked for
 
 
+class Score(NamedTuple):
+    """What is remembered of a candidate: all but its head.
+
+    Attributes:
+        setting: What it was made with.
+        loo_mse: As ``Candidate`` has it.
+        loo_accuracy: As ``Candidate`` has it.
+    """
+
+    setting: Setting
+    loo_mse: float
+    loo_accuracy: float
+
+    @classmethod
+    def of(cls, c: Candidate[Setting]) -> "Score":
+        """Return a candidate's."""
+        return cls(c.setting, c.loo_mse, c.loo_accuracy)
+
+
 class Plan(NamedTuple):
     """What is tried: settings at t = 0, and for the best of them every graph with every t > 0.
 
@@ -47,17 +66,17 @@ class Plan(NamedTuple):
         plain: Settings at t = 0.
         graphs: Bandwidths.
         times: t > 0.
-        passes: Cost of each kind of regions, in passes of the backbone, by name.
-        left_out: Regions that cost more than the limit.
-        may_share: Whether a told share of the whole picture is offered where tiles alone lose.
+        costs: What a picture costs in passes of the backbone, by regions, size of a tile and whether the whole is seen.
+        limit: What it may cost.
+        shares: Told shares of the whole picture that are offered where tiles alone lose.
     """
 
     plain: tuple[Setting, ...]
     graphs: tuple[tuple[float, float], ...]
     times: tuple[float, ...]
-    passes: Mapping[str, float]
-    left_out: tuple[str, ...] = ()
-    may_share: bool = False
+    costs: Callable[[Setting], float]
+    limit: float = math.inf
+    shares: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -89,16 +108,18 @@ class Plan(NamedTuple):
             Pooling(s).require(encoder.of(s).view)
         for graph, t in itertools.product(graphs, axes["t"]):
             Pooling(replace(settings[0], sigma_spatial=graph[0], sigma_feature=graph[1], t=t))
-        costs = {s.regions: encoder.passes(s) for s in settings}
         if passes is not None and not 0 < passes < math.inf:
             raise ValueError(f"`passes` must be a finite number > 0; got {passes!r}.")
-        dear = tuple(name for name, cost in costs.items() if passes is not None and cost > passes)
-        if len(dear) == len(costs):
-            least = min(costs, key=lambda name: costs[name])
-            raise ValueError(f"`passes` = {passes} leaves nothing: the least, {least}, costs {costs[least]:.3g}.")
-        may_share = "global_share" not in grid and encoder.of(settings[0]).backbone.has_class_token
-        kept = tuple(s for s in settings if s.regions not in dear)
-        return cls(kept, graphs, tuple(t for t in axes["t"] if t), costs, dear, may_share)
+        limit = math.inf if passes is None else passes
+        kept = tuple(s for s in settings if encoder.passes(s) <= limit)
+        if not kept:
+            least = min(settings, key=encoder.passes)
+            raise ValueError(
+                f"`passes` = {passes} leaves nothing: the least, {least.regions}, costs {encoder.passes(least):.3g}."
+            )
+        is_asked = "global_share" in grid or not encoder.of(settings[0]).backbone.has_class_token
+        shares = () if is_asked else SHARES
+        return cls(kept, graphs, tuple(t for t in axes["t"] if t), encoder.passes, limit, shares)
 
     def diffused(self, start: Setting, graph: tuple[float, float]) -> list[Setting]:
         """Return one setting for each t > 0, on one graph."""
@@ -127,30 +148,30 @@ def choose(
 
     def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
         c = candidate(caches.of(s).embed(rows, s, pi), labels, s, fit_intercept, sample_weight)
-        passes = {"passes": plan.passes.get(s.regions, 1.0)}
-        tried.append({**s.to_dict(), **passes, "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
+        cost = {"passes": plan.costs(s)}
+        tried.append({**s.to_dict(), **cost, "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
         return c
 
-    found: dict[str, Candidate[Setting]] = {}
+    found: dict[tuple[bool, float], Score] = {}  # the best of each kind; a head is large, and none is held
     for s in progress(plan.plain, "leave-one-out, regions, lift and readout", len(plan.plain)):
-        kind = "patches" if not s.is_tiled else f"tiles {s.global_share:g}"
-        found[kind] = select([*([found[kind]] if kind in found else []), attempt(s)])
-    if (
-        plan.may_share
-        and set(found) == {"patches", "tiles 0"}
-        and not _holds(found["tiles 0"], found.values(), len(rows))
-    ):
-        for share in SHARES:
-            found[f"tiles {share:g}"] = attempt(replace(found["tiles 0"].setting, global_share=share))
-    start = _taken(found.values(), len(rows))
+        kind, score = (s.is_tiled, s.global_share), Score.of(attempt(s))
+        found[kind] = select([found.get(kind, score), score])
+    alone = found.get((True, 0.0))
+    if alone is not None and len(found) > 1 and not _holds(alone, found.values(), len(rows)):
+        for share in plan.shares:
+            s = replace(alone.setting, global_share=share)
+            if plan.costs(s) <= plan.limit:
+                found[True, share] = Score.of(attempt(s))
+    start = _taken(found.values(), len(rows)).setting
 
-    def diffused() -> Iterator[Candidate[Setting]]:
+    def every_time() -> Iterator[Candidate[Setting]]:
+        yield candidate(caches.of(start).embed(rows, start), labels, start, fit_intercept, sample_weight)
         graphs = plan.graphs if plan.times else ()
         for graph in progress(graphs, "leave-one-out, graph", len(graphs)):
-            settings = plan.diffused(start.setting, graph)
-            yield from map(attempt, settings, caches.of(start.setting).pool(rows, settings))
+            settings = plan.diffused(start, graph)
+            yield from map(attempt, settings, caches.of(start).pool(rows, settings))
 
-    return select(itertools.chain([start], diffused())), tried
+    return select(every_time()), tried
 
 
 def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator[str]:
@@ -189,13 +210,13 @@ def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting
         yield "than a standard error. The map is exact for tokens, which have seen the whole picture, not for pixels."
 
 
-def _holds(c: Candidate[Setting], others: Iterable[Candidate[Setting]], n: int) -> bool:
+def _holds(c: Score, others: Iterable[Score], n: int) -> bool:
     """Return whether a candidate loses no more than a standard error of the best leave-one-out accuracy."""
     best = max(other.loo_accuracy for other in others)
     return c.loo_accuracy >= best - math.sqrt(best * (1.0 - best) / n)
 
 
-def _taken(found: Iterable[Candidate[Setting]], n: int) -> Candidate[Setting]:
+def _taken(found: Iterable[Score], n: int) -> Score:
     """Return the candidate that rule (1) takes."""
     candidates = list(found)
     tiles = sorted((c for c in candidates if c.setting.is_tiled), key=lambda c: c.setting.global_share)
@@ -220,13 +241,14 @@ def _axes(grid: Mapping[str, Sequence[Any]], encoder: Encoder, n: int, max_bytes
     axes = {name: tuple(dict.fromkeys(grid.get(name, values))) for name, values in GRID.items()}
     axes["regions"] = tuple(getattr(regions, "spec", regions) for regions in axes["regions"])
     if "regions" not in grid:  # who names what means nothing to the others means these
-        for names, is_tiled in ((OF_PATCHES, False), (OF_TILES, True)):
-            if any(name in grid for name in names):
-                axes["regions"] = tuple(r for r in axes["regions"] if (r != PATCHES) == is_tiled)
+        of_patches, of_tiles = (any(name in grid for name in names) for names in (OF_PATCHES, OF_TILES))
+        if of_patches != of_tiles:
+            axes["regions"] = tuple(r for r in axes["regions"] if (r != PATCHES) == of_tiles)
     empty = [name for name, values in axes.items() if not values]
     if empty:
         raise ValueError(f"`grid` must hold at least one value for {empty[0]!r}; leave it out for the default.")
-    backbone = encoder.of(Setting(regions=axes["regions"][0])).backbone
+    looks = PATCHES if PATCHES in axes["regions"] else axes["regions"][0]
+    backbone = encoder.of(Setting(regions=looks)).backbone
     if "tau" not in grid and not backbone.attention:
         axes["tau"] = (0.0,)
     axes["t"] = tuple(dict.fromkeys([0.0, *axes["t"]]))

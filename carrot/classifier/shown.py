@@ -43,6 +43,8 @@ def shown_embedding(classifier: Classifier, picture: PictureLike, there: Bool[Te
     R, is_sum, D = len(tiling), s.readout == "sum", classifier.encoder.backbone.embed_dim
     local, has_whole = there[:R].nonzero().flatten(), bool(there[R:].any())
     lift = classifier.pooling.lift
+    if not has_whole and s.global_share == 1.0:  # what is left weighs nothing
+        local = local[:0]
     if not len(local):  # the whole picture as a global region, or nothing
         if not has_whole:
             return torch.zeros(lift.dim(D), dtype=torch.float64)

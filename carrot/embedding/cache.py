@@ -10,7 +10,7 @@ from torch import Tensor
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.loading import Loader
 from carrot.data.records import ImageDataset
-from carrot.embedding.filling import embed_dataset
+from carrot.embedding.filling import embed_dataset, pictures_state
 from carrot.embedding.kept import Layout
 from carrot.embedding.pooling import Pooling, pool
 from carrot.embedding.setting import Setting
@@ -70,6 +70,7 @@ class TokenCache:
         """
         if isinstance(view, TimmViTPatchBackbone):
             view = PatchView(view, dtype)
+        state = state or pictures_state(dataset, view.probe)
         stores, errors = [], dict[str, str]()
         for part in view.parts if isinstance(view, TileView) else (view,):
             place = folder / part.folder if isinstance(part, TileView) else folder
@@ -147,7 +148,7 @@ def _filled(
     folder: Path,
     batch_size: int,
     workers: int,
-    state: Mapping[str, str] | None,
+    state: Mapping[str, str],
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """Return the complete store of what a view gives of each picture, and what is wrong with some."""
     blank = view.blank.rows()

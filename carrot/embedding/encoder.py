@@ -122,7 +122,7 @@ class Encoder:
             tile_size: Of a model that was kept; default: the setting's.
 
         Raises:
-            ValueError: As ``of``.
+            ValueError: As ``of``; or the toy backbone's tiles are to be of another size than its own.
         """
         made = copy(self)
         made.__dict__.pop("view", None)
@@ -137,6 +137,10 @@ class Encoder:
                     f"Build it with img_size={made.tile_size}, or set tile_size to 0."
                 )
             made.tile_size = height
+        elif self.spec.name == TOY and made.tile_size:
+            raise ValueError(
+                f'`tile_size` = {made.tile_size}, and `backbone` = "toy" comes with its size. Leave `tile_size` out.'
+            )
         return made
 
     def passes(self, setting: Setting) -> float:

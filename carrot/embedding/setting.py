@@ -129,7 +129,7 @@ class Setting:
             "Power of a region's norm (0: every region alike)",
             0.0,
             None,
-            (0.0, 8.0, 16.0),
+            (0.0, 4.0, 8.0, 16.0),
             ">= 0",
         )
     )

@@ -6,7 +6,7 @@ There is no validation split and no refit.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +14,16 @@ from torch import Tensor
 from carrot.head import RidgeHead
 
 S = TypeVar("S")
+
+
+class Scored(Protocol):
+    """What is chosen among: a ``Candidate``, or what was kept of one."""
+
+    @property
+    def loo_mse(self) -> float: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=Scored)
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ def candidate(
     return Candidate(setting, head, float(path.mse[path.best]), float(right.double().mean()))
 
 
-def select(candidates: Iterable[Candidate[S]]) -> Candidate[S]:
+def select(candidates: Iterable[T]) -> T:
     """Return the candidate with the smallest leave-one-out error; of equal ones the first.
 
     They may come from a generator: no more than two are held at a time, for a lifted head is large.
@@ -57,7 +67,7 @@ def select(candidates: Iterable[Candidate[S]]) -> Candidate[S]:
     Raises:
         ValueError: There is none, or an error is NaN.
     """
-    best: Candidate[S] | None = None
+    best: T | None = None
     for c in candidates:
         if math.isnan(c.loo_mse):
             raise ValueError("`candidates` must have finite leave-one-out errors; one is NaN.")

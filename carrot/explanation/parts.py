@@ -7,7 +7,9 @@ With an intercept everything additive is told relative to the mean training pict
     logit_c = ym_c + sum_i pi_i <phi(h_i) - gm / sum(pi), w_c> = ym_c + sum_i <g - gm, g_i - gm> alpha_ic
 
 Told from the origin of the features instead, all terms would share the mean's part, which says nothing of this picture.
-Without an intercept gm and ym are 0, and these are the plain formulas of ``carrot.attribution``.
+Without an intercept gm and ym are 0, and these are the plain formulas of ``carrot.attribution``. So they are under a
+readout that is a sum, told from the picture of which nothing is shown, whose logit is the bias b: there a region's part
+of the mean would depend on the others, and what it brings would not be what its loss takes.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from carrot._ridge.logit import Logit
 from carrot._ridge.rows import check_indices
 from carrot.attribution import pair_contribution, region_contribution
 from carrot.embedding.trace import Trace
+from carrot.head import RidgeHead
 
 
 @pinned_class
@@ -33,7 +36,8 @@ class LogitParts:
     Attributes:
         target: Class index c.
         logits: (C,).
-        prior: Logit of the mean training picture, the mean target of class c; 0 without an intercept.
+        prior: Logit of the mean training picture, the mean target of class c; 0 without an intercept; under a readout
+            that is a sum the bias.
         token: What each region's own token brings (N regions, the global ones last); with the prior sums to the logit.
         node: What each node holds after diffusion; with the prior sums to the logit.
         drop: How much the logit falls when the region alone is dropped; sums to nothing.
@@ -43,6 +47,7 @@ class LogitParts:
         num_global: How many of the regions, the last ones, stand for the whole picture.
         against: Class index a: everything is for the difference logit_c - logit_a, "why c and not a"; None: for
             logit_c.
+        is_additive: Whether the readout is a sum: told from the empty picture, and at t = 0 ``token`` is ``drop``.
     """
 
     target: int
@@ -56,6 +61,12 @@ class LogitParts:
     removal: Float[Tensor, " n"]
     num_global: int = 0
     against: int | None = None
+    is_additive: bool = False
+
+    @property
+    def start(self) -> str:
+        """Whose logit ``prior`` is, in words."""
+        return "a picture's of which nothing is shown" if self.is_additive else "the mean training picture's"
 
     @property
     def logit(self) -> float:
@@ -105,14 +116,16 @@ def take_apart(trace: Trace, logit: Logit) -> LogitParts:
             graph=trace.graph,
             r=trace.r,
             lift=trace.lift,
-            origin=head.g_mean,
+            origin=_origin(trace, head),
         )[:, 0]
 
     products, smoother = head.account(g)
+    if trace.is_additive:
+        products = head.G.to(g) @ g
     return LogitParts(
         target=logit.target,
         logits=head.predict(g),
-        prior=float(logit.y_mean),
+        prior=float(logit.bias if trace.is_additive else logit.y_mean),
         token=regions("token"),
         node=regions("node"),
         drop=trace.coalitions(logit).each()[:, 0],
@@ -121,7 +134,13 @@ def take_apart(trace: Trace, logit: Logit) -> LogitParts:
         removal=smoother * logit.residual[:, 0] / head.slack,
         num_global=trace.regions.num_global,
         against=logit.against,
+        is_additive=trace.is_additive,
     )
+
+
+def _origin(trace: Trace, head: RidgeHead) -> Tensor | None:
+    """Return the embedding that contributions are told from; None: 0."""
+    return None if trace.is_additive else head.g_mean
 
 
 @pinned()
@@ -146,7 +165,7 @@ def region_to_region(test: Trace, train: Trace, logit: Logit, i: int) -> Float[T
         logit.alpha[i : i + 1],
         target=0,
         lift=test.lift,
-        origin=logit.head.g_mean,
+        origin=_origin(test, logit.head),
     )[:, 0]
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from carrot.explanation.record import Picture
 
 PAIRS = 4  # of each training picture
-START = "Start: what the average training picture gets"
+START = {
+    False: "Start: what the average training picture gets",
+    True: "Start: what a picture gets of which nothing is shown",
+}
 
 
 def regions(v: View) -> dict[str, str]:
@@ -106,8 +109,8 @@ def _row(title: str, cells: Sequence[str], total: bool = False) -> str:
 
 def _region_sum(v: View) -> str:
     p, local, note = v.e.parts, v.num_local, ""
-    rows = [(START, p.prior)] if p.prior else []
     what = "tiles" if v.e.picture.grid_hw is None else "regions"
+    rows = [(START[p.is_additive], p.prior)] if p.prior else []
     rows.append((f"All {local} {what} of the picture", float(p.token[:local].sum())))
     if len(p.token) > local:
         rows.append(("The whole picture, as a region of its own", float(p.token[local:].sum())))
@@ -164,7 +167,7 @@ def _gone(v: View, i: int) -> str:
 def _training_sum(v: View) -> str:
     p, shown = v.e.parts, list(v.e.shown)
     others = sorted(set(range(len(p.dual))) - set(shown))
-    rows = _row(START, [number(p.prior, "+.6f"), "included"]) if p.prior else ""
+    rows = _row(START[p.is_additive], [number(p.prior, "+.6f"), "included"]) if p.prior else ""
     for title, which in ((f"The {len(shown)} above", shown), (f"All {len(others):,} others", others)):
         rows += _row(title, [number(float(x[which].sum()), "+.6f") for x in (p.dual, p.label)])
     return rows + _row(f"= {v.score}", [number(p.logit, "+.6f")] * 2, total=True)

@@ -28,7 +28,7 @@ def accuracy_line(name: str, accuracy: "Accuracy", note: str) -> str:
 
 def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
     """Return the prediction, every sum beside the logit, the region that matters most and the top training pictures."""
-    lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is the mean training picture's"]
+    lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is {e.start}"]
     lines += _sum_lines(e) + _region_lines(e, str, "logit")
     lines.append("  training pictures that the score is made of:")
     return lines + [_training_line(e, i, training_ids[i]) for i in e.top_training(k).tolist()]
@@ -43,7 +43,7 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
     lines = [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
     what = f"logit of {e.target}" if e.against is None else f"logit of {e.target} less that of {e.against}"
-    lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is the mean training picture's")
+    lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is {p.start}")
     lines.append(f"  {e.level.line}")
     lines += _sum_lines(p)
     for i, pairs in e.pair_maps.items():
