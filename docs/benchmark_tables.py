@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from docs import accuracy_tables, funnybirds_table, large_head_table, search_table
+from docs import accuracy_tables, funnybirds_table, ladders_table, large_head_table, search_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -96,6 +96,10 @@ def main() -> None:
             **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
         },
         "docs/funnybirds.md": {"funnybirds": funnybirds_table.table},
+        "docs/decisions/0006-regions-that-see-only-themselves.md": {
+            "ladders": ladders_table.table,
+            "tiles": ladders_table.cost,
+        },
         "docs/decisions/0001-lifted-regions-weighted-by-attention.md": {"search": search_table.table},
     }
     for name, tables in pages.items():
