@@ -57,7 +57,7 @@ def test_planted_wrong_labels_come_first(model: Carrot) -> None:
     expected = {record.id for record, flag in zip(model.records_, flags, strict=True) if flag}
     assert {s.id for s in audit.contradicted} == expected
     assert expected
-    assert expected <= wrong, "nothing that is right is flagged"
+    assert 2 * len(expected & wrong) >= len(expected), "a flag is right every other time, where 1 label in 10 is wrong"
     unsure = [s.id for s in audit.suspects if s.margin < 0 and not s.flagged]
     assert unsure
     assert f"{len(unsure)} more are less sure" in str(audit)

@@ -20,6 +20,7 @@ from carrot.data.records import Box, Subset
 from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.evaluation.agreement import random_subsets
+from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.faithfulness import order_of
 from carrot.explanation.parts import take_apart
 from carrot.export.table import held_out_rows, training_rows, write_table
@@ -30,6 +31,7 @@ from carrot.protocol.pixel_level import passes
 from carrot.protocol.tables import lines_of, markdown_of
 from carrot.readout import BoundReadout
 from carrot.removal import remove_regions
+from tests.reference import flagged_labels
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
 
@@ -357,10 +359,11 @@ def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path]
     rows = training_rows(carrot.fitted, influences=2) + held_out_rows(carrot.fitted, found, influences=2)
     assert [row["split"] for row in rows] == ["train"] * 24 + ["test"] * 10
     loo = carrot.head_.loo_predict()
+    flags = flagged_labels(probabilities(loo, carrot.temperature_), carrot.fitted.labels.tolist())
     for i in (0, 11, 23):
         row = rows[i]
         assert row["predicted"] == carrot.classes_[int(loo[i].argmax())]
-        assert row["suspect"] == (row["margin"] < 0)
+        assert row["suspect"] == flags[i]
         assert row["influence_1"] != row["id"], "a training picture never names itself"
     data = ImageFolder(root)
     index = {record.id: i for i, record in enumerate(data.records)}
