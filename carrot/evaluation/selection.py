@@ -6,7 +6,7 @@ There is no validation split and no refit.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -16,6 +16,7 @@ from carrot.head import RidgeHead
 S = TypeVar("S")
 
 
+@runtime_checkable
 class Scored(Protocol):
     """What is chosen among: a ``Candidate``, or what was kept of one."""
 
