@@ -22,6 +22,7 @@ from carrot._vit.token_map import check_tokens, last_map, require_tiling
 from carrot._vit.transform import Crop, PictureTransform
 from carrot.errors import BackboneError
 from carrot.regions import grid_positions
+from carrot.utils import existing_device
 
 _NO_NORM = ("Identity", "NoneType")
 
@@ -82,7 +83,7 @@ class TimmViTPatchBackbone(nn.Module):
             ``attention`` asked of a model without a class token or with another kind of last block.
         CheckpointError: The file can't be read, or holds another architecture's weights.
         HubUnreachableError: Weights were to be fetched, and the hub doesn't answer.
-        ValueError: ``img_size`` or ``crop`` isn't one.
+        ValueError: ``img_size`` or ``crop`` isn't one, or ``device`` isn't there.
 
     Exactness: H is exactly timm's ``forward_features`` without its prefix, to float rounding
         (``test_backbone.py::test_tokens_are_timms_own``).
@@ -104,6 +105,7 @@ class TimmViTPatchBackbone(nn.Module):
         super().__init__()
         if crop not in ("model", "squash", "border"):
             raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
+        device = existing_device(device) if isinstance(device, str) else device
         import timm
 
         _require_known(model_name)

@@ -28,6 +28,7 @@ from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView, View
 from carrot.errors import BackboneError, ModelError
 from carrot.tiling import Tiling
+from carrot.utils import existing_device
 
 MAX_WORKERS = 8  # processes that decode for a GPU; on the processor threads keep the backbone busy
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -86,7 +87,7 @@ class Encoder:
             self.spec = BackboneSpec(backbone, path, img_size, crop) if spec is None else replace(spec, checkpoint=path)
             rebuilds = rebuilds is not False
         self._rebuilds: tuple[str, bool] | bool | None = rebuilds
-        self.device = _device(device)
+        self.device = existing_device(device)
         self.dtype = dtype
         self.tiling: Tiling | None = None
         self.tile_size, self.has_whole = 0, False
@@ -101,7 +102,7 @@ class Encoder:
         Raises:
             ValueError: It isn't.
         """
-        _device(name)
+        existing_device(name)
 
     def of(self, setting: Setting) -> "Encoder":
         """Return the encoder that looks at pictures as a setting has it: patches, or tiles alone.
@@ -257,15 +258,3 @@ class Encoder:
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
         return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
-
-
-def _device(name: str) -> str:
-    """Return a device that is there; "auto": a GPU if there is one."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch's own words are many lines
-        why = str(error).splitlines()[0].split(" device type")[0].rstrip(".")[:100]
-        raise ValueError(f'`device` = {name!r} is not there ({why}). Use "cpu".') from error
-    return name
