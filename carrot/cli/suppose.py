@@ -40,7 +40,6 @@ def what_if(
     carrot what-if my_model new.jpg --without robin/17.jpg robin/18.jpg
     carrot what-if my_model new.jpg --relabel robin/3.jpg=wren --verify
     carrot what-if my_model new.jpg --region 3,4 3,5
-    carrot what-if my_tiles new.jpg --region 1,2@3 13
     ```
 
     Args:
@@ -50,7 +49,7 @@ def what_if(
         relabel: Training pictures that had had another label: ID=CLASS.
         replace: One training picture in whose place another had stood: ID=FILE.
         region: Regions of the picture that had not been there: ROW,COLUMN from 0, or their number row by row. Of tiles
-            of several grids, ROW,COLUMN@K of the K x K one, or their number.
+            of several grids, ROW,COLUMN@K of the K x K one ("1,2@3"), or their number.
         verify: Fit again, really, and print the largest difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
