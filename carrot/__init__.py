@@ -16,7 +16,7 @@ from carrot._lazy import face
 if TYPE_CHECKING:
     from carrot._ridge.logit import Logit
     from carrot._ridge.statistics import RidgeStatistics
-    from carrot.backbone import PatchOutput, TimmViTPatchBackbone
+    from carrot.backbone import PatchOutput, TimmPooledBackbone, TimmViTPatchBackbone
     from carrot.errors import (
         BackboneError,
         CarrotError,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "backbone": ("PatchOutput", "TimmViTPatchBackbone"),
+    "backbone": ("PatchOutput", "TimmPooledBackbone", "TimmViTPatchBackbone"),
     "errors": (
         "BackboneError",
         "CarrotError",
@@ -90,6 +90,7 @@ __all__ = [
     "RidgeStatistics",
     "StoreError",
     "Tiling",
+    "TimmPooledBackbone",
     "TimmViTPatchBackbone",
     "UnreadableImageError",
     "__version__",

@@ -1,25 +1,24 @@
-"""Patch tokens of any timm vision transformer, and the place of each: image -> (H, P).
+"""Patch tokens of any timm vision transformer, and the place of each: image -> (H, P); one feature of any timm model.
 
 The only module that imports timm, and only when a backbone is built. What it asks of a model is in
 :mod:`carrot._vit.token_map`; how a model is found fit and given its weights, in :mod:`carrot._vit.blueprint`.
 """
 
 import difflib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._vit.base import TimmBackbone
 from carrot._vit.blueprint import Blueprint
-from carrot._vit.checkpoints import digest, named_weights, require_hub, unwrapped, version_of, weights_file
+from carrot._vit.checkpoints import require_hub
 from carrot._vit.class_attention import check_attention, last_attention
-from carrot._vit.geometry import Geometry
-from carrot._vit.token_map import check_tokens, last_map, require_tiling
-from carrot._vit.transform import Crop, PictureTransform
+from carrot._vit.token_map import NoPatchTokensError, check_tokens, last_map, pooled_features, require_tiling
+from carrot._vit.transform import Crop
 from carrot.errors import BackboneError
 from carrot.regions import grid_positions
 
@@ -50,7 +49,7 @@ class PatchOutput:
 
 
 @pinned_class
-class TimmViTPatchBackbone(nn.Module):
+class TimmViTPatchBackbone(TimmBackbone):
     """A timm vision transformer as a map from pictures to patch tokens, H = ViT(x) without its prefix tokens.
 
     Args:
@@ -82,7 +81,7 @@ class TimmViTPatchBackbone(nn.Module):
             ``attention`` asked of a model without a class token or with another kind of last block.
         CheckpointError: The file can't be read, or holds another architecture's weights.
         HubUnreachableError: Weights were to be fetched, and the hub doesn't answer.
-        ValueError: ``img_size`` or ``crop`` isn't one.
+        ValueError: ``img_size`` or ``crop`` isn't one, or ``device`` isn't there.
 
     Exactness: H is exactly timm's ``forward_features`` without its prefix, to float rounding
         (``test_backbone.py::test_tokens_are_timms_own``).
@@ -101,61 +100,16 @@ class TimmViTPatchBackbone(nn.Module):
         crop: Crop = "model",
         attention: bool | None = False,
     ) -> None:
-        super().__init__()
-        if crop not in ("model", "squash", "border"):
-            raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
+        self.require_arguments(crop, device)
         import timm
 
         _require_known(model_name)
         plan = Blueprint.of(model_name, timm.create_model, _pair(img_size), out_norm)
-        self.input_hw, self.grid_hw, self.patch_hw = plan.input_hw, plan.layout.grid_hw, plan.layout.patch_hw
-        self.embed_dim, self.num_prefix_tokens = plan.layout.embed_dim, plan.layout.num_prefix_tokens
-        self.out_norm, self.freeze = out_norm, freeze
-        self.transform = PictureTransform.of(plan.config, plan.input_hw, crop)
-        self._keys = tuple(plan.shapes)
-        self.checkpoint = None if checkpoint is None else weights_file(checkpoint).absolute()
-        self.model = plan.load(self.checkpoint) if self.checkpoint else plan.fetch() if pretrained else plan.build()
-        self._weights = f"file {self.checkpoint.name}" if self.checkpoint else "pretrained" if pretrained else "random"
-        self._name, self._license = plan.full_name, plan.config.get("license")
-        self.model.to(device)
-        self.model.eval()
+        super().__init__(plan, pretrained, freeze, device, checkpoint, crop)
+        self.out_norm = out_norm
         self._timm_norm = check_tokens(self._name, self.model, self.input_hw, self.num_prefix_tokens)
         self.attention = attention is not False and self._reads_attention(required=bool(attention))
-        self.model.requires_grad_(not freeze)
-        self._fingerprint: tuple[object, str] = (None, "")
         self.train(not freeze)
-
-    @staticmethod
-    def own_input(model_name: str) -> tuple[int, int]:
-        """Return the (height, width) that a model has by itself, in pixels; nothing is built or fetched."""
-        import timm
-
-        _require_known(model_name)
-        return Blueprint.of(model_name, timm.create_model).input_hw
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are, and where ``x`` must be."""
-        return next(self.bare_model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of the weights, and of ``x``."""
-        return next(self.bare_model.parameters()).dtype
-
-    @property
-    def bare_model(self) -> nn.Module:
-        """``model`` without what was put around it since (``torch.compile``, ``DataParallel``): what runs."""
-        return unwrapped(self.model)
-
-    @property
-    def has_class_token(self) -> bool:
-        """Whether the first prefix token is a class token (and not a register, say)."""
-        return self.num_prefix_tokens > 0 and getattr(self.bare_model, "cls_token", None) is not None
-
-    def train(self, mode: bool = True) -> "TimmViTPatchBackbone":
-        """Set the training mode, as for any module; a frozen backbone stays in evaluation mode."""
-        return super().train(mode and not self.freeze)
 
     def forward(self, x: Tensor) -> PatchOutput:
         """Return the patch tokens of a batch (B, 3, img_h, img_w), normalised as :attr:`transform` does.
@@ -206,46 +160,13 @@ class TimmViTPatchBackbone(nn.Module):
         H, prefix = features[:, K:].contiguous(), features[:, :K].clone()
         return PatchOutput(H, grid_positions(gh, gw).to(x.device), (gh, gw), self.patch_hw, prefix, A)
 
-    def geometry(self, image_size: tuple[int, int]) -> Geometry:
-        """Return the way of a picture of (width, height), PIL's ``size``, through :attr:`transform`."""
-        return self.transform.geometry(image_size)
-
     def pixel_boxes(self, image_size: tuple[int, int]) -> Float[Tensor, "N 4"]:
         """Return each patch's box (x0, y0, x1, y1) in pixels of an original of (width, height), PIL's ``size``."""
         return self.geometry(image_size).patch_boxes(self.grid_hw)
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256, in hex, of everything that tokens depend on.
-
-        That is every weight and its precision, the architecture, the input size, the preprocessing and ``out_norm``;
-        not the device, nor where the weights came from. It is computed again only after the weights have changed.
-        A ``model`` that lost some since is refused with a ``BackboneError``.
-        """
-        version = version_of(tensors := named_weights(self._name, self.bare_model, self._keys))
-        if version is None or self._fingerprint[0] != version:
-            context = {"model": self._name, "out_norm": self.out_norm, "transform": asdict(self.transform)}
-            self._fingerprint = (version, digest(tensors, json.dumps(context, sort_keys=True)))
-        return self._fingerprint[1]
-
     def describe(self) -> dict[str, object]:
         """Return what a report should say of the backbone, JSON-ready."""
-        import timm
-
-        return {
-            "model": self._name,
-            "weights": self._weights,
-            "license": self._license,
-            "fingerprint": self.fingerprint(),
-            "input_hw": list(self.input_hw),
-            "grid_hw": list(self.grid_hw),
-            "patch_hw": list(self.patch_hw),
-            "embed_dim": self.embed_dim,
-            "num_prefix_tokens": self.num_prefix_tokens,
-            "token_norm": self._token_norm(),
-            "transform": asdict(self.transform),
-            "timm": timm.__version__,
-            "torch": str(torch.__version__),
-        }
+        return {**super().describe(), "token_norm": self._token_norm()}
 
     def _token_norm(self) -> str:
         names = ("norm", "neck", "fc_norm")  # SAM calls its final norm a neck
@@ -255,28 +176,113 @@ class TimmViTPatchBackbone(nn.Module):
             return f"{last}, applied once" if self.out_norm else f"before the final {last}"
         return "none" if after_pooling in _NO_NORM else f"none; {after_pooling} after pooling"
 
-    def _check_input(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"`x` must be a tensor; got {type(x).__name__}. Use backbone.transform(image)[None].")
-        if x.dtype != self.dtype:
-            raise TypeError(
-                f"`x` must be {self.dtype}, as the weights are; got {x.dtype}. backbone.transform gives float32."
-            )
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"`x` must be (B, 3, img_h, img_w); got {tuple(x.shape)}.")
-        if x.device != self.device:
-            raise ValueError(f"`x` must be on {self.device}, as the weights are; got {x.device}.")
-        if not torch.isfinite(x).all():
-            raise ValueError("`x` must be finite; got NaN or infinity. Look for the picture that brought them.")
-        if x.shape[2:] == self.input_hw:
-            return
-        img_h, img_w = x.shape[2:]
+    def _takes(self, img_h: int, img_w: int) -> bool:
         if not getattr(self.bare_model, "dynamic_img_size", False):
-            raise BackboneError(
-                f"{self._name} was built for inputs of {self.input_hw[0]} x {self.input_hw[1]} pixels (height x width);"
-                f" got {img_h} x {img_w}. Build it with img_size=({img_h}, {img_w})."
-            )
+            return False
         require_tiling(self._name, (img_h, img_w), self.patch_hw)
+        return True
+
+
+@pinned_class
+class TimmPooledBackbone(TimmBackbone):
+    """Any timm model as a map from inputs to one pooled feature each: CNNs and hierarchical models serve tiles so.
+
+    The feature is what the model's own classifier receives: ``forward_head(forward_features(x), pre_logits=True)``.
+    It never trains. Cells of a CNN's map are no patch tokens, but a tile that it sees alone is all that its feature is
+    made from.
+
+    Args:
+        model_name: As ``TimmViTPatchBackbone`` has it.
+        pretrained: As ``TimmViTPatchBackbone`` has it.
+        img_size: As ``TimmViTPatchBackbone`` has it.
+        device: As ``TimmViTPatchBackbone`` has it.
+        checkpoint: As ``TimmViTPatchBackbone`` has it.
+        crop: As ``TimmViTPatchBackbone`` has it; a tile is seen whole whatever it is.
+
+    Raises:
+        BackboneError: Unknown model, or one that gives no single feature of an input of this size.
+        CheckpointError: The file can't be read, or holds another architecture's weights.
+        HubUnreachableError: Weights were to be fetched, and the hub doesn't answer.
+        ValueError: ``img_size`` or ``crop`` isn't one, or ``device`` isn't there.
+
+    Exactness: exactly timm's own, to float rounding (``test_pooled.py::test_the_feature_is_timms_own``).
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        pretrained: bool = True,
+        img_size: int | tuple[int, int] | None = None,
+        device: str | torch.device | None = None,
+        checkpoint: str | Path | None = None,
+        *,
+        crop: Crop = "model",
+    ) -> None:
+        self.require_arguments(crop, device)
+        import timm
+
+        _require_known(model_name)
+        plan = Blueprint.of_pooled(model_name, timm.create_model, _pair(img_size))
+        super().__init__(plan, pretrained, True, device, checkpoint, crop)
+
+    def forward(self, x: Tensor) -> Float[Tensor, "B D"]:
+        """Return one feature of each input (B, 3, img_h, img_w), normalised as :attr:`transform` does.
+
+        Raises:
+            TypeError: Not a tensor, or not of the weights' floating-point type.
+            ValueError: Wrong shape or device, NaN or infinity.
+            BackboneError: An input size that the model wasn't built for.
+        """
+        self._check_input(x)
+        with torch.no_grad():
+            return pooled_features(self.bare_model, x)
+
+    def pooled(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Float[Tensor, "B D"]:
+        """Return one feature of each input, as ``forward``.
+
+        Raises:
+            TypeError, ValueError, BackboneError: As ``forward``.
+        """
+        return self.forward(x)
+
+    def _context(self) -> dict[str, object]:
+        return {"pooled": True}
+
+
+def backbone_for_tiles(
+    model_name: str,
+    img_size: int | tuple[int, int] | None = None,
+    out_norm: bool = True,
+    device: str | torch.device | None = None,
+    checkpoint: str | Path | None = None,
+    crop: Crop = "model",
+) -> TimmViTPatchBackbone | TimmPooledBackbone:
+    """Return the backbone of a name for tiles: a vision transformer where it is one, else its pooled feature.
+
+    Raises:
+        BackboneError, CheckpointError, HubUnreachableError, ValueError: As the classes.
+    """
+    try:
+        return TimmViTPatchBackbone(
+            model_name, img_size=img_size, out_norm=out_norm, device=device, checkpoint=checkpoint, crop=crop
+        )
+    except NoPatchTokensError:
+        return TimmPooledBackbone(model_name, img_size=img_size, device=device, checkpoint=checkpoint, crop=crop)
+
+
+def own_input(model_name: str) -> tuple[int, int]:
+    """Return the (height, width) that a model has by itself, in pixels; nothing is built or fetched.
+
+    Raises:
+        BackboneError: As the classes, of a model that is neither.
+    """
+    import timm
+
+    _require_known(model_name)
+    try:
+        return Blueprint.of(model_name, timm.create_model).input_hw
+    except NoPatchTokensError:
+        return Blueprint.of_pooled(model_name, timm.create_model).input_hw
 
 
 def _require_known(name: str) -> None:

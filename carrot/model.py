@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from carrot._ambient import pinned_class
 from carrot._choices import PATCHES
+from carrot._vit.base import TimmBackbone
 from carrot._vit.transform import Crop
-from carrot.backbone import TimmViTPatchBackbone
 from carrot.classifier.answering import Answering
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.editing import Editable
@@ -57,7 +57,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
 
     Args:
         backbone: timm's name of a vision transformer, or a ``TimmViTPatchBackbone``; "toy": the small one in this
-            package.
+            package. With tiles any model of timm: one without patch tokens is a ``TimmPooledBackbone``.
         sigma_spatial: Bandwidth of the graph in space, in units of P; without effect at t = 0.
         sigma_feature: Bandwidth among features, in units of the picture's own median distance; without effect at t = 0.
         t: Diffusion time; 0 is mean pooling, or pooling by attention.
@@ -103,7 +103,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
 
     def __init__(
         self,
-        backbone: str | TimmViTPatchBackbone = DEFAULT_MODEL,
+        backbone: str | TimmBackbone = DEFAULT_MODEL,
         *,
         sigma_spatial: float = 0.5,
         sigma_feature: float = 1.0,
@@ -202,7 +202,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         *,
         checkpoint: str | Path | None = None,
         device: str = "auto",
-        backbone: TimmViTPatchBackbone | None = None,
+        backbone: TimmBackbone | None = None,
         data: str | Path | None = None,
     ) -> "Carrot":
         """Read a model that ``save`` wrote: the same logits, bit for bit. The backbone is built when a picture comes.

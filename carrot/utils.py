@@ -145,3 +145,19 @@ def directions_of(X: Tensor) -> Tensor:
 
 def _is_bool(value: object) -> bool:
     return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
+
+
+def existing_device(name: str) -> str:
+    """Return a device that is there; "auto": a GPU if there is one.
+
+    Raises:
+        ValueError: It isn't.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch's own words are many lines
+        why = str(error).splitlines()[0].split(" device type")[0].rstrip(".")[:100]
+        raise ValueError(f'`device` = {name!r} is not there ({why}). Use "cpu".') from error
+    return name

@@ -1,1 +1,1 @@
-"""What is asked of timm's ViTs beside their tokens: checkpoints, blueprints, token maps, geometry, preprocessing."""
+"""What is asked of timm's models beside features: checkpoints, blueprints, token maps, geometry, preprocessing."""

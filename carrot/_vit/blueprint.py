@@ -5,6 +5,7 @@ Whether a model gives patch tokens, and whether they tile its input, is known be
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from carrot._vit.checkpoints import compare, hub_unreachable, is_network_failure, read_state_dict, require_hub
-from carrot._vit.token_map import KINDS_THAT_WORK, Layout, require_tiling, survey
+from carrot._vit.token_map import KINDS_THAT_WORK, Layout, require_tiling, survey, survey_pooled
 from carrot.errors import BackboneError, CheckpointError
 
 
@@ -52,16 +53,29 @@ class Blueprint:
             BackboneError: A model without patch tokens, or an input that its patches don't tile.
             HubUnreachableError: The name leads to the hub, and the hub doesn't answer.
         """
-        plan = cls._at(name, create_model, None, out_norm)
+        look = partial(survey, out_norm=out_norm)
+        plan = cls._at(name, create_model, None, look)
         if img_size is None:
             plan.layout.require_tiles(name, plan.input_hw)
             return plan
         # The patch at its own size is the rule: a hybrid pads what doesn't fit, and then states another patch.
         patch_hw = plan.layout.patch_hw
         require_tiling(name, img_size, patch_hw)
-        plan = cls._at(name, create_model, img_size, out_norm)
+        plan = cls._at(name, create_model, img_size, look)
         replace(plan.layout, patch_hw=patch_hw).require_tiles(name, img_size)
         return plan
+
+    @classmethod
+    def of_pooled(
+        cls, name: str, create_model: Callable[..., Any], img_size: tuple[int, int] | None = None
+    ) -> "Blueprint":
+        """Return the blueprint of a model that gives one feature of its input.
+
+        Raises:
+            BackboneError: It doesn't, for an input of this size.
+            HubUnreachableError: The name leads to the hub, and the hub doesn't answer.
+        """
+        return cls._at(name, create_model, img_size, survey_pooled)
 
     @classmethod
     def _at(
@@ -69,7 +83,7 @@ class Blueprint:
         name: str,
         create_model: Callable[..., Any],
         img_size: tuple[int, int] | None,
-        out_norm: bool,
+        look: Callable[[str, Any, tuple[int, int]], Layout],
         device: str = "meta",
     ) -> "Blueprint":
         try:
@@ -79,10 +93,10 @@ class Blueprint:
             if channels != 3:
                 raise BackboneError(f"{name} takes {channels} channels; pictures have 3. {KINDS_THAT_WORK}")
             input_hw = img_size or (int(img_h), int(img_w))
-            layout = survey(name, model, input_hw, out_norm)
+            layout = look(name, model, input_hw)
         except BackboneError as error:
             if device == "meta" and "meta tensor" in str(error):  # some models, and older timm, need real numbers
-                return cls._at(name, create_model, img_size, out_norm, "cpu")
+                return cls._at(name, create_model, img_size, look, "cpu")
             raise
         tag = f".{config['tag']}" if config.get("tag") else ""
         full_name = name if ":" in name else f"{config['architecture']}{tag}"
@@ -131,7 +145,8 @@ class Blueprint:
         classifiers = self.config.get("classifier") or "head"
         heads = tuple(f"{c}." for c in ((classifiers,) if isinstance(classifiers, str) else classifiers))
         state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(heads)}
-        difference = compare(state, self.shapes)
+        counters = {key for key in self.shapes if key.endswith(".num_batches_tracked")}  # which no answer depends on
+        difference = compare(state, {key: shape for key, shape in self.shapes.items() if key not in counters})
         refusal = f"{path} does not hold the weights of {self.full_name}: {difference}."
         if difference.is_fatal:
             raise CheckpointError(refusal)

@@ -21,9 +21,14 @@ KINDS_THAT_WORK = (
     "Models that work give one token for each cell of a grid: ViT, DeiT, BEiT, EVA, CLIP, SigLIP, DINO, DINOv2, DINOv3,"
     " MAE, FlexiViT, PE, RADIO, RoPE and relative-position ViTs, hybrids, CaiT, TNT, VOLO, ConViT, Twins, MViTv2,"
     " Hiera, SAM-ViT, NaFlexViT, MLP-Mixer. CNNs, hierarchical feature maps (Swin, ConvNeXt), several scales (CrossViT,"
-    " CoaT) and pooled outputs (PiT) do not."
+    " CoaT) and pooled outputs (PiT) do not; tiles, which need one feature each, can be seen by these too:"
+    ' regions="tiles:3,4", or `TimmPooledBackbone`.'
 )
 TOLERANCE = 1e-4  # relative, float32: equal models differ by 1e-6 at most, a second norm by 0.3
+
+
+class NoPatchTokensError(BackboneError):
+    """The model has no patch tokens at all, whatever its input."""
 
 
 def last_map(model: Any, x: Tensor, *, norm: bool) -> tuple[Tensor, Float[Tensor, "B D gh gw"]]:
@@ -81,19 +86,21 @@ def survey(name: str, model: Any, input_hw: tuple[int, int], out_norm: bool) -> 
             pooled features; tokens that the model doesn't declare as its prefix.
     """
     if not hasattr(model, "forward_intermediates"):
-        raise BackboneError(f"{name} gives no map of patch tokens. {KINDS_THAT_WORK}")
+        raise NoPatchTokensError(f"{name} gives no map of patch tokens. {KINDS_THAT_WORK}")
     x = torch.empty(1, 3, *input_hw, device=next(model.parameters()).device)
     try:
         features = model.forward_features(x)
         if not isinstance(features, Tensor):
-            raise BackboneError(f"{name} gives features at several scales, not one token a patch. {KINDS_THAT_WORK}")
+            raise NoPatchTokensError(
+                f"{name} gives features at several scales, not one token a patch. {KINDS_THAT_WORK}"
+            )
         before = patches = last_map(model, x, norm=False)[1]
         if patches.numel() != features.numel() and features.ndim == 4:
             patches = last_map(model, x, norm=True)[1]
     except BackboneError:
         raise
     except Exception as error:  # timm and torch raise many kinds
-        raise BackboneError(
+        raise NoPatchTokensError(
             f"{name} gives no map of patch tokens for inputs of {input_hw[0]} x {input_hw[1]} pixels:"
             f" {str(error) or type(error).__name__}. {KINDS_THAT_WORK}"
         ) from error
@@ -104,16 +111,47 @@ def survey(name: str, model: Any, input_hw: tuple[int, int], out_norm: bool) -> 
     if features.ndim == 4:
         patch_size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
         if patch_size != patch_hw or features.numel() != patches.numel():
-            raise BackboneError(f"{name} gives a feature map whose cells are not patches. {KINDS_THAT_WORK}")
+            raise NoPatchTokensError(f"{name} gives a feature map whose cells are not patches. {KINDS_THAT_WORK}")
     elif features.ndim != 3 or features.shape[2] != width or num_prefix_tokens < 0:
         shape = tuple(features.shape)
-        raise BackboneError(f"{name} gives features of shape {shape}, not one token a patch. {KINDS_THAT_WORK}")
+        raise NoPatchTokensError(f"{name} gives features of shape {shape}, not one token a patch. {KINDS_THAT_WORK}")
     elif num_prefix_tokens != getattr(model, "num_prefix_tokens", num_prefix_tokens):
-        raise BackboneError(
+        raise NoPatchTokensError(
             f"{name} gives {num_prefix_tokens} tokens beside its patches but declares {model.num_prefix_tokens}, so the"
             f" places of the patches are unknown. {KINDS_THAT_WORK}"
         )
     return Layout((gh, gw), patch_hw, width if out_norm else before.shape[1], num_prefix_tokens)
+
+
+def pooled_features(model: Any, x: Tensor) -> Float[Tensor, "B D"]:
+    """Return what a model's own classifier receives."""
+    features: Tensor = model.forward_head(model.forward_features(x), pre_logits=True)
+    return features
+
+
+@torch.no_grad()
+def survey_pooled(name: str, model: Any, input_hw: tuple[int, int]) -> Layout:
+    """Return the layout of a model's pooled feature: one for the whole input.
+
+    Args:
+        name: The model's name, for errors.
+        model: A timm model.
+        input_hw: Size of its input, in pixels.
+
+    Raises:
+        BackboneError: It can't take an input of this size, or gives something else than one vector.
+    """
+    x = torch.empty(1, 3, *input_hw, device=next(model.parameters()).device)
+    try:
+        shape = tuple(pooled_features(model, x).shape)
+    except Exception as error:  # timm and torch raise many kinds
+        raise BackboneError(
+            f"{name} gives no pooled feature for inputs of {input_hw[0]} x {input_hw[1]} pixels"
+            f" ({type(error).__name__}: {error}). Leave img_size out for its own size, or choose another model."
+        ) from error
+    if len(shape) != 2:
+        raise BackboneError(f"{name} gives features of shape {shape}, not one vector an input. Choose another model.")
+    return Layout((1, 1), input_hw, shape[1], 0)
 
 
 @contextmanager
@@ -176,7 +214,7 @@ def _goes_through_the_norm(name: str, model: Any, x: Tensor, num_prefix_tokens: 
         if difference <= TOLERANCE:
             return norm
         smallest = min(smallest, difference.item())
-    raise BackboneError(
+    raise NoPatchTokensError(
         f"{name} changes its patch tokens after its last feature map (by {smallest:.1e} of their size), so what its"
         f" head receives is not one token a patch. {KINDS_THAT_WORK}"
     )

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from carrot.backbone import TimmViTPatchBackbone
+from carrot._vit.base import TimmBackbone
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import TrainingRecord
@@ -79,7 +79,7 @@ def load(
     folder: Path,
     checkpoint: str | Path | None = None,
     device: str = "auto",
-    backbone: TimmViTPatchBackbone | None = None,
+    backbone: TimmBackbone | None = None,
 ) -> Classifier:
     """Read a model; see ``Carrot.load``."""
     Encoder.require_device(device)

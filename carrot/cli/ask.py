@@ -283,12 +283,17 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
         lines += [f"lift {form}: {what}" for form, what in zip(forms(LIFTS).split(", "), lifts.values(), strict=True)]
         lines.append(f"data sets: a folder is looked into, or {', '.join(kind.form for kind in KINDS.values())}")
     else:
+        from carrot.embedding.setting import Setting
         from carrot.store.layout import load_config
 
         early.need_model(model)
         result = dict(load_config(model))
-        shown = {name: result[name] for name in ("encoder", "embedding", "ridge", "calibration", "leave_one_out")}
-        lines = [f"{group}: {json_module.dumps(values, ensure_ascii=False)}" for group, values in shown.items()]
+        shown: dict[str, Any] = {
+            name: result[name] for name in ("encoder", "embedding", "ridge", "calibration", "leave_one_out")
+        }
+        setting = Setting(**shown["embedding"])
+        lines = [f"regions: {setting.regions_in_words(shown['encoder'].get('tile_size', 0))}"]
+        lines += [f"{group}: {json_module.dumps(values, ensure_ascii=False)}" for group, values in shown.items()]
         trained: Any = result["trained_on"]
         names: Any = result["names"]
         some = [str(name) for name in names[:SHOWN_CLASSES]]

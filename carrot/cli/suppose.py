@@ -3,11 +3,12 @@
 Nothing is changed.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from os.path import exists
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Extra, Json, Several, UsageError, show
@@ -47,7 +48,8 @@ def what_if(
         without: Training pictures that had not been there.
         relabel: Training pictures that had had another label: ID=CLASS.
         replace: One training picture in whose place another had stood: ID=FILE.
-        region: Regions of the picture that had not been there: ROW,COLUMN from 0, or their number row by row.
+        region: Regions of the picture that had not been there: ROW,COLUMN from 0, or their number row by row. Of tiles
+            of several grids, ROW,COLUMN@K of the K x K one ("1,2@3"), or their number.
         verify: Fit again, really, and print the largest difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
@@ -77,25 +79,67 @@ def what_if(
     return 0
 
 
-def _place(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not (len(parts) in (1, 2) and all(part.strip().isdecimal() for part in parts)):
-        raise UsageError(f"`--region` must be ROW,COLUMN or a number, from 0; got {text!r}.")
-    return tuple(int(part) for part in parts)
+class _Place(NamedTuple):
+    """A region as it is written: a number, or a row and a column, of the grid of this many a side."""
+
+    text: str
+    numbers: tuple[int, ...]
+    side: int | None
 
 
-def _regions(found: "Carrot", places: Sequence[tuple[int, ...]]) -> list[int] | None:
+def _place(text: str) -> _Place:
+    match = re.fullmatch(r" *([0-9]+) *(?:, *([0-9]+) *(?:@ *([1-9][0-9]*) *)?)?", text)
+    if match is None:
+        raise UsageError(f"`--region` must be ROW,COLUMN, ROW,COLUMN@K or a number, from 0; got {text!r}.")
+    row, column, side = (None if part is None else int(part) for part in match.groups())
+    return _Place(text, tuple(n for n in (row, column) if n is not None), side)
+
+
+def _regions(found: "Carrot", places: Sequence[_Place]) -> list[int] | None:
     if not places:
         return None
-    gh, gw = found.setting_.grid_hw(found.encoder.backbone.grid_hw)
-    regions, N = [], gh * gw + bool(found.setting_.global_share)
+    s = found.setting_
+    if s.is_tiled:
+        from carrot.tiling import Tiling
+
+        names = Tiling.from_spec(s.regions).places
+        return [_tile(place, names, len(names) + bool(s.global_share)) for place in places]
+    gh, gw = s.grid_hw(found.encoder.backbone.grid_hw)
+    regions, N = [], gh * gw + bool(s.global_share)
     for place in places:
-        if len(place) == 1 and place[0] >= N:
-            raise ValueError(f"`region` must be in 0 .. {N - 1}, or ROW,COLUMN; got {place[0]}.")
-        if len(place) == 2 and not (place[0] < gh and place[1] < gw):
-            raise ValueError(f"`region` must be in {gh} rows and {gw} columns, from 0; got {place[0]},{place[1]}.")
-        regions.append(place[0] if len(place) == 1 else place[0] * gw + place[1])
+        if place.side is not None:
+            raise ValueError(f"`region` = {place.text}: @K is of tiles, and this model's regions are patches.")
+        if len(place.numbers) == 1:
+            regions.append(_number(place, N, ", or ROW,COLUMN"))
+            continue
+        row, column = place.numbers
+        if not (row < gh and column < gw):
+            raise ValueError(f"`region` must be in {gh} rows and {gw} columns, from 0; got {row},{column}.")
+        regions.append(row * gw + column)
     return regions
+
+
+def _tile(place: _Place, names: Sequence[str], N: int) -> int:
+    """Return the number of a tile, by its number or by its place in a grid."""
+    if len(place.numbers) == 1:
+        return _number(place, N, "")
+    row, column = place.numbers
+    start = f"row {row}, column {column} of "
+    fits = [i for i, name in enumerate(names) if name.startswith(start + (f"{place.side} x" if place.side else ""))]
+    if len(fits) == 1:
+        return fits[0]
+    if not fits:
+        last = f"its tiles are 0 ({names[0]}) .. {len(names) - 1} ({names[-1]})"
+        raise ValueError(f"`region` = {place.text}: there is no such tile; {last}.")
+    which = " or ".join(f"{i} ({names[i]})" for i in fits)
+    raise ValueError(f"`region` = {place.text} may be tile {which}. Write its number, or ROW,COLUMN@K.")
+
+
+def _number(place: _Place, N: int, other: str) -> int:
+    (number,) = place.numbers
+    if number >= N:
+        raise ValueError(f"`region` must be in 0 .. {N - 1}{other}; got {number}.")
+    return number
 
 
 def _halves(found: "Carrot", text: str, is_right: Callable[[str], bool]) -> tuple[str, str]:
@@ -120,7 +164,7 @@ def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> 
         lines.append(f"Shapley values of the regions ({how}); {whole}:")
         for region in values.abs().argsort(descending=True, stable=True).tolist()[:k]:
             value, error = float(values[region]), float(errors[region])
-            lines.append(f"    {f'region {e.region_name(region)}':<28} {value:+.6f} ± {error:.6f}")
+            lines.append(f"    {f'region {e.region_name(region)}':<40} {value:+.6f} ± {error:.6f}")
     if interactions:
         both = e.interactions()
         more["interactions"] = both.tolist()

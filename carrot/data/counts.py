@@ -3,8 +3,11 @@
 The same in text and JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from carrot.data.records import ImageDataset, split_indices
+from carrot.errors import DataError
 
 FITTED_ON = "the model was fitted on them"
 HELD_OUT = "held out for testing"
@@ -48,3 +51,22 @@ class Counts:
         parts += [f"{self.set_aside} set aside ({UNREADABLE})"] if self.set_aside else []
         noun = "picture" if self.pictures == 1 else "pictures"
         return f"{self.pictures} {noun}{f' of {of}' if of else ''}: {', '.join(parts)}"
+
+
+def readable_splits(dataset: ImageDataset, is_there: Sequence[bool]) -> tuple[list[int], list[int], Counts]:
+    """Return the training and the test pictures that could be read, and the count of all.
+
+    Args:
+        dataset: The data set.
+        is_there: Of each of its pictures, whether it could be read.
+
+    Raises:
+        DataError: A class has no such training picture, or there is no such test picture.
+    """
+    train, test = ([i for i in split_indices(dataset, split) if is_there[i]] for split in ("train", "test"))
+    trained = {dataset.records[i].label for i in train}
+    lacking = [f"training picture of {name!r}" for c, name in enumerate(dataset.classes) if c not in trained]
+    if lacking or not test:
+        raise DataError(f"{dataset.name}: has no {[*lacking, 'test picture'][0]} that can be read.")
+    aside = len(dataset.records) - len(train + test) + len(getattr(dataset, "skipped", ()))
+    return train, test, Counts(len(test), {FOR_TRAINING: len(train)}, aside)

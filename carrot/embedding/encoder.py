@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._vit.base import TimmBackbone
 from carrot._vit.transform import Crop
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data import ImageDataset
@@ -28,6 +30,7 @@ from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView, View
 from carrot.errors import BackboneError, ModelError
 from carrot.tiling import Tiling
+from carrot.utils import existing_device
 
 MAX_WORKERS = 8  # processes that decode for a GPU; on the processor threads keep the backbone busy
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -38,7 +41,7 @@ class Encoder:
     """Pictures to rounded tokens. The backbone is built when it is first needed.
 
     Args:
-        backbone: timm's name, "toy", or a ``TimmViTPatchBackbone``.
+        backbone: timm's name, "toy", or a ``TimmViTPatchBackbone``; for tiles also a ``TimmPooledBackbone``.
         checkpoint: Local weights, for a name.
         img_size: As ``TimmViTPatchBackbone`` has it, for a name.
         crop: As ``TimmViTPatchBackbone`` has it, for a name.
@@ -56,7 +59,7 @@ class Encoder:
 
     def __init__(
         self,
-        backbone: str | TimmViTPatchBackbone,
+        backbone: str | TimmBackbone,
         checkpoint: str | Path | None = None,
         img_size: int | tuple[int, int] | None = None,
         crop: Crop = "model",
@@ -71,11 +74,14 @@ class Encoder:
         path = None if checkpoint is None else str(Path(checkpoint).resolve())
         if crop not in ("model", "squash", "border"):
             raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
-        if not isinstance(backbone, str | TimmViTPatchBackbone):
-            raise TypeError(f"`backbone` must be a name or a TimmViTPatchBackbone; got {type(backbone).__name__}.")
-        self._built: dict[tuple[bool, int], TimmViTPatchBackbone] = {}  # by their input; copies share them
-        self._given = backbone if isinstance(backbone, TimmViTPatchBackbone) else None
-        if isinstance(backbone, TimmViTPatchBackbone):
+        if not isinstance(backbone, str | TimmBackbone):
+            raise TypeError(
+                "`backbone` must be a name, a TimmViTPatchBackbone or a TimmPooledBackbone; got "
+                f"{type(backbone).__name__}."
+            )
+        self._built: dict[tuple[bool, int], TimmBackbone] = {}  # by their input; copies share them
+        self._given = backbone if isinstance(backbone, TimmBackbone) else None
+        if isinstance(backbone, TimmBackbone):
             self.spec = BackboneSpec.of(backbone)
         else:
             if backbone == TOY and (path is not None or img_size is not None):
@@ -86,7 +92,7 @@ class Encoder:
             self.spec = BackboneSpec(backbone, path, img_size, crop) if spec is None else replace(spec, checkpoint=path)
             rebuilds = rebuilds is not False
         self._rebuilds: tuple[str, bool] | bool | None = rebuilds
-        self.device = _device(device)
+        self.device = existing_device(device)
         self.dtype = dtype
         self.tiling: Tiling | None = None
         self.tile_size, self.has_whole = 0, False
@@ -101,7 +107,7 @@ class Encoder:
         Raises:
             ValueError: It isn't.
         """
-        _device(name)
+        existing_device(name)
 
     def of(self, setting: Setting) -> "Encoder":
         """Return the encoder that looks at pictures as a setting has it: patches, or tiles alone.
@@ -146,14 +152,17 @@ class Encoder:
     def passes(self, setting: Setting) -> float:
         """Return what a picture's regions cost, in passes of this backbone at its own input for patches.
 
-        Counted from the sizes of a transformer's products, 12 N D^2 + 2 N^2 D multiplications a block for N tokens.
+        Of a vision transformer it is counted from the sizes of its products, 12 N D^2 + 2 N^2 D multiplications a block
+        for N tokens; of another model, convolutions say, by the area of its input.
         """
         if not setting.is_tiled:
             return 1.0
         tiles = self.of(setting)
         (inputs,) = tiles.view.inputs
+        if not isinstance(tiles.backbone, TimmViTPatchBackbone):
+            return inputs * prod(tiles.backbone.input_hw) / prod(self.spec.own_input)
 
-        def one(backbone: TimmViTPatchBackbone) -> float:
+        def one(backbone: TimmBackbone) -> float:
             (gh, gw), D = backbone.grid_hw, backbone.embed_dim
             N = gh * gw + backbone.num_prefix_tokens
             return 12.0 * N * D * D + 2.0 * N * N * D
@@ -167,12 +176,18 @@ class Encoder:
         Raises:
             ModelError, BackboneError: As ``backbone``.
         """
-        if self.tiling is None:
-            return PatchView(self.backbone, DTYPES[self.dtype])
-        return TileView(self.backbone, DTYPES[self.dtype], self.tiling, self.has_whole)
+        backbone = self.backbone
+        if self.tiling is not None:
+            return TileView(backbone, DTYPES[self.dtype], self.tiling, self.has_whole)
+        if not isinstance(backbone, TimmViTPatchBackbone):
+            raise BackboneError(
+                f"{self.spec.name} gives one feature of an input, and no patch tokens: it serves for tiles. Set "
+                'regions="tiles:3,4", or give a vision transformer.'
+            )
+        return PatchView(backbone, DTYPES[self.dtype])
 
     @property
-    def backbone(self) -> TimmViTPatchBackbone:
+    def backbone(self) -> TimmBackbone:
         """The frozen backbone.
 
         Raises:
@@ -194,12 +209,12 @@ class Encoder:
     def _key(self) -> tuple[bool, int]:
         return self.tiling is not None, self.tile_size
 
-    def _build(self, device: str) -> TimmViTPatchBackbone:
+    def _build(self, device: str) -> TimmBackbone:
         if self.tiling is None:
             return self.spec.build(device)
         return self.spec.build(device, attention=False, tile_size=self.tile_size)
 
-    def _require_same(self, backbone: TimmViTPatchBackbone) -> TimmViTPatchBackbone:
+    def _require_same(self, backbone: TimmBackbone) -> TimmBackbone:
         if self._expected is not None and backbone.fingerprint() != self._expected:
             raise ModelError(
                 f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these "
@@ -261,15 +276,3 @@ class Encoder:
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
         return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
-
-
-def _device(name: str) -> str:
-    """Return a device that is there; "auto": a GPU if there is one."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch's own words are many lines
-        why = str(error).splitlines()[0].split(" device type")[0].rstrip(".")[:100]
-        raise ValueError(f'`device` = {name!r} is not there ({why}). Use "cpu".') from error
-    return name

@@ -184,6 +184,22 @@ class Setting:
         """Return rows and columns of the regions of a grid of patches."""
         return patches_hw[0] // self.coarsen, patches_hw[1] // self.coarsen
 
+    def regions_in_words(self, size: int = 0) -> str:
+        """Return what a region is, and what the whole picture weighs beside them.
+
+        Args:
+            size: Side of a tile's input in pixels, where it is known.
+        """
+        share = f" has a share of {self.global_share:g}" if self.global_share else ""
+        if not self.is_tiled:
+            blocks = f", in blocks of {self.coarsen} x {self.coarsen}" if self.coarsen > 1 else ""
+            return f"patches{blocks}, each of which has seen the whole picture" + (
+                share and f"; its class token{share}"
+            )
+        tiles = sum(getattr(item, "k", 1) ** 2 for item in read_regions(self.regions))
+        at = f", at {size} pixels" if size else ""
+        return f"{tiles} tiles, each seen alone{at} ({self.regions})" + (share and f"; the whole picture{share}")
+
     def __str__(self) -> str:
         """Return it in a few words."""
         graph = f", sigma_s {self.sigma_spatial:g}, sigma_f {self.sigma_feature:g}, t {self.t:g}" if self.t else ", t 0"

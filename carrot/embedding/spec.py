@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from carrot._vit.base import TimmBackbone
 from carrot._vit.transform import Crop
-from carrot.backbone import TimmViTPatchBackbone
+from carrot.backbone import TimmPooledBackbone, TimmViTPatchBackbone, backbone_for_tiles, own_input
 from carrot.embedding.setting import TILE_SIZE
 from carrot.errors import BackboneError, ModelError
 
@@ -20,7 +22,7 @@ PRECISIONS = {name: getattr(torch, name) for name in ("float16", "float32", "bfl
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """The arguments of ``TimmViTPatchBackbone`` that tokens depend on, JSON-ready.
+    """The arguments of ``TimmViTPatchBackbone``, or ``TimmPooledBackbone``, that tokens depend on, JSON-ready.
 
     Attributes:
         name: timm's name, or "toy": the small model with weights in this package, which knows toy birds only.
@@ -39,7 +41,7 @@ class BackboneSpec:
     precision: str = "float32"
 
     @classmethod
-    def of(cls, backbone: TimmViTPatchBackbone) -> "BackboneSpec":
+    def of(cls, backbone: TimmBackbone) -> "BackboneSpec":
         """Return what is known of a backbone built elsewhere; ``Encoder.rebuilds`` says whether that is all."""
         mode = backbone.transform.crop_mode
         crop: Crop = "squash" if mode == "squash" else "border" if mode == "border" else "model"
@@ -66,27 +68,30 @@ class BackboneSpec:
 
     def build(
         self, device: str | torch.device, attention: bool | None = None, tile_size: int | None = None
-    ) -> TimmViTPatchBackbone:
+    ) -> TimmViTPatchBackbone | TimmPooledBackbone:
         """Return the backbone, which reads its attention if it has one.
 
         Args:
             device: Where it runs.
-            attention: As ``TimmViTPatchBackbone`` has it.
+            attention: As ``TimmViTPatchBackbone`` has it, for patches.
             tile_size: For tiles: side of the input instead of ``img_size``; 0: ``TILE_SIZE``, or the backbone's own
-                where that is smaller, or where it takes no other.
+                where that is smaller, or where it takes no other. A model without patch tokens is then a
+                ``TimmPooledBackbone``.
 
         Raises:
             BackboneError, CheckpointError, HubUnreachableError: As ``TimmViTPatchBackbone``.
             ModelError: The checkpoint is not there any more.
         """
-        if tile_size is not None and self.name != TOY:
-            return self._for_tiles(device, tile_size)
         if self.name == TOY:
             from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
 
             weights = embedded_checkpoint()
             return TimmViTPatchBackbone(
-                EMBEDDED_MODEL, device=device, checkpoint=weights, crop="squash", attention=attention
+                EMBEDDED_MODEL,
+                device=device,
+                checkpoint=weights,
+                crop="squash",
+                attention=attention if tile_size is None else False,
             )
         if self.checkpoint is not None and not Path(self.checkpoint).exists():
             raise ModelError(
@@ -97,6 +102,8 @@ class BackboneSpec:
             raise ModelError(
                 f"{self.name} in {self.precision!r}: this CARROT knows the precisions {', '.join(PRECISIONS)}."
             )
+        if tile_size is not None:
+            return self._for_tiles(device, tile_size).to(dtype)
         built = TimmViTPatchBackbone(
             self.name,
             img_size=self.img_size,
@@ -108,11 +115,25 @@ class BackboneSpec:
         )
         return built.to(dtype)
 
-    def _for_tiles(self, device: str | torch.device, tile_size: int) -> TimmViTPatchBackbone:
+    @property
+    def own_input(self) -> tuple[int, int]:
+        """(height, width) of the input for whole pictures, in pixels."""
+        if self.img_size is not None:
+            return (self.img_size, self.img_size) if isinstance(self.img_size, int) else self.img_size
+        return own_input(self.name)
+
+    def _for_tiles(self, device: str | torch.device, tile_size: int) -> TimmViTPatchBackbone | TimmPooledBackbone:
+        build = partial(
+            backbone_for_tiles,
+            self.name,
+            out_norm=self.out_norm,
+            device=device,
+            checkpoint=self.checkpoint,
+            crop=self.crop,
+        )
         if tile_size:
-            return replace(self, img_size=tile_size).build(device, attention=False)
-        own = TimmViTPatchBackbone.own_input(self.name) if self.img_size is None else self.img_size
-        if (own if isinstance(own, int) else min(own)) > TILE_SIZE:
+            return build(img_size=tile_size)
+        if min(self.own_input) > TILE_SIZE:
             with suppress(BackboneError):
-                return replace(self, img_size=TILE_SIZE).build(device, attention=False)
-        return self.build(device, attention=False)
+                return build(img_size=TILE_SIZE)
+        return build(img_size=self.img_size)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carrot._ambient import pinned
+from carrot._vit.base import TimmBackbone
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.errors import BackboneError
 from carrot.tiling import Tiling
@@ -84,9 +85,9 @@ class Tokens:
 
 @pinned()
 def encoded(
-    backbone: TimmViTPatchBackbone, x: Float[Tensor, "K 3 img_h img_w"], dtype: torch.dtype, at_once: int
+    backbone: TimmBackbone, x: Float[Tensor, "K 3 img_h img_w"], dtype: torch.dtype, at_once: int
 ) -> Float[Tensor, "K D"]:
-    """Return one pooled feature of each input, on the processor, rounded: ``TimmViTPatchBackbone.pooled``.
+    """Return one pooled feature of each input, on the processor, rounded: ``TimmBackbone.pooled``.
 
     Args:
         backbone: The backbone; it answers as in evaluation.

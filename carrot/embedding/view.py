@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._vit.base import TimmBackbone
 from carrot._vit.transform import PictureTransform
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.embedding.kept import Layout
@@ -84,7 +85,7 @@ class TileView:
         has_whole: Whether the whole picture is a region too, a global one: the last input.
     """
 
-    backbone: TimmViTPatchBackbone
+    backbone: TimmBackbone
     dtype: torch.dtype
     tiling: Tiling
     has_whole: bool = False

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import main
-from carrot import BackboneError, DataError, StoreError, lift_from
+from carrot import BackboneError, Carrot, DataError, StoreError, lift_from
 from carrot.data import open_dataset, split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from tests.conftest import RealFiles
@@ -57,7 +57,8 @@ def test_what_is_stored_of_the_toy_birds_is_the_theory(
     assert max(map(abs, found)) < 1e-10  # float64 from the tokens on
 
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    setting = {"lift": "identity", "sigma_spatial": 0.5, "sigma_feature": 1.0, "t": 2.0}
+    setting = {"regions": "patches", "power": 0.0, "lift": "identity", "sigma_spatial": 0.5, "sigma_feature": 1.0}
+    setting |= {"t": 2.0}
     assert metrics["setting"] == setting | {"backbone": metrics["setting"]["backbone"]}
     counts = metrics["counts"]
     assert (counts["used"], counts["set_aside"]) == (metrics["test"]["n"], 0)
@@ -120,6 +121,37 @@ def test_a_lift_pools_what_the_identity_pools(
     assert load_file(tmp_path / "head.safetensors")["W_star"].shape == (64 * 65 // 2, 4)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"regions": "patches", "power": 2.0, "t": 2.0, "lift": "quadratic"},
+        {"regions": "tiles:2", "power": 8.0, "t": 0.0, "lift": "quadratic"},
+        {"regions": "tiles:1,2@0", "power": 4.0, "t": 2.0, "lift": "identity"},
+    ],
+    ids=str,
+)
+def test_the_guides_numbers_are_the_models(
+    settings: dict, few_birds: ToyBirds, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both compute in float64 from features on; these differ by the backbone's float32 rounding in another batch."""
+    main.main(["--out", str(tmp_path), *(f"--{name}={value}" for name, value in settings.items())])
+    assert max(map(abs, residuals(capsys.readouterr().out))) < 1e-10
+    model = Carrot("toy", device="cpu", dtype="float32", tau=0.0, **settings).fit(few_birds)
+    metrics, head = json.loads((tmp_path / "metrics.json").read_text()), load_file(tmp_path / "head.safetensors")
+    assert metrics["setting"] == {**metrics["setting"], **settings}
+    train, test = (split_indices(few_birds, split) for split in ("train", "test"))
+    G = torch.cat([load_file(tmp_path / "embeddings" / name)["g"] for name in shards(tmp_path)])
+    close = {"rtol": 0, "atol": 1e-4 * float(model.head_.G.abs().max())}  # |h|^p takes rounding p-fold
+    torch.testing.assert_close(G[train], model.head_.G, **close)
+    assert metrics["lam"] == pytest.approx(model.head_.lam, rel=1e-3)
+    logits = torch.from_numpy(model.decision_function([few_birds.image(i) for i in test]))
+    torch.testing.assert_close(G[test] @ head["W_star"] + head["bias"], logits, rtol=0, atol=1e-4)
+    (stored,) = (tmp_path / "pictures").iterdir()
+    o, trace = load_file(stored), model.trace(few_birds.image(test[0])).tensors()
+    for name in ("P", "W", "L", "r", "pi"):
+        torch.testing.assert_close(o[name], trace[name], rtol=0, atol=1e-5)
+
+
 def test_a_second_run_embeds_nothing_and_says_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +169,13 @@ def test_a_second_run_embeds_nothing_and_says_the_same(
 @pytest.mark.usefixtures("few_birds")
 def test_another_setting_is_refused_and_not_mixed(tmp_path: Path) -> None:
     main.main(["--out", str(tmp_path)])
-    for other in (["--t", "1"], ["--lift", "relu:32"], ["--sigma-spatial", "1"], ["--crop", "border"]):
+    for other in (
+        ["--t", "1"],
+        ["--lift", "relu:32"],
+        ["--sigma-spatial", "1"],
+        ["--crop", "border"],
+        ["--regions", "tiles:1"],
+    ):
         with pytest.raises(StoreError, match="holds embeddings of other settings"):
             main.main(["--out", str(tmp_path), *other])
     main.main(["--out", str(tmp_path), "--lam", "2"])  # the penalty is the head's, and moves no embedding
@@ -215,6 +253,8 @@ def test_nothing_readable_is_said_by_name(which: str, tmp_path: Path) -> None:
         (["--checkpoint", "nowhere.safetensors"], BackboneError, "nowhere.safetensors"),
         (["--img-size", "161"], BackboneError, "161"),
         (["--lift", "cubic"], ValueError, "quadratic"),
+        (["--regions", "tiles:0"], ValueError, "`regions`"),
+        (["--regions", "tiles:2", "--power", "-1"], ValueError, ">= 0"),
         (["--sigma-spatial", "0"], ValueError, "`sigma_spatial`"),
         (["--sigma-feature", "nan"], ValueError, "`sigma_feature`"),
         (["--t", "-1"], ValueError, "`t`"),

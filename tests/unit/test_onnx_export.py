@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from carrot import Carrot, ModelError, __version__, cli
 from carrot.backbone import TimmViTPatchBackbone
@@ -14,6 +16,7 @@ from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.encoder import DTYPES
 from carrot.export import onnx_file as onnx_export
 from carrot.export.onnx_file import Deployed, export_onnx
+from tests.unit.test_backbone import look_trained
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
 
@@ -30,6 +33,8 @@ SETTINGS = [
     pytest.param({"lift": "identity", "t": 2.0, "coarsen": 2}, id="blocks", marks=pytest.mark.slow),
     pytest.param({"lift": "relu:64", "t": 0.5, "dtype": "float32"}, id="relu, float32", marks=pytest.mark.slow),
     pytest.param({"lift": "quadratic", "fit_intercept": False}, id="no intercept", marks=pytest.mark.slow),
+    pytest.param({"regions": "tiles:2", "lift": "quadratic", "t": 2.0, "global_share": 0.3}, id="tiles"),
+    pytest.param({"regions": "tiles:1,2@0", "lift": "identity", "readout": "sum"}, id="sum", marks=pytest.mark.slow),
 ]
 
 
@@ -46,7 +51,8 @@ def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> Non
     assert [p.name for p in path.parent.iterdir()] == ["model.onnx"], "nothing is left beside it"
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     images = [BIRDS.image(i) for i in range(18, 24)]
-    x = torch.stack([model.encoder.backbone.transform(image) for image in images]).numpy()
+    view = model.classifier.encoder.view
+    x = torch.stack([view.transform(image) for image in images]).numpy()
     expected = model.decision_function(images)
     for n in (1, 2, 5, 6):
         logits, p = session.run(None, {"pixels": x[:n]})
@@ -59,14 +65,19 @@ def test_the_file_gives_the_models_logits(settings: dict, tmp_path: Path) -> Non
     }
     assert held["carrot.classes"] == list(BIRDS.classes) == facts["classes"]
     assert held["carrot.fingerprint"] == model.encoder.fingerprint
+    assert held["carrot.input"] == ["batch", *x.shape[1:]]
+    if "regions" in settings:
+        assert len(held["carrot.boxes"]) + held["carrot.whole_picture_last"] == x.shape[1]
+        assert held["carrot.crop"] == "squash"
     assert held["carrot.version"] == __version__
 
 
 def apart(model: Carrot, x: torch.Tensor) -> float:
     """Largest difference of the formulas' logits from the model's, of the largest logit."""
     with torch.inference_mode():
-        ours, p = Deployed(model.encoder.backbone, DTYPES[model.encoder.dtype], model.fitted).eval()(x)
-        logits = model.classifier.logits_of(model.encoder.encode(x))
+        encoder = model.classifier.encoder
+        ours, p = Deployed(encoder.backbone, DTYPES[encoder.dtype], model.fitted).eval()(x)
+        logits = model.classifier.logits_of(encoder.encode(x))
     assert torch.allclose(p.sum(dim=1), torch.ones(len(x)), atol=1e-5)
     return float((ours - logits).abs().max() / logits.abs().max())
 
@@ -80,14 +91,31 @@ def apart(model: Carrot, x: torch.Tensor) -> float:
         {"lift": "identity", "t": 2.0, "coarsen": 2},
         {"lift": "identity", "t": 2.0, "coarsen": 10},
         {"lift": "relu:64", "fit_intercept": False, "dtype": "float32"},
+        {"lift": "identity", "power": 4.0, "t": 2.0},
+        {"lift": "quadratic", "power": 4.0, "tau": 0.5, "readout": "sum", "global_share": 0.3},
+        {"regions": "tiles:2,3", "lift": "quadratic"},
+        {"regions": "tiles:2", "lift": "identity", "t": 2.0, "power": 0.0, "global_share": 0.3},
+        {"regions": "tiles:3@0", "lift": "identity", "t": 0.5, "readout": "sum"},
+        {"regions": "boxes:0,0,0.5,1;0.2,0.1,0.9,0.8", "lift": "quadratic", "t": 2.0},
     ],
     ids=str,
 )
 def test_the_formulas_give_the_models_logits(settings: dict) -> None:
     model = Carrot("toy", device="cpu", **settings).fit(BIRDS)
-    x = torch.randn(5, 3, *model.encoder.backbone.input_hw, generator=torch.Generator().manual_seed(1))
+    view = model.classifier.encoder.view
+    x = torch.randn(5, *view.inputs, 3, *view.backbone.input_hw, generator=torch.Generator().manual_seed(1))
     assert apart(model, x) < 1e-6
     assert apart(model, torch.zeros_like(x[:1])) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit_relpos"])
+def test_tiles_of_models_without_a_class_token_are_pooled_as_the_model_does(name: str, tmp_path: Path) -> None:
+    backbone = look_trained(timm.create_model(name))
+    save_file(backbone.state_dict(), path := tmp_path / "w.safetensors")
+    model = Carrot(name, checkpoint=path, regions="tiles:2", t=2.0, device="cpu").fit(BIRDS)
+    view = model.classifier.encoder.view
+    x = torch.randn(3, *view.inputs, 3, *view.backbone.input_hw, generator=torch.Generator().manual_seed(1))
+    assert apart(model, x) < 1e-6
 
 
 def test_regions_that_mostly_coincide_have_no_bandwidth_of_rounding() -> None:

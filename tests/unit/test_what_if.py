@@ -316,6 +316,7 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 0
     assert "the model would" in capsys.readouterr().out
     for more, status, said in (
+        (["--region", "1,1@2"], 1, "@K is of tiles"),
         (["--region", "x"], 2, "`--region` must be"),
         (["--region", "10,0"], 1, "`--region` must be in 10 rows"),
         (["--region", "100"], 1, "`--region` must be in 0 .. 99"),
@@ -361,3 +362,29 @@ def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], 
     assert found["interactions"][3][4] == pytest.approx(float(e.interactions()[3, 4]), abs=1e-12)
     bias = float(Carrot.load(folder / "model").head_.bias[e.parts.target])
     assert sum(found["shapley"]["values"]) == pytest.approx(found["logit"] - bias)
+
+
+def test_the_command_names_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    model = Carrot("toy", regions="tiles:2,3", global_share=0.2, device="cpu").fit(BIRDS)
+    model.save(tmp_path / "m")
+    TEST.save(picture := tmp_path / "x.png")
+    words = ["what-if", str(tmp_path / "m"), str(picture), "--region"]
+    assert cli.main([*words, "1,0@2", "1,0@3", "2,1", "13", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dropped"] == [2, 7, 11, 13]
+    expected = model.what_if(TEST, regions=[2, 7, 11, 13])
+    assert [row["after"] for row in found["classes"]] == pytest.approx(expected.logits.tolist(), abs=1e-12)
+    for wrong, said in (
+        ("1,0", "may be tile 2 (row 1, column 0 of 2 x 2) or 7 (row 1, column 0 of 3 x 3)"),
+        ("2,1@2", "no such tile; its tiles are 0 (row 0, column 0 of 2 x 2) .. 12"),
+        ("14", "must be in 0 .. 13; got 14"),
+    ):
+        assert cli.main([*words, wrong]) == 1
+        assert said in capsys.readouterr().err
+    assert cli.main(["info", str(tmp_path / "m")]) == 0
+    told = capsys.readouterr().out.splitlines()[0]
+    assert told == "regions: 13 tiles, each seen alone (tiles:2,3); the whole picture has a share of 0.2"
+    assert cli.main(["export", str(tmp_path / "m"), str(tmp_path / "t.csv")]) == 0
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + len(model.records_)
