@@ -1,7 +1,7 @@
 """Training pictures, and others that might have stood in their places: what refitting with each would answer.
 
 Let z stand in the place of g_i, whose weight w and target y stay: equation (3) of ``carrot.influence`` with U = (i, z)
-and C = diag(-w, w), a system of two unknowns, written out. With k of equation (4) in ``carrot.head``,
+and C = diag(-w, w), a system of two unknowns, written out. With k of the head, its equation (4),
 
 ::
 
