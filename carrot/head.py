@@ -33,6 +33,7 @@ from carrot._ambient import pinned_class
 from carrot._ridge.blocks import times
 from carrot._ridge.logit import Logit
 from carrot._ridge.loo import LooPath, loo_path
+from carrot._ridge.replacement import Replacements
 from carrot._ridge.restored import RestoredSystem
 from carrot._ridge.rows import Rows, check_indices, checked_rows
 from carrot._ridge.solution import Solution
@@ -244,6 +245,27 @@ class RidgeHead(Solution):
         """Return k(a, z), equation (4): the inner product in which adding a picture z moves the prediction at a."""
         a, z = self._check_width("a", a), self._check_width("z", z)
         return self._need_fit().kernel(a.to(self.W_star), z.to(self.W_star))
+
+    def inverse_times(self, z: Float[Tensor, "*m D"]) -> Float[Tensor, "D m"]:
+        """Return K^{-1} (z - gm), a column for each z: ``k(a, z)`` is its product with a - gm, and the constant of (4).
+
+        For products with many a, or of each z with itself.
+        """
+        return self._need_fit().inverse_times(self._check_width("z", z).to(self.W_star))
+
+    def replacements(
+        self, indices: Int[Tensor, " b"] | Iterable[SupportsIndex], G_new: Float[Tensor, "b R D"]
+    ) -> Replacements:
+        """Return what a refit would answer with other pictures in the places of some, one at a time: all b R at once.
+
+        Args:
+            indices: The training pictures.
+            G_new: R embeddings for the place of each; weights and targets stay.
+
+        Raises:
+            TypeError, ValueError: An index is out of range or comes twice, or shapes disagree.
+        """
+        return Replacements.of(self, check_indices(indices, len(self._need_rows().G)), G_new)
 
     # ---- inside
 

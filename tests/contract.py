@@ -449,6 +449,21 @@ def check_training_attribution(
     close(a.edit_effect(head, g, group, {1: y_new}), relabelled, tolerance, "left out and relabelled")
     both = problem.refit(G=G, Y=Y) - logits
     close(a.replacement_effect(head, g, 1, torch.tensor(G[1]), y_new), both, tolerance, "replacement and relabel")
+    # many pictures, several others in the place of each: one question, all at once
+    index, G_new = [n - 1, 0, 3], problem.G[:, None] + np.random.default_rng(3).normal(size=(n, 2, D))
+    some = torch.tensor(G_new[index])
+    logit, at = head.logit(1, 0), g[0]
+    k_new = (some - head.g_mean) @ head.inverse_times(at)[:, 0] + head.shift
+    close(k_new, head.kernel(at, some.flatten(0, 1)).reshape(3, 2).numpy(), tolerance, "kernel by its inverse")
+    k_old = head.smoother(at, index) / head.sample_weight[index]
+    ours = head.replacements(index, some).effects(logit, k_old, k_new, logit.predict(some)[..., 0])
+    expected = np.zeros((3, 2))
+    for place, r in np.ndindex(3, 2):
+        G = problem.G.copy()
+        G[index[place]] = G_new[index[place], r]
+        changed = (problem.refit(G=G) - logits)[0]
+        expected[place, r] = changed[1] - changed[0]
+    close(ours, expected, tolerance, "replacements")
 
 
 def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) -> None:

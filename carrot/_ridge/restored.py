@@ -67,6 +67,10 @@ class RestoredSystem(System):
         """(I - s) among some rows."""
         return self.solved.slack_among(rows)
 
+    def inverse_times(self, z: Tensor) -> Tensor:
+        """K^{-1} (z - gm)."""
+        return self.solved.inverse_times(z)
+
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z)."""
         return self.solved.kernel(a, z)

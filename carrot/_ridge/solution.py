@@ -83,6 +83,11 @@ class Solution:
         return self._need_fit().slack_among(check_indices(indices, len(rows.G)).to(rows.G.device))
 
     @property
+    def shift(self) -> float:
+        """What an intercept adds to k, whatever it is of: 1 / sum(w), the last term of equation (4); 0 without one."""
+        return 1.0 / float(self.sample_weight.sum()) if self.fit_intercept else 0.0
+
+    @property
     def is_dual(self) -> bool:
         """Whether the system is the pictures' (n x n), not the features': for n <= D, or D + 1 with an intercept."""
         return prefers_dual(self._need_rows(), self.fit_intercept)

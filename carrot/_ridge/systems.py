@@ -42,6 +42,7 @@ class System(ABC):
         alpha: (n, C), equation (3).
     """
 
+    _shift: float
     W_star: Tensor
     bias: Tensor
     g_mean: Tensor
@@ -58,8 +59,12 @@ class System(ABC):
         """(I - s) among some rows, (k, k)."""
 
     @abstractmethod
+    def inverse_times(self, z: Tensor) -> Tensor:
+        """K^{-1} (z - gm), (..., D) -> (D, k): a column for each."""
+
     def kernel(self, a: Tensor, z: Tensor) -> Tensor:
         """k(a, z), equation (4), (..., k)."""
+        return (a - self.g_mean) @ self.inverse_times(z) + self._shift
 
     @abstractmethod
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
@@ -118,26 +123,23 @@ class PrimalSystem(System):
         centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
         return torch.linalg.solve_triangular(self._factor, centred_g.mT, upper=False)
 
-    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
-        """k(a, z)."""
-        return (self._whiten(a).mT @ self._whiten(z) + self._shift).reshape(*a.shape[:-1], len(z))
+    def inverse_times(self, z: Tensor) -> Tensor:
+        """K^{-1} (z - gm), by two triangular solves."""
+        return torch.linalg.solve_triangular(self._factor.mT, self._whiten(z), upper=True)
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g): K^{-1} (g - gm) for the few test rows, then one product with the training rows, by blocks."""
         G, _, w = self._need_rows()
-        s = (times(G[rows], self.g_mean, self._solved(g)) + self._shift).mT * w[rows]
+        s = (times(G[rows], self.g_mean, self.inverse_times(g)) + self._shift).mT * w[rows]
         return s.reshape(*g.shape[:-1], s.shape[-1])
 
     def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """<g - gm, g_i - gm> and s(g), of all rows: one pass over them."""
         G, _, w = self._need_rows()
-        columns = torch.cat([(g - self.g_mean).reshape(-1, g.shape[-1]).mT, self._solved(g)], dim=1)  # (D, 2 m)
+        columns = torch.cat([(g - self.g_mean).reshape(-1, g.shape[-1]).mT, self.inverse_times(g)], dim=1)  # (D, 2 m)
         products, s = times(G, self.g_mean, columns).chunk(2, dim=1)
         shape = (*g.shape[:-1], len(G))
         return products.mT.reshape(shape), ((s + self._shift).mT * w).reshape(shape)
-
-    def _solved(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): K^{-1} (g - gm)
-        return torch.linalg.solve_triangular(self._factor.mT, self._whiten(g), upper=True)
 
     @cached_property
     def alpha(self) -> Tensor:  # type: ignore[override]  # an attribute that is computed when it is asked for
@@ -236,17 +238,17 @@ class DualSystem(System):
     def _transposed(self, u: Tensor) -> Tensor:  # (n, k) -> (D, k): A^T u
         return transposed_times(self._rows.G, self.g_mean, self._root.unsqueeze(-1) * u)
 
-    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
-        """k(a, z) by the Woodbury formula: K^{-1} z = (z - A^T u) / lam with u = M^{-1} A z.
+    def inverse_times(self, z: Tensor) -> Tensor:
+        """K^{-1} z by the Woodbury formula: (z - A^T u) / lam with u = M^{-1} A z.
 
         A difference again that 1 / lam makes large; one step of refinement, K^{-1} z + A^T M^{-1} (u - A K^{-1} z),
         leaves no more of its rounding than lies outside the training pictures.
         """
-        batch, a, z = a.shape[:-1], (a - self.g_mean).reshape(-1, a.shape[-1]), z - self.g_mean
+        z = (z - self.g_mean).reshape(-1, z.shape[-1])
         u = _solve_factored(self._factor, self._products(z))  # (n, k)
         solved = (z.mT - self._transposed(u)) / self._lam  # (D, k)
         solved += self._transposed(_solve_factored(self._factor, u - self._products(solved.mT)))
-        return (a @ solved + self._shift).reshape(*batch, len(z))
+        return solved
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g)."""

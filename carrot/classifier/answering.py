@@ -11,6 +11,7 @@ from carrot._ambient import pinned_class
 from carrot.classifier.audit import Audit, audit
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.explaining import explain
+from carrot.classifier.hidden import HiddenRegions, hidden_regions
 from carrot.classifier.shown import shown
 from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data.inputs import PictureLike
@@ -23,7 +24,7 @@ from carrot.explanation.record import Explanation
 
 @pinned_class
 class Answering:
-    """``trace``, ``explain``, ``what_if``, ``shown`` and ``audit``."""
+    """``trace``, ``explain``, ``what_if``, ``hidden_regions``, ``shown`` and ``audit``."""
 
     encoder: Encoder
     classifier: Any
@@ -89,6 +90,35 @@ class Answering:
                 nothing is asked, or ``verify`` where no training picture is.
         """
         return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
+
+    def hidden_regions(
+        self,
+        picture: PictureLike,
+        target: Label | None = None,
+        against: Label | None = None,
+        ids: str | Iterable[str] | None = None,
+        k: int = 10,
+        verify: bool = False,
+    ) -> HiddenRegions:
+        """Return what one logit would be, had a region of a training picture never been shown: of all regions of all.
+
+        Exactly as fitting again with what is left of that picture would answer; nothing is changed. The first call
+        solves for all training pictures, and later ones are quick: about 8 n^2 N M multiplications for n pictures of N
+        regions and embeddings of width M, where n <= M.
+
+        Args:
+            picture: The picture.
+            target: Class, by name or index; default: the predicted one.
+            against: Another class: ask of the difference of the two logits.
+            ids: The training pictures whose regions are hidden; default: all.
+            k: How many of the regions that hold the logit up most are listed.
+            verify: Show the backbone those training pictures again without the region, for the first few listed, fit
+                again, really, and tell the largest difference.
+
+        Raises:
+            ValueError: A class or an id is unknown, or k is less than 1.
+        """
+        return hidden_regions(self.classifier, picture, target, against, ids, k, verify)
 
     def shown(self, picture: PictureLike, regions: Any) -> NDArray[np.float64]:
         """Return the logits, (C,), of a picture of which only some tiles are shown: the backbone runs on these alone.

@@ -1,9 +1,10 @@
 """A fitted classifier: the frozen encoder, what fitting left behind, and where its training pictures are found."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import repeat
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._progress import progress
 from carrot._ridge.logit import Logit
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import PictureFinder, TrainingRecord
@@ -20,6 +22,7 @@ from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.trace import Trace
+from carrot.explanation.hiding import Hiding
 
 BATCH = 32  # inputs of one pass of the backbone
 
@@ -111,3 +114,39 @@ class Classifier:
             "classes": len(fitted.classes),
             "data": fitted.data,
         }
+
+    def hiding_in(self, rows: Sequence[int]) -> tuple[Hiding, dict[int, str]]:
+        """Return every region of some training pictures hidden, one at a time; and why others' tokens are gone, by row.
+
+        Kept tokens are read, the backbone runs where there are none; then a system of the model's is solved for each
+        region of each picture.
+        """
+        missing: dict[int, str] = {}
+
+        def pictures() -> Iterator[tuple[int, Tokens]]:
+            each = progress(self._each_training_tokens(rows), "hiding regions", len(rows), "pictures")
+            for row, found in zip(rows, each, strict=True):
+                if isinstance(found, str):
+                    missing[row] = found
+                else:
+                    yield row, found
+
+        return Hiding(self.fitted.head, self.pooling, pictures()), missing
+
+    @cached_property
+    def hiding(self) -> tuple[Hiding, dict[int, str]]:
+        """``hiding_in`` of all training pictures: solved for once."""
+        return self.hiding_in(range(len(self.fitted.records)))
+
+    def _each_training_tokens(self, rows: Sequence[int]) -> Iterator[Tokens | str]:
+        """Yield the tokens of training pictures as ``training_tokens`` has them, or why there are none, in words."""
+        records = [self.fitted.records[row] for row in rows]
+        stored = [record.row for record in records if record.row is not None]
+        kept = repeat(None) if self.fitted.kept is None else self.fitted.kept.each(stored)
+        for record in records:
+            tokens = None if record.row is None else next(kept)
+            if tokens is not None:
+                yield tokens
+                continue
+            found = self.find(record)
+            yield found if isinstance(found, str) else self.encoder.tokens([found])

@@ -122,6 +122,7 @@ def explain(
     training: Whole = 4,
     shapley: Extra = False,
     interactions: Extra = False,
+    hidden: Extra = False,
     out: Path | None = None,
     data: str | None = None,
     checkpoint: Checkpoint = None,
@@ -136,6 +137,7 @@ def explain(
     carrot explain my_model new.jpg
     carrot explain my_model new.jpg --target robin --against wren --out robin_or_wren.html
     carrot explain my_model new.jpg --shapley --interactions
+    carrot explain my_model new.jpg --hidden
     ```
 
     Args:
@@ -146,6 +148,7 @@ def explain(
         training: How many training pictures to show.
         shapley: Also print the regions' Shapley values; exact up to 16 regions, else with standard errors.
         interactions: Also print which pairs of regions need each other, or stand in for each other.
+        hidden: Also print which regions of training pictures hold the logit up, had each never been shown.
         out: The page. [default: MODEL/explanations/NAME.html]
         data: Where the training pictures are now, if the data set has moved.
         checkpoint: The backbone's weights, if they are no longer where they were.
@@ -179,9 +182,10 @@ def explain(
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
-    arguments |= {"shapley": shapley, "interactions": interactions}
+    arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden}
     write_config(page.parent, "explain", arguments, page)
-    lines, more = further(explanation, shapley, interactions)
+    unseen = found.hidden_regions(picture, target, against) if hidden else None
+    lines, more = further(explanation, shapley, interactions, unseen)
     shown = {**explanation.to_dict(), **more} if json else {}
     show(shown, [*str(explanation).splitlines(), *lines, f"page: {page}"], json)
     return 0

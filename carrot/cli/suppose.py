@@ -14,6 +14,7 @@ from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Extra, Json, Several, UsageError, show
 
 if TYPE_CHECKING:
+    from carrot.classifier.hidden import HiddenRegions
     from carrot.explanation.record import Explanation
     from carrot.model import Carrot
 
@@ -149,8 +150,10 @@ def _halves(found: "Carrot", text: str, is_right: Callable[[str], bool]) -> tupl
     return text[:cut], text[cut + 1 :]
 
 
-def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> tuple[list[str], dict[str, Any]]:
-    """Return Shapley values and interactions of an explanation's regions: the k largest as lines, all JSON-ready."""
+def further(
+    e: "Explanation", shapley: bool, interactions: bool, hidden: "HiddenRegions | None" = None, k: int = 5
+) -> tuple[list[str], dict[str, Any]]:
+    """Return what was asked of an explanation besides: the k largest numbers of each as lines, all JSON-ready."""
     from carrot.explanation.record import ORDERS
     from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS
 
@@ -173,4 +176,7 @@ def further(e: "Explanation", shapley: bool, interactions: bool, k: int = 5) -> 
         for place in upper.abs().flatten().argsort(descending=True, stable=True).tolist()[:k]:
             i, j = divmod(place, len(both))
             lines.append(f"    region {e.region_name(i)} and region {e.region_name(j)}: {float(both[i, j]):+.6f}")
+    if hidden is not None:
+        more["hidden"] = hidden.to_dict()
+        lines += str(hidden).splitlines()
     return lines, more

@@ -1,7 +1,7 @@
 """Which tokens a model was fitted from, and how they are found again."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,18 +96,28 @@ class KeptTokens:
 
     def tokens(self, row: int) -> Tokens | None:
         """Return one picture's tokens as a batch of one, if they are still there; a warning if they are damaged."""
+        return next(self.each([row]))
+
+    def each(self, rows: Iterable[int]) -> Iterator[Tokens | None]:
+        """Yield the tokens of pictures, each as ``tokens`` does; a shard that several in turn lie in is read once."""
+        last: dict[str, tuple[int, Mapping[str, Tensor]]] = {}
+        for row in rows:
+            yield self._tokens(row, last)
+
+    def _tokens(self, row: int, last: dict[str, tuple[int, Mapping[str, Tensor]]]) -> Tokens | None:
         rows = []
         for folder, key in zip(self.folders, self.keys, strict=True):
             store = self.store(folder, key)
             if store is None or not store.path(row // store.shard_size).exists():
                 return None
-            try:
-                found = store.read(row // store.shard_size)
-            except StoreError as error:
-                warnings.warn(f"{error} Until then its tokens are computed again from the picture.", stacklevel=2)
-                return None
-            place = row % store.shard_size
-            rows.append({name: x[place : place + 1] for name, x in found.items()})
+            shard, place = divmod(row, store.shard_size)
+            if folder not in last or last[folder][0] != shard:
+                try:
+                    last[folder] = shard, store.read(shard)
+                except StoreError as error:
+                    warnings.warn(f"{error} Until then its tokens are computed again from the picture.", stacklevel=2)
+                    return None
+            rows.append({name: x[place : place + 1] for name, x in last[folder][1].items()})
             if not bool(torch.isfinite(rows[-1]["H"]).all()):
                 return None
         return self.layout.tokens(rows)

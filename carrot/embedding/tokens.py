@@ -1,6 +1,6 @@
 """The tokens of pictures, as a frozen backbone gives them: of patches, or of tiles; rounded alike."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,6 +73,13 @@ class Tokens:
     ) -> "Tokens":
         """Return the tokens that ``rows`` gave; of other rows, what a store adds, nothing is taken."""
         return cls(rows["H"], grid_hw, rows.get("class_token"), rows.get("attention"), tiling)
+
+    @classmethod
+    def joined(cls, batches: Sequence["Tokens"]) -> "Tokens":
+        """Return the tokens of all pictures of several batches, which are of one kind."""
+        rows = [batch.rows() for batch in batches]
+        whole = {name: torch.cat([one[name] for one in rows]) for name in rows[0]}
+        return cls.of_rows(whole, batches[0].grid_hw, batches[0].tiling)
 
     def rows(self) -> dict[str, Tensor]:
         """Return the tensors there are, by name: one row a picture."""

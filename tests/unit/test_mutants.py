@@ -17,7 +17,7 @@ import torch
 from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
-RIDGE = ("blocks", "statistics", "rows", "gram", "systems", "loo", "restored", "solution", "logit")
+RIDGE = ("blocks", "statistics", "rows", "gram", "systems", "loo", "restored", "solution", "logit", "replacement")
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
@@ -197,6 +197,14 @@ MUTANTS = {
     "drops with the wrong sign": ("removal", "v[..., self.N :, :] - v[..., : self.N, :]", "v[..., : self.N, :] - v[..., self.N :, :]"),
     "curve off by one": ("removal", "(order).unsqueeze(-1) >= torch", "(order).unsqueeze(-1) > torch"),
     # kept heads, and one class against another
+    "another in a picture's place, the old one's part forgotten": ("replacement", " - k_old.unsqueeze(-1) * (wq * R - wc * R_new)", ""),
+    "another in a picture's place, not knowing the old one": ("replacement", "wc, wq = w * self.cross", "wc, wq = 0.0 * self.cross"),
+    "another in a picture's place, of weight 1": ("replacement", "1.0 + w * self.own", "1.0 + self.own"),
+    "another in a picture's place, without leverage": ("replacement", "wc * R + s * R_new", "wc * R + R_new"),
+    "another in a picture's place, the old one's residual": ("replacement", "logit.Y[self.index] - logits_new", "logit.residual[self.index] + 0.0 * logits_new"),
+    "another in a picture's place, from the origin": ("replacement", "solved * (z - head.g_mean)", "solved * z"),
+    "another in a picture's place, the first picture's": ("replacement", "head.G[index[some]]", "head.G[index[:1]]"),
+    "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
     "targets that move twice": ("systems", "self.statistics - before + after", "self.statistics - before + after + after"),
     "targets that do not move": ("systems", "self.statistics - before + after", "self.statistics"),

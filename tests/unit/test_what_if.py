@@ -342,13 +342,14 @@ def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], 
     import json
 
     picture, out = folder / "data" / "class=0" / "0.png", ["--out", str(tmp_path / "x.html")]
-    words = ["explain", str(folder / "model"), str(picture), "--shapley", "--interactions", *out]
+    words = ["explain", str(folder / "model"), str(picture), "--shapley", "--interactions", "--hidden", *out]
     capsys.readouterr()
     assert cli.main(words) == 0
     told = capsys.readouterr().out
     settings = (tmp_path / "x.html.yaml").read_text()
     assert "shapley: true" in settings
     assert "interactions: true" in settings
+    assert "hidden: true" in settings
     assert "40 sampled orders" in told
     model = Carrot.load(folder / "model")
     e = model.explain(picture)
@@ -360,6 +361,9 @@ def test_explain_asks_further(folder: Path, capsys: pytest.CaptureFixture[str], 
     e = Carrot.load(folder / "model").explain(picture)
     assert found["shapley"]["values"] == pytest.approx(e.shapley().values.tolist(), abs=1e-12)
     assert found["interactions"][3][4] == pytest.approx(float(e.interactions()[3, 4]), abs=1e-12)
+    hidden = model.hidden_regions(picture)
+    assert str(hidden) in told
+    assert found["hidden"]["top"][0]["training_id"] == hidden.top[0].training_id
     bias = float(Carrot.load(folder / "model").head_.bias[e.parts.target])
     assert sum(found["shapley"]["values"]) == pytest.approx(found["logit"] - bias)
 

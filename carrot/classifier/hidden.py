@@ -1,0 +1,204 @@
+"""Which region of which training picture a logit stands on: what it would be, had that region never been shown.
+
+A watermark that is in the pictures of one class is named so: hide the tile that holds it, and the logit falls.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from carrot._ridge.logit import Logit
+from carrot.classifier.asked import ids_of
+from carrot.classifier.classifier import Classifier
+from carrot.classifier.shown import shown_embedding
+from carrot.data.inputs import PictureLike, as_picture, name_of
+from carrot.data.labels import Label
+from carrot.explanation.hiding import Hiding
+from carrot.head import RidgeHead
+from carrot.tiling import Tiling
+from carrot.utils import whole_number
+
+VERIFIED = 3  # of the regions listed, fitted again
+
+
+class HiddenRegion(NamedTuple):
+    """One region of one training picture, and what the logit would be without it.
+
+    Attributes:
+        training_id: The training picture.
+        label: Its class.
+        region: Number of the region; the last is the whole picture, where the model has a share of it.
+        place: Where it lies, in words.
+        box: (x0, y0, x1, y1) in pixels of that picture; None for the whole picture, or where the picture is gone.
+        effect: Logit had it never been shown, less the logit.
+    """
+
+    training_id: str
+    label: str
+    region: int
+    place: str
+    box: tuple[float, ...] | None
+    effect: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HiddenRegions:
+    """What a logit of one picture would be, had one region of one training picture never been shown.
+
+    lam, settings and weights are held.
+
+    Attributes:
+        picture: Its name.
+        target: The class.
+        against: The other class, for the difference of two logits.
+        logit: The logit, or the difference.
+        training_ids: The training pictures.
+        effects: Of each region of each of them, logit had it never been shown, less the logit.
+        top: The regions that hold the logit up most, first the one without which it would be lowest.
+        kind: What a region is, in a word.
+        missing: Training pictures whose tokens are gone, and why, by id: nothing is said of them.
+        difference: Largest difference of an effect from that of a real fit; None: not measured.
+    """
+
+    picture: str
+    target: str
+    against: str | None
+    logit: float
+    training_ids: tuple[str, ...]
+    effects: Float[Tensor, "n N"]
+    top: tuple[HiddenRegion, ...]
+    kind: str
+    missing: dict[str, str]
+    difference: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<HiddenRegions of {self.picture}: {' x '.join(map(str, self.effects.shape))} effects>"
+
+    def __str__(self) -> str:
+        """Return the question, the regions that matter most in words, and the proof, if it was asked for."""
+        what = f"the logit of {self.target}" + (f" less that of {self.against}" if self.against else "")
+        lines = [f"{self.picture}: {what} is {self.logit:.4f}; it would be, had never been shown"]
+        for one in self.top:
+            change = f"{abs(one.effect):.4f} {'lower' if one.effect <= 0 else 'higher'}"
+            lines.append(f"    {change}  {self.kind} {one.place} of {one.training_id} ({one.label})")
+        if self.kind != "tile":
+            lines.append("    (at the level of tokens: the other patches of that picture have seen what is hidden)")
+        for name, reason in list(self.missing.items())[:3]:
+            lines.append(f"    nothing is said of {name}: {reason}")
+        if len(self.missing) > 3:
+            lines.append(f"    and {len(self.missing) - 3} more")
+        if self.difference is not None:
+            lines.append(f"    shown and fitted again, really: largest difference of an effect {self.difference:.1e}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return {
+            "picture": self.picture,
+            "target": self.target,
+            "against": self.against,
+            "logit": self.logit,
+            "level": "pixels" if self.kind == "tile" else "tokens",
+            "top": [{**one._asdict(), "box": None if one.box is None else list(one.box)} for one in self.top],
+            "training_ids": list(self.training_ids),
+            "effects": self.effects.tolist(),
+            "missing": dict(self.missing),
+            "largest_difference_from_a_fit": self.difference,
+        }
+
+
+def hidden_regions(
+    classifier: Classifier,
+    picture: PictureLike,
+    target: Label | None = None,
+    against: Label | None = None,
+    ids: str | Iterable[str] | None = None,
+    k: int = 10,
+    verify: bool = False,
+) -> HiddenRegions:
+    """Answer it; see ``Carrot.hidden_regions``."""
+    k, fitted = whole_number("k", k, 1), classifier.fitted
+    for name in (target, against):
+        if name is not None:
+            fitted.class_index(name)  # refuses it before the backbone runs
+    rows = None if ids is None else [fitted.row_of(name) for name in ids_of("ids", ids)]
+    trace = classifier.trace(as_picture(picture))
+    logit = classifier.question(trace, target, against)
+    hiding, missing = classifier.hiding if rows is None else classifier.hiding_in(rows)
+    effects = hiding.effects(logit, trace.g)
+    order = effects.flatten().argsort(stable=True)[:k].tolist()
+    cells = [divmod(place, effects.shape[1]) for place in order]
+    pictures = {i: classifier.find(fitted.records[hiding.index[i]]) for i, _ in cells}
+    difference = None
+    if verify and cells:
+        again = [
+            _refitted(classifier, hiding, i, region, pictures[i], logit, trace.g) for i, region in cells[:VERIFIED]
+        ]
+        difference = max(abs(a - float(effects[cell])) for a, cell in zip(again, cells[:VERIFIED], strict=True))
+    records = [fitted.records[row] for row in hiding.index]
+    places, kind = _places(classifier)
+    return HiddenRegions(
+        picture=name_of(picture, 0),
+        target=fitted.classes[logit.target],
+        against=None if logit.against is None else fitted.classes[logit.against],
+        logit=float(logit.predict(trace.g)),
+        training_ids=tuple(record.id for record in records),
+        effects=effects,
+        top=tuple(
+            HiddenRegion(
+                records[i].id,
+                fitted.classes[records[i].label],
+                region,
+                places[region],
+                _box(classifier, pictures[i], region),
+                float(effects[i, region]),
+            )
+            for i, region in cells
+        ),
+        kind=kind,
+        missing={fitted.records[row].id: reason for row, reason in missing.items()},
+        difference=difference,
+    )
+
+
+def _refitted(
+    classifier: Classifier,
+    hiding: Hiding,
+    i: int,
+    region: int,
+    picture: Image.Image | str,
+    logit: Logit,
+    g: Float[Tensor, " M"],
+) -> float:
+    """Return what hiding a region comes to by a real fit; of tiles, by a real pass of the backbone on the others."""
+    head, z = logit.head, hiding.without(i, region)
+    if classifier.fitted.setting.is_tiled and not isinstance(picture, str):
+        keep = torch.ones(len(_places(classifier)[0]), dtype=torch.bool)
+        keep[region] = False
+        z = shown_embedding(classifier, picture, keep)
+    G = head.G.to(torch.float64).index_copy(0, torch.tensor([hiding.index[i]]), z.unsqueeze(0))
+    again = RidgeHead(head.lam, head.fit_intercept).fit(G, head.Y, head.sample_weight)
+    return float(again.logit(logit.target, logit.against).predict(g) - logit.predict(g))
+
+
+def _places(classifier: Classifier) -> tuple[Sequence[str], str]:
+    """Return where each region lies, in words, and what a region is, in a word."""
+    s = classifier.fitted.setting
+    whole = ("that is the whole picture",) if s.global_share else ()
+    if s.is_tiled:
+        return (*Tiling.from_spec(s.regions).places, *whole), "tile"
+    gh, gw = s.grid_hw(classifier.encoder.backbone.grid_hw)
+    patches = [f"row {row}, column {column}" for row in range(gh) for column in range(gw)]
+    return (*patches, *whole), "patch" if s.coarsen == 1 else "block of patches"
+
+
+def _box(classifier: Classifier, picture: Image.Image | str, region: int) -> tuple[float, ...] | None:
+    if isinstance(picture, str):
+        return None
+    boxes = classifier.encoder.view.boxes(picture.size, classifier.fitted.setting.coarsen)
+    return tuple(boxes[region].tolist()) if region < len(boxes) else None
