@@ -1,1 +1,1 @@
-"""Models and answers for other programs: tables, ONNX."""
+"""Models and answers for other programs: tables, ONNX, libraries of explainers."""
