@@ -16,7 +16,10 @@ checkpoint is written every ``--save-every`` steps, so a killed run goes on wher
 
     python scripts/train_toy_backbone.py --steps 3600
 
-``--start`` goes on from a trained backbone, with fresh heads. The embedded weights are such: see their metadata.
+``--start`` goes on from a trained backbone, with fresh heads. So the embedded weights were made, of those before them,
+which had seen whole pictures only (3,600 steps) and lie in tests/fixtures/model_v1 as backbone.safetensors::
+
+    python scripts/train_toy_backbone.py --start BEFORE --steps 2000 --warm-up 100 --lr 1e-3
 """
 
 import argparse
