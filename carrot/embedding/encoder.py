@@ -216,10 +216,13 @@ class Encoder:
 
     def _require_same(self, backbone: TimmBackbone) -> TimmBackbone:
         if self._expected is not None and backbone.fingerprint() != self._expected:
+            give = "the file as `checkpoint=`, or the object as `backbone=`"
+            if self.spec.name == TOY:  # whose weights come with this version of the package
+                give = "a TimmViTPatchBackbone of those weights as `backbone=`; or fit again"
             raise ModelError(
                 f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these "
                 f"weights, or this preprocessing, give {backbone.fingerprint()[:12]}. Give what it was fitted with: "
-                "the file as `checkpoint=`, or the object as `backbone=`."
+                f"{give}."
             )
         return backbone
 
