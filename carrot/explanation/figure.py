@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from carrot.explanation.drawing import strongest
-from carrot.explanation.parts import is_unmixed, strongest_pairs
+from carrot.explanation.parts import is_unmixed, separate_pairs
 from carrot.tiling import pixel_map
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
     pairs = []
     if panels and isinstance(panels[0], Panel) and there[0] in e.pair_maps:
         joint = e.pair_maps[there[0]][:local, : len(panels[0].boxes)]
-        pairs = [Pair(*pair) for pair in strongest_pairs(joint, len(PAIR_COLOURS))]
+        pairs = [Pair(*pair) for pair in separate_pairs(joint, len(PAIR_COLOURS))]
     question = f"what makes it {e.target}" if e.against is None else f"why {e.target} and not {e.against}"
     heading = f"{e.picture.id}: {question}. {e.level.line.capitalize()}"
     return explanation_figure(test, maps, panels, pairs, heading)

@@ -174,3 +174,19 @@ def strongest_pairs(pairs: Float[Tensor, "N K"], k: int) -> list[tuple[int, int,
     """Return the k pairs that bring most: (test region, training region, contribution), best first."""
     values, flat = pairs.flatten().topk(min(k, pairs.numel()))
     return [(int(f) // pairs.shape[1], int(f) % pairs.shape[1], float(v)) for v, f in zip(values, flat, strict=True)]
+
+
+@pinned()
+def separate_pairs(found: Tensor, k: int) -> list[tuple[int, int, float]]:
+    """Return up to k pairs that bring most, each region once, best first; none below 0.
+
+    A pair is (region, training region, contribution).
+    """
+    left, best = found.clone(), []
+    for _ in range(min(k, *found.shape)):
+        region, training_region, value = strongest_pairs(left, 1)[0]
+        if value <= 0:
+            break
+        best.append((region, training_region, value))
+        left[region], left[:, training_region] = -torch.inf, -torch.inf
+    return best

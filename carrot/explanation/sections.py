@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from carrot.evaluation.cells import cells
 from carrot.explanation.drawing import MARKS, bar, legend, marks, name, number, overlay, short, side, text
 from carrot.explanation.level import WHOLE
-from carrot.explanation.parts import strongest_pairs
+from carrot.explanation.parts import separate_pairs
 from carrot.explanation.view import View
 
 if TYPE_CHECKING:
@@ -208,21 +207,6 @@ def _pair_row(v: View, i: int) -> str:
 <figure><div class="frame">{left}</div><figcaption class="small">This picture</figcaption></figure>
 <figure>{right}<figcaption class="small">The training picture</figcaption></figure>
 <div class="list">{table}<p class="small soft">{share}</p></div></div>"""
-
-
-def separate_pairs(found: Tensor, k: int) -> list[tuple[int, int, float]]:
-    """Return up to k pairs that bring most, each region once, best first; none below 0.
-
-    A pair is (region, training region, contribution).
-    """
-    left, best = found.clone(), []
-    for _ in range(min(k, *found.shape)):
-        region, training_region, value = strongest_pairs(left, 1)[0]
-        if value <= 0:
-            break
-        best.append((region, training_region, value))
-        left[region], left[:, training_region] = -torch.inf, -torch.inf
-    return best
 
 
 def _listed(v: View, regions: Sequence[int], picture: "Picture | None" = None) -> str:
