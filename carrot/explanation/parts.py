@@ -12,6 +12,7 @@ readout that is a sum, told from the picture of which nothing is shown, whose lo
 of the mean would depend on the others, and what it brings would not be what its loss takes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -188,5 +189,5 @@ def separate_pairs(found: Tensor, k: int) -> list[tuple[int, int, float]]:
         if value <= 0:
             break
         best.append((region, training_region, value))
-        left[region], left[:, training_region] = -torch.inf, -torch.inf
+        left[region], left[:, training_region] = -math.inf, -math.inf
     return best

@@ -16,7 +16,7 @@ from PIL import Image
 from carrot.explanation import Explanation
 from carrot.explanation.drawing import Sheet, marks, short
 from carrot.explanation.page import percent
-from carrot.explanation.sections import separate_pairs
+from carrot.explanation.parts import separate_pairs
 from tests.unit.test_explanation import HOSTILE, VARIANTS, bare, explanation
 
 VOID = {"meta", "br"}
