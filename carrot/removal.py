@@ -86,6 +86,11 @@ class Coalitions:
         self.graph, self.operator, self.readout = graph, operator, readout
         self.N, self.device = H.shape[-2], H.device
 
+    @property
+    def is_additive(self) -> bool:
+        """Whether no region matters to another: an additive readout, no diffusion. Drops are then Shapley values."""
+        return isinstance(self.readout, BoundReadout) and self.readout.is_additive and self.operator.t == 0.0
+
     def logits(self, keep: Bool[Tensor, "*#b N R"]) -> Float[Tensor, "*b R C"]:
         """Return the logits of R versions of the picture, version r with only the regions ``keep[:, r]``: equation (1).
 
@@ -135,7 +140,8 @@ class Coalitions:
         Args:
             n_samples: Number of sampled orders, at least 4, better 40: with few the standard error is itself a guess.
                 Each is also walked backwards (an odd number is rounded up); the error is that of the mean over such
-                pairs. None: all 2^N coalitions, for N <= 16; then the error is 0.
+                pairs. None: all 2^N coalitions, for N <= 16; then the error is 0. Of an additive game nothing is
+                sampled or enumerated: the drops are the answer.
             seed: Of the sampled orders.
 
         Returns:
@@ -149,6 +155,8 @@ class Coalitions:
         """
         self._require_one_picture()
         N = self.N
+        if self.is_additive:
+            return (values := self.each()), torch.zeros_like(values)
         if n_samples is None:
             if N > EXACT_SHAPLEY_MAX_REGIONS:
                 raise ValueError(
@@ -183,6 +191,8 @@ class Coalitions:
         N = self.N
         if N < 2:
             raise ValueError(f"Interactions need at least two regions; got {N}.")
+        if self.is_additive:
+            return self.scores.new_zeros(N, N, self.scores.shape[-1])
         drop, whole = self.each(), self._values(torch.ones(N, 1, dtype=torch.bool, device=self.device))
         result = torch.zeros(N, N, drop.shape[-1], dtype=drop.dtype, device=self.device)
         for block in torch.triu_indices(N, N, offset=1, device=self.device).split(SUBSET_BLOCK, dim=1):

@@ -155,13 +155,12 @@ def further(
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what was asked of an explanation besides: the k largest numbers of each as lines, all JSON-ready."""
     from carrot.explanation.record import ORDERS
-    from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS
 
     lines, more = list[str](), dict[str, Any]()
     if shapley:
         values, errors = e.shapley()
         more["shapley"] = {"values": values.tolist(), "standard_errors": errors.tolist()}
-        how = "exact" if len(values) <= EXACT_SHAPLEY_MAX_REGIONS else f"{ORDERS} sampled orders"
+        how = "exact" if not errors.any() else f"{ORDERS} sampled orders"
         total, bias = float(values.sum()), e.without(range(len(values)))
         whole = f"they sum to {total:+.6f}, the logit less the bias ({bias:+.6f})"
         lines.append(f"Shapley values of the regions ({how}); {whole}:")

@@ -184,13 +184,13 @@ class Explanation:
 
         Args:
             n_samples: Number of sampled orders of the regions; None: all coalitions up to 16 regions, exactly, else 40
-                orders.
+                orders; where regions are an additive game, exactly, however many.
             seed: Of the sampled orders.
 
         Raises:
             ValueError: ``n_samples`` is below 4; the explanation was not made by a model.
         """
-        if n_samples is None and self._asked.N > EXACT_SHAPLEY_MAX_REGIONS:
+        if n_samples is None and self._asked.N > EXACT_SHAPLEY_MAX_REGIONS and not self._asked.is_additive:
             n_samples = ORDERS
         values, errors = self._asked.shapley(n_samples, seed)
         return Shapley(values[:, 0], errors[:, 0])

@@ -1,10 +1,14 @@
 """Shapley values over regions are exact by enumeration, and unbiased with an honest standard error by sampling."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
 import carrot
 from carrot import attribution as a
+from carrot.readout import norm_source
+from carrot.removal import Coalitions
 from tests import contract
 from tests import reference as ref
 from tests.unit.test_attribution import Setting
@@ -46,3 +50,26 @@ def test_sampling_under_a_lift_and_a_source_is_unbiased() -> None:
     expected = ref.shapley(w.value, w.N)
     values, errors = a.region_shapley(*w.x, n_samples=400, lift=w.lift)
     assert float(((values - torch.tensor(expected)).abs() / errors).max()) < 5.0
+
+
+def test_an_additive_game_is_answered_without_orders() -> None:
+    """Under a sum and without diffusion drops are the Shapley values: as enumeration has them, and for any N."""
+    generator = torch.Generator().manual_seed(5)
+    for N in (6, 40):
+        H = torch.randn(N, 4, generator=generator, dtype=torch.float64)
+        graph = carrot.RegionGraphBuilder(feature_scale="direction").build(
+            carrot.RegionSet(H, torch.rand(N, 2, generator=generator, dtype=torch.float64))
+        )
+        readout = carrot.GraphReadout("sum", 3.0).at(N, norm_source(H))
+        W = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+        head = SimpleNamespace(W_star=W, bias=torch.zeros(2, dtype=torch.float64))
+        game = Coalitions(H, graph, carrot.DiffusionOperator(0.0), readout, head)
+        values, errors = game.shapley()
+        assert not errors.any()
+        assert not game.interactions().any()
+        torch.testing.assert_close(values, readout.r[:, None] * (H @ W), rtol=1e-12, atol=1e-14)
+        if N <= 6:
+            torch.testing.assert_close(values, game._exact_shapley(), rtol=1e-12, atol=1e-14)
+        mixed = Coalitions(H, graph, carrot.DiffusionOperator(1.0), readout, head)
+        assert not mixed.is_additive
+        assert bool(mixed.interactions().abs().max() > 1e-6)
