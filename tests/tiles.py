@@ -49,7 +49,7 @@ def shares_of(grids: tuple[int, ...]) -> Array:
 
 
 def whole_pixels(shares: Array, size: tuple[int, int]) -> Array:
-    return np.floor(shares * np.array([*size, *size]) + 0.5).astype(int)
+    return np.round(shares * np.array([*size, *size])).astype(int)
 
 
 def check_boxes() -> None:
@@ -134,10 +134,11 @@ class World:
             r = np.array([w / sum(weights) * (1.0 - told) for w in weights])
         if len(local):
             X = [H[i] / np.linalg.norm(H[i]) for i in local]
-            W = np.array([
-                [np.exp(-np.sum((a - b) ** 2) / (2 * s.sigma_feature**2) - np.sum((p - q) ** 2) / (2 * s.sigma_spatial**2))
-                 for b, q in zip(X, P[local], strict=True)] for a, p in zip(X, P[local], strict=True)
-            ])  # fmt: skip
+            places, reach = P[local], (2 * s.sigma_feature**2, 2 * s.sigma_spatial**2)
+            W = np.ones((len(X), len(X)))
+            for i, j in np.ndindex(W.shape):
+                apart = np.sum((X[i] - X[j]) ** 2) / reach[0] + np.sum((places[i] - places[j]) ** 2) / reach[1]
+                W[i, j] = np.exp(-apart)
             pi = ref.heat(ref.laplacian(W)[1], s.t) @ r
         else:
             pi = r

@@ -35,7 +35,7 @@ MUTANTS: dict[str, tuple[str, str, str, Any]] = {
         "return self.tiling.boxes((224, 224)).double()",
         tiles.check_boxes,
     ),
-    "the overlap of another side": ("tiling", "i * (1.0 - grid.overlap) * side", "i * side", tiles.check_boxes),
+    "the overlap of another side": ("tiling", "step = 1.0 - grid.overlap  #", "step = 1.0 - 0.5 * grid.overlap  #", tiles.check_boxes),
     "columns first": (
         "tiling",
         "for y0, y1 in spans for x0, x1 in spans]",
