@@ -213,7 +213,7 @@ def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
     np.testing.assert_allclose(again.head_.W_star, model.head_.W_star, rtol=1e-9, atol=1e-9)
     printed = capsys.readouterr().out
     assert "chosen" in printed
-    assert printed.count("\n") == 6 + 2
+    assert printed.count("\n") == 6 + 3
 
 
 @pytest.mark.usefixtures("as_user")
