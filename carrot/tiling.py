@@ -69,7 +69,7 @@ class Tiling:
         return made
 
     @classmethod
-    def from_boxes(cls, boxes: Float[Tensor, "R 4"] | Iterable[Iterable[float]]) -> "Tiling":
+    def from_boxes(cls, boxes: Float[Tensor, "R 4"] | Iterable[Iterable[SupportsFloat]]) -> "Tiling":
         """Return the tiling of boxes (x0, y0, x1, y1), in shares of the picture's width and height, from 0 to 1.
 
         Raises:
@@ -207,8 +207,7 @@ def coverage(
 
 
 def _grid_boxes(grid: Grid) -> list[Box]:
-    side = 1.0 / (1.0 + (grid.k - 1) * (1.0 - grid.overlap))
-    starts = [i * (1.0 - grid.overlap) * side for i in range(grid.k)]
-    ends = [start + side for start in starts[:-1]] + [1.0]
-    spans = list(zip(starts, ends, strict=True))
+    step = 1.0 - grid.overlap  # in sides; where boxes are disjoint, one's end and the next one's start are one number
+    whole = 1.0 + (grid.k - 1) * step
+    spans = [(i * step / whole, (1.0 + i * step) / whole) for i in range(grid.k)]
     return [(x0, y0, x1, y1) for y0, y1 in spans for x0, x1 in spans]

@@ -74,6 +74,7 @@ def select(candidates: Iterable[T]) -> T:
             raise ValueError("`candidates` must have finite leave-one-out errors; one is NaN.")
         if best is None or c.loo_mse < best.loo_mse:
             best = c
+        del c  # or the one that lost would stay while the next is made
     if best is None:
         raise ValueError("`candidates` must hold at least one embedding; got none.")
     return best

@@ -1,0 +1,147 @@
+"""What ``select`` takes: rule (1), when a told share is offered, what it may cost, how many heads it holds."""
+
+import gc
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from carrot import RidgeHead
+from carrot.classifier import selecting
+from carrot.classifier.selecting import Plan, choose, table_lines
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.setting import Setting
+from carrot.evaluation.selection import Candidate
+from tests import tiles
+
+PATCHES, TILES, LADDER = Setting(), Setting(regions="tiles:2", power=8.0), Setting(regions="tiles:2,3", power=8.0)
+N = 100  # pictures: a standard error of .9 is .03
+
+
+@dataclass
+class FakeCaches:
+    """Embeddings that nobody looks at."""
+
+    def of(self, _: Setting) -> "FakeCaches":
+        return self
+
+    def embed(self, rows: list[int], *_: Any) -> torch.Tensor:
+        return torch.zeros(len(rows), 1)
+
+    def pool(self, rows: list[int], settings: list[Setting]) -> list[torch.Tensor]:
+        return [torch.zeros(len(rows), 1) for _ in settings]
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> dict[Any, tuple[float, float]]:
+    """Error and accuracy by setting or by (is_tiled, share); heads are empty."""
+    answers: dict[Any, tuple[float, float]] = {}
+
+    def candidate(G: torch.Tensor, labels: torch.Tensor, s: Setting, *_: Any) -> Candidate[Setting]:
+        mse, accuracy = answers.get(s) or answers[s.is_tiled, s.global_share]
+        return Candidate(s, RidgeHead(1.0), mse + 0.001 * s.t, accuracy)
+
+    monkeypatch.setattr(selecting, "candidate", candidate)
+    return answers
+
+
+def plan(*plain: Setting, **given: Any) -> Plan:
+    found: dict[str, Any] = {"costs": lambda s: 1.0 + bool(s.global_share), "shares": (0.1, 0.3), **given}
+    return Plan(plain, ((0.5, 1.0),), found.pop("times", ()), **found)
+
+
+def taken(p: Plan) -> tuple[Setting, list[dict[str, object]]]:
+    best, lines = choose(FakeCaches(), range(N), torch.arange(N) % 2, p)  # type: ignore[arg-type]
+    return best.setting, lines
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("accuracy", "is_tiled", "share"),
+    [
+        ({0.0: 0.90}, True, 0.0),
+        ({0.0: 0.871}, True, 0.0),  # within a standard error of .9
+        ({0.0: 0.869, 0.1: 0.872, 0.3: 0.95}, True, 0.3),  # .872 loses to .95 by more
+        ({0.0: 0.869, 0.1: 0.872, 0.3: 0.89}, True, 0.1),  # the smallest that does not lose
+        ({0.0: 0.869, 0.1: 0.60, 0.3: 0.70}, False, 0.0),
+    ],
+)
+def test_tiles_unless_they_lose_more_than_a_standard_error(
+    tried: dict[Any, tuple[float, float]], accuracy: dict[float, float], is_tiled: bool, share: float
+) -> None:
+    tried[False, 0.0] = (0.01, 0.90)
+    tried.update({(True, told): (0.02, value) for told, value in accuracy.items()})
+    chosen, lines = taken(plan(PATCHES, TILES))
+    assert (chosen.is_tiled, chosen.global_share) == (is_tiled, share)
+    assert len(lines) == 1 + len(accuracy), "a share is offered only where tiles alone lose"
+    words = "\n".join(table_lines(lines, chosen))
+    assert words.count("<- chosen") == 1
+    assert ("told to be the whole picture's" in words) == bool(share)
+    assert ("Patches: tiles would give up" in words) == (not is_tiled)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_among_tiles_the_error_chooses(tried: dict[Any, tuple[float, float]]) -> None:
+    tried[PATCHES], tried[TILES], tried[LADDER] = (0.01, 0.9), (0.03, 0.9), (0.02, 0.88)
+    assert taken(plan(PATCHES, TILES, LADDER))[0] == LADDER
+    assert taken(plan(TILES, LADDER))[0] == LADDER
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_share_that_costs_too_much_is_not_offered(tried: dict[Any, tuple[float, float]]) -> None:
+    tried.update({(False, 0.0): (0.01, 0.9), (True, 0.0): (0.02, 0.5)})
+    chosen, lines = taken(plan(PATCHES, TILES, limit=1.5))
+    assert not chosen.is_tiled
+    assert len(lines) == 2
+
+
+@pytest.mark.usefixtures("as_user")
+def test_two_heads_are_held_at_most(tried: dict[Any, tuple[float, float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    tried.update(
+        {(False, 0.0): (0.01, 0.9), (True, 0.0): (0.02, 0.5), (True, 0.1): (0.02, 0.6), (True, 0.3): (0.02, 0.89)}
+    )
+    alive, most, made = weakref.WeakSet[RidgeHead](), 0, selecting.candidate
+
+    def counted(*given: Any) -> Candidate[Setting]:
+        nonlocal most
+        found = made(*given)
+        alive.add(found.head)
+        gc.collect()
+        most = max(most, len(alive))
+        return found
+
+    monkeypatch.setattr(selecting, "candidate", counted)
+    chosen, lines = taken(plan(PATCHES, TILES, LADDER, times=(0.5, 1.0, 2.0)))
+    assert chosen.global_share == 0.3
+    assert len(lines) == 3 + 2 + 3
+    assert most == 2
+
+
+def test_costs_and_limits() -> None:
+    encoder = Encoder(tiles.backbone())
+    grid: dict[str, Any] = {"regions": ["patches", "tiles:2", "tiles:2,3"], "lift": ["identity"], "t": [0.0]}
+    every = Plan.of(grid, encoder, N)
+    assert {s.regions: every.costs(s) for s in every.plain} == {"patches": 1.0, "tiles:2": 4.0, "tiles:2,3": 13.0}
+    assert every.costs(Setting(regions="tiles:2", global_share=0.1)) == 5.0, "the whole picture is a pass too"
+    assert {s.regions for s in Plan.of(grid, encoder, N, passes=4.0).plain} == {"patches", "tiles:2"}
+    with pytest.raises(ValueError, match=r"`passes` = 0.5 leaves nothing: the least, patches, costs 1"):
+        Plan.of(grid, encoder, N, passes=0.5)
+    with pytest.raises(ValueError, match="`passes` must be"):
+        Plan.of(grid, encoder, N, passes=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("grid", "kinds"),
+    [
+        ({}, {"patches", "tiles:3", "tiles:3,4"}),
+        ({"power": [8.0]}, {"tiles:3", "tiles:3,4"}),
+        ({"coarsen": [1]}, {"patches"}),
+        ({"tau": [0.0], "power": [4.0]}, {"patches", "tiles:3", "tiles:3,4"}),
+        ({"regions": ["tiles:2", "patches"]}, {"patches", "tiles:2"}),
+    ],
+)
+def test_who_names_what_means_nothing_to_the_others_means_these(grid: dict[str, Any], kinds: set[str]) -> None:
+    found = Plan.of({"lift": ["identity"], **grid}, Encoder(tiles.backbone()), N)
+    assert {s.regions for s in found.plain} == kinds

@@ -1,0 +1,211 @@
+"""A model of tiles through every door and verb: one picture, one answer; one cache for all ladders; nothing left."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from carrot import Carrot, Tiling, TimmViTPatchBackbone
+from carrot.embedding.kept import KeptTokens
+from carrot.errors import StoreError
+from carrot.store.shards import EmbeddingStore
+from tests import tiles
+
+pytestmark = [
+    pytest.mark.usefixtures("surveyed_once"),
+    pytest.mark.filterwarnings("ignore:lam = ", "ignore:.*can't be built again"),  # of noise, by random weights
+]
+
+N, SPEC = 12, tiles.SPEC
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures of three classes; one more is a pixel wide."""
+    root = tmp_path_factory.mktemp("tiles") / "pictures"
+    for i in range(N):
+        place = root / "train" / "abc"[i % 3] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tiles.noise(i, (40 + i, 31)).save(place)
+    for i, name in enumerate("abc"):
+        (root / "test" / name).mkdir(parents=True)
+        tiles.noise(30 + i).save(root / "test" / name / "0.png")
+    Image.new("RGB", (1, 40)).save(root / "train" / "a" / "narrow.png")
+    return root
+
+
+def carrot(**given: Any) -> Carrot:
+    return Carrot(tiles.backbone(), **{"regions": SPEC, "lift": "identity", "lam": 1.0, "dtype": "float32", **given})
+
+
+@pytest.fixture
+def inputs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many inputs each pass of the backbone had that gave one feature."""
+    seen, pooled = list[int](), TimmViTPatchBackbone.pooled
+
+    def counted(self: TimmViTPatchBackbone, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return pooled(self, x)
+
+    monkeypatch.setattr(TimmViTPatchBackbone, "pooled", counted)
+    return seen
+
+
+def test_every_ladder_shares_its_scales(folder: Path, inputs: list[int], tmp_path: Path) -> None:
+    carrot(regions="tiles:2").fit(folder, tokens=tmp_path)
+    assert sum(inputs) == 4 * N + 4, "a pixel is enough for two columns that overlap, not for three"
+    inputs.clear()
+    ladder = carrot(regions="tiles:2,3").fit(folder, tokens=tmp_path)
+    assert sum(inputs) == 9 * N
+    inputs.clear()
+    again = carrot(regions=Tiling((2, 3))).fit(folder, tokens=tmp_path)
+    carrot(regions="tiles:3", global_share=0.1).fit(folder, tokens=tmp_path)
+    assert sum(inputs) == N + 1, "the whole picture, which is its own scale"
+    assert torch.equal(again.head_.G, ladder.head_.G)
+    assert list(ladder.set_aside_) == ["train/a/narrow.png"]
+    assert "too small for tiles:" in ladder.set_aside_["train/a/narrow.png"]
+    assert carrot(regions="tiles:2,3").fit(folder, tokens=tmp_path).set_aside_.keys() == ladder.set_aside_.keys()
+
+
+def test_select_runs_each_scale_once_and_forgets_in_all(folder: Path, inputs: list[int], tmp_path: Path) -> None:
+    grid = {"regions": ["patches", "tiles:2", "tiles:2,3"], "lift": ["identity"], "t": [0.0, 1.0], "tau": [0.0]}
+    model = carrot(regions="patches").select(folder, grid=grid, tokens=tmp_path / "m" / "tokens", show=False)
+    assert sum(inputs) <= 4 * N + 4 + 9 * N + N + 1
+    kept = model.fitted.kept
+    assert kept is not None
+    assert len(kept.all_of_them) >= 3
+    gone = model.records_[0]
+    model.save(tmp_path / "m")
+    model.forget([gone.id], verify=False)
+    for place, key in kept.all_of_them:
+        store = KeptTokens.store(place, key)
+        assert store is not None
+        for shard in range(store.n_shards):
+            try:
+                digests = store.read(shard)["sha256"]
+            except StoreError:
+                continue  # it is gone as a whole
+            assert gone.sha256 not in {bytes(digest.tolist()).hex() for digest in digests}, place
+
+
+def test_one_picture_one_answer(folder: Path, tmp_path: Path) -> None:
+    model = carrot(t=1.0, global_share=0.2).fit(folder, tokens=tmp_path / "tokens")
+    path = folder / "train" / "b" / "4.png"
+    expected = model.decision_function(path)
+    doors = [Image.open(path), np.asarray(Image.open(path)), path.read_bytes(), [path]]
+    for door in doors:
+        np.testing.assert_array_equal(model.decision_function(door), expected)
+    logits, e = model.trace(path).logits, model.explain(path, k=2)
+    assert logits is not None
+    np.testing.assert_allclose(logits, expected[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(e.parts.logits, expected[0], rtol=0, atol=1e-12)
+    assert max(map(abs, e.residual.values())) < 1e-10
+    np.testing.assert_allclose(model.what_if(path, regions=[]).logits, expected[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(model.shown(path, range(14)), expected[0], rtol=0, atol=1e-6)
+    model.save(tmp_path / "m")
+    loaded = Carrot.load(tmp_path / "m", backbone=tiles.backbone())
+    np.testing.assert_array_equal(loaded.decision_function(path), expected)
+    assert loaded.setting_ == model.setting_
+    row = [record.id for record in model.records_].index("train/b/4.png")
+    assert model.fitted.kept is not None
+    tokens = model.fitted.kept.tokens(model.records_[row].row or 0)
+    assert tokens is not None
+    np.testing.assert_allclose(model.classifier.logits_of(tokens), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(model.head_.predict(model.head_.G)[row], expected[0], rtol=0, atol=1e-5)
+
+
+def test_it_changes_as_a_refit_does(folder: Path) -> None:
+    model = carrot().fit(folder)
+    other, new = tiles.noise(50), tiles.noise(51)
+    path = folder / "train" / "c" / "5.png"
+    replaced = model.what_if(path, replace={"train/a/0.png": other}, verify=True)
+    assert replaced.difference is not None
+    assert replaced.difference < 1e-9
+    before = model.decision_function(path)
+    model.relabel({"train/a/0.png": "b"})
+    model.add([new], ["c"], ["new"])
+    model.forget(["new"])
+    model.relabel({"train/a/0.png": "a"})
+    np.testing.assert_allclose(model.decision_function(path), before, rtol=0, atol=1e-9)
+    assert len(model.audit().suspects) == N
+    with pytest.raises(ValueError, match="too small for tiles:"):
+        model.add([Image.new("RGB", (2, 40))], ["c"], ["narrow"])
+
+
+def test_scikit_learns_clone_takes_a_tiling() -> None:
+    from sklearn.base import clone
+
+    tiling = Tiling(2, 0.0)
+    model = carrot(regions=tiling, power=4.0)
+    assert model.get_params()["regions"] is tiling
+    assert clone(model).get_params()["regions"] == tiling
+    assert clone(model).setting_ == model.setting_
+
+
+def test_a_config_of_one_store_is_read(tmp_path: Path) -> None:
+    old = {"folder": "tokens/x", "key": "k", "grid_hw": [2, 3]}
+    found = KeptTokens.from_json(old, tmp_path)
+    assert found.all_of_them == ((str(tmp_path / "tokens/x"), "k"),)
+    assert found.layout.grid_hw == (2, 3)
+    assert KeptTokens.from_json(found.to_json(tmp_path), tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"tau": 0.5}, "`tau` = 0.5 weighs regions by the whole picture's attention"),
+        ({"coarsen": 2}, "`coarsen` = 2 joins patches"),
+        ({"regions": "tiles:99"}, "1024"),
+        ({"readout": "max"}, "`readout`"),
+        ({"power": -1.0}, "`power`"),
+    ],
+)
+@pytest.mark.usefixtures("as_user")
+def test_what_does_not_go_with_tiles_is_refused(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        carrot(**setting)
+
+
+def test_sizes_that_a_backbone_does_not_take_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"`tile_size` = 64, and the backbone that was given takes 32 x 32"):
+        carrot(tile_size=64).fit(folder)
+    with pytest.raises(ValueError, match="comes with its size"):
+        Carrot("toy", regions="tiles:2", tile_size=64).fit(folder)
+
+
+def test_patches_are_not_shown_alone(folder: Path) -> None:
+    with pytest.raises(ValueError, match="patch token has seen the whole picture"):
+        carrot(regions="patches", tau=0.0).fit(folder).shown(tiles.noise(), [0])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_broken_run_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    """Stopped between shards: the rest is computed, and the same."""
+    expected = carrot(regions="tiles:2,3").fit(folder).head_.G
+    write, written = EmbeddingStore.write, list[int]()
+
+    def until(self: EmbeddingStore, shard: int, rows: Any) -> None:
+        if len(written) == stop:
+            raise KeyboardInterrupt
+        written.append(shard)
+        write(self, shard, rows)
+
+    monkeypatch.setattr(EmbeddingStore, "write", until)
+    with pytest.raises(KeyboardInterrupt):
+        carrot(regions="tiles:2,3").fit(folder, tokens=tmp_path)
+    monkeypatch.setattr(
+        EmbeddingStore, "write", lambda self, shard, rows: (written.append(shard), write(self, shard, rows))[1]
+    )
+    found = carrot(regions="tiles:2,3").fit(folder, tokens=tmp_path)
+    assert len(written) == 4, "two shards of each scale, none twice"
+    assert torch.equal(found.head_.G, expected)
+
+
+def test_contributions_to_a_sum_are_drops(folder: Path) -> None:
+    model = carrot(readout="sum", regions="tiles:2", power=4.0).fit(folder)
+    e = model.explain(tiles.noise(40), k=1)
+    torch.testing.assert_close(e.parts.token, e.parts.drop, rtol=0, atol=1e-12)
+    assert "of which nothing is shown" in str(e)
