@@ -2,13 +2,14 @@
 
 Usage: python -m benchmarks.watermark toy
        python -m benchmarks.watermark flowers17 --data DIR --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k
-                                      --checkpoint FILE [--per-class 20] [--tokens DIR]
+                                      --checkpoint FILE [--classes 8] [--per-class 20] [--tokens DIR]
 
 A mark of fixed pixels is put into the lower left corner of all training pictures of one class, and of test pictures of
 all other classes. Of these ``Carrot.hidden_regions`` is asked about the logit of the marked class: is the tile without
 which it would fall most one that holds the mark (half of its area at least)? Chance is the share of such tiles among
-all. ``named`` counts all pictures that carry it, ``named, where said`` those of them that are said to be of the marked
-class; ``within`` is of each marked training picture by itself: is the tile that matters most there the mark's?
+all. ``named`` counts all pictures that carry the mark, ``named, where said`` those of them that are said to be of the
+marked class; ``median_rise`` is what the mark adds to that logit. ``within`` is of each marked training picture by
+itself: is the tile that matters most there the mark's?
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -90,15 +92,17 @@ def toy() -> tuple[ImageDataset, Tests, tuple[int, int, int, int]]:
     return birds, tests, toy_mark()[1]
 
 
-def photographs(data: Path, per_class: int) -> tuple[Painted, Tests]:
-    """Return marked photographs, so many of each class to train on, and test pictures of other classes."""
+def photographs(data: Path, classes: int, per_class: int) -> tuple[Painted, Tests]:
+    """Return marked photographs of the first classes, so many of each to train on; test pictures of other classes."""
     whole = open_dataset(str(data))
     chosen: list[int] = []
     for split, most in (("train", per_class), ("test", PER_CLASS)):
-        for label in range(len(whole.classes)):
+        for label in range(classes):
             of_class = [i for i, r in enumerate(whole.records) if (r.split, r.label) == (split, label)]
             chosen += of_class[:most]
-    painted = Painted(Subset(whole, chosen))
+    subset = Subset(whole, chosen)
+    subset.classes = whole.classes[:classes]
+    painted = Painted(subset)
     tests = [i for i, r in enumerate(painted.records) if r.split == "test" and r.label != MARKED]
     return painted, [(painted.image(i), painted.pictures.image(i)) for i in tests]
 
@@ -110,13 +114,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--backbone", default="toy")
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--classes", type=int, default=17)
     parser.add_argument("--per-class", type=int, default=20)
     parser.add_argument("--tokens", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = given.tokens or Path(folder)
-        dataset, tests, mark = toy() if given.data is None else (*photographs(given.data, given.per_class), None)
+        dataset, tests, mark = (
+            toy()
+            if given.data is None
+            else (
+                *photographs(given.data, given.classes, given.per_class),
+                None,
+            )
+        )
         for regions in TILINGS:
             model = Carrot(given.backbone, regions=regions, checkpoint=given.checkpoint).fit(dataset, tokens=tokens)
             rows.append(measured(model, dataset, tests, mark))
@@ -151,6 +163,7 @@ def measured(
     if difference is None or difference > 1e-3 * max(drops):  # tokens are float16
         raise SystemExit(f"a real refit differs by {difference}")
     said, before = ([name == label for name in model.predict([pair[x] for pair in tests])] for x in (0, 1))
+    logits = [model.decision_function([pair[x] for pair in tests])[:, MARKED] for x in (0, 1)]
     every, where_said = Estimate.of(named), Estimate.of(n for n, s in zip(named, said, strict=True) if s)
     return {
         "tiles": tiling.spec,
@@ -160,6 +173,7 @@ def measured(
         "carry": len(tests),
         "said": sum(said) / len(tests),
         "said without the mark": sum(before) / len(tests),
+        "median_rise": float(np.median(logits[0] - logits[1])),
         "named": every.mean,
         "named_se": every.standard_error,
         "named, where said": where_said.mean,

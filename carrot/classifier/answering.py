@@ -103,7 +103,7 @@ class Answering:
         """Return what one logit would be, had a region of a training picture never been shown: of all regions of all.
 
         Exactly as fitting again with what is left of that picture would answer; nothing is changed. The first call
-        solves for all training pictures, and later ones are quick: about 8 n^2 N M multiplications for n pictures of N
+        solves for all training pictures, and later ones are quick: about 4 n^2 N M multiplications for n pictures of N
         regions and embeddings of width M, where n <= M.
 
         Args:
