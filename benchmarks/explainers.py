@@ -149,15 +149,31 @@ def check(case: Case) -> None:
 
 
 def compare(
-    tiles: Carrot, patches: Carrot, test: Subset, places: list[int], shown: int, names: list[str]
+    tiles: Carrot,
+    patches: Carrot,
+    test: Subset,
+    places: list[int],
+    shown: int,
+    names: list[str],
+    is_checked: bool = True,
 ) -> tuple[list[dict[str, object]], dict[str, object]]:
-    """Return a row for each explainer and one of chance, and what was found of the model."""
+    """Return a row for each explainer and one of chance, and what was found of the model.
+
+    Args:
+        tiles: The model.
+        patches: A model of patches on the same backbone and pictures.
+        test: Test pictures.
+        places: Which of them.
+        shown: Of how many of those the backbone runs again.
+        names: Of explainers.
+        is_checked: Whether ``check`` comes first; it needs Captum.
+    """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     beaten, away, shown_apart = 0, list[float](), 0.0
     ties, lost = defaultdict[str, int](int), defaultdict[str, int](int)
     for done, place in enumerate(places):
         case = Case(tiles, patches, test, place)
-        if not done:
+        if is_checked and not done:
             check(case)
         away.append(apart(tiles.classifier, case.image))
         mask = None
