@@ -17,13 +17,14 @@ from typing import Any
 import cyclopts
 
 import carrot
-from carrot.cli.ask import audit, explain, info, predict
+from carrot.cli.ask import audit, explain, info
 from carrot.cli.change import add, apply, forget, relabel
 from carrot.cli.demonstrate import demo
 from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
+from carrot.cli.predict import predict
 from carrot.cli.suppose import what_if
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from carrot._images import FORMATS, image_extensions, open_image
-from carrot.cli import ask
+from carrot.cli.predict import _files
 from carrot.data import CsvFolder, ImageFolder
 from carrot.data.walking import _MAGIC, _NO_PICTURES, _NOT_READ, pictures_below, why_unread
 from carrot.errors import DataError
@@ -139,7 +139,7 @@ def test_fitting_and_predicting_walk_alike(tmp_path: Path) -> None:
         data = ImageFolder(root, test_every=None)
     aside: list[dict[str, str]] = []
     assert {r.id for r in data.records} == set(names)
-    assert ask._files([root], aside) == [root / r.id for r in data.records]
+    assert _files([root], aside) == [root / r.id for r in data.records]
     assert {item["picture"] for item in aside} == {str(root / name) for name in data.skipped}
     assert all(reason in {item["problem"].split(": ", 1)[1] for item in aside} for reason in data.skipped.values())
 
@@ -149,4 +149,4 @@ def test_a_folder_without_pictures_to_predict_says_what_it_has(tmp_path: Path) -
     with pytest.raises(
         ValueError, match=r"the folders hold none\. 1 are left out; the first: .*1\.heic: HEIC is a format"
     ):
-        ask._files([tmp_path], [])
+        _files([tmp_path], [])

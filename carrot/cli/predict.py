@@ -1,0 +1,144 @@
+"""``carrot predict``: what a model says of pictures, of folders of them, of a table."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrot.cli import early
+from carrot.cli.options import (
+    STRICT,
+    Checkpoint,
+    Device,
+    Json,
+    Strict,
+    UsageError,
+    Whole,
+    note,
+    printable,
+    report_set_aside,
+    show,
+    write_config,
+)
+
+if TYPE_CHECKING:
+    from carrot.model import Carrot
+
+
+def predict(
+    model: Path,
+    pictures: list[Path],
+    /,
+    *,
+    top: Whole = 1,
+    csv: Path | None = None,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    strict: Strict = False,
+    json: Json = False,
+) -> int:
+    """Say what is in pictures, with calibrated probabilities. Pictures that can't be read are set aside.
+
+    ```
+    carrot predict my_model new.jpg
+    carrot predict my_model holiday/ --top 3 --csv predictions.csv
+    ```
+
+    Args:
+        model: Folder of the model.
+        pictures: Files, or folders, which are searched.
+        top: How many classes to give for each picture.
+        csv: Write the table to this file too.
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
+        strict: End with status 3 if a picture had to be set aside.
+        json: Print the result as JSON.
+    """
+    from carrot.data.counts import Counts
+    from carrot.store.outputs import check_output, check_replaced
+
+    if top < 1:
+        raise UsageError(f"`--top` must be at least 1; got {top}.")
+    early.need_model(model, *pictures[:1])
+    early.need_checkpoint(checkpoint)
+    if csv is not None:
+        check_output(csv)
+        check_replaced(csv)
+    rows: list[dict[str, Any]] = []
+    aside: list[dict[str, str]] = []
+    files = _files(pictures, aside)
+    if len(files) == 1:
+        early.need_picture(files[0])
+
+    from carrot._images import open_image
+    from carrot._progress import progress
+    from carrot.classifier.classifier import BATCH
+    from carrot.errors import UnreadableImageError
+    from carrot.model import Carrot
+
+    carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
+    batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
+    for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
+        images, names = [], []
+        for file in batch:
+            try:
+                images.append(open_image(file))
+                names.append(printable(os.fsencode(file).decode("utf-8", "backslashreplace")))
+            except UnreadableImageError as error:
+                aside.append({"picture": str(file), "problem": str(error)})
+        if images:
+            rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
+    if not rows:
+        raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
+    report_set_aside({item["picture"]: item["problem"] for item in aside})
+    if csv is not None:
+        _write_table(csv, rows)
+        write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top}, csv)
+    lines = [
+        f"{row['picture']}   " + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"])
+        for row in rows
+    ]
+    counts = Counts(len(rows), set_aside=len(aside))
+    if len(files) > 1:
+        note(counts.line("predicted"))
+    result = {"model": str(model), "predictions": rows, "set_aside": aside, "counts": counts.to_dict()}
+    show(result, lines, json)
+    return STRICT if strict and aside else 0
+
+
+def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
+    """Return the pictures that are named, and those in folders that are; ``aside`` notes what is passed over there."""
+    from carrot.data.walking import pictures_below
+
+    files: list[Path] = []
+    for path in pictures:
+        if not os.path.isdir(path):  # also of a name that is none
+            files.append(path)
+            continue
+        skipped: dict[str, str] = {}
+        files += [path / name for name in pictures_below(path, skipped)]
+        aside += [
+            {"picture": str(path / name), "problem": f"{path / name}: {reason}"} for name, reason in skipped.items()
+        ]
+    if not files:
+        why = f" {len(aside)} are left out; the first: {aside[0]['problem']}." if aside else ""
+        raise ValueError(f"no pictures: the folders hold none.{why} Give files, or folders that hold some.")
+    return files
+
+
+def _answers(carrot: "Carrot", names: list[str], images: list[Any], top: int) -> list[dict[str, Any]]:
+    p = carrot.predict_proba(images)
+    rows = []
+    for name, row in zip(names, p, strict=True):
+        best = (-row).argsort(kind="stable")[:top]
+        rows.append(
+            {"picture": name, "classes": [{"class": carrot.classes_[c], "probability": float(row[c])} for c in best]}
+        )
+    return rows
+
+
+def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
+    from carrot.store.outputs import csv_text, write_output
+
+    lines = ({"picture": row["picture"], "rank": rank, **c} for row in rows for rank, c in enumerate(row["classes"], 1))
+    write_output(file, csv_text(("picture", "rank", "class", "probability"), lines).encode())
