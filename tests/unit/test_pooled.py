@@ -113,6 +113,15 @@ def test_one_that_is_given_is_built_again_from_its_description(
         Carrot.load(tmp_path / "m", backbone=backbone)
 
 
+def test_tiles_are_chosen_within_what_they_may_cost(weights: Callable[[str], tuple[Any, Path]]) -> None:
+    model = Carrot("test_resnet", checkpoint=weights("test_resnet")[1], device="cpu", dtype="float32")
+    grid = {"regions": ["tiles:1", "tiles:2"], "lift": ["identity"], "t": [0.0], "power": [0.0]}
+    model.select(BIRDS, grid=grid, passes=3.0, show=False)
+    assert model.setting_.regions == "tiles:1"
+    with pytest.raises(BackboneError, match=r'regions="tiles:3,4"'):
+        model.select(BIRDS, show=False)  # patches are among what it compares
+
+
 def test_a_vision_transformer_stays_one(weights: Callable[[str], tuple[Any, Path]]) -> None:
     model, path = weights("test_vit2")  # which normalises after pooling: its pooled feature is another
     built = BackboneSpec("test_vit2", str(path)).build("cpu", tile_size=0)
