@@ -29,6 +29,7 @@ from carrot.classifier.fitting import Caches
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import AXES, Setting
+from carrot.errors import BackboneError
 from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
 
@@ -244,6 +245,11 @@ def _axes(grid: Mapping[str, Sequence[Any]], encoder: Encoder, n: int, max_bytes
         of_patches, of_tiles = (any(name in grid for name in names) for names in (OF_PATCHES, OF_TILES))
         if of_patches != of_tiles:
             axes["regions"] = tuple(r for r in axes["regions"] if (r != PATCHES) == of_tiles)
+        if PATCHES in axes["regions"]:
+            try:
+                _ = encoder.of(Setting()).view
+            except BackboneError:  # no patch tokens; what else may be wrong is wrong of tiles too, and told there
+                axes["regions"] = tuple(r for r in axes["regions"] if r != PATCHES)
     empty = [name for name, values in axes.items() if not values]
     if empty:
         raise ValueError(f"`grid` must hold at least one value for {empty[0]!r}; leave it out for the default.")

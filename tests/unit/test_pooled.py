@@ -119,7 +119,9 @@ def test_tiles_are_chosen_within_what_they_may_cost(weights: Callable[[str], tup
     model.select(BIRDS, grid=grid, passes=3.0, show=False)
     assert model.setting_.regions == "tiles:1"
     with pytest.raises(BackboneError, match=r'regions="tiles:3,4"'):
-        model.select(BIRDS, show=False)  # patches are among what it compares
+        model.select(BIRDS, grid={**grid, "regions": ["patches", "tiles:1"]}, show=False)
+    model.select(BIRDS, grid={"lift": ["identity"], "t": [0.0]}, passes=10.0, show=False)
+    assert {line["regions"] for line in model.selection_} == {"tiles:3"}  # patches are left out where nobody named them
 
 
 def test_a_vision_transformer_stays_one(weights: Callable[[str], tuple[Any, Path]]) -> None:
