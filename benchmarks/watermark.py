@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.watermark toy
        python -m benchmarks.watermark flowers17 --data DIR --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k
-                                      --checkpoint FILE [--classes 8] [--per-class 20] [--tokens DIR]
+                                      --checkpoint FILE [--classes 8] [--per-class 20] [--tests 5] [--tiles tiles:4 ...] [--tokens DIR]
 
 A mark of fixed pixels is put into the lower left corner of all training pictures of one class, and of test pictures of
 all other classes. Of these ``Carrot.hidden_regions`` is asked about the logit of the marked class: is the tile without
@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -35,7 +34,6 @@ MARKED = 3  # the class that has the mark
 SCALE = 3  # of the toy's mark, in other pictures
 TILINGS = ("tiles:4", "tiles:3,4")
 Tests = Sequence[tuple[Image.Image, ...]]  # with the mark, and without
-PER_CLASS = 5  # test pictures of each other class
 
 
 def toy_mark() -> tuple[Image.Image, tuple[int, int, int, int]]:
@@ -80,31 +78,31 @@ def holds(tiling: Tiling, size: tuple[int, int], mark: tuple[int, int, int, int]
     return (high - low).clamp(min=0).prod(dim=1) >= 0.5 * (mark[2] - mark[0]) * (mark[3] - mark[1])
 
 
-def toy() -> tuple[ImageDataset, Tests, tuple[int, int, int, int]]:
+def toy(tests: int) -> tuple[ImageDataset, Tests, tuple[int, int, int, int]]:
     """Return marked toy birds to train on, test pictures of other species, and where the mark is."""
     birds = ToyBirds(n_test_per_class=0, shortcut=MARKED)
-    tests = [
+    pairs = [
         tuple(render(sample_scene(species, f"0/test/{k}/{number}", x, birds.clutter)).image for x in (True, False))
         for k, species in enumerate(birds.species)
         if k != MARKED
-        for number in range(PER_CLASS)
+        for number in range(tests)
     ]
-    return birds, tests, toy_mark()[1]
+    return birds, pairs, toy_mark()[1]
 
 
-def photographs(data: Path, classes: int, per_class: int) -> tuple[Painted, Tests]:
+def photographs(data: Path, classes: int, per_class: int, tests: int) -> tuple[Painted, Tests]:
     """Return marked photographs of the first classes, so many of each to train on; test pictures of other classes."""
     whole = open_dataset(str(data))
     chosen: list[int] = []
-    for split, most in (("train", per_class), ("test", PER_CLASS)):
+    for split, most in (("train", per_class), ("test", tests)):
         for label in range(classes):
             of_class = [i for i, r in enumerate(whole.records) if (r.split, r.label) == (split, label)]
             chosen += of_class[:most]
     subset = Subset(whole, chosen)
     subset.classes = whole.classes[:classes]
     painted = Painted(subset)
-    tests = [i for i, r in enumerate(painted.records) if r.split == "test" and r.label != MARKED]
-    return painted, [(painted.image(i), painted.pictures.image(i)) for i in tests]
+    others = [i for i, r in enumerate(painted.records) if r.split == "test" and r.label != MARKED]
+    return painted, [(painted.image(i), painted.pictures.image(i)) for i in others]
 
 
 def main() -> None:
@@ -116,20 +114,22 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--classes", type=int, default=17)
     parser.add_argument("--per-class", type=int, default=20)
+    parser.add_argument("--tests", type=int, default=5, help="test pictures of each other class")
+    parser.add_argument("--tiles", nargs="+", default=TILINGS)
     parser.add_argument("--tokens", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = given.tokens or Path(folder)
         dataset, tests, mark = (
-            toy()
+            toy(given.tests)
             if given.data is None
             else (
-                *photographs(given.data, given.classes, given.per_class),
+                *photographs(given.data, given.classes, given.per_class, given.tests),
                 None,
             )
         )
-        for regions in TILINGS:
+        for regions in given.tiles:
             model = Carrot(given.backbone, regions=regions, checkpoint=given.checkpoint).fit(dataset, tokens=tokens)
             rows.append(measured(model, dataset, tests, mark))
             print(rows[-1], flush=True)
@@ -151,10 +151,12 @@ def measured(
             size = dataset.image(index[record.id]).size
             held[row] = holds(tiling, size, mark or dataset.box(size))  # type: ignore[attr-defined]
     marked = held.any(dim=1)
+    traces = [[model.trace(picture) for picture in pair] for pair in tests]
+    logits = torch.stack([model.head_.predict(torch.stack([one.g for one in pair])) for pair in traces])  # (m, 2, C)
     named, within, drops = [], [], []
     start = time.perf_counter()
-    for with_mark, _ in tests:
-        effects = model.hidden_regions(with_mark, label, k=1).effects
+    for with_mark, _ in traces:
+        effects = model.classifier.hiding[0].effects(model.head_.logit(MARKED), with_mark.g)
         named.append(bool(held.flatten()[effects.argmin()]))
         within.append(float(held[marked].gather(1, effects[marked].argmin(dim=1, keepdim=True)).double().mean()))
         drops.append(-float(effects.min()))
@@ -162,18 +164,17 @@ def measured(
     difference = model.hidden_regions(tests[0][0], label, verify=True).difference
     if difference is None or difference > 1e-3 * max(drops):  # tokens are float16
         raise SystemExit(f"a real refit differs by {difference}")
-    said, before = ([name == label for name in model.predict([pair[x] for pair in tests])] for x in (0, 1))
-    logits = [model.decision_function([pair[x] for pair in tests])[:, MARKED] for x in (0, 1)]
-    every, where_said = Estimate.of(named), Estimate.of(n for n, s in zip(named, said, strict=True) if s)
+    said, before = (logits.argmax(dim=-1) == MARKED).unbind(dim=1)
+    every, where_said = Estimate.of(named), Estimate.of(n for n, s in zip(named, said.tolist(), strict=True) if s)
     return {
         "tiles": tiling.spec,
         "training": n,
         "cells": held.numel(),
         "loo_accuracy": model.fitted.leave_one_out()["loo_accuracy"],
         "carry": len(tests),
-        "said": sum(said) / len(tests),
-        "said without the mark": sum(before) / len(tests),
-        "median_rise": float(np.median(logits[0] - logits[1])),
+        "said": float(said.double().mean()),
+        "said without the mark": float(before.double().mean()),
+        "median_rise": float((logits[:, 0, MARKED] - logits[:, 1, MARKED]).median()),
         "named": every.mean,
         "named_se": every.standard_error,
         "named, where said": where_said.mean,
