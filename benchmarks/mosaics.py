@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -30,6 +31,7 @@ from torch import Tensor
 from benchmarks.harness import write
 from benchmarks.peers import Explain, Subject, centre, grad_cam, over_boxes, rollout
 from carrot import Carrot
+from carrot.attribution import region_contribution
 from carrot.classifier.classifier import Classifier
 from carrot.data import ImageDataset, open_dataset
 from carrot.data.records import Subset, split_indices
@@ -42,7 +44,6 @@ from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.grid_pointing import cell_box, grid_pointing
 from carrot.evaluation.localisation import chance
-from carrot.explanation.parts import take_apart
 from carrot.protocol.mosaics import mosaic
 
 SIDE, GRIDS = 224, (2, 3)
@@ -78,6 +79,13 @@ class Mosaic:
         return sum(found) / len(found)
 
 
+class Columns(NamedTuple):
+    """Some classes of a head."""
+
+    W_star: Tensor
+    bias: Tensor
+
+
 class OnMosaics:
     """A fitted model of tiles, looking at mosaics by another ladder; each tile that comes again is passed once."""
 
@@ -108,15 +116,26 @@ class OnMosaics:
 
 
 def _own(now: Classifier, trace: Trace, m: Mosaic, boxes: Tensor) -> Iterator[tuple[str, float | None]]:
-    head = now.fitted.head
-    logits = head.predict(trace.g)
-    for cell, c in enumerate(m.classes):
-        parts = take_apart(trace, head.logit(c))
-        yield "contribution", m.share(parts.token[: len(boxes)], boxes, cell)
-        yield "drop", m.share(parts.drop[: len(boxes)], boxes, cell)
-        other = max((a for a in m.classes if a != c), key=lambda a: float(logits[a]))
-        parts = take_apart(trace, head.logit(c, other))
-        yield "contribution, less the other", m.share(parts.token[: len(boxes)], boxes, cell)
+    head, classes = now.fitted.head, list(m.classes)
+    asked = Columns(head.W_star[:, classes], head.bias[classes])  # of those in the mosaic, at once
+    brings = region_contribution(
+        trace.H,
+        trace.pi,
+        asked.W_star,
+        "token",
+        operator=trace.operator,
+        graph=trace.graph,
+        r=trace.r,
+        lift=trace.lift,
+        origin=head.g_mean,
+    )[: len(boxes)]
+    drops = trace.coalitions(asked).each()[: len(boxes)]
+    logits = head.predict(trace.g)[classes]
+    for cell in range(len(classes)):
+        yield "contribution", m.share(brings[:, cell], boxes, cell)
+        yield "drop", m.share(drops[:, cell], boxes, cell)
+        other = max((c for c in range(len(classes)) if c != cell), key=lambda c: float(logits[c]))
+        yield "contribution, less the other", m.share(brings[:, cell] - brings[:, other], boxes, cell)
     yield "chance", m.chance(boxes)
 
 

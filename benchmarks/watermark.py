@@ -2,7 +2,8 @@
 
 Usage: python -m benchmarks.watermark toy
        python -m benchmarks.watermark flowers17 --data DIR --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k
-                                      --checkpoint FILE [--classes 8] [--per-class 20] [--tests 5] [--tiles tiles:4 ...] [--tokens DIR]
+                                      --checkpoint FILE [--classes 8] [--per-class 20] [--tests 5]
+                                      [--tiles tiles:4 ...] [--tokens DIR]
 
 A mark of fixed pixels is put into the lower left corner of all training pictures of one class, and of test pictures of
 all other classes. Of these ``Carrot.hidden_regions`` is asked about the logit of the marked class: is the tile without

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from docs import accuracy_tables, funnybirds_table, ladders_table, large_head_table, search_table
+from docs import accuracy_tables, explainers_table, funnybirds_table, ladders_table, large_head_table, search_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -95,6 +95,7 @@ def main() -> None:
             "summary": accuracy_tables.summary,
             **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
         },
+        "docs/explainers.md": explainers_table.TABLES,
         "docs/funnybirds.md": {"funnybirds": funnybirds_table.table},
         "docs/decisions/0006-regions-that-see-only-themselves.md": {
             "ladders": ladders_table.table,

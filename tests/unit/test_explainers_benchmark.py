@@ -149,6 +149,12 @@ def test_tiles_of_mosaics_are_passed_once_and_are_the_views(models: dict[str, Ca
     found = dict(on.shares(m))
     assert found["chance"] == pytest.approx(0.25)
     assert all(0.0 <= share <= 1.0 for share in found.values())
+    trace, boxes = on.classifier.trace(first), view.boxes(m.image.size)
+    shares = [share for name, share in on.shares(m) if name == "drop"]
+    parts = [take_apart(trace, models["disjoint"].head_.logit(c)) for c in range(4)]
+    assert shares == pytest.approx([m.share(part.drop, boxes, c) for c, part in enumerate(parts)], abs=1e-9)
+    shares = [share for name, share in on.shares(m) if name == "contribution"]
+    assert shares == pytest.approx([m.share(part.token, boxes, c) for c, part in enumerate(parts)], abs=1e-9)
     patches = [name for name, _ in mosaics.on_patches(models["patches"], m, False)]
     assert set(patches) == {"contribution", "drop", "contribution, less the other", "chance", "random", "centre"}
 
