@@ -42,7 +42,12 @@ from carrot.explanation.parts import LogitParts, take_apart
 from carrot.protocol.funnybirds import Explain, Interventions, Says, measure
 from carrot.tiling import pixel_map
 
-MODELS = {"patches": {}, "patches, diffused": {"t": 2.0}}
+MODELS = {
+    "patches": {"regions": "patches"},
+    "tiles:3,4, p 0": {"regions": "tiles:3,4", "power": 0.0},
+    "tiles:3,4, p 4": {"regions": "tiles:3,4", "power": 4.0},
+    "tiles:3,4, p 4, sum": {"regions": "tiles:3,4", "power": 4.0, "readout": "sum"},
+}
 SPECIES, TRAINING, SQUARES = 24, 20, 10
 TOLERANCE = 1e-5  # of logits: tokens of a picture alone and of one in a batch differ by rounding
 SHOWN = {
