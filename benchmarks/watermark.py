@@ -2,7 +2,8 @@
 
 Usage: python -m benchmarks.watermark toy
        python -m benchmarks.watermark flowers17 --data DIR --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k
-                                      --checkpoint FILE [--classes 8] [--per-class 20] [--tests 5] [--tiles tiles:4 ...] [--tokens DIR]
+                                      --checkpoint FILE [--classes 8] [--per-class 20]
+                                      [--tests 5] [--tiles tiles:4 ...] [--tokens DIR]
 
 A mark of fixed pixels is put into the lower left corner of all training pictures of one class, and of test pictures of
 all other classes. Of these ``Carrot.hidden_regions`` is asked about the logit of the marked class: is the tile without
@@ -121,14 +122,11 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = given.tokens or Path(folder)
-        dataset, tests, mark = (
-            toy(given.tests)
-            if given.data is None
-            else (
-                *photographs(given.data, given.classes, given.per_class, given.tests),
-                None,
-            )
-        )
+        if given.data is None:
+            dataset, tests, mark = toy(given.tests)
+        else:
+            dataset, tests = photographs(given.data, given.classes, given.per_class, given.tests)
+            mark = None
         for regions in given.tiles:
             model = Carrot(given.backbone, regions=regions, checkpoint=given.checkpoint).fit(dataset, tokens=tokens)
             rows.append(measured(model, dataset, tests, mark))
