@@ -122,14 +122,11 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         tokens = given.tokens or Path(folder)
-        dataset, tests, mark = (
-            toy(given.tests)
-            if given.data is None
-            else (
-                *photographs(given.data, given.classes, given.per_class, given.tests),
-                None,
-            )
-        )
+        if given.data is None:
+            dataset, tests, mark = toy(given.tests)
+        else:
+            dataset, tests = photographs(given.data, given.classes, given.per_class, given.tests)
+            mark = None
         for regions in given.tiles:
             model = Carrot(given.backbone, regions=regions, checkpoint=given.checkpoint).fit(dataset, tokens=tokens)
             rows.append(measured(model, dataset, tests, mark))
