@@ -333,7 +333,7 @@ def test_nothing_in_the_folder_holds_what_was_forgotten(
     tokens = kept.tokens(record.row or 0)
     assert tokens is not None
     assert len(list((folder / "tokens").iterdir())) == 2
-    shard = sorted(Path(kept.folder).glob("embeddings-*"))[0]
+    shard = sorted(Path(kept.folders[0]).glob("embeddings-*"))[0]
     shutil.copy(shard, f"{shard}.12345-deadbeef.tmp")
     page = folder / "explanations" / "of mine" / "x.html"
     assert run("explain", str(folder), f"my_pictures/{record.id}", "--out", str(page)) == 0
@@ -398,12 +398,12 @@ def test_tokens_that_can_not_be_told_apart_stop_the_deletion(
     before = Carrot.load(folder)
     kept = before.fitted.kept
     assert kept is not None
-    (Path(kept.folder) / "manifest.json").write_text("{}")
+    (Path(kept.folders[0]) / "manifest.json").write_text("{}")
     capsys.readouterr()
     assert run("forget", str(folder), before.records_[0].id) == 1
     assert "Nothing was changed" in capsys.readouterr().err
     assert Carrot.load(folder).records_ == before.records_
-    shutil.rmtree(kept.folder)
+    shutil.rmtree(kept.folders[0])
     assert run("forget", str(folder), before.records_[0].id) == 0
 
 
