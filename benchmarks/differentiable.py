@@ -5,8 +5,8 @@
     x (3, img_h, img_w) in [0, 1]  ->  boxes in whole pixels, cut  ->  bicubic, antialiased, to the input's size
        ->  clamped to [0, 1], normalised  ->  backbone  ->  weights, lift and head, the model's own
 
-The model itself resizes pictures of 8 bits to pictures of 8 bits and rounds features to float16; this rounds neither,
-and differs from it by that: ``apart`` measures it.
+The model itself resizes in two passes, along rows and along columns, with 8 bits after each, and rounds features to
+float16; this rounds nothing and differs from it by that: ``apart`` measures it.
 """
 
 import torch

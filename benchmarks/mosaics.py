@@ -9,7 +9,7 @@ mosaic, then over mosaics.
 
 A model of tiles is fitted on a ladder over pictures, and looks at a mosaic by a ladder over the mosaic: "cells", each
 box in one cell (k x k and 2k x 2k, disjoint: of each picture itself and its quarters); "across", 3 x 3 and 4 x 4 that
-overlap by half, whose boxes cross the cells. Feature of a tile, lift and head are the same. Disjoint tiles of one cell
+overlap by half, many of which cross cells. Feature of a tile, lift and head are the same. Disjoint tiles of one cell
 are the same in every mosaic, bit for bit, and are passed through the backbone once. "less the other" asks why this
 class and not, of those in the mosaic, the one with the highest logit. The model of patches sees the mosaic in one pass.
 """

@@ -18,6 +18,7 @@ from carrot.data.toy import ToyBirds
 from carrot.evaluation.faithfulness import area, order_of
 from carrot.explanation.parts import take_apart
 from carrot.protocol.mosaics import mosaic
+from docs import explainers_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:lam = .* is the end of the path")
 BIRDS = ToyBirds(n_train_per_class=3, n_test_per_class=1, n_species=4)
@@ -175,3 +176,9 @@ def test_few_pictures_are_the_first_of_the_first_classes() -> None:
     assert train.indices == (0, 1, 3, 4)
     assert train.classes == BIRDS.classes[:2]
     assert tests == [12, 13]
+
+
+def test_the_page_is_its_results() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "explainers.md").read_text()
+    for table in explainers_table.TABLES.values():
+        assert table() in page
