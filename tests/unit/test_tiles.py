@@ -176,6 +176,18 @@ def test_sizes_that_a_backbone_does_not_take_are_refused(folder: Path) -> None:
         Carrot("toy", regions="tiles:2", tile_size=64).fit(folder)
 
 
+@pytest.mark.parametrize("given", [{}, {"t": 1.5, "global_share": 0.2}, {"readout": "sum", "global_share": 0.2}])
+def test_a_box_of_two_scales_is_shown_as_any_other(folder: Path, given: dict[str, Any]) -> None:
+    model, picture = carrot(regions="tiles:2@0,3", **given).fit(folder), tiles.noise(7)
+    boxes = Tiling.from_spec("tiles:2@0,3").shares
+    assert len(boxes.unique(dim=0)) == len(boxes) - 4, "the corners of 3 x 3 are the boxes of 2 x 2"
+    dropped = [1, 4]  # corners 0, 2, 3 stay twice
+    there = [i for i in range(len(boxes) + bool(given.get("global_share"))) if i not in dropped]
+    predicted = model.what_if(picture, regions=dropped).logits.numpy()
+    np.testing.assert_allclose(model.shown(picture, there), predicted, rtol=0, atol=1e-5)
+    assert model.hidden_regions(picture, verify=True).difference <= 1e-5
+
+
 def test_patches_are_not_shown_alone(folder: Path) -> None:
     with pytest.raises(ValueError, match="patch token has seen the whole picture"):
         carrot(regions="patches", tau=0.0).fit(folder).shown(tiles.noise(), [0])
