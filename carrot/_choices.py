@@ -82,7 +82,7 @@ def read_regions(spec: str) -> str | tuple[Grid | tuple[float, float, float, flo
     found: list[Grid | tuple[float, float, float, float]] = []
     if kind == "tiles":
         for item in written.split(","):
-            match = re.fullmatch(r" *([1-9][0-9]?)(?:@(0|0?\.[0-9]+))? *", item)
+            match = re.fullmatch(r" *([1-9][0-9]?)(?:@(0|0?\.[0-9]{1,4}))? *", item)  # four digits: ``str`` loses none
             if match is None:
                 raise ValueError(f"`regions` must be {REGIONS}; got {spec!r}, where {item!r} is no grid.")
             k = int(match[1])

@@ -118,8 +118,7 @@ class Plan(NamedTuple):
             raise ValueError(
                 f"`passes` = {passes} leaves nothing: the least, {least.regions}, costs {encoder.passes(least):.3g}."
             )
-        is_asked = "global_share" in grid or not encoder.of(settings[0]).backbone.has_class_token
-        shares = () if is_asked else SHARES
+        shares = () if "global_share" in grid else SHARES  # of a class token, or of the mean where there is none
         return cls(kept, graphs, tuple(t for t in axes["t"] if t), encoder.passes, limit, shares)
 
     def diffused(self, start: Setting, graph: tuple[float, float]) -> list[Setting]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from carrot.classifier.classifier import Classifier
 from carrot.data.inputs import PictureLike, as_picture
 from carrot.embedding.pooling import Pooling
-from carrot.regions import kept
+from carrot.regions import RegionSet, kept
 from carrot.tiling import Tiling
 
 Regions = Tensor | NDArray[Any] | Iterable[SupportsIndex] | SupportsIndex
@@ -50,13 +50,20 @@ def shown_embedding(classifier: Classifier, picture: PictureLike, there: Bool[Te
             return torch.zeros(lift.dim(D), dtype=torch.float64)
         alone = replace(s, regions="tiles:1", global_share=0.0, readout="mean", t=0.0)
         return Pooling(alone).g(classifier.encoder.of(alone).tokens([image]))[0] * (s.global_share if is_sum else 1.0)
-    part = replace(
-        s, regions=Tiling.from_boxes(tiling.shares[local]).spec, global_share=s.global_share if has_whole else 0.0
-    )
+    boxes = tiling.shares[local]
+    seen, place = boxes.unique(dim=0, return_inverse=True)  # two scales may hold the same box
+    part = replace(s, regions=Tiling.from_boxes(seen).spec, global_share=s.global_share if has_whole else 0.0)
     pooling = Pooling(part)
     regions, readout = pooling.stage(classifier.encoder.of(part).tokens([image]))
-    r = readout.r.clone()
+    r = readout.r[:, place]
     if is_sum:  # 1 / R is of all tiles, and so is what a told share leaves them
-        r[:, : len(local)] *= len(local) / R * (1.0 if has_whole else 1.0 - s.global_share)
+        r = r * (len(seen) / R * (1.0 if has_whole else 1.0 - s.global_share))
+    elif part.global_share < 1.0:
+        r = r * ((1.0 - part.global_share) / r.sum())
+    whole = regions.features[:, len(seen) :]
+    regions = RegionSet.from_boxes(regions.features[:, place], boxes)
+    if has_whole:
+        regions = regions.with_global(whole)
+        r = torch.cat([r, readout.r[:, len(seen) :]], dim=1)
     pi = pooling.operator.pull_back(r, pooling.builder.build(regions)) if s.t else r
     return lift.embed(regions.features, pi)[0]

@@ -104,7 +104,7 @@ class Setting:
     global_share: float | int = _axis(
         Axis(
             "Weight of the class token as one more, global region",
-            "Weight of the class token",
+            "Weight of the whole picture (its class token)",
             0.0,
             0.0,
             (0.0,),
@@ -203,7 +203,8 @@ class Setting:
     def __str__(self) -> str:
         """Return it in a few words."""
         graph = f", sigma_s {self.sigma_spatial:g}, sigma_f {self.sigma_feature:g}, t {self.t:g}" if self.t else ", t 0"
-        share = f", class token {self.global_share:g}" if self.global_share else ""
+        whole = "whole picture" if self.is_tiled else "class token"
+        share = f", {whole} {self.global_share:g}" if self.global_share else ""
         blocks = f", blocks of {self.coarsen} x {self.coarsen}" if self.coarsen > 1 else ""
         power = f", power {self.power:g}" if self.power else ""
         how = ", sum" if self.readout != READOUTS[0] else ""

@@ -71,7 +71,7 @@ def _region_lines(e: LogitParts, named: Callable[[int], str], what: str) -> list
     if e.num_global:
         share = float(e.token[local:].sum())
         others = e.logit - e.prior - share
-        lines.append(f"  of which the class token, a global region: {share:+.6f}; all others: {others:+.6f}")
+        lines.append(f"  of which the whole picture, a global region: {share:+.6f}; all others: {others:+.6f}")
     region = int(e.drop[:local].abs().argmax())
     drop = float(e.drop[region])
     moves = "drops" if drop >= 0 else "rises"

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._progress import progress
+from carrot.backbone import TimmViTPatchBackbone
 from carrot.classifier.held_out import HeldOut, held_out
 from carrot.data import open_dataset
 from carrot.data.records import Subset
@@ -171,7 +172,7 @@ def _spread(places: list[int], k: int) -> list[int]:
 
 
 def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
-    """Return accuracies of other embeddings and heads on the same tokens, fitted on the model's training pictures."""
+    """Return accuracies of other embeddings and heads of whole pictures, fitted on the model's training pictures."""
     fitted, encoder = model.fitted, model.encoder
     known = {record.id: record for record in fitted.records}  # what was forgotten stays forgotten
     try:
@@ -181,7 +182,12 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     train = Subset(dataset, [i for i, record in enumerate(dataset.records) if record.id in known])
     if not train.records:
         return _not_measured(f"{dataset.name} has none of the pictures that the model was fitted on")
-    whole = encoder.of(MEAN)
+    embeddings = {"mean (t = 0)": MEAN}
+    if not isinstance(encoder.of(fitted.setting).backbone, TimmViTPatchBackbone):  # no patches: one feature of it all
+        embeddings = {"whole picture": Setting(regions="tiles:1", tile_size=fitted.setting.tile_size)}
+    whole = encoder.of(next(iter(embeddings.values())))
+    if whole.backbone.has_class_token:
+        embeddings["class token"] = CLASS_TOKEN
     cache, test_cache = (whole.cache(pictures, folder / "tokens") for pictures in (train, found.test))
     rows = [i for i in cache.rows if cache.sha256[i] == known[train.records[i].id].sha256]
     labels = torch.tensor([known[train.records[i].id].label for i in rows])
@@ -189,7 +195,6 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     if missing := C - len(labels.unique()):
         return _not_measured(f"{dataset.name} has no training pictures of {missing} classes")
     y, places = found.labels, found.places
-    embeddings = {"mean (t = 0)": MEAN} | ({"class token": CLASS_TOKEN} if whole.backbone.has_class_token else {})
     for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
         measured[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)

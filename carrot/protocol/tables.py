@@ -48,7 +48,7 @@ def _accuracy(answer: Answer) -> Iterator[str]:
 
 
 def _baselines(answer: Answer) -> Iterator[str]:
-    yield "what would be picked instead, on the same tokens:"
+    yield "what would be picked instead, of the same backbone's whole pictures:"
     yield from map(_accuracy_line, _accuracies({"baselines": answer["baselines"]}))
 
 

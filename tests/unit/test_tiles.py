@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from carrot import Carrot, Tiling, TimmViTPatchBackbone
+from carrot import Carrot, Tiling, TimmPooledBackbone, TimmViTPatchBackbone
+from carrot.classifier.selecting import SHARES, Plan
+from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.errors import StoreError
+from carrot.protocol.measure import evaluate
 from carrot.store.shards import EmbeddingStore
 from tests import tiles
 
@@ -174,6 +177,36 @@ def test_sizes_that_a_backbone_does_not_take_are_refused(folder: Path) -> None:
         carrot(tile_size=64).fit(folder)
     with pytest.raises(ValueError, match="comes with its size"):
         Carrot("toy", regions="tiles:2", tile_size=64).fit(folder)
+
+
+@pytest.mark.parametrize("given", [{}, {"t": 1.5, "global_share": 0.2}, {"readout": "sum", "global_share": 0.2}])
+def test_a_box_of_two_scales_is_shown_as_any_other(folder: Path, given: dict[str, Any]) -> None:
+    model, picture = carrot(regions="tiles:2@0,3", **given).fit(folder), tiles.noise(7)
+    boxes = Tiling.from_spec("tiles:2@0,3").shares
+    assert len(boxes.unique(dim=0)) == len(boxes) - 4, "the corners of 3 x 3 are the boxes of 2 x 2"
+    dropped = [1, 4]  # corners 0, 2, 3 stay twice
+    there = [i for i in range(len(boxes) + bool(given.get("global_share"))) if i not in dropped]
+    predicted = model.what_if(picture, regions=dropped).logits.numpy()
+    np.testing.assert_allclose(model.shown(picture, there), predicted, rtol=0, atol=1e-5)
+    assert model.hidden_regions(picture, verify=True).difference <= 1e-5
+
+
+def test_a_model_without_patches_is_measured_beside_its_feature_of_whole_pictures(folder: Path, tmp_path: Path) -> None:
+    backbone = TimmPooledBackbone("test_resnet", pretrained=False, img_size=32)
+    model = Carrot(backbone, regions="tiles:2", lift="identity", lam=1.0).fit(folder)
+    answer = evaluate(model, str(folder), tmp_path, explained=1, occluded=1, refits=0)
+    assert {name for name in answer["baselines"] if name.endswith(", ridge")} == {"whole picture, ridge"}
+    assert answer["baselines"]["whole picture, ridge"]["n"] == 3
+
+
+def test_a_share_of_the_whole_picture_needs_no_class_token(folder: Path) -> None:
+    backbone = TimmViTPatchBackbone("test_vit2", pretrained=False, img_size=32)
+    assert not backbone.has_class_token
+    model = Carrot(backbone, regions="tiles:2", global_share=0.3, lift="identity", lam=1.0).fit(folder)
+    assert model.trace(tiles.noise(7)).regions.num_global == 1
+    grid = {"regions": ["patches", "tiles:2"]}
+    assert Plan.of(grid, Encoder(backbone), N).shares == SHARES, "so that it is offered where tiles alone lose"
+    assert Plan.of({**grid, "global_share": [0.0]}, Encoder(backbone), N).shares == ()
 
 
 def test_patches_are_not_shown_alone(folder: Path) -> None:

@@ -143,7 +143,10 @@ def test_boxes_come_once_and_there_is_one() -> None:
         Tiling.from_boxes([])
 
 
-@pytest.mark.parametrize("spec", ["patches", "tiles:", "tiles:0", "tiles:3@1", "tiles:3,", "tile:3", "boxes:", "3", ""])
+@pytest.mark.parametrize(
+    "spec",
+    ["patches", "tiles:", "tiles:0", "tiles:3@1", "tiles:2@0.12345", "tiles:3,", "tile:3", "boxes:", "3", ""],
+)
 def test_what_is_no_tiling_is_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="tiles:3,4"):
         Tiling.from_spec(spec)
