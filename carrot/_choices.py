@@ -95,8 +95,8 @@ def read_regions(spec: str) -> str | tuple[Grid | tuple[float, float, float, flo
                 raise ValueError(f"`regions` must be {REGIONS}; got {item!r} for a box.") from None
             if not (0.0 <= x0 < x1 <= 1.0 and 0.0 <= y0 < y1 <= 1.0):
                 raise ValueError(
-                    f"A box must be x0,y0,x1,y1 in shares of the picture's width and height, 0 <= x0 < x1 <= 1 and "
-                    f"0 <= y0 < y1 <= 1; got {item!r}."
+                    f"A box of `regions` must be x0,y0,x1,y1 in shares of the picture's width and height, not pixels, "
+                    f"0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1; got {item!r}."
                 )
             found.append((x0, y0, x1, y1))
     else:

@@ -48,6 +48,8 @@ class Tiling:
     def __init__(
         self, grid: SupportsIndex | Sequence[SupportsIndex] = (3, 4), overlap: SupportsFloat = OVERLAP
     ) -> None:
+        if isinstance(grid, str):
+            raise TypeError(f"`grid` must be whole numbers; got {grid!r}. For what is written, Tiling.from_spec.")
         given = grid if isinstance(grid, Sequence) else [grid]
         sides = [whole_number("grid", side, 1, 32) for side in given]
         if not sides:

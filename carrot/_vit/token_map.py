@@ -232,7 +232,7 @@ def require_tiling(name: str, input_hw: tuple[int, int], patch_hw: tuple[int, in
     height, width = (" or ".join(map(str, sizes)) for sizes in near)
     raise BackboneError(
         f"{name}'s patches of {patch_hw[0]} x {patch_hw[1]} pixels must tile the input; {input_hw[0]} x {input_hw[1]}"
-        f" (height x width) does not fit. Choose img_size with a height of {height} and a width of {width}."
+        f" (height x width) does not fit. Choose a size with a height of {height} and a width of {width}."
     )
 
 

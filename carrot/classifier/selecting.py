@@ -181,33 +181,37 @@ def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator
     for line, s in sorted(lines, key=lambda pair: float(pair[0]["loo_mse"])):
         mark = "  <- chosen" if s == chosen else ""
         passes = f"{line.get('passes', 1.0):7.3g}"
-        yield f"{s!s:<64} {passes} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
+        what = str(s) if s.is_tiled else f"{PATCHES}, {s}"
+        yield f"{what:<64} {passes} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
     yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
     yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
     yield from given_up(lines, chosen)
 
 
 def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:
-    """Yield in a sentence what the choice between tiles and patches gave up, either way."""
-    best: dict[bool, float] = {}
+    """Yield in sentences what was chosen of tiles and patches, what that gave up, and what a picture costs."""
+    best: dict[bool, Mapping[str, Any]] = {}
     for line, s in sorted(lines, key=lambda pair: -float(pair[0]["loo_mse"])):
-        best[s.is_tiled] = float(line["loo_accuracy"])  # the last is that of the least error
-    mine = next((float(line["loo_accuracy"]) for line, s in lines if s == chosen), None)
-    if len(best) < 2 or mine is None:
+        best[s.is_tiled] = line  # the last is that of the least error
+    taken = next((line for line, s in lines if s == chosen), None)
+    if len(best) < 2 or taken is None:
         return
     other = best[not chosen.is_tiled]
-    cost = f"{other - mine:.4f} of leave-one-out accuracy ({mine:.4f}, {other:.4f})"
-    gain = f"{mine - other:.4f} of leave-one-out accuracy more ({mine:.4f}, {other:.4f})"
+    mine, theirs = float(taken["loo_accuracy"]), float(other["loo_accuracy"])
     told = (
         f", with {chosen.global_share:g} of the readout told to be the whole picture's" if chosen.global_share else ""
     )
+    pays, costs = (f"{line.get('passes', 1.0):.3g}" for line in (taken, other))
     if chosen.is_tiled:
-        what = f"against patches they give up {cost}" if other > mine else f"against patches they bring {gain}"
-        yield f"Tiles{told}: what the map shows is what the model saw; {what}."
+        how = "nothing lost" if mine == theirs else f"{abs(mine - theirs):.4f} {'lost' if mine < theirs else 'gained'}"
+        yield f"Tiles are chosen{told}: what their map shows is what the model saw."
+        yield f"Against the best patches: leave-one-out accuracy {mine:.4f}, not {theirs:.4f} ({how})," + (
+            f" for {pays} passes a picture, not {costs}."
+        )
     else:
-        given = f"{mine - other:.4f} of leave-one-out accuracy ({other:.4f}, {mine:.4f})"
-        yield f"Patches: tiles would give up {given}, more"
-        yield "than a standard error. The map is exact for tokens, which have seen the whole picture, not for pixels."
+        yield f"Patches are chosen: tiles would give up {mine - theirs:.4f} of leave-one-out accuracy ({theirs:.4f},"
+        yield f"not {mine:.4f}), more than a standard error, and cost {costs} passes a picture, not {pays}."
+        yield "The map of patches is exact for tokens, which have seen the whole picture, not for pixels."
 
 
 def _holds(c: Score, others: Iterable[Score], n: int) -> bool:
@@ -240,6 +244,13 @@ def _axes(grid: Mapping[str, Sequence[Any]], encoder: Encoder, n: int, max_bytes
         raise ValueError(f"`grid` must be by the names {', '.join(GRID)}; got {unknown[0]!r}.")
     axes = {name: tuple(dict.fromkeys(grid.get(name, values))) for name, values in GRID.items()}
     axes["regions"] = tuple(getattr(regions, "spec", regions) for regions in axes["regions"])
+    if "regions" in grid and PATCHES not in axes["regions"]:
+        for name in OF_PATCHES:
+            if set(grid.get(name, ())) - {AXES[name].default}:
+                raise ValueError(
+                    f"`{name}` means something to patches alone, and regions are {', '.join(axes['regions'])}. "
+                    f'Leave it out, or let "{PATCHES}" compete too.'
+                )
     if "regions" not in grid:  # who names what means nothing to the others means these
         of_patches, of_tiles = (any(name in grid for name in names) for names in (OF_PATCHES, OF_TILES))
         if of_patches != of_tiles:

@@ -79,7 +79,7 @@ def evaluate(
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
     from carrot.protocol.measure import evaluate as run
-    from carrot.protocol.pixel_level import passes
+    from carrot.protocol.pixel_level import inputs_of, passes
     from carrot.protocol.tables import lines_of, markdown_of
     from carrot.store.outputs import check_folder, write_output
 
@@ -101,7 +101,7 @@ def evaluate(
             there = min(explained, answer["data"]["test_pictures"])
             by_occlusion = min(there, occluded)
             runs = passes(found.classifier, by_occlusion)
-            seconds = runs * answer["milliseconds_a_picture"]["backbone"] / 1e3
+            seconds = runs / inputs_of(found.classifier) * answer["milliseconds_a_picture"]["backbone"] / 1e3
             passed = (
                 f"; {by_occlusion} of them at pixel level too, {runs:,} passes of the backbone, {seconds:.0f} s or more"
             )

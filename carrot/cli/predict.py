@@ -77,15 +77,21 @@ def predict(
     from carrot.model import Carrot
 
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
+    tiling = carrot.classifier.encoder.tiling
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
         images, names = [], []
         for file in batch:
             try:
-                images.append(open_image(file))
+                image = open_image(file)
+                if tiling is not None:
+                    tiling.boxes(image.size)  # of a picture that is large enough for them
+                images.append(image)
                 names.append(printable(os.fsencode(file).decode("utf-8", "backslashreplace")))
             except UnreadableImageError as error:
                 aside.append({"picture": str(file), "problem": str(error)})
+            except ValueError as error:
+                aside.append({"picture": str(file), "problem": f"{file}: {error}"})
         if images:
             rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
     if not rows:

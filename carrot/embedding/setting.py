@@ -104,7 +104,7 @@ class Setting:
     global_share: float | int = _axis(
         Axis(
             "Weight of the class token as one more, global region",
-            "Weight of the whole picture (its class token)",
+            "Weight of the class token (of tiles: of the whole picture)",
             0.0,
             0.0,
             (0.0,),
@@ -145,7 +145,7 @@ class Setting:
     tile_size: int = _axis(
         Axis(
             f"Side in pixels at which a tile enters the backbone; 0: {TILE_SIZE}, or its own where that is smaller",
-            "Side of a tile's input (0: the backbone's)",
+            f"Side of a tile's input (0: {TILE_SIZE} or the backbone's)",
             0,
             0,
             (0,),

@@ -132,7 +132,10 @@ class BackboneSpec:
             crop=self.crop,
         )
         if tile_size:
-            return build(img_size=tile_size)
+            try:
+                return build(img_size=tile_size)
+            except BackboneError as error:
+                raise BackboneError(f"`tile_size` = {tile_size}: {error}") from error
         if min(self.own_input) > TILE_SIZE:
             with suppress(BackboneError):
                 return build(img_size=TILE_SIZE)

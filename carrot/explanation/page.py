@@ -10,6 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from carrot import __version__
+from carrot._choices import PATCHES
 from carrot.embedding.setting import AXES
 from carrot.explanation import sections
 from carrot.explanation.drawing import bar, name, number, short, text
@@ -143,7 +144,10 @@ def _sums(v: View) -> str:
 
 
 def _facts(e: "Explanation") -> str:
-    rows = "".join(f"<dt>{text(FACTS.get(k, k))}</dt><dd>{_fact(k, value)}</dd>" for k, value in e.facts.items())
+    is_tiled = e.facts.get("regions", PATCHES) != PATCHES
+    moot = ("tau", "coarsen", *(() if e.facts.get("global_share") else ("crop",))) if is_tiled else ("tile_size",)
+    facts = {k: value for k, value in e.facts.items() if k not in moot}
+    rows = "".join(f"<dt>{text(FACTS.get(k, k))}</dt><dd>{_fact(k, value)}</dd>" for k, value in facts.items())
     return rows or "<dt>Nothing was noted</dt><dd></dd>"
 
 

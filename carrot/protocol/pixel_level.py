@@ -52,6 +52,12 @@ def passes(classifier: Classifier, pictures: int) -> int:
     return pictures * orders * (2 * sum(left) - regions + 2 * bool(s.global_share) * len(left))
 
 
+def inputs_of(classifier: Classifier) -> int:
+    """Return how many inputs the backbone is run on to embed a picture: each tile is one."""
+    s = classifier.fitted.setting
+    return _local(classifier) + bool(s.global_share) if s.is_tiled else 1
+
+
 def steps_of(classifier: Classifier) -> int:
     """Return in how many steps regions go: one each, where they are fewer."""
     return min(TILE_STEPS if classifier.fitted.setting.is_tiled else STEPS, _local(classifier))

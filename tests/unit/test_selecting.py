@@ -79,7 +79,21 @@ def test_tiles_unless_they_lose_more_than_a_standard_error(
     words = "\n".join(table_lines(lines, chosen))
     assert words.count("<- chosen") == 1
     assert ("told to be the whole picture's" in words) == bool(share)
-    assert ("Patches: tiles would give up" in words) == (not is_tiled)
+    assert ("Patches are chosen: tiles would give up 0.2000" in words) == (not is_tiled)
+    assert ("Tiles are chosen" in words) == is_tiled
+    lost = next(value for told, value in accuracy.items() if told == chosen.global_share) - 0.90
+    how = f"({abs(lost):.4f} {'gained' if lost > 0 else 'lost'})" if lost else "(nothing lost)"
+    assert (how in words) == is_tiled
+    assert "not 1." in words, "what it costs is told too"
+
+
+@pytest.mark.parametrize("name", ["tau", "coarsen"])
+def test_what_means_nothing_to_tiles_is_refused_where_tiles_alone_compete(name: str) -> None:
+    encoder = Encoder(tiles.backbone())
+    grid: dict[str, Any] = {"regions": ["tiles:2"], "lift": ["identity"], "t": [0.0], name: [2]}
+    with pytest.raises(ValueError, match=rf"`{name}` means something to patches alone, and regions are tiles:2\."):
+        Plan.of(grid, encoder, N)
+    assert Plan.of({**grid, name: [Setting().to_dict()[name]]}, encoder, N).plain
 
 
 @pytest.mark.usefixtures("as_user")

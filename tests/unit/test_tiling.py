@@ -110,6 +110,7 @@ def test_a_map_needs_a_number_for_each(values: torch.Tensor, message: str) -> No
         (3, float("nan"), ValueError, "`overlap`"),
         (3, 1 / 3, ValueError, "`overlap`"),
         (3, "half", TypeError, "`overlap`"),
+        ("tiles:3", 0.5, TypeError, r"Tiling\.from_spec"),
     ],
 )
 def test_what_is_no_grid_is_refused(grid: object, overlap: object, error: type[Exception], message: str) -> None:
