@@ -22,13 +22,14 @@ logit falls most holds the mark; ``pair``, the training tile of the pair that br
 fall further than with any of ``DRAWS`` draws of as many other places hidden in all of them, each measured by a fit.
 
 What it shows. The toy's own mark is hardly used: few pictures that have it are said to be marked. Three times as large
-it decides, and the test picture says so (``own tile``). Yet hiding it in a training picture is not what lowers the
-logit most, and the arithmetic is not to blame (``difference from refits``). One picture of forty is hidden: the other
-thirty-nine still teach the mark, and the label is held, so that a picture that has lost its mark and is still called
-"marked" teaches that its *bird* makes the class. A test picture with such a bird then has a higher logit (``effect of
-the mark``, in marked pictures of the test picture's own species) and a lower one if the bird is hidden (``effect of the
-rest``). The tiles that come first show birds, in marked pictures (``top in marked``), of the same species or one that
-looks like it. Every copy of a shortcut can be spared; all of them together can not: ``named together``.
+it decides, and with power 0 the test picture says so (``own tile``; power 4 weighs birds, and the mark's share is
+small). Yet hiding it in a training picture is not what lowers the logit most, and the arithmetic is not to blame
+(``difference from refits``). One picture of forty is hidden, and thirty-nine still teach the mark. And the label is
+held: without its mark that picture's own logit of "marked" falls, and the refit makes up for it by what is left, its
+*bird*. A test picture with such a bird then has a higher logit (``effect of the mark``, in marked pictures of the test
+picture's own species; ``effect of the rest``: of their other tiles), so that the mark's tile is often the one without
+which the logit would rise most. The tiles that come first show birds, in marked pictures (``top in marked``), of the
+same species or one that looks like it. Any one copy of a shortcut can be spared; all of them together can not.
 """
 
 import argparse

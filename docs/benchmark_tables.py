@@ -8,7 +8,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from docs import accuracy_tables, explainers_table, funnybirds_table, ladders_table, large_head_table, search_table
+from docs import (
+    accuracy_tables,
+    explainers_table,
+    funnybirds_table,
+    ladders_table,
+    large_head_table,
+    search_table,
+    watermark_table,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -100,6 +108,7 @@ def main() -> None:
         "docs/decisions/0006-regions-that-see-only-themselves.md": {
             "ladders": ladders_table.table,
             "tiles": ladders_table.cost,
+            "watermark": watermark_table.table,
         },
         "docs/decisions/0001-lifted-regions-weighted-by-attention.md": {"search": search_table.table},
     }

@@ -1,6 +1,7 @@
 """Which region of which training picture a logit stands on: what it would be, had that region never been shown.
 
-A watermark that is in the pictures of one class is named so: hide the tile that holds it, and the logit falls.
+One region of one picture is hidden, and its label is held. What many pictures have in common, a watermark say, is
+hardly missed in any one of them: the tile that comes first need not be the one that holds it (docs/decisions/0006).
 """
 
 from collections.abc import Iterable, Sequence
