@@ -30,7 +30,7 @@ held: without its mark that picture's own logit of "marked" falls, and the refit
 picture's own species; ``effect of the rest``: of their other tiles), so that the mark's tile is often the one without
 which the logit would rise most. The tiles that come first show birds, in marked pictures (``top in marked``), of the
 same species or one that looks like it. Any one copy of a shortcut can be spared; all of them together can not. On
-flowers, ViT-Tiny, it is the same, but that the strongest pair is of two marks there in two pictures of three.
+flowers, ViT-Tiny, it is the same, but that with power 0 the training tile of the strongest pair mostly holds the mark.
 """
 
 import argparse
