@@ -13,11 +13,17 @@ from carrot import __version__
 from carrot.embedding.setting import AXES
 from carrot.explanation import sections
 from carrot.explanation.drawing import bar, name, number, short, text
+from carrot.explanation.level import TOKEN
 from carrot.explanation.view import View
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
 
+START = {
+    False: "The score of the average training picture: the share of the class among them.",
+    True: "The score of a picture of which nothing is shown.",
+}
+OF_PATCHES, OF_TILES = ("tau", "coarsen"), ("tile_size",)  # what means nothing to the others
 FACTS = {
     "backbone": "Vision model that describes the regions",
     "fingerprint": "Its fingerprint",
@@ -55,6 +61,7 @@ def _answer(v: View) -> dict[str, str]:
         "question": text(_question(e)),
         "picture_id": name(e.picture.id),
         "picture": v.test.svg(f"The picture that is explained: {e.picture.id}"),
+        "start": START[e.parts.is_additive],
         "says": _says(v),
         "explained": _explained(v),
         "in_short": _in_short(v),
@@ -143,7 +150,9 @@ def _sums(v: View) -> str:
 
 
 def _facts(e: "Explanation") -> str:
-    rows = "".join(f"<dt>{text(FACTS.get(k, k))}</dt><dd>{_fact(k, value)}</dd>" for k, value in e.facts.items())
+    left_out = OF_TILES if e.level is TOKEN else OF_PATCHES
+    facts = {k: value for k, value in e.facts.items() if k not in left_out}
+    rows = "".join(f"<dt>{text(FACTS.get(k, k))}</dt><dd>{_fact(k, value)}</dd>" for k, value in facts.items())
     return rows or "<dt>Nothing was noted</dt><dd></dd>"
 
 
