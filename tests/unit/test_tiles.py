@@ -12,6 +12,7 @@ from carrot import Carrot, Tiling, TimmPooledBackbone, TimmViTPatchBackbone
 from carrot.classifier.selecting import SHARES, Plan
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
+from carrot.embedding.view import TileView
 from carrot.errors import StoreError
 from carrot.protocol.measure import evaluate
 from carrot.store.shards import EmbeddingStore
@@ -23,6 +24,7 @@ pytestmark = [
 ]
 
 N, SPEC = 12, tiles.SPEC
+SHARDS = {"tiles:1": 8, "tiles:8": 8, "tiles:9@0": 6, "tiles:16": 2, "tiles:32": 1}  # pictures, by regions
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +209,14 @@ def test_a_share_of_the_whole_picture_needs_no_class_token(folder: Path) -> None
     grid = {"regions": ["patches", "tiles:2"]}
     assert Plan.of(grid, Encoder(backbone), N).shares == SHARES, "so that it is offered where tiles alone lose"
     assert Plan.of({**grid, "global_share": [0.0]}, Encoder(backbone), N).shares == ()
+
+
+def test_many_tiles_wait_in_shards_of_few_pictures(folder: Path, tmp_path: Path) -> None:
+    sizes = {spec: TileView(tiles.backbone(), torch.float32, Tiling.from_spec(spec)).shard for spec in SHARDS}
+    assert sizes == SHARDS
+    model = carrot(regions="tiles:20@0.9").fit(folder, tokens=tmp_path)
+    store = EmbeddingStore.existing(next(tmp_path.glob("*/tiles-20@0.9")))
+    assert (store.n_rows, store.shard_size, model.fitted.kept.tokens(0).H.shape[1]) == (N + 1, 1, 400)
 
 
 def test_patches_are_not_shown_alone(folder: Path) -> None:
