@@ -32,6 +32,7 @@ from carrot.embedding.setting import AXES, Setting
 from carrot.errors import BackboneError
 from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
+from carrot.utils import real_number
 
 GRID: dict[str, tuple[Any, ...]] = {name: axis.grid for name, axis in AXES.items()}
 PLAIN = tuple(name for name, axis in AXES.items() if not axis.is_graph)  # chosen at t = 0
@@ -99,6 +100,7 @@ class Plan(NamedTuple):
             passes: What regions may cost; default: any.
 
         Raises:
+            TypeError: A name's values are one text, or ``passes`` is no number.
             ValueError: A name is unknown, a value missing, out of range, or doesn't go with the backbone; nothing costs
                 so little.
         """
@@ -109,7 +111,7 @@ class Plan(NamedTuple):
             Pooling(s).require(encoder.of(s).view)
         for graph, t in itertools.product(graphs, axes["t"]):
             Pooling(replace(settings[0], sigma_spatial=graph[0], sigma_feature=graph[1], t=t))
-        if passes is not None and not 0 < passes < math.inf:
+        if passes is not None and not 0 < real_number("passes", passes) < math.inf:
             raise ValueError(f"`passes` must be a finite number > 0; got {passes!r}.")
         limit = math.inf if passes is None else passes
         kept = tuple(s for s in settings if encoder.passes(s) <= limit)
@@ -242,6 +244,10 @@ def _axes(grid: Mapping[str, Sequence[Any]], encoder: Encoder, n: int, max_bytes
     unknown = sorted(set(grid) - set(GRID))
     if unknown:
         raise ValueError(f"`grid` must be by the names {', '.join(GRID)}; got {unknown[0]!r}.")
+    single = [name for name, values in grid.items() if isinstance(values, str)]
+    if single:
+        name = single[0]
+        raise TypeError(f"`grid` must hold a list for {name!r}; got {grid[name]!r}. Write [{grid[name]!r}].")
     axes = {name: tuple(dict.fromkeys(grid.get(name, values))) for name, values in GRID.items()}
     axes["regions"] = tuple(getattr(regions, "spec", regions) for regions in axes["regions"])
     if "regions" in grid and PATCHES not in axes["regions"]:

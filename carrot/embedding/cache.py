@@ -15,7 +15,7 @@ from carrot.embedding.kept import Layout
 from carrot.embedding.pooling import Pooling, pool
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
-from carrot.embedding.view import SHARD, PatchView, TileView, View
+from carrot.embedding.view import PatchView, TileView, View
 from carrot.store.shards import EmbeddingStore
 
 AGAIN = "delete the folder of tokens to have it read again"
@@ -61,7 +61,8 @@ class TokenCache:
             folder: Where the shards lie; made if absent. Each scale of tiles has a folder of its own in it, which
                 serves every ladder that has it.
             dtype: What a backbone's tokens are rounded to; a view knows.
-            batch_size: Pictures of one pass and of one shard; default 32, of tiles 8.
+            batch_size: Pictures of one pass and of one shard; default 32, of tiles 8, or fewer where there
+                are many tiles.
             workers: Processes that decode; 0: threads.
             state: ``pictures_state`` of the data set, where it is known.
 
@@ -74,7 +75,7 @@ class TokenCache:
         stores, errors = [], dict[str, str]()
         for part in view.parts if isinstance(view, TileView) else (view,):
             place = folder / part.folder if isinstance(part, TileView) else folder
-            size = batch_size or (SHARD if isinstance(part, TileView) else BATCH)
+            size = batch_size or (part.shard if isinstance(part, TileView) else BATCH)
             store, found = _filled(dataset, part, place, size, workers, state)
             stores.append(store)
             errors |= found

@@ -21,7 +21,8 @@ from carrot.embedding.tokens import Tokens, encoded
 from carrot.tiling import Tiling
 
 PASS = 64  # tiles that the backbone gets at once
-SHARD = 8  # pictures of a shard of tiles: what a kill loses at most
+SHARD = 8  # pictures of a shard of tiles: what a kill loses at most ..
+WAITING = 512  # .. and tiles that are decoded at once for it: at 224 pixels 300 MB, and as much for the next shard
 WHOLE = Tiling(1)
 
 
@@ -142,6 +143,11 @@ class TileView:
     def layout(self) -> Layout:
         """How the rows of its ``parts`` make tokens."""
         return Layout(None, self.tiling, self.has_whole)
+
+    @property
+    def shard(self) -> int:
+        """Pictures of a shard of its rows."""
+        return max(1, min(SHARD, WAITING // self.inputs[0]))
 
     @property
     def folder(self) -> str:

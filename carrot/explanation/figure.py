@@ -187,7 +187,8 @@ def _title(axis: Any, text: str) -> None:
 
 
 def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
-    _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, name))
+    title = name if panel.grid_hw is not None else f"{name}\nper hundredth of the picture's area"
+    _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, title))
     if panel.grid_hw is None:  # a map over pixels
         width, height = panel.image.size
         values = pixel_map(values, panel.boxes, (height, width)) * (width * height / 100.0)

@@ -45,9 +45,10 @@ TILE = Level(
     (
         (
             "It is exact for the picture.",
-            "Each tile was cut out, enlarged and looked at alone. Its numbers are made of the pixels in its box and of "
-            "nothing else: without a tile, the score is what the model says when that tile is not shown. Sums add up, "
-            "and what-ifs are what taking away and fitting again would give.",
+            "Each tile was cut out, enlarged and looked at alone: what describes it is made of the pixels in its box "
+            "and of nothing else; how much it weighs may depend on the other tiles. Without a tile, the score is what "
+            "the model says when that tile is not shown. Sums add up, and what-ifs are what taking away and fitting "
+            "again would give.",
         ),
         (
             "It says nothing of what is inside of a tile.",

@@ -19,6 +19,10 @@ from carrot.explanation.view import View
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
 
+START = {
+    False: "The score of the average training picture: the share of the class among them.",
+    True: "The score of a picture of which nothing is shown.",
+}
 FACTS = {
     "backbone": "Vision model that describes the regions",
     "fingerprint": "Its fingerprint",
@@ -56,6 +60,7 @@ def _answer(v: View) -> dict[str, str]:
         "question": text(_question(e)),
         "picture_id": name(e.picture.id),
         "picture": v.test.svg(f"The picture that is explained: {e.picture.id}"),
+        "start": START[e.parts.is_additive],
         "says": _says(v),
         "explained": _explained(v),
         "in_short": _in_short(v),

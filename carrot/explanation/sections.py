@@ -61,9 +61,8 @@ def _maps(v: View) -> str:
     if v.e.against is not None:
         ends = (f"for {v.e.against}", f"for {v.e.target}")
     is_tiled = v.e.picture.grid_hw is None
-    brings = f"By its own token. All squares and the start add up to the {v.short}."
-    if is_tiled:
-        brings = f"All tiles and the start add up to the {v.short}."
+    others = ", the whole picture and the start" if p.num_global else " and the start"
+    brings = f"{'All tiles' if is_tiled else 'By its own token. All squares'}{others} add up to the {v.short}."
     mixed = "The same, after regions that are near and alike have shared what they hold."
     if v.unmixed:
         mixed = (

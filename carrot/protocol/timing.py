@@ -8,6 +8,7 @@ import torch
 
 from carrot._ridge.logit import Logit
 from carrot.classifier.classifier import Classifier
+from carrot.embedding.view import TileView
 from carrot.explanation.parts import take_apart
 
 
@@ -22,6 +23,8 @@ def time_stages(classifier: Classifier, pictures: int = 8, rounds: int = 5) -> d
     encoder, pooling, head = classifier.encoder, classifier.pooling, classifier.fitted.head
     generator = torch.Generator().manual_seed(0)
     tiles = encoder.view.inputs
+    if isinstance(encoder.view, TileView):
+        pictures = min(pictures, encoder.view.shard)
     x = torch.randn(pictures, *tiles, 3, *encoder.backbone.input_hw, generator=generator)
     tokens = encoder.encode(x)
     regions, readout = pooling.stage(tokens)

@@ -133,6 +133,15 @@ def test_two_heads_are_held_at_most(tried: dict[Any, tuple[float, float]], monke
     assert most == 2
 
 
+@pytest.mark.usefixtures("as_user")
+def test_what_is_no_number_and_no_list_is_refused() -> None:
+    encoder = Encoder(tiles.backbone())
+    with pytest.raises(TypeError, match="`passes` must be a number; got '3'"):
+        Plan.of({}, encoder, 4, passes="3")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must hold a list for 'regions'; got 'tiles:2'. Write \['tiles:2'\]"):
+        Plan.of({"regions": "tiles:2"}, encoder, 4)
+
+
 def test_costs_and_limits() -> None:
     encoder = Encoder(tiles.backbone())
     grid: dict[str, Any] = {"regions": ["patches", "tiles:2", "tiles:2,3"], "lift": ["identity"], "t": [0.0]}

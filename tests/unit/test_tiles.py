@@ -12,6 +12,7 @@ from carrot import Carrot, Tiling, TimmPooledBackbone, TimmViTPatchBackbone
 from carrot.classifier.selecting import SHARES, Plan
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
+from carrot.embedding.view import TileView
 from carrot.errors import StoreError
 from carrot.protocol.measure import evaluate
 from carrot.store.shards import EmbeddingStore
@@ -23,6 +24,7 @@ pytestmark = [
 ]
 
 N, SPEC = 12, tiles.SPEC
+SHARDS = {"tiles:1": 8, "tiles:8": 8, "tiles:9@0": 6, "tiles:16": 2, "tiles:32": 1}  # pictures, by regions
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +211,14 @@ def test_a_share_of_the_whole_picture_needs_no_class_token(folder: Path) -> None
     assert Plan.of({**grid, "global_share": [0.0]}, Encoder(backbone), N).shares == ()
 
 
+def test_many_tiles_wait_in_shards_of_few_pictures(folder: Path, tmp_path: Path) -> None:
+    sizes = {spec: TileView(tiles.backbone(), torch.float32, Tiling.from_spec(spec)).shard for spec in SHARDS}
+    assert sizes == SHARDS
+    model = carrot(regions="tiles:20@0.9").fit(folder, tokens=tmp_path)
+    store = EmbeddingStore.existing(next(tmp_path.glob("*/tiles-20@0.9")))
+    assert (store.n_rows, store.shard_size, model.fitted.kept.tokens(0).H.shape[1]) == (N + 1, 1, 400)
+
+
 def test_patches_are_not_shown_alone(folder: Path) -> None:
     with pytest.raises(ValueError, match="patch token has seen the whole picture"):
         carrot(regions="patches", tau=0.0).fit(folder).shown(tiles.noise(), [0])
@@ -242,3 +252,18 @@ def test_contributions_to_a_sum_are_drops(folder: Path) -> None:
     e = model.explain(tiles.noise(40), k=1)
     torch.testing.assert_close(e.parts.token, e.parts.drop, rtol=0, atol=1e-12)
     assert "of which nothing is shown" in str(e)
+
+
+def test_the_page_says_what_adds_up_and_where_it_starts(folder: Path) -> None:
+    e = carrot(global_share=0.2).fit(folder).explain(tiles.noise(40), k=1)
+    page, sums = " ".join(e.to_html().split()), e.parts
+    assert "All tiles, the whole picture and the start add up" in page
+    assert float(sums.token.sum()) + sums.prior == pytest.approx(sums.logit, abs=1e-12)
+    assert "the share of the class among them" in page
+    for words in ("Power of the attention", "Patches on a region", "squares", "patch"):
+        assert words not in page, "words of patches"
+    page = carrot(readout="sum").fit(folder).explain(tiles.noise(40), k=1).to_html()
+    assert "All tiles and the start add up" in page
+    assert "of which nothing is shown" in page
+    assert "the share of the class among them" not in page
+    assert "per hundredth of the picture" in " ".join(axis.get_title() for axis in e.plot().axes)
