@@ -116,10 +116,12 @@ class Tiling:
     def places(self) -> tuple[str, ...]:
         """Where each tile lies, in words: "row 0, column 2 of 3 x 3"."""
         names: list[str] = []
+        sides = [item.k for item in self._items if isinstance(item, Grid)]
         for item in self._items:
             k = item.k if isinstance(item, Grid) else 0
+            at = f" at overlap {item.overlap:g}" if isinstance(item, Grid) and sides.count(k) > 1 else ""
             names += [
-                f"row {i // k}, column {i % k} of {k} x {k}" if k > 1 else "the whole picture" for i in range(k * k)
+                f"row {i // k}, column {i % k} of {k} x {k}{at}" if k > 1 else "the whole picture" for i in range(k * k)
             ] or [f"box {len(names)}"]
         return tuple(names)
 

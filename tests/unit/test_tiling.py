@@ -55,6 +55,14 @@ def test_it_is_written_one_way_and_read_again(tiling: Tiling, spec: str) -> None
     assert len(again) == len(tiling.shares) == len(tiling.places)
 
 
+def test_two_grids_of_one_side_have_names_of_their_own() -> None:
+    names = Tiling.from_spec("tiles:2,2@0,3").places
+    assert len(set(names)) == len(names)
+    assert names[3] == "row 1, column 1 of 2 x 2 at overlap 0.5"
+    assert names[4] == "row 0, column 0 of 2 x 2 at overlap 0"
+    assert names[8] == "row 0, column 0 of 3 x 3"
+
+
 def test_scales_follow_each_other_and_have_names() -> None:
     both = Tiling((2, 3), 0.0)
     assert [scale.spec for scale in both.scales] == ["tiles:2@0", "tiles:3@0"]
