@@ -110,7 +110,8 @@ def _in_short(v: View) -> str:
     drop = float(local[region])
     items = [f"No single region, taken away, would change the {v.short}."]
     if drop:
-        moves = f"without it the {v.short} would {'fall' if drop > 0 else 'rise'} by {number(abs(drop), '.3g')}"
+        how = "" if e.parts.is_additive else ", those left sharing its weight,"
+        moves = f"without it{how} the {v.short} would {'fall' if drop > 0 else 'rise'} by {number(abs(drop), '.3g')}"
         items = [f"The region that matters most is in {v.place(region)}: {moves}."]
     for i in e.shown[:1]:
         who = f"{short(e.training_ids[i])}, labelled {name(e.training_labels[i])}"

@@ -75,7 +75,8 @@ def _region_lines(e: LogitParts, named: Callable[[int], str], what: str) -> list
     region = int(e.drop[:local].abs().argmax())
     drop = float(e.drop[region])
     moves = "drops" if drop >= 0 else "rises"
-    lines.append(f"  region that matters most: {named(region)}; without it the {what} {moves} by {abs(drop):.6f}")
+    how = "" if e.is_additive else ", those left sharing its weight,"
+    lines.append(f"  region that matters most: {named(region)}; without it{how} the {what} {moves} by {abs(drop):.6f}")
     return lines
 
 
