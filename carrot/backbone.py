@@ -7,6 +7,7 @@ The only module that imports timm, and only when a backbone is built. What it as
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -137,10 +138,13 @@ class TimmViTPatchBackbone(TimmBackbone):
         Raises:
             TypeError, ValueError, BackboneError: As ``forward``.
         """
-        patches = self(x)
-        is_led = self.has_class_token and patches.prefix is not None
-        feature: Tensor = patches.prefix[:, 0] if is_led else patches.H.mean(dim=1)
-        return feature
+        if not self.has_class_token:
+            return self(x).H.mean(dim=1)
+        self._check_input(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            model: Any = self.bare_model
+            features: Tensor = model.forward_features(x)  # the map of patches, which costs a tenth, is not asked for
+        return features[:, 0]
 
     def _reads_attention(self, required: bool) -> bool:
         try:

@@ -17,6 +17,7 @@ from typing import Any
 import cyclopts
 
 import carrot
+from carrot.cli.answer import predict
 from carrot.cli.ask import audit, explain, info
 from carrot.cli.change import add, apply, forget, relabel
 from carrot.cli.demonstrate import demo
@@ -24,7 +25,6 @@ from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
-from carrot.cli.predict import predict
 from carrot.cli.suppose import what_if
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError

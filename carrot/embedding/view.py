@@ -20,7 +20,7 @@ from carrot.embedding.kept import Layout
 from carrot.embedding.tokens import Tokens, encoded
 from carrot.tiling import Tiling
 
-PASS = 64  # tiles that the backbone gets at once
+PASS, PASS_ON_GPU = 32, 256  # tiles that the backbone gets at once; more are slower on a processor
 SHARD = 8  # pictures of a shard of tiles: what a kill loses at most ..
 WAITING = 512  # .. and tiles that are decoded at once for it: at 224 pixels 300 MB, and as much for the next shard
 WHOLE = Tiling(1)
@@ -107,7 +107,8 @@ class TileView:
 
     def encode(self, x: Float[Tensor, "B R 3 img_h img_w"]) -> Tokens:
         """Return the features of pictures' tiles, in passes of ``PASS``."""
-        features = encoded(self.backbone, x.flatten(0, 1), self.dtype, PASS).unflatten(0, x.shape[:2])
+        at_once = PASS if self.backbone.device.type == "cpu" else PASS_ON_GPU
+        features = encoded(self.backbone, x.flatten(0, 1), self.dtype, at_once).unflatten(0, x.shape[:2])
         if not self.has_whole:
             return Tokens(features, None, tiling=self.tiling)
         return Tokens(features[:, :-1].contiguous(), None, features[:, -1].contiguous(), tiling=self.tiling)

@@ -91,7 +91,7 @@ def test_what_is_counted_is_said(
     monkeypatch.setattr("carrot.protocol.measure.time_stages", lambda *_: {"backbone": 1.0})  # which takes seconds
     words, expected, text = COMMANDS[name]
     shown: list[Any] = []
-    for module in ("ask", "give", "measure", "train"):
+    for module in ("answer", "ask", "give", "measure", "train"):
         monkeypatch.setattr(f"carrot.cli.{module}.show", lambda result, lines, _: shown.append((result, list(lines))))
     capsys.readouterr()
     assert cli.main(words) == 0

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from carrot import Carrot
-from carrot.cli.predict import predict
+from carrot.cli import predict
 from carrot.data.toy import ToyBirds
 from carrot.protocol.pixel_level import inputs_of
 

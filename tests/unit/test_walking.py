@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from carrot._images import FORMATS, image_extensions, open_image
-from carrot.cli.predict import _files
+from carrot.cli.answer import _files
 from carrot.data import CsvFolder, ImageFolder
 from carrot.data.walking import _MAGIC, _NO_PICTURES, _NOT_READ, pictures_below, why_unread
 from carrot.errors import DataError
