@@ -69,7 +69,9 @@ def main() -> None:
         rows.append(row | {f"{name}_ms_a_picture": 1e3 * t["median"] / n for name, t in times.items()})
         passes = 1e3 * times["passes"]["median"] / n
         print(f"{spec}: {R} tiles, {ratio:.3f} of {R} single passes ({passes:.0f} ms a picture)")
-    print(write("tiles" + "-cuda" * (a.device != "cpu"), rows, backbone=a.backbone, data=a.data, pictures=a.pictures))
+    print(
+        write("tiles" + "-cuda" * (a.device != "cpu"), rows, backbone=a.backbone, data=whole.name, pictures=a.pictures)
+    )
 
 
 if __name__ == "__main__":
