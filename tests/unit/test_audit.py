@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from carrot import Carrot, RidgeHead
+from carrot import Carrot, RidgeHead, TimmViTPatchBackbone
 from carrot.classifier.audit import Audit
 from carrot.data import ImageFolder
 from carrot.data.counts import FITTED_ON
 from carrot.data.inputs import PictureList
 from carrot.data.records import Subset
-from carrot.data.toy import ToyBirds
+from carrot.data.toy import EMBEDDED_MODEL, ToyBirds
 from carrot.evaluation.calibration import probabilities
 from tests.reference import flagged_labels
 
@@ -25,7 +25,9 @@ BIRDS = ToyBirds(n_train_per_class=10, n_test_per_class=0, n_species=5, wrong_la
 
 @pytest.fixture(scope="module")
 def model() -> Carrot:
-    return Carrot("toy").fit(BIRDS)
+    """A model of weights that don't move with the package's: what is found is a matter of the audit alone."""
+    weights = Path(__file__).resolve().parents[1] / "fixtures" / "model_v1" / "backbone.safetensors"
+    return Carrot(TimmViTPatchBackbone(EMBEDDED_MODEL, checkpoint=weights, crop="squash", attention=None)).fit(BIRDS)
 
 
 def test_suspects_are_what_real_refits_say(model: Carrot) -> None:
@@ -57,7 +59,7 @@ def test_planted_wrong_labels_come_first(model: Carrot) -> None:
     expected = {record.id for record, flag in zip(model.records_, flags, strict=True) if flag}
     assert {s.id for s in audit.contradicted} == expected
     assert expected
-    assert 2 * len(expected & wrong) >= len(expected), "a flag is right every other time, where 1 label in 10 is wrong"
+    assert expected <= wrong, "nothing that is right is flagged"
     unsure = [s.id for s in audit.suspects if s.margin < 0 and not s.flagged]
     assert unsure
     assert f"{len(unsure)} more are less sure" in str(audit)
