@@ -166,12 +166,15 @@ def choose(
                 found[True, share] = Score.of(attempt(s))
     start = _taken(found.values(), len(rows)).setting
 
+    def keeps(c: Candidate[Setting]) -> bool:  # tiles that were taken by rule (1) stay within it
+        return not start.is_tiled or len(found) == 1 or _holds(Score.of(c), found.values(), len(rows))
+
     def every_time() -> Iterator[Candidate[Setting]]:
         yield candidate(caches.of(start).embed(rows, start), labels, start, fit_intercept, sample_weight)
         graphs = plan.graphs if plan.times else ()
         for graph in progress(graphs, "leave-one-out, graph", len(graphs)):
             settings = plan.diffused(start, graph)
-            yield from map(attempt, settings, caches.of(start).pool(rows, settings))
+            yield from filter(keeps, map(attempt, settings, caches.of(start).pool(rows, settings)))
 
     return select(every_time()), tried
 
@@ -211,7 +214,9 @@ def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting
             f" for {pays} passes a picture, not {costs}."
         )
     else:
-        yield f"Patches are chosen: tiles would give up {mine - theirs:.4f} of leave-one-out accuracy ({theirs:.4f},"
+        share = next(s.global_share for line, s in lines if line is other)
+        tiles = f"tiles with {share:g} told to be the whole picture's" if share else "tiles"
+        yield f"Patches are chosen: {tiles} would give up {mine - theirs:.4f} of leave-one-out accuracy ({theirs:.4f},"
         yield f"not {mine:.4f}), more than a standard error, and cost {costs} passes a picture, not {pays}."
         yield "The map of patches is exact for tokens, which have seen the whole picture, not for pixels."
 

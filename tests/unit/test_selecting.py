@@ -78,11 +78,12 @@ def test_tiles_unless_they_lose_more_than_a_standard_error(
     assert len(lines) == 1 + len(accuracy), "a share is offered only where tiles alone lose"
     words = "\n".join(table_lines(lines, chosen))
     assert words.count("<- chosen") == 1
-    assert ("told to be the whole picture's" in words) == bool(share)
-    assert ("Patches are chosen: tiles would give up 0.2000" in words) == (not is_tiled)
+    assert ("Tiles are chosen, with" in words) == bool(share)
+    lost = "Patches are chosen: tiles with 0.3 told to be the whole picture's would give up 0.2000"
+    assert (lost in words) == (not is_tiled)
     assert ("Tiles are chosen" in words) == is_tiled
-    lost = next(value for told, value in accuracy.items() if told == chosen.global_share) - 0.90
-    how = f"({abs(lost):.4f} {'gained' if lost > 0 else 'lost'})" if lost else "(nothing lost)"
+    loss = next(value for told, value in accuracy.items() if told == chosen.global_share) - 0.90
+    how = f"({abs(loss):.4f} {'gained' if loss > 0 else 'lost'})" if loss else "(nothing lost)"
     assert (how in words) == is_tiled
     assert "not 1." in words, "what it costs is told too"
 
@@ -101,6 +102,18 @@ def test_among_tiles_the_error_chooses(tried: dict[Any, tuple[float, float]]) ->
     tried[PATCHES], tried[TILES], tried[LADDER] = (0.01, 0.9), (0.03, 0.9), (0.02, 0.88)
     assert taken(plan(PATCHES, TILES, LADDER))[0] == LADDER
     assert taken(plan(TILES, LADDER))[0] == LADDER
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("accuracy", [0.88, 0.86])  # a standard error below .9 is .87
+def test_diffused_tiles_stay_within_the_rule(tried: dict[Any, tuple[float, float]], accuracy: float) -> None:
+    graph = {"sigma_spatial": 0.5, "sigma_feature": 1.0, "t": 1.0}
+    diffused = Setting(**{**TILES.to_dict(), **graph})
+    tried.update({PATCHES: (0.01, 0.9), TILES: (0.03, 0.9), diffused: (0.02, accuracy)})
+    chosen, lines = taken(plan(PATCHES, TILES, times=(1.0,)))
+    assert chosen == (diffused if accuracy == 0.88 else TILES)
+    assert len(lines) == 3, "it is told all the same"
+    assert taken(plan(TILES, times=(1.0,)))[0] == diffused, "with nothing to hold it against, the error chooses"
 
 
 @pytest.mark.usefixtures("as_user")
