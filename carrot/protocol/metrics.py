@@ -154,8 +154,8 @@ METRICS: dict[str, Metric] = {
     ),
     "pixel_level": Metric(
         "The same at pixel level, backbone run again. Patches: occluded; not comparable. Tiles: those that are left "
-        "are shown and nothing else, in fewer steps and of fewer pictures, so that areas are others; the largest "
-        "difference of a logit from tile level is beside them.",
+        "are shown and nothing else, in fewer steps and of fewer pictures; the same areas as tile level predicts them, "
+        "and the largest difference of a logit, are beside them.",
         pixel_level,
         Estimate.of,
         is_costly=True,

@@ -39,8 +39,7 @@ def pixel_level(case: Case) -> Iterator[tuple[str, float]]:
         gain = relevance_gain(found.deletion[:, target], found.insertion[:, target], found.fractions)
         yield f"pixel level, gain by {name}", gain
     if is_tiled:
-        apart = [_apart(case, order, curves[name]) for name, order in orders.items()]
-        yield "pixel level, largest difference from tile level", max(apart)
+        yield from _at_tile_level(case, orders, curves)
 
 
 def passes(classifier: Classifier, pictures: int) -> int:
@@ -89,13 +88,18 @@ def _by_showing(case: Case, order: Tensor) -> OcclusionCurves:
     return OcclusionCurves(counts.double() / len(order), _logits(case, ~gone), _logits(case, shown))
 
 
-def _apart(case: Case, order: Tensor, found: OcclusionCurves) -> float:
-    """Return how far what was predicted without the backbone is from what it said."""
-    _, gone, shown = _versions(case, order)
-    target = case.parts.target
-    predicted = case.coalitions.logits(torch.cat([~gone, shown], dim=1))[:, 0]
-    measured = torch.cat([found.deletion[:, target], found.insertion[:, target]])
-    return float((predicted - measured).abs().max())
+def _at_tile_level(
+    case: Case, orders: dict[str, Tensor], measured: dict[str, OcclusionCurves]
+) -> Iterator[tuple[str, float]]:
+    """Yield the same areas as they are predicted without the backbone, and how far the two are apart anywhere."""
+    target, apart = case.parts.target, 0.0
+    for name, order in orders.items():
+        _, gone, shown = _versions(case, order)
+        for kind, there in (("deletion", ~gone), ("insertion", shown)):
+            predicted = case.coalitions.logits(there)[:, 0]
+            yield f"tile level, same steps, {kind} {name}", area(predicted, measured[name].fractions)
+            apart = max(apart, float((predicted - getattr(measured[name], kind)[:, target]).abs().max()))
+    yield "pixel level, largest difference from tile level", apart
 
 
 def _versions(case: Case, order: Tensor) -> tuple[Tensor, Bool[Tensor, "N K"], Bool[Tensor, "N K"]]:

@@ -9,12 +9,18 @@ import torch
 from PIL import Image
 
 from carrot import Carrot, Tiling, TimmPooledBackbone, TimmViTPatchBackbone
+from carrot._ridge.logit import Logit
 from carrot.classifier.selecting import SHARES, Plan
+from carrot.data.records import Subset
+from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.view import TileView
 from carrot.errors import StoreError
+from carrot.explanation.parts import take_apart
+from carrot.protocol.case import Case
 from carrot.protocol.measure import evaluate
+from carrot.protocol.pixel_level import pixel_level
 from carrot.store.shards import EmbeddingStore
 from tests import tiles
 
@@ -267,3 +273,22 @@ def test_the_page_says_what_adds_up_and_where_it_starts(folder: Path) -> None:
     assert "of which nothing is shown" in page
     assert "the share of the class among them" not in page
     assert "per hundredth of the picture" in " ".join(axis.get_title() for axis in e.plot().axes)
+
+
+def test_tile_level_and_pixel_level_are_the_same_numbers() -> None:
+    """Areas of the same pictures and steps, predicted without the backbone and measured with it."""
+    birds = ToyBirds(n_train_per_class=4, n_test_per_class=0, n_species=3)
+    model = Carrot("toy", regions="tiles:2,3", power=4.0, global_share=0.2, dtype="float32", device="cpu").fit(birds)
+    image = birds.image(0)
+    trace = model.trace(image)
+    logit = Logit.predicted(model.head_, trace.g)
+    test = Subset(birds, [0])
+    found = dict(pixel_level(Case(model.classifier, test, 0, trace, logit, take_apart(trace, logit))))
+    names = [name.removeprefix("pixel level, ") for name in found if name.startswith("pixel level, ")]
+    areas = [name for name in names if name.split()[0] in ("deletion", "insertion")]
+    assert len(areas) == 2 * 3
+    for name in areas:
+        assert found[f"tile level, same steps, {name}"] == pytest.approx(found[f"pixel level, {name}"], abs=1e-5)
+    assert found["pixel level, largest difference from tile level"] <= 1e-5
+    spread = [found[f"pixel level, deletion {how}"] for how in ("by token", "at random")]
+    assert abs(spread[0] - spread[1]) > 1e-3, "orders differ by more than that"
