@@ -100,7 +100,7 @@ class TimmBackbone(nn.Module):
 
     def pooled(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Float[Tensor, "B D"]:
         """Return one feature of each input."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must say its own `pooled`.")
 
     def geometry(self, image_size: tuple[int, int]) -> Geometry:
         """Return the way of a picture of (width, height), PIL's ``size``, through :attr:`transform`."""

@@ -137,6 +137,22 @@ def test_a_vision_transformer_stays_one(weights: Callable[[str], tuple[Any, Path
     assert pooled.fingerprint() != built.fingerprint()
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3"])
+def test_a_vision_transformers_feature_is_its_class_token_or_the_mean_of_its_patches(
+    name: str, weights: Callable[[str], tuple[Any, Path]]
+) -> None:
+    backbone = TimmViTPatchBackbone(name, checkpoint=weights(name)[1])
+    x = torch.randn(3, 3, *backbone.input_hw)
+    patches = backbone(x)
+    led = backbone.bare_model.cls_token is not None
+    assert led == (name == "test_vit"), "the others have a register, which is no class token"
+    expected = patches.prefix[:, 0] if led else patches.H.mean(dim=1)
+    assert torch.equal(backbone.pooled(x), expected)
+    assert not backbone.pooled(x).requires_grad
+    with pytest.raises(ValueError, match="finite"):
+        backbone.pooled(x / 0.0)
+
+
 def test_what_tiles_cost_goes_by_the_area_of_the_input() -> None:
     encoder = Encoder(TimmPooledBackbone("test_resnet", pretrained=False))
     assert encoder.passes(Setting(regions="tiles:2,3", global_share=0.1)) == 14
