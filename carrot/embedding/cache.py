@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from carrot._choices import PATCHES
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.loading import Loader
 from carrot.data.records import ImageDataset
 from carrot.embedding.filling import embed_dataset, pictures_state
 from carrot.embedding.kept import Layout
 from carrot.embedding.pooling import Pooling, pool
-from carrot.embedding.setting import Setting
+from carrot.embedding.setting import Setting, short_regions
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView, View
 from carrot.store.shards import EmbeddingStore
@@ -159,7 +160,8 @@ def _filled(
     def embed(x: Tensor) -> dict[str, Tensor]:
         return view.encode(x).rows()
 
+    what = short_regions(view.tiling.spec) if isinstance(view, TileView) else PATCHES
     facts = {"backbone": view.backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(view.dtype)}
     if isinstance(view, TileView):
         facts["tiles"] = view.tiling.spec
-    return embed_dataset(dataset, view.transform, embed, shapes, facts, folder, batch_size, kinds, workers, state)
+    return embed_dataset(dataset, view.transform, embed, shapes, facts, folder, batch_size, kinds, workers, state, what)

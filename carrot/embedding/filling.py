@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ def embed_dataset(
     dtypes: Mapping[str, torch.dtype] | None = None,
     workers: int = 0,
     state: Mapping[str, str] | None = None,
+    what: str = "",
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """Return a complete store of one row for each picture, computed or found in ``folder``.
 
@@ -46,6 +48,7 @@ def embed_dataset(
         dtypes: Of the rows, by name; default float32.
         workers: Processes that decode; 0: threads.
         state: ``pictures_state`` of the data set, where it is known.
+        what: What is looked at of each picture, for the bar that tells how far it is, and how much the rows will take.
 
     Returns:
         The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32
@@ -65,12 +68,12 @@ def embed_dataset(
     errors: dict[str, str] = {}
     most = sum(len(store.rows(shard)) for shard in missing)
     pieces = zip(missing, work, strict=True)
-    for shard, batch in progress(pieces, f"embedding {dataset.name}", len(missing), "pictures", batch_size, most):
+    types = {name: (dtypes or {}).get(name, torch.float32) for name in row_shapes}
+    takes = len(records) * sum(math.prod(shape) * types[name].itemsize for name, shape in row_shapes.items())
+    label = f"embedding {', '.join(filter(None, (dataset.name, what)))} ({takes / 1e6:,.1f} MB)"
+    for shard, batch in progress(pieces, label, len(missing), "pictures", batch_size, most):
         B = len(batch.readable)
-        rows = {
-            name: torch.full((B, *shape), torch.nan, dtype=(dtypes or {}).get(name, torch.float32))
-            for name, shape in row_shapes.items()
-        }
+        rows = {name: torch.full((B, *shape), torch.nan, dtype=types[name]) for name, shape in row_shapes.items()}
         if bool(batch.readable.any()):
             try:
                 found = embed(batch.x[batch.readable])
