@@ -9,7 +9,7 @@ from PIL import Image
 
 from carrot.data import ImageDataset
 from carrot.data.inputs import content_sha256
-from carrot.data.records import Record
+from carrot.data.records import Record, Window
 from carrot.errors import CarrotError
 
 NOT_FOUND = "it could not be found"
@@ -28,6 +28,7 @@ class TrainingRecord:
         path: Where its file was.
         row: Its row in the token cache that the model was fitted from; None: it was added later.
         weight: How much it counts, beside its class (``carrot.classifier.weighting``).
+        window: Which part of the file it is; None: all of it.
     """
 
     id: str
@@ -36,16 +37,20 @@ class TrainingRecord:
     path: str | None = None
     row: int | None = None
     weight: float = 1.0
+    window: Window | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return it as plain JSON."""
-        return asdict(self)
+        """Return it as plain JSON; without a window where it is all of its file."""
+        found = asdict(self)
+        window = found.pop("window")
+        return found if window is None else {**found, "window": list(window)}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "TrainingRecord":
         """Return the record that ``to_json`` wrote."""
-        weight = float(found.get("weight", 1.0))
-        return cls(found["id"], int(found["label"]), found["sha256"], found.get("path"), found.get("row"), weight)
+        weight, window = float(found.get("weight", 1.0)), found.get("window")
+        part = None if window is None else Window(*window)
+        return cls(found["id"], int(found["label"]), found["sha256"], found.get("path"), found.get("row"), weight, part)
 
 
 class PictureFinder:
@@ -73,8 +78,11 @@ class PictureFinder:
         if record.path is not None and (self._dataset is None or record.id not in self._places()):
             from carrot._images import open_image
 
-            probe = Record(record.id, record.label, "train", Path(record.path))
-            return open_image(record.path) if content_sha256(probe) == record.sha256 else CHANGED
+            probe = Record(record.id, record.label, "train", Path(record.path), window=record.window)
+            if content_sha256(probe) != record.sha256:
+                return CHANGED
+            whole = open_image(record.path)
+            return whole if record.window is None else record.window.of(whole, record.path)
         if self._dataset is None and self._reopen is not None:
             try:
                 self._dataset = self._reopen()
@@ -108,6 +116,7 @@ def training_records(
             None if (path := records[i].path) is None else str(path.resolve()),
             i,
             weights[i],
+            records[i].window,
         )
         for i in rows
     )

@@ -125,7 +125,12 @@ def _embedded(
         there[digest] = f"{record.id!r} over again, which is to be added too. Leave one out."
     added = [
         TrainingRecord(
-            record.id, label, digest, None if record.path is None else str(record.path.resolve()), None, weight
+            record.id,
+            label,
+            digest,
+            None if record.path is None else str(record.path.resolve()),
+            weight=weight,
+            window=record.window,
         )
         for record, label, digest, weight in zip(dataset.records, labels, digests, weights, strict=True)
     ]

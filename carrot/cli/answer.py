@@ -31,6 +31,7 @@ def predict(
     /,
     *,
     top: Whole = 1,
+    box: str | None = None,
     csv: Path | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -48,6 +49,7 @@ def predict(
         model: Folder of the model.
         pictures: Files, or folders, which are searched.
         top: How many classes to give for each picture.
+        box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
         csv: Write the table to this file too.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
@@ -66,24 +68,27 @@ def predict(
         check_replaced(csv)
     rows: list[dict[str, Any]] = []
     aside: list[dict[str, str]] = []
-    files = _files(pictures, aside)
+    where, files = early.box_from(box), _files(pictures, aside)
+    if box is not None and len(files) != 1:
+        raise UsageError(f"`--box` goes with one picture; got {len(files)}. A data set with boxes is object:DATA.")
     if len(files) == 1:
         early.need_picture(files[0])
 
-    from carrot._images import open_image
     from carrot._progress import progress
     from carrot.classifier.classifier import BATCH
+    from carrot.data.inputs import as_picture
     from carrot.errors import UnreadableImageError
     from carrot.model import Carrot
 
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
+    early.say_if_whole(carrot, where)
     tiling = carrot.classifier.encoder.tiling
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
         images, names = [], []
         for file in batch:
             try:
-                image = open_image(file)
+                image = as_picture(early.cut(file, where))
                 if tiling is not None:
                     tiling.boxes(image.size)  # of a picture that is large enough for them
                 images.append(image)
@@ -99,7 +104,7 @@ def predict(
     report_set_aside({item["picture"]: item["problem"] for item in aside})
     if csv is not None:
         _write_table(csv, rows)
-        write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top}, csv)
+        write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top, "box": box}, csv)
     lines = [
         f"{row['picture']}   " + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"])
         for row in rows

@@ -38,6 +38,7 @@ def explain(
     shapley: Extra = False,
     interactions: Extra = False,
     hidden: Extra = False,
+    box: str | None = None,
     out: Path | None = None,
     data: str | None = None,
     checkpoint: Checkpoint = None,
@@ -64,6 +65,7 @@ def explain(
         shapley: Also print the regions' Shapley values; exact up to 16 regions, else with standard errors.
         interactions: Also print which pairs of regions need each other, or stand in for each other.
         hidden: Also print which regions of training pictures hold the logit up, had each never been shown.
+        box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
         out: The page. [default: MODEL/explanations/NAME.html]
         data: Where the training pictures are now, if the data set has moved.
         checkpoint: The backbone's weights, if they are no longer where they were.
@@ -78,6 +80,7 @@ def explain(
         raise UsageError(f"`--training` must be at least 1; got {training}.")
     early.need_model(model, picture)
     early.need_picture(picture)
+    where = early.box_from(box)
     early.need_checkpoint(checkpoint)
     page = out or model / "explanations" / _page_name(picture)
     if page.suffix.lower() not in (".html", ".htm") and is_regular(page):
@@ -92,17 +95,19 @@ def explain(
     from carrot.model import Carrot
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
-    explanation = found.explain(picture, target, against, training)
+    early.say_if_whole(found, where)
+    shown = early.cut(picture, where)
+    explanation = found.explain(shown, target, against, training)
     for row, reason in explanation.missing.items():
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
-    arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden}
+    arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden, "box": box}
     write_config(page.parent, "explain", arguments, page)
-    unseen = found.hidden_regions(picture, target, against) if hidden else None
+    unseen = found.hidden_regions(shown, target, against) if hidden else None
     lines, more = further(explanation, shapley, interactions, unseen)
-    shown = {**explanation.to_dict(), **more} if json else {}
-    show(shown, [*str(explanation).splitlines(), *lines, f"page: {page}"], json)
+    result = {**explanation.to_dict(), **more} if json else {}
+    show(result, [*str(explanation).splitlines(), *lines, f"page: {page}"], json)
     return 0
 
 

@@ -1,17 +1,23 @@
 """What costs nothing to know is refused before torch loads: a model that isn't there, a picture, a package, a word."""
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carrot._choices import LIFTS, read, read_regions
-from carrot.cli.options import UsageError, quoted
+from carrot.cli.options import UsageError, note, quoted
 from carrot.embedding.setting import AXES, Axis
 from carrot.errors import ModelError, UnreadableImageError
 from carrot.store.layout import CONFIG, FORMAT, load_config
+
+if TYPE_CHECKING:
+    from carrot.data.inputs import PictureLike
+    from carrot.data.records import Box
+    from carrot.model import Carrot
 
 LAM = Axis("Ridge penalty", "Ridge penalty", 1.0, "loo", (), "> 0")
 NUMBERS = {"lam": LAM, **{name: axis for name, axis in AXES.items() if axis.rule is not None}}
@@ -60,6 +66,41 @@ def need_picture(picture: Path) -> None:
 
     if reason := why_unread(picture):
         raise UnreadableImageError(f"{picture}: {reason}.", str(picture))
+
+
+def box_from(text: str | None) -> "Box | None":
+    """Return the box that is written.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+        if not (width > 0 and height > 0 and all(map(math.isfinite, (x, y, width, height)))):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"`--box` must be X,Y,WIDTH,HEIGHT in pixels, with an area; got {text!r}.") from None
+    from carrot.data.records import Box
+
+    return Box(x, y, width, height)
+
+
+def cut(picture: Path, box: "Box | None") -> "PictureLike":
+    """Return the picture, or what lies in the box, for a model to look at."""
+    from carrot.data.inputs import Cut
+
+    return picture if box is None else Cut(picture, box)
+
+
+def say_if_whole(found: "Carrot", box: "Box | None") -> None:
+    """Say that a picture is taken whole, where the model's own were cut from their files."""
+    if box is None and any(record.window is not None for record in found.records_):
+        note(
+            "the model was fitted on parts of files, such as the boxes of objects; this picture is taken whole. To cut "
+            "it the same way: --box X,Y,WIDTH,HEIGHT"
+        )
 
 
 def need_data(data: str | None) -> None:

@@ -28,6 +28,7 @@ def what_if(
     relabel: Several = (),
     replace: str | None = None,
     region: Several = (),
+    box: str | None = None,
     verify: Extra = False,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -51,6 +52,7 @@ def what_if(
         replace: One training picture in whose place another had stood: ID=FILE.
         region: Regions of the picture that had not been there: ROW,COLUMN from 0, or their number row by row. Of tiles
             of several grids, ROW,COLUMN@K of the K x K one ("1,2@3"), or their number.
+        box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
         verify: Fit again, really, and print the largest difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
@@ -65,17 +67,20 @@ def what_if(
     places = [_place(text) for text in region]
     early.need_model(model, picture)
     early.need_picture(picture)
+    where = early.box_from(box)
     early.need_checkpoint(checkpoint)
 
     from carrot.model import Carrot
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
+    early.say_if_whole(found, where)
+    shown = early.cut(picture, where)
     labels = [_halves(found, text, found.fitted.classes.__contains__) for text in relabel]
     if twice := [name for name, count in Counter(name for name, _ in labels).items() if count > 1]:
         raise ValueError(f"`relabel` must name each training picture once; {twice[0]!r} comes twice.")
     files = [_halves(found, text, exists) for text in ([replace] if replace else [])]
     others = {name: Path(file) for name, file in files}
-    answer = found.what_if(picture, without, dict(labels), others, _regions(found, places), verify)
+    answer = found.what_if(shown, without, dict(labels), others, _regions(found, places), verify)
     show({"model": str(model), **answer.to_dict()}, str(answer).splitlines(), json)
     return 0
 

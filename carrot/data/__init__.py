@@ -15,12 +15,14 @@ cifar10:DIR          Cifar10       CIFAR-10, binary version
 cifar100:DIR         Cifar100      CIFAR-100, binary version, fine classes
 csv:FILE_OR_DIR      CsvFolder     pictures listed in a CSV file (also .tsv; commas, semicolons)
 folder:DIR           ImageFolder   one folder per class, with or without train/ and test/
+object:DATA          Objects       another of these, each picture cut to the box of its object      parts, masks
 torchvision:Name:DIR Torchvision   a class of torchvision.datasets, files on disk already
 hf:NAME_OR_DIR       HuggingFace   what the package datasets opens, from disk or from the hub
 ==================== ============= ================================================================ ==================
 
-``DIR`` is the unpacked official folder, or the folder that contains it. Options (CUB cropped to its boxes, families of
-aircraft) are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by name only.
+``DIR`` is the unpacked official folder, or the folder that contains it, and ``DATA`` any of these: object:cub:DIR.
+Options (families of aircraft) are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by
+name only.
 
 All readers judge alike (``tests/unit/reader_contract.py`` holds each of them to it):
 
@@ -47,9 +49,11 @@ from carrot.data.csv_folder import CsvFolder
 from carrot.data.cub import Cub
 from carrot.data.flowers102 import Flowers102
 from carrot.data.folder import ImageFolder
+from carrot.data.inputs import Cut
+from carrot.data.objects import Objects
 from carrot.data.opening import open_dataset
 from carrot.data.pets import Pets
-from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, split_indices, split_is_own
+from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
 
 __all__ = [
     "Aircraft",
@@ -59,15 +63,18 @@ __all__ = [
     "Cifar100",
     "CsvFolder",
     "Cub",
+    "Cut",
     "Flowers102",
     "HuggingFace",
     "ImageDataset",
     "ImageFolder",
+    "Objects",
     "Pets",
     "Record",
     "Segmented",
     "Split",
     "Torchvision",
+    "Window",
     "open_dataset",
     "open_image",
     "split_indices",

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from PIL import Image
 
 from carrot._images import image_size, open_image
-from carrot.data.records import Box, Record, Split
+from carrot.data.records import Box, Record, Split, Window
 from carrot.data.reporting import warn_of_twins
 from carrot.data.tables import Inside, each_is_trained, has_sign, repair, rows, unpacked, whole_number
 from carrot.errors import DataError, UnreadableImageError
@@ -71,6 +71,7 @@ class Aircraft:
         records: list[Record] = []
         first: dict[str, str] = {}
         locate = Inside(data / "images", _ARCHIVE)
+        window = Window(bottom=-banner) if banner else None
         sides: tuple[tuple[Split, str], ...] = (("train", "trainval"), ("test", "test"))
         for split, side in sides:
             for row in rows(data / f"images_{level}_{side}.txt", "image_id name", _ARCHIVE):
@@ -83,7 +84,8 @@ class Aircraft:
                     raise row.error(f"images_box.txt has no box for {image_id}")
                 file = locate(f"{image_id}.jpg", row.where)
                 box = None if boxes is None else _clipped(boxes[image_id], file, banner)
-                records.append(Record(f"data/images/{image_id}.jpg", label_of_class[name], split, file, box=box))
+                label = label_of_class[name]
+                records.append(Record(f"data/images/{image_id}.jpg", label, split, file, box=box, window=window))
         self.records: Sequence[Record] = tuple(records)
         trained = {record.label for record in records if record.split == "train"}
         each_is_trained(self.classes, trained, data / f"images_{level}_trainval.txt", _ARCHIVE)
@@ -96,11 +98,11 @@ class Aircraft:
             UnreadableImageError: The file can't be decoded, or is no taller than the banner.
         """
         file = self.root / self.records[index].id
-        image = open_image(file)
+        image, window = open_image(file), self.records[index].window
         if image.height <= self.banner:
             reason = f"its height of {image.height} pixels is no more than the banner's {self.banner}"
             raise UnreadableImageError(f"{file}: {reason}. {repair(_ARCHIVE)}", str(file))
-        return image.crop((0, 0, image.width, image.height - self.banner))
+        return image if window is None else window.of(image, str(file))
 
 
 def looks_like_aircraft(root: Path | str) -> bool:

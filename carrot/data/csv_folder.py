@@ -7,10 +7,11 @@
     a/0002.jpg,Wren,test
 
 The first line names the columns, in any order and any case: the picture's path below the file's folder is ``image``,
-``filename``, ``file_name`` or ``path``; its class is ``label`` or ``class``; ``split`` may be absent. Other usual names
-are known too, and so are tabulators and semicolons (``carrot.data.csv_table``); further columns are ignored. The split
-goes by any name in ``carrot.data.splits``: ``val`` and its like are for testing where nothing is ``test``, and are set
-aside otherwise, as in ``ImageFolder``.
+``filename``, ``file_name`` or ``path``; its class is ``label`` or ``class``; ``split`` may be absent, and so may the
+box of the object in pixels, ``box_x``, ``box_y``, ``box_width``, ``box_height``. Other usual names are known too, and
+so are tabulators and semicolons (``carrot.data.csv_table``); further columns are ignored. The split goes by any name in
+``carrot.data.splits``: ``val`` and its like are for testing where nothing is ``test``, and are set aside otherwise, as
+in ``ImageFolder``.
 """
 
 import os
@@ -77,7 +78,7 @@ class CsvFolder:
         records = []
         for line, file, side in zip(lines, files, sides, strict=True):
             if side is not None and line.label in label_of_class:
-                records.append(Record(line.image, label_of_class[line.label], side, file))
+                records.append(Record(line.image, label_of_class[line.label], side, file, box=line.box))
             elif side is not None:
                 self.skipped[line.image] = untrained(line.label, self.classes)
         self.records: Sequence[Record] = tuple(records)

@@ -17,12 +17,15 @@ from typing import Any, NamedTuple
 
 from carrot._images import image_extensions
 from carrot.data import splits
+from carrot.data.records import Box
+from carrot.data.tables import finite
 from carrot.errors import DataError
 
 EXTENSIONS = (".csv", ".tsv", ".tab")
 SEPARATORS = ",;\t|"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
+BOX = ("box_x", "box_y", "box_width", "box_height")
 _LIKE_A_SPLIT = re.compile(r"(^|[^a-z])(train|training|test|testing|val|valid|validation|fold|holdout)([^a-z]|$)")
 
 # What a column is called, the surest names first: later ones count where none of the earlier ones is there.
@@ -39,17 +42,19 @@ _COLUMNS = {
         ("label", "class"),
         ("category", "class_name", "label_name", "target", "species", "breed", "labels", "classes", "categories"),
     ),
+    **{name: ((name, f"b{name}"),) for name in BOX},
     "split": (("split",), ("set", "data_set", "dataset", "subset", "partition", "usage")),
 }
 
 
 class Line(NamedTuple):
-    """One picture of a table; ``label`` "": it has none; ``split`` None: the table has no split."""
+    """One picture of a table; ``label`` "": it has none; ``split`` or ``box`` None: the table has none."""
 
     where: str  # "file, line n"
     image: str
     label: str
     split: str | None
+    box: Box | None = None
 
 
 def table_files(folder: Path) -> list[Path]:
@@ -100,7 +105,24 @@ def read_lines(file: Path) -> Iterator[Line]:
         for name in ("image", "split"):
             if not given.get(name, "-"):
                 raise DataError(f"{where}: the {name} is empty. Fill it in, or remove the line.")
-        yield Line(where, PurePosixPath(given["image"]).as_posix(), given["label"], given.get("split"))
+        box = _box([given[name] for name in BOX], where) if BOX[0] in given else None
+        yield Line(where, PurePosixPath(given["image"]).as_posix(), given["label"], given.get("split"), box)
+
+
+def _box(written: list[str], where: str) -> Box | None:
+    """Return the box of a line, or None where all its cells are empty."""
+    if not any(written):
+        return None
+    try:
+        box = Box(*map(finite, written))
+        if not (box.width > 0 and box.height > 0):
+            raise ValueError("it has no area")
+    except ValueError as error:
+        raise DataError(
+            f"{where}: {', '.join(BOX)} must be four numbers, in pixels of the picture; got {written}: {error}. "
+            "Correct them."
+        ) from None
+    return box
 
 
 def table_text(file: Path) -> str:
@@ -137,12 +159,12 @@ def _header(text: str, file: Path) -> tuple[Any, list[str], dict[str, int]]:
 
 
 def _places(header: list[str], file: Path) -> dict[str, int]:
-    """Return where the columns are; only ``split`` may be absent."""
+    """Return where the columns are; only ``split`` and those of a box may be absent, and of these all or none."""
     places = {}
     columns = [re.sub(r"[\s_-]+", "_", column.strip().casefold()) for column in header]
     for name, tiers in _COLUMNS.items():
         found = next((f for tier in tiers if (f := [p for p, column in enumerate(columns) if column in tier])), [])
-        if len(found) > 1 or (not found and name != "split"):
+        if len(found) > 1 or (not found and name not in ("split", *BOX)):
             got = "more than one" if found else "none"
             is_picture = any(os.path.splitext(cell.strip())[1].lower() in image_extensions() for cell in header)
             advice = "It names a picture: add a line above it, such as image,label" if is_picture else "Correct it"
@@ -151,4 +173,7 @@ def _places(header: list[str], file: Path) -> dict[str, int]:
             )
         if found:
             places[name] = found[0]
+    absent = [name for name in BOX if name not in places]
+    if 0 < len(absent) < len(BOX):
+        raise DataError(f"{file}: the first line names some of {', '.join(BOX)}, and not {absent[0]}. Add it.")
     return places

@@ -16,7 +16,6 @@ The files are the official ones; every line is checked, and an error says which 
 Reference: Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset, CNS-TR-2011-001.
 """
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -29,7 +28,7 @@ from carrot._images import image_size, open_grey, open_image
 from carrot.data.records import Box, Record, Split
 from carrot.data.reporting import warn_of_twins
 from carrot.data.tables import Inside, finite, flag, repair, rows, same_size, whole_number
-from carrot.errors import DataError, UnreadableImageError
+from carrot.errors import DataError
 
 BIRD = 128
 """A segmentation's grey value is the share of annotators, 0 to 255, who took the pixel for the bird.
@@ -47,17 +46,14 @@ class Cub:
 
     Args:
         root: The folder ``CUB_200_2011``, or the folder that contains it.
-        crop_to_box: ``image`` returns the bounding box only (rounded outwards to whole pixels, kept inside the
-            picture), and ``Record.parts`` counts from the crop's corner; part points outside of the box are left out.
 
     Attributes:
         name: ``"cub"``.
         classes: The names in ``classes.txt``, in the order of their official ids. Labels are 0 .. C-1
             (official: 1 .. C).
         records: In the order of the official image ids; ``id`` is ``images/<class>/<name>.jpg``. ``parts`` is empty
-            where the folder ``parts`` is absent; ``box`` is the bounding box in pixels of what ``image`` returns (with
-            ``crop_to_box`` all of it, or None where there is nothing to crop); ``mask`` is the segmentation, where
-            there is one.
+            where the folder ``parts`` is absent; ``box`` is the bounding box as in the file, and ``mask`` the
+            segmentation, where there is one.
         part_names: The names in ``parts.txt``, in order, or none.
 
     Raises:
@@ -65,16 +61,15 @@ class Cub:
             outside of the folder, a class has no training picture.
     """
 
-    def __init__(self, root: Path | str, crop_to_box: bool = False) -> None:
+    def __init__(self, root: Path | str) -> None:
         self.name = "cub"
         self.root = _find(Path(root))
-        self.crop_to_box = crop_to_box
 
         paths = _names(self.root / "images.txt", "image_id path")
         classes = _names(self.root / "classes.txt", "class_id name")
         class_of = _table(self.root / "image_class_labels.txt", "image_id class_id", whole_number, paths)
         is_train = _table(self.root / "train_test_split.txt", "image_id 0-or-1", flag, paths)
-        self._boxes = _table(self.root / "bounding_boxes.txt", "image_id x y width height", _box, paths)
+        boxes = _table(self.root / "bounding_boxes.txt", "image_id x y width height", _box, paths)
         self.part_names, parts = _parts(self.root / "parts", paths)
 
         class_ids = sorted(classes)
@@ -89,66 +84,40 @@ class Cub:
             file = locate(paths[image_id], where)
             split: Split = "train" if is_train[image_id] else "test"
             label = label_of_class[class_of[image_id]]
-            box = self._boxes[image_id]
-            points, mask = self._in_crop(parts.get(image_id, {}), box), _segmentation(masks, paths[image_id])
-            shown = _whole_crop(file, box) if crop_to_box else box
-            records.append(Record(f"images/{paths[image_id]}", label, split, file, points, shown, mask))
+            mask = _segmentation(masks, paths[image_id])
+            points = parts.get(image_id, {})
+            records.append(Record(f"images/{paths[image_id]}", label, split, file, points, boxes[image_id], mask))
         self.records: Sequence[Record] = tuple(records)
         warn_of_twins(self.classes, self.root)
 
     def image(self, index: int) -> Image.Image:
-        """Return picture ``index`` as RGB, cropped to its box if so asked.
+        """Return picture ``index`` as upright RGB.
 
         Raises:
             UnreadableImageError: The file can't be decoded.
-            DataError: The box lies outside of the picture (``crop_to_box`` only).
         """
-        image = open_image(self.root / self.records[index].id)
-        return image.crop(self._window(index, image.size)) if self.crop_to_box else image
+        return open_image(self.root / self.records[index].id)
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:
-        """Return (img_h, img_w), True on picture ``index``'s bird, cropped as ``image``; None without a segmentation.
+        """Return (img_h, img_w), True on picture ``index``'s bird; None without a segmentation.
 
         The bird is where the official grey value is at least ``BIRD``: a majority of the annotators, or half of them.
         Others set the limit elsewhere (above 0, above 200): figures are comparable at one limit only.
 
         Raises:
             UnreadableImageError: The segmentation or the picture can't be read.
-            DataError: The segmentation isn't as large as its picture, or, with ``crop_to_box``, the box lies outside of
-                it.
+            DataError: The segmentation isn't as large as its picture.
         """
         record = self.records[index]
         if record.mask is None:
             return None
         grey, size = open_grey(record.mask), image_size(self.root / record.id)
         same_size(record.mask, (grey.shape[1], grey.shape[0]), size, _ARCHIVE)
-        left, top, right, bottom = self._window(index, size) if self.crop_to_box else (0, 0, *size)
-        return grey[top:bottom, left:right] >= BIRD
-
-    def bounding_box(self, index: int) -> Box:
-        """Return the official box of picture ``index``, in pixels of the original (also with ``crop_to_box``)."""
-        return self._boxes[self._image_ids[index]]
-
-    def _window(self, index: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the crop of picture ``index``."""
-        window = _inside(self.bounding_box(index), size)
-        if window is None:
-            raise DataError(
-                f"{self.root / 'bounding_boxes.txt'}: the box {tuple(self.bounding_box(index))} of image id "
-                f"{self._image_ids[index]} lies outside of its picture of {size[0]} x {size[1]} pixels. {_REPAIR}"
-            )
-        return window
+        return grey >= BIRD
 
     def _segmentations(self) -> list[tuple[Path, Inside]]:
         folders = (self.root / "segmentations", self.root.parent / "segmentations")
         return [(folder, Inside(folder, _ARCHIVE)) for folder in folders if folder.is_dir()]
-
-    def _in_crop(self, points: dict[str, tuple[float, float]], box: Box) -> dict[str, tuple[float, float]]:
-        if not self.crop_to_box:
-            return points
-        left, top, right, bottom = _whole_pixels(box)
-        inside = {name: (x, y) for name, (x, y) in points.items() if left <= x < right and top <= y < bottom}
-        return {name: (x - left, y - top) for name, (x, y) in inside.items()}
 
     def _check_classes(self, classes: dict[int, str], class_of: dict[int, int], is_train: dict[int, bool]) -> None:
         labels = self.root / "image_class_labels.txt"
@@ -245,28 +214,6 @@ def _parts(
         image_id, part_id = next((i, p) for i in image_ids for p in names if (i, p) not in seen)
         raise DataError(f"{folder / 'part_locs.txt'}: has no line for part {part_id} of image id {image_id}. {_REPAIR}")
     return tuple(names[part_id] for part_id in sorted(names)), points
-
-
-def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom), rounded outwards, not left of or above the picture."""
-    left, top = max(math.floor(box.x), 0), max(math.floor(box.y), 0)
-    return left, top, math.ceil(box.x + box.width), math.ceil(box.y + box.height)
-
-
-def _inside(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """``_whole_pixels`` kept inside of a picture of ``size``; None if nothing is left."""
-    left, top, right, bottom = _whole_pixels(box)
-    right, bottom = min(right, size[0]), min(bottom, size[1])
-    return (left, top, right, bottom) if left < right and top < bottom else None
-
-
-def _whole_crop(file: Path, box: Box) -> Box | None:
-    """Return the box of the whole crop; None where ``image`` will raise."""
-    try:
-        window = _inside(box, image_size(file))
-    except UnreadableImageError:
-        return None
-    return None if window is None else Box(0, 0, window[2] - window[0], window[3] - window[1])
 
 
 def _box(text: str) -> Box:

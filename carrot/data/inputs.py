@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from carrot._images import decode_image, open_image, upright_rgb
 from carrot.data.labels import Labels, in_order, names_of
-from carrot.data.records import LabelKind, Record, Split
+from carrot.data.records import Box, LabelKind, Record, Split
 
 
 @runtime_checkable
@@ -24,14 +25,27 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...  # noqa: D102
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A picture of an object: what lies in a box, as ``carrot.data.Objects`` cuts the pictures of a data set.
+
+    Attributes:
+        picture: The whole picture.
+        box: In pixels of it, upright.
+    """
+
+    picture: "PictureLike"
+    box: Box
+
+
 PictureLike: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | np.ndarray | Tensor
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | np.ndarray | Tensor | Cut
 )
 Pictures: TypeAlias = PictureLike | Iterable[PictureLike]
 
 _KINDS = (
     "a path, the bytes of a picture file or a file opened for reading them, a PIL picture, an array (height, width, 3) "
-    "of uint8 or a tensor (3, height, width)"
+    "of uint8 or a tensor (3, height, width), or a Cut of one of these"
 )
 
 
@@ -48,7 +62,7 @@ def as_list(pictures: Pictures) -> list[PictureLike]:
         return pictures.ravel().tolist()
     if isinstance(pictures, np.ndarray | Tensor):
         return list(pictures) if pictures.ndim == 4 else [pictures]
-    if isinstance(pictures, str | os.PathLike | Image.Image | bytes | bytearray | memoryview):
+    if isinstance(pictures, str | os.PathLike | Image.Image | bytes | bytearray | memoryview | Cut):
         return [pictures]
     if isinstance(pictures, Readable):
         return [_content(pictures)]
@@ -67,8 +81,11 @@ def as_picture(picture: PictureLike) -> Image.Image:
     Raises:
         TypeError: Not a picture.
         ValueError: An array or a tensor of another shape, dtype or range.
-        UnreadableImageError: A file, its bytes or a PIL picture that can't be decoded, or has no defined white.
+        UnreadableImageError: A file, its bytes or a PIL picture that can't be decoded, or has no defined white; or a
+            box outside of it.
     """
+    if isinstance(picture, Cut):
+        return Box(*picture.box).window.of(as_picture(picture.picture), name_of(picture.picture, 0))
     if isinstance(picture, str | os.PathLike):
         return open_image(picture if isinstance(picture, str) else Path(picture))
     if isinstance(picture, Image.Image):
@@ -86,16 +103,21 @@ def as_picture(picture: PictureLike) -> Image.Image:
 
 def name_of(picture: PictureLike, position: int) -> str:
     """Return what to call a picture: its path, or its position among those that were given."""
+    if isinstance(picture, Cut):
+        x, y, width, height = picture.box
+        return f"{name_of(picture.picture, position)} (box {x:g},{y:g},{width:g},{height:g})"
     if isinstance(picture, str | os.PathLike):
         return os.fsencode(picture).decode("utf-8", "backslashreplace")
     return f"picture {position}"
 
 
 def content_sha256(record: Record, image: Image.Image | None = None) -> str:
-    """Return the SHA-256 of a record's file, or, where it has none, of its size and RGB values."""
+    """Return the SHA-256 of a record's file, and of which part it is; where it has none, of its size and RGB values."""
     if record.path is not None:
         with open(record.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            whole = hashlib.file_digest(file, "sha256").hexdigest()
+        part = record.window
+        return whole if part is None else hashlib.sha256(f"{whole} {tuple(part)}".encode()).hexdigest()
     if image is None:
         raise ValueError(f"`image` is needed: {record.id} has no file.")
     digest = hashlib.sha256(f"{image.width} {image.height} {image.mode}\n".encode())
@@ -156,13 +178,20 @@ class PictureList:
             twice = Counter(names).most_common(1)[0][0]
             raise ValueError(f"`pictures` must all have different names; {twice} comes twice.")
         self.records: Sequence[Record] = tuple(
-            Record(name, place_of[label], split, Path(picture) if isinstance(picture, str | os.PathLike) else None)
+            _record(picture, name, place_of[label], split)
             for name, label, picture in zip(names, given, self._pictures, strict=True)
         )
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB."""
         return as_picture(self._pictures[index])
+
+
+def _record(picture: PictureLike, name: str, label: int, split: Split) -> Record:
+    window = Box(*picture.box).window if isinstance(picture, Cut) else None
+    whole = picture.picture if isinstance(picture, Cut) else picture
+    path = Path(whole) if isinstance(whole, str | os.PathLike) else None
+    return Record(name, label, split, path, window=window if path else None)
 
 
 def _content(file: Readable) -> bytes:

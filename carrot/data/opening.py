@@ -17,6 +17,7 @@ from carrot.data.csv_table import table_files, why_no_table
 from carrot.data.cub import Cub, looks_like_cub
 from carrot.data.flowers102 import Flowers102, looks_like_flowers102
 from carrot.data.folder import ImageFolder
+from carrot.data.objects import Objects
 from carrot.data.pets import Pets, looks_like_pets
 from carrot.data.records import ImageDataset
 from carrot.data.walking import visible, why_unread
@@ -82,6 +83,8 @@ def resolved(data: str) -> str:
 
 
 def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
+    if entry.open is _objects:
+        return Objects(open_dataset(where, for_testing))
     if for_testing and entry.open is _folder:
         return ImageFolder(where, nested=True, for_testing=True)
     if for_testing and entry.open is CsvFolder:
@@ -152,6 +155,10 @@ def _toy(where: str) -> ImageDataset:
     return ToyBirds()
 
 
+def _objects(where: str) -> ImageDataset:
+    return Objects(open_dataset(where))
+
+
 def _torchvision(where: str) -> ImageDataset:
     name, _, root = where.partition(":")
     if not (name and root):
@@ -170,6 +177,7 @@ KINDS: dict[str, _Kind] = {
     "cifar100": _Kind("cifar100:DIR", Cifar100, looks_like_cifar100, "fine_label_names.txt"),
     "csv": _Kind("csv:FILE_OR_DIR", CsvFolder, looks_like_csv, "a .csv or .tsv file with image and label"),
     "folder": _Kind("folder:DIR", _folder),
+    "object": _Kind("object:DATA", _objects),
     "torchvision": _Kind("torchvision:Name:DIR", _torchvision),
     "hf": _Kind("hf:NAME_OR_DIR", HuggingFace),
 }

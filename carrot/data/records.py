@@ -1,5 +1,6 @@
 """What every data set gives: a list of records, the names of its classes, and one picture at a time."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,45 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carrot._images import upright_rgb
+from carrot.errors import UnreadableImageError
 
 Split = Literal["train", "test"]
 LabelKind = Literal["name", "number", "truth"]
+
+
+class Window(NamedTuple):
+    """The part of a file that is the picture, in whole pixels of the upright file.
+
+    As slices have them: ``right`` and ``bottom`` are behind the last column and row, a negative number counts from the
+    far side, and None is the far side.
+    """
+
+    left: int = 0
+    top: int = 0
+    right: int | None = None
+    bottom: int | None = None
+
+    def within(self, outer: "Window | None") -> "Window":
+        """Return it as a part of the file, where it is a part of what ``outer`` leaves of that, and inside of it."""
+        if outer is None:
+            return self
+        right, bottom = (None if end is None else end + start for end, start in zip(self[2:], outer[:2], strict=True))
+        return Window(self.left + outer.left, self.top + outer.top, right, bottom)
+
+    def of(self, image: Image.Image, name: str) -> Image.Image:
+        """Return the part of a picture; ``name`` is what an error calls it.
+
+        Raises:
+            UnreadableImageError: It lies outside.
+        """
+        columns, rows = range(image.width)[self.left : self.right], range(image.height)[self.top : self.bottom]
+        if not columns or not rows:
+            raise UnreadableImageError(
+                f"{name}: its part {tuple(self)} (left, top, right, bottom) lies outside of its {image.width} x "
+                f"{image.height} pixels. Correct the box, or leave the picture out.",
+                name,
+            )
+        return image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
 
 
 class Box(NamedTuple):
@@ -22,6 +59,12 @@ class Box(NamedTuple):
     y: float
     width: float
     height: float
+
+    @property
+    def window(self) -> Window:
+        """The whole pixels that hold any of it: rounded outwards, kept off what lies left of and above the picture."""
+        right, bottom = max(math.ceil(self.x + self.width), 0), max(math.ceil(self.y + self.height), 0)
+        return Window(max(math.floor(self.x), 0), max(math.floor(self.y), 0), right, bottom)
 
 
 @dataclass(frozen=True)
@@ -36,6 +79,7 @@ class Record:
         parts: Part points by name, (x, y) in pixels of the picture; only the visible ones.
         box: Where the object is, where the data set says.
         mask: The file of its segmentation, where there is one; ``Segmented.mask`` reads it.
+        window: Which part of its file it is; None: all of it.
     """
 
     id: str
@@ -45,6 +89,7 @@ class Record:
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     box: Box | None = None
     mask: Path | None = None
+    window: Window | None = None
 
 
 @runtime_checkable

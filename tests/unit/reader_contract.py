@@ -8,6 +8,7 @@ means a damaged archive: it is **refused**. What would change the meaning of a m
 """
 
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,9 @@ from typing import ClassVar
 import pytest
 from PIL import Image
 
+from carrot.classifier.records import PictureFinder, TrainingRecord, training_records
 from carrot.data import ImageDataset
+from carrot.data.inputs import content_sha256
 from carrot.errors import DataError, UnreadableImageError
 
 WIDTH, HEIGHT = 24, 30
@@ -137,6 +140,20 @@ class ReaderContract:
         self.holds(found, SOUND)
         assert found.image(0).mode == "RGB"
         assert not getattr(found, "skipped", {})
+
+    def test_a_picture_is_found_again(self, opened: Callable[[World], ImageDataset]) -> None:
+        """A fitted model has no data set at hand: from a record's own file comes what the data set shows, no more."""
+        found = opened(SOUND)
+        digests = [content_sha256(r, found.image(i)) for i, r in enumerate(found.records)]
+        kept = training_records(found, range(len(digests)), digests, [1.0] * len(digests))
+        for i, record in enumerate(kept):
+            again = TrainingRecord.from_json(json.loads(json.dumps(record.to_json())))
+            for finder in (PictureFinder(None), PictureFinder(found), PictureFinder(None, lambda: found)):
+                if record.path is None and finder._dataset is None and finder._reopen is None:
+                    continue
+                image = finder(again)
+                assert not isinstance(image, str), image
+                assert (image.size, image.tobytes()) == (found.image(i).size, found.image(i).tobytes())
 
     @pytest.mark.parametrize("split", ["train", "test"])
     def test_a_missing_label(self, opened: Callable[[World], ImageDataset], split: str) -> None:

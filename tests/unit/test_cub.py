@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carrot.data import Box, Cub, ImageFolder, Segmented, open_dataset, split_indices
+from carrot.data import Box, Cub, ImageFolder, Objects, Segmented, open_dataset, split_indices
 from carrot.data.cub import Box as CubBox
 from carrot.errors import DataError, UnreadableImageError
 from tests.conftest import RealFiles
@@ -59,7 +59,6 @@ def test_records(mini: Path) -> None:
     assert cub.records[0].parts == {"back": (3.5, 4.5)}
     assert cub.records[1].parts == {"back": (12.25, 6.0), "left eye": (39.0, 29.0)}
     assert cub.records[3].parts == {}
-    assert cub.bounding_box(3) == (100.0, 100.0, 5.0, 5.0)
     np.testing.assert_array_equal(np.asarray(cub.image(3)), pixels(7))
 
 
@@ -79,32 +78,25 @@ def test_labels_follow_the_ids_not_the_order_of_the_lines(mini: Path) -> None:
     assert Cub(folder).classes == ("001.Albatross", "002.Ani")
 
 
-def test_cropping_to_the_box_moves_the_parts(mini: Path) -> None:
-    cub = Cub(mini, crop_to_box=True)
+def test_boxes_are_as_in_the_file(mini: Path) -> None:
+    assert CubBox is Box
+    assert [record.box for record in Cub(mini).records] == [
+        (0, 0, 40, 30),
+        (10.5, 5, 20, 10),
+        (-2, 3, 12, 50),
+        (100, 100, 5, 5),
+    ]
+
+
+def test_objects_move_the_parts(mini: Path) -> None:
+    cub = Objects(Cub(mini))
     np.testing.assert_array_equal(np.asarray(cub.image(0)), pixels(1))
     np.testing.assert_array_equal(np.asarray(cub.image(1)), pixels(2)[5:15, 10:31])  # x: 10.5 .. 30.5, outwards
     assert cub.records[1].parts == {"back": (2.25, 1.0)}  # (39, 29) is outside
     np.testing.assert_array_equal(np.asarray(cub.image(2)), pixels(3)[3:, :10])  # kept inside the picture
     assert cub.records[2].parts == {"back": (9.5, 26.5)}
-    assert cub.bounding_box(2) == (-2.0, 3.0, 12.0, 50.0)  # as in the file
-    with pytest.raises(DataError, match=r"bounding_boxes\.txt: the box .* of image id 7 lies outside of .* 40 x 30"):
+    with pytest.raises(UnreadableImageError, match=r"lies outside of its 40 x 30 pixels"):
         cub.image(3)
-
-
-def test_boxes_are_in_pixels_of_what_image_returns(mini: Path) -> None:
-    assert CubBox is Box
-    assert [record.box for record in Cub(mini).records] == [
-        (0, 0, 40, 30),
-        (10.5, 5, 20, 10),
-        (-2, 3, 12, 50),  # as in the file
-        (100, 100, 5, 5),
-    ]
-    cropped = Cub(mini, crop_to_box=True)
-    for index in range(3):
-        assert cropped.records[index].box == (0, 0, *cropped.image(index).size)
-    assert cropped.records[3].box is None  # there is nothing to crop
-    (mini / "CUB_200_2011" / "images" / PATHS[1]).write_bytes(b"no picture")
-    assert Cub(mini, crop_to_box=True).records[0].box is None
 
 
 def grey(i: int) -> np.ndarray:
@@ -126,7 +118,7 @@ def segment(folder: Path, ids: tuple[int, ...]) -> None:
 def test_segmentations_beside_or_inside(mini: Path, beside: bool) -> None:
     assert Cub(mini).mask(0) is None
     segment(mini if beside else mini / "CUB_200_2011", (1, 2, 3))
-    cub, cropped = Cub(mini), Cub(mini / "CUB_200_2011", crop_to_box=True)
+    cub, cropped = Cub(mini), Objects(Cub(mini / "CUB_200_2011"))
     assert isinstance(cub, Segmented)
     assert cub.records[3].mask is None
     assert cub.mask(3) is None
@@ -156,7 +148,7 @@ def test_wrong_segmentations_are_refused(mini: Path) -> None:
 
 def test_it_travels_to_another_process(mini: Path) -> None:
     segment(mini, (1,))
-    cub = Cub(mini, crop_to_box=True)
+    cub = Objects(Cub(mini))
     again = pickle.loads(pickle.dumps(cub))  # noqa: S301 (our own bytes)
     assert again.records == cub.records
     np.testing.assert_array_equal(np.asarray(again.image(1)), np.asarray(cub.image(1)))
@@ -164,7 +156,7 @@ def test_it_travels_to_another_process(mini: Path) -> None:
 
 
 def test_a_part_stays_on_its_pixel_when_cropped(mini: Path) -> None:
-    whole, cropped = Cub(mini), Cub(mini, crop_to_box=True)
+    whole, cropped = Cub(mini), Objects(Cub(mini))
     (x, y), (u, v) = whole.records[1].parts["back"], cropped.records[1].parts["back"]
     assert whole.image(1).getpixel((int(x), int(y))) == cropped.image(1).getpixel((int(u), int(v)))
 
@@ -280,7 +272,7 @@ def test_the_real_files(real: RealFiles) -> None:
     assert sum(len(record.parts) for record in cub.records) == 70267  # lines of part_locs.txt that end in 1
     assert cub.records[0].parts["beak"] == (176.0, 115.7)
     assert cub.image(0).size == (227, 227)
-    assert cub.bounding_box(0) == cub.records[0].box == (0.0, 0.0, 227.0, 227.0)
+    assert cub.records[0].box == (0.0, 0.0, 227.0, 227.0)
     assert cub.mask(0) is None
 
 

@@ -34,7 +34,7 @@ def test_the_table_in_the_docstring_is_the_table() -> None:
     assert written == [kind.form for kind in KINDS.values()]
     assert list(KINDS) == [
         *("toy", "cub", "pets", "aircraft", "cars", "flowers102", "cifar10", "cifar100"),
-        *("csv", "folder", "torchvision", "hf"),
+        *("csv", "folder", "object", "torchvision", "hf"),
     ]
 
 

@@ -47,6 +47,7 @@ class TestFolder(ReaderContract):
 
 class TestCsv(ReaderContract):
     kind, official, judges_files = "csv", False, True
+    spec, more = "{}", ("", "")  # further columns
     cannot: ClassVar = {
         "a_label_that_is_no_class": "a table declares no classes",
         "a_class_that_is_in_test_only": "a table declares no classes: see an_extra_class_in_test",
@@ -55,15 +56,20 @@ class TestCsv(ReaderContract):
     }
 
     def open(self, root: Path, given: World, patch: pytest.MonkeyPatch) -> ImageDataset:
-        lines = ["image,label,split"]
+        lines = [f"image,label,split{self.more[0]}"]
         for picture in given.pictures:
             put(root / self.id_of(given, picture), picture.content)
-            lines.append(f"{self.id_of(given, picture)},{picture.label or ''},{picture.split}")
+            lines.append(f"{self.id_of(given, picture)},{picture.label or ''},{picture.split}{self.more[1]}")
         put(root / "labels.csv", "\n".join(lines) + "\n")
-        return open_dataset(root)
+        return open_dataset(self.spec.format(root))
 
     def id_of(self, given: World, picture: Picture) -> str:
         return f"{picture.name}{picture.extension}"
+
+
+class TestObject(TestCsv):
+    kind, spec = "object", "object:{}"
+    more = (",box_x,box_y,box_width,box_height", ",2.5,3,10,20")
 
 
 class TestCub(ReaderContract):
