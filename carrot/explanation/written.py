@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
 
 DPI = 110
+MARKS: dict[str, dict[str, str | None]] = {
+    "png": {"Software": "CARROT"},
+    "svg": {"Creator": "CARROT", "Date": None},
+    "pdf": {"Creator": "CARROT", "CreationDate": None},
+}
 
 
 def check_page(page: Path) -> None:
@@ -63,11 +68,16 @@ def write_figure(figure: "Figure", path: Path) -> None:
     Raises:
         StoreError: The disk refuses.
     """
+    write_output(path, figure_bytes(figure, "png"))
+
+
+def figure_bytes(figure: "Figure", form: str) -> bytes:
+    """Return a figure as PNG, SVG or PDF that says that it is ours (``carrot.store.outputs.is_ours``)."""
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it; the page has it
-        figure.savefig(image, dpi=DPI, format="png")
-    write_output(path, image.getvalue())
+        figure.savefig(image, dpi=DPI, format=form, metadata=MARKS[form])
+    return image.getvalue()
 
 
 def _beside(page: Path) -> tuple[Path, Path]:
