@@ -141,7 +141,7 @@ def test_a_page_is_whole_and_ours(make: Callable[[], Any]) -> None:
     assert {"name": "generator", "content": "CARROT"} in page.all("meta")
     assert any("default-src 'none'" in a.get("content", "") for a in page.all("meta"))
     assert len(page.all("title")) >= 1
-    assert "<script>" not in text.replace("<script>alert", "")
+    assert "<script>alert" not in text, "a name is no script"
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
