@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from carrot.explanation.counterfactual import Counterfactuals
 from carrot.explanation.level import TILE, TOKEN, Level
 from carrot.explanation.parts import LogitParts, strongest_pairs
 from carrot.regions import kept
@@ -95,13 +96,15 @@ class Explanation:
         picture: What was classified.
         probabilities: (C,), softmax of the logits at the calibrated temperature.
         training_ids, training_labels: Of all n training pictures, in the order of ``parts.dual``.
-        shown: Rows of the training pictures with the largest dual contributions, best first.
+        shown: Rows of the training pictures without which the logit would fall most, best first.
         shown_pictures: Those of ``shown`` whose pictures are at hand, by row.
         missing: Why the others of ``shown`` are not, in words, by row: not found, changed, or not to be read.
         pair_maps: (N, K) contribution of each pair of regions with the training pictures of ``shown`` whose tokens are
             at hand, by row; sums to that picture's dual contribution.
         facts: What the model was made with, JSON-ready.
         coalitions: What the logit would be with any regions dropped.
+        counterfactuals: What a page needs to answer "what if" by itself.
+        others: Pictures of ``counterfactuals.rows`` beside ``shown``, those that are at hand, by row.
     """
 
     parts: LogitParts
@@ -116,6 +119,8 @@ class Explanation:
     pair_maps: Mapping[int, Float[Tensor, "N K"]] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     coalitions: Coalitions | None = None
+    counterfactuals: Counterfactuals | None = None
+    others: Mapping[int, Picture] = field(default_factory=dict)
 
     @property
     def level(self) -> Level:
