@@ -51,6 +51,19 @@ def read(choices: dict[str, Choice], spec: str) -> tuple[str, int | None]:
 
 
 READOUTS = ("mean", "sum")  # how regions are weighed
+
+
+def read_readout(word: str) -> str:
+    """Return how regions are weighed, as it is written.
+
+    Raises:
+        ValueError: It is none of ``READOUTS``.
+    """
+    if word not in READOUTS:
+        raise ValueError(f"`readout` must be {' or '.join(READOUTS)}; got {word!r}.")
+    return word
+
+
 PATCHES = "patches"
 OVERLAP = 0.5  # of tiles, where nobody says
 REGIONS = (

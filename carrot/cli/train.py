@@ -1,6 +1,5 @@
 """``carrot select`` and ``carrot fit``: from pictures to a model in a folder."""
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +17,6 @@ from carrot.cli.options import (
     Json,
     SettingOptions,
     Strict,
-    UsageError,
     as_config,
     note,
     quoted,
@@ -79,8 +77,7 @@ def select(
     """
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
-    if passes is not None and not 0 < passes < math.inf:
-        raise UsageError(f"`--passes` must be a finite number > 0; got {passes}.")
+    early.need_passes(passes)
     return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes)
 
 
@@ -136,7 +133,7 @@ def _train(
 ) -> int:
     """Fit with settings, or, with a grid, choose among them; ``command`` is what that is called."""
     from carrot.data import split_indices
-    from carrot.data.opening import resolved
+    from carrot.data.opening import require_place
     from carrot.store.files import locked
     from carrot.store.layout import refuse_other_folder
 
@@ -146,14 +143,13 @@ def _train(
         settings = {**settings, "regions": early.regions_from(settings["regions"])}
     chosen = {**(grid or {}), **settings, **({} if passes is None else {"passes": passes})}
     early.need_numbers(chosen)
-    early.need_lifts([chosen["lift"]] if isinstance(chosen.get("lift"), str) else chosen.get("lift", ()))
+    early.need_words(chosen)
     early.need_checkpoint(options.checkpoint)
     folder = out or Path("runs") / _name(data)
-    data = resolved(data)
+    data = require_place(data)
     arguments = {"data": data, **asdict(options), **chosen}
     _refuse_inside(folder, data)
     refuse_other_folder(folder)
-    dataset = _opened(data)
 
     from carrot.classifier.changes import edited_ids
     from carrot.classifier.selecting import table_lines
@@ -165,6 +161,9 @@ def _train(
     if named is not None:
         same["backbone"] = named
     model = Carrot(**same, **settings)
+    if not _is_there(folder, command, arguments, overwrite):
+        model.require(grid, passes)  # of a large data set even the list takes long
+    dataset = _opened(data)
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)

@@ -47,7 +47,7 @@ from carrot.data.csv_folder import CsvFolder
 from carrot.data.cub import Cub
 from carrot.data.flowers102 import Flowers102
 from carrot.data.folder import ImageFolder
-from carrot.data.opening import open_dataset
+from carrot.data.opening import open_dataset, require_place
 from carrot.data.pets import Pets
 from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, split_indices, split_is_own
 
@@ -70,6 +70,7 @@ __all__ = [
     "Torchvision",
     "open_dataset",
     "open_image",
+    "require_place",
     "split_indices",
     "split_is_own",
 ]
