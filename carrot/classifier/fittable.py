@@ -33,6 +33,7 @@ class Fittable:
     lam: float | Literal["loo"]
     fit_intercept: bool
     class_weight: ClassWeight
+    records_: Any
     selection_: Any
     setting_: Any
     _now: Classifier | None
@@ -131,7 +132,7 @@ class Fittable:
 
         self._solve(train, spec, sample_weight, tokens, plan.plain, solve)
         if show:
-            print(*table_lines(self.selection_, self.setting_), sep="\n")
+            print(*table_lines(self.selection_, self.setting_, len(self.records_)), sep="\n")
         return self
 
     def _solve(

@@ -44,7 +44,7 @@ def demo(
     model.select(birds, tokens=out / "tokens", show=False)
     model.save(out)
     write_config(out, "demo", {"out": out, "pictures": pictures})
-    lines = ["", *table_lines(model.selection_, model.setting_)]
+    lines = ["", *table_lines(model.selection_, model.setting_, len(model.records_))]
 
     import torch
 

@@ -54,8 +54,8 @@ def select(
     """Choose how pictures are embedded by exact leave-one-out on the training pictures, and fit.
 
     Tiles, whose map shows what the model saw, are taken unless they lose more than a standard error. The table of all
-    that was tried is printed, with what it costs. Tokens are computed once and kept in the model's folder; a killed run
-    goes on.
+    that was tried is printed, with what it costs, and whether fewer passes would do. Tokens are computed once and kept
+    in the model's folder; a killed run goes on.
 
     ```
     carrot select my_pictures --out my_model
@@ -188,7 +188,8 @@ def _train(
     forgotten = sum(dataset.records[i].id not in known for i in split_indices(dataset, "train"))
     counts = Counts(len(model.records_), {HELD_OUT: held_out, FORGOTTEN: forgotten}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
-    table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
+    tried, n = model.selection_, len(model.records_)
+    table = list(table_lines(tried, model.setting_, n)) if tried else []
     show(
         {
             "model": str(folder),
