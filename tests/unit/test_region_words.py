@@ -75,7 +75,8 @@ def test_regions_are_called_what_they_are_everywhere(case: str) -> None:
         assert f"Sum over {way} " in page
     assert f"{MANY[kind].capitalize()} add up" in page
     assert f"What each {kind} brings" in page
-    assert f"what each {kind} brings" in "".join(axis.get_title() for axis in e.plot().axes)
+    if case in ("patches", "tiles", "boxes"):
+        assert f"what each {kind} brings" in "".join(axis.get_title() for axis in e.plot().axes)
 
     for words in (text, page, told["exact"], str(hidden), e.level.line):
         wrong = re.findall(rf".{{0,30}}(?:{OTHERS[kind]}).{{0,30}}", without_terms(words))
