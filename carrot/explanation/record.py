@@ -245,10 +245,13 @@ class Explanation:
         return f"<Explanation of {self.picture.id}: {self.target}{less}, {self.parts.logit:+.6f}>"
 
     def __str__(self) -> str:
-        """Return it as lines of text.
+        """Return it in a few lines: what is said, what speaks for it, and whom it would miss."""
+        from carrot.explanation.text import plain_lines
 
-        What is said, every sum beside what it must be, the regions and pictures that matter most.
-        """
+        return "\n".join(plain_lines(self))
+
+    def proof(self) -> str:
+        """Return all of it as text: every sum beside what it must be, and each part of the training pictures shown."""
         from carrot.explanation.text import story_lines
 
         return "\n".join(story_lines(self))

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts
 
@@ -36,8 +38,42 @@ def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Seque
     return lines + [_training_line(e, i, training_ids[i]) for i in e.top_training(k).tolist()]
 
 
+def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
+    """Return what ``str(explanation)`` shows: the answer, what speaks for it, and whom it would miss, k of each."""
+    p, best = e.parts, int(e.parts.logits.argmax())
+    labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
+    what = f"score of {e.target}" if e.against is None else f"lead of {e.target} over {e.against}"
+    local = p.token[: len(p.token) - p.num_global]
+    speaks, opposes = local.clamp(min=0.0), local.clamp(max=0.0)
+    sums = [f"{p.prior:+.3f} to start with", f"{float(speaks.sum()):+.3f} from {_count(speaks, e)} for it"]
+    if bool((opposes < 0).any()):
+        sums.append(f"{float(opposes.sum()):+.3f} from {_count(opposes, e)} against it")
+    if p.num_global:
+        sums.append(f"{float(p.token[len(local) :].sum()):+.3f} from the whole picture")
+    lines = [f"{e.picture.id}: {e.classes[best]}, probability {_percent(float(e.probabilities[best]))}{labelled}"]
+    lines.append(f"  the {what} is {p.logit:+.3f}: {', '.join(sums)}")
+    most = [int(i) for i in speaks.argsort(descending=True, stable=True)[:k] if speaks[i] > 0]
+    if most:
+        lines.append(f"  most for it: {'; '.join(f'{e.region_name(i)} {float(local[i]):+.3f}' for i in most)}")
+    missed = [i for i in e.shown[:k] if p.removal[i] > 0]
+    if missed:
+        names = (f"{e.training_ids[i]} ({e.training_labels[i]}) by {float(p.removal[i]):.3f}" for i in missed)
+        lines.append(f"  it would fall most without the training pictures {'; '.join(names)}")
+    return lines
+
+
+def _count(values: Tensor, e: "Explanation") -> str:
+    count = int((values != 0).sum())
+    return f"{count} {e.level.one if count == 1 else e.level.many}"
+
+
+def _percent(p: float) -> str:
+    """Return a probability in per cent, never rounded to certainty."""
+    return "> 99.9 %" if 0.9995 <= p < 1 else "< 0.1 %" if 0 < p < 0.0005 else f"{100 * p:.1f} %"
+
+
 def story_lines(e: "Explanation", k: int = 3) -> list[str]:
-    """Return what ``str(explanation)`` shows.
+    """Return what ``explanation.proof()`` shows.
 
     As ``explanation_lines``, with the names, probabilities, contrast and k pairs of regions.
     """

@@ -61,7 +61,7 @@ def test_regions_are_called_what_they_are_everywhere(case: str) -> None:
         assert f"its {names[i]} dropped" in str(model.what_if(TEST, regions=[i]))
     told = json.loads(e.to_json())
     assert [region["name"] for region in told["regions"]] == names
-    text, page = str(e), shown(e.to_html())
+    text, page = f"{e}\n{e.proof()}", shown(e.to_html())
     local = len(e.picture.boxes)
     most = names[int(e.drops[:local].abs().argmax())]
     assert f"{kind} that matters most: {most};" in text
