@@ -119,7 +119,8 @@ class Fittable:
         Raises:
             DataError, StoreError, ValueError: As in ``fit``; a name in ``grid`` is unknown.
         """
-        from carrot.classifier.selecting import Plan, choose, table_lines
+        from carrot.classifier.selecting import Plan, choose
+        from carrot.classifier.selection_table import table_lines
 
         require_named(data, y)
         self.require(grid or {}, passes)
