@@ -1,15 +1,18 @@
 """A model's explanation of one picture: traced, taken apart, and its training pictures found again."""
 
+import torch
 from PIL import Image
 
 from carrot.classifier.classifier import Classifier
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
-from carrot.explanation.parts import region_to_region, take_apart
+from carrot.explanation.counterfactual import counterfactuals
+from carrot.explanation.parts import LogitParts, region_to_region, take_apart
 from carrot.explanation.record import Explanation, Picture
-from carrot.tiling import Tiling
 from carrot.utils import whole_number
+
+CANDIDATES = 12  # training pictures that a page can do without
 
 
 def explain(
@@ -33,8 +36,8 @@ def explain(
     trace = classifier.trace(image)
     logit = classifier.question(trace, target, against)
     parts = take_apart(trace, logit)
-    shown = parts.top_training(k).tolist()
-    pictures, missing, pairs = {}, {}, {}
+    shown = parts.most_missed(k).tolist()
+    pictures, missing, pairs, traces = {}, {}, {}, []
     for row in shown:
         record = fitted.records[row]
         found = classifier.find(record)
@@ -44,7 +47,15 @@ def explain(
             pictures[row] = _placed(classifier, record.id, found, fitted.classes[record.label])
         tokens = classifier.training_tokens(record, found)
         if tokens is not None:
-            pairs[row] = region_to_region(trace, classifier.pooling.trace(tokens), logit, row)
+            there = classifier.pooling.trace(tokens)
+            pairs[row] = region_to_region(trace, there, logit, row)
+        traces.append(None if tokens is None else there)
+    further = _further(parts, shown)
+    others = {}
+    for row in further:
+        found = classifier.find(fitted.records[row])
+        if not isinstance(found, str):
+            others[row] = _placed(classifier, fitted.records[row].id, found, fitted.classes[fitted.records[row].label])
     return Explanation(
         parts=parts,
         classes=fitted.classes,
@@ -58,13 +69,22 @@ def explain(
         pair_maps=pairs,
         facts=classifier.facts(),
         coalitions=trace.coalitions(logit),
+        counterfactuals=counterfactuals(
+            fitted.head, fitted.labels, fitted.class_weights, trace, [*shown, *further], traces
+        ),
+        others=others,
     )
+
+
+def _further(parts: LogitParts, shown: list[int]) -> list[int]:
+    """Return the training pictures beside those that are shown without which the logit would move most, either way."""
+    left = parts.removal.abs().index_fill(0, torch.tensor(shown), -1.0)
+    return left.topk(max(0, min(CANDIDATES, len(left)) - len(shown))).indices.tolist()
 
 
 def _placed(classifier: Classifier, name: str, image: Image.Image, label: str | None) -> Picture:
     """Return a picture with the boxes of the regions in its own pixels."""
     s, view = classifier.fitted.setting, classifier.encoder.view
     boxes = view.boxes(image.size, s.coarsen)
-    if s.is_tiled:
-        return Picture(name, image, boxes, None, label, Tiling.from_spec(s.regions).places)
-    return Picture(name, image, boxes, s.grid_hw(classifier.encoder.backbone.grid_hw), label)
+    grid_hw = None if s.is_tiled else s.grid_hw(classifier.encoder.backbone.grid_hw)
+    return Picture(name, image, boxes, grid_hw, label, s.region_places() if s.is_tiled else (), s.region_kind)

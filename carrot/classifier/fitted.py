@@ -112,6 +112,14 @@ class Fitted:
         return row_weights(own, torch.tensor([record.label for record in records]), self.class_weight, classes)
 
     @property
+    def class_weights(self) -> Float[Tensor, " C"] | None:
+        """What a picture counts by its class; None where classes are balanced, anew with every change."""
+        if self.class_weight == "balanced":
+            return None
+        C = len(self.classes)
+        return row_weights(torch.ones(C, dtype=torch.float64), torch.arange(C), self.class_weight, self.classes)
+
+    @property
     def labels(self) -> Int[Tensor, " n"]:
         """Class of each training picture."""
         return torch.tensor([record.label for record in self.records], dtype=torch.long)

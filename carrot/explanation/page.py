@@ -27,7 +27,7 @@ FACTS = {
     "backbone": "Vision model that describes the regions",
     "fingerprint": "Its fingerprint",
     "crop": "How pictures are cut",
-    "dtype": "Tokens are rounded to",
+    "dtype": "Numbers of the vision model are rounded to",
     **{name: axis.label for name, axis in AXES.items()},
     "lam": "Ridge penalty",
     "class_weight": "Weights of the classes",
@@ -108,11 +108,11 @@ def _in_short(v: View) -> str:
     e, local = v.e, v.e.drops[: v.num_local]
     region = int(local.abs().argmax())
     drop = float(local[region])
-    items = [f"No single region, taken away, would change the {v.short}."]
+    items = [f"No single {e.level.one}, taken away, would change the {v.short}."]
     if drop:
         how = "" if e.parts.is_additive else ", those left sharing its weight,"
         moves = f"without it{how} the {v.short} would {'fall' if drop > 0 else 'rise'} by {number(abs(drop), '.3g')}"
-        items = [f"The region that matters most is in {v.place(region)}: {moves}."]
+        items = [f"The {e.level.one} that matters most is {v.region_names[region]}: {moves}."]
     for i in e.shown[:1]:
         who = f"{short(e.training_ids[i])}, labelled {name(e.training_labels[i])}"
         items.append(f"The training picture that brings most is {who}: {number(float(e.parts.dual[i]))}.")
@@ -138,9 +138,9 @@ def _classes(v: View) -> str:
 
 def _sums(v: View) -> str:
     e, p = v.e, v.e.parts
-    sums = [(text(title), total, p.logit) for title, total in p.sums.items()]
+    sums = [(text(e.level.sum_name(key)), total, p.logit) for key, total in p.sums.items()]
     for i, found in e.pair_maps.items():
-        sums.append((f"pairs of regions with {short(e.training_ids[i])}", float(found.sum()), float(p.dual[i])))
+        sums.append((f"pairs of {e.level.many} with {short(e.training_ids[i])}", float(found.sum()), float(p.dual[i])))
     rows = ""
     for title, total, must_be in sums:
         values = ((total, "+.6f"), (must_be, "+.6f"), (total - must_be, "+.1e"))

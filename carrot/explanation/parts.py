@@ -94,6 +94,10 @@ class LogitParts:
         """Return the k training pictures with the largest dual contribution (all, if there are fewer)."""
         return self.dual.topk(min(k, len(self.dual))).indices
 
+    def most_missed(self, k: int) -> Int[Tensor, " k"]:
+        """Return the k training pictures without which the logit would fall most (all, if there are fewer)."""
+        return self.removal.topk(min(k, len(self.removal))).indices
+
 
 def is_unmixed(parts: LogitParts) -> bool:
     """Return whether regions keep to themselves, t = 0: what each brings and what its node holds are then one map."""

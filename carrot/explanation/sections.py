@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -11,9 +10,6 @@ from carrot.explanation.drawing import MARKS, bar, legend, marks, name, number, 
 from carrot.explanation.level import WHOLE
 from carrot.explanation.parts import separate_pairs
 from carrot.explanation.view import View
-
-if TYPE_CHECKING:
-    from carrot.explanation.record import Picture
 
 PAIRS = 4  # of each training picture
 START = {
@@ -27,6 +23,7 @@ def regions(v: View) -> dict[str, str]:
     opposite = f"for {v.against}" if v.against else "against it"
     return {
         "cut": _cut(v),
+        "counted": v.e.level.counted,
         "meaning": "".join(f"<li><strong>{what}</strong> {why}</li>" for what, why in _meaning(v)),
         "target": v.target,
         "opposite": opposite,
@@ -47,8 +44,8 @@ def _cut(v: View) -> str:
     kinds = list(dict.fromkeys(place.split(" of ")[-1] for place in v.e.picture.places if " of " in place))
     grids = f" ({' and '.join(kinds)})".replace(" x ", " &times; ") if kinds else ""
     return (
-        f"The model looks at {n} <strong>tiles</strong> of the picture{grids}, one by one: each is cut out, enlarged "
-        "and seen alone."
+        f"The model looks at {n} <strong>{v.e.level.many if n > 1 else v.e.level.one}</strong> of the picture{grids}, "
+        "one by one: each is cut out, enlarged and seen alone."
     )
 
 
@@ -60,20 +57,19 @@ def _maps(v: View) -> str:
     p, ends = v.e.parts, ("against", "for")
     if v.e.against is not None:
         ends = (f"for {v.e.against}", f"for {v.e.target}")
-    is_tiled = v.e.picture.grid_hw is None
     others = ", the whole picture and the start" if p.num_global else " and the start"
-    brings = f"{'All tiles' if is_tiled else 'By its own token. All squares'}{others} add up to the {v.short}."
-    mixed = "The same, after regions that are near and alike have shared what they hold."
+    one, brings = v.e.level.one, f"{v.e.level.alone}{others} add up to the {v.short}."
+    mixed = f"The same, after {v.e.level.many} that are near and alike have shared what they hold."
     if v.unmixed:
         mixed = (
-            "After regions have shared what they hold. In this model they share nothing: it is the same as the first "
-            "map."
+            f"After {v.e.level.many} have shared what they hold. In this model they share nothing: it is the same as "
+            "the first map."
         )
-    missing = f"How far the {v.short} would fall (red) or rise (blue) if this region alone were taken away."
+    missing = f"How far the {v.short} would fall (red) or rise (blue) if this {one} alone were taken away."
     missing += " A what-if for each: they don't add up."
     return "".join(
         [
-            _map(v, "What each region brings", brings, p.token, ends),
+            _map(v, f"What each {one} brings", brings, p.token, ends),
             _map(v, "What it holds after sharing", f"{mixed} These add up too.", p.node, ends),
             _map(v, "What is missing without it", missing, p.drop, ("rises", "falls")),
         ]
@@ -83,8 +79,8 @@ def _maps(v: View) -> str:
 def _map(v: View, title: str, gloss: str, values: Tensor, ends: tuple[str, str]) -> str:
     local = values[: v.num_local]
     best = [int(i) for i in local.abs().topk(min(3, len(local))).indices]
-    told = "; ".join(f"{v.place(i)}: {number(float(local[i]))}" for i in best)
-    spoken = "; ".join(f"{v.place(i)} {float(local[i]):+.3g}" for i in best)
+    told = "; ".join(f"{v.region_names[i]}: {number(float(local[i]))}" for i in best)
+    spoken = "; ".join(f"{v.region_names[i]} {float(local[i]):+.3g}" for i in best)
     drawn, scale = overlay(v.faint, local, v.region_names), legend(local, *ends)
     if v.e.picture.grid_hw is None:
         boxes, share = cells(v.e.picture.boxes)
@@ -107,18 +103,17 @@ def _row(title: str, cells: Sequence[str], total: bool = False) -> str:
 
 def _region_sum(v: View) -> str:
     p, local, note = v.e.parts, v.num_local, ""
-    what = "tiles" if v.e.picture.grid_hw is None else "regions"
     rows = [(START[p.is_additive], p.prior)] if p.prior else []
-    rows.append((f"All {local} {what} of the picture", float(p.token[:local].sum())))
+    rows.append((f"{v.e.level.all(local)} of the picture", float(p.token[:local].sum())))
     if len(p.token) > local:
         rows.append(("The whole picture, as a region of its own", float(p.token[local:].sum())))
     lines = "".join(_row(title, [number(value, "+.6f")]) for title, value in rows)
     total = _row(f"= {v.score}", [number(p.logit, "+.6f")], total=True)
     if v.padding:
         brought = number(float(p.token[v.padding].sum()))
-        where = f"{len(v.padding)} regions lie in the padding around the picture and can't be drawn"
+        where = f"{len(v.padding)} {v.e.level.many} lie in the padding around the picture and can't be drawn"
         note = f'<p class="small">{where}. Together they bring {brought}.</p>'
-    caption = "Regions add up (first map)"
+    caption = f"{v.e.level.many.capitalize()} add up (first map)"
     return f'<table id="region-sum"><caption>{caption}</caption><tbody>{lines}{total}</tbody></table>{note}'
 
 
@@ -183,30 +178,28 @@ def pairs(v: View) -> dict[str, str]:
 
 def _pair_row(v: View, i: int) -> str:
     e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
-    who, picture, best = e.training_ids[i], e.shown_pictures.get(i), separate_pairs(found, PAIRS)
+    who, best = e.training_ids[i], separate_pairs(found, PAIRS)
     here, training_regions = [pair[0] for pair in best], [pair[1] for pair in best]
     rows, right = "", _gone(v, i)
     for k, (region, training_region, value) in enumerate(best):
-        other = v.place(training_region, picture) if picture else f"region {training_region}"
         mark = f'<span class="mark" style="background:{MARKS[k]}">{k + 1}</span>'
-        rows += (
-            f'<tr><td>{mark}</td><td class="number">{number(value)}</td><td>{v.place(region)} &larr; {other}</td></tr>'
-        )
+        names = f"{v.region_names[region]} &larr; {v.region_names[training_region]}"
+        rows += f'<tr><td>{mark}</td><td class="number">{number(value)}</td><td>{names}</td></tr>'
     left = v.test.svg(f"This picture; marked: {_listed(v, here)}", marks(v.test, here))
     if there is not None:
-        alt = f"Training picture {who}; marked: {_listed(v, training_regions, picture)}"
+        alt = f"Training picture {who}; marked: {_listed(v, training_regions)}"
         right = f'<div class="frame">{there.svg(alt, marks(there, training_regions))}</div>'
-    together, every = number(sum(value for _, _, value in best)), number(float(found.sum()))
+    together, every = number(sum((value for _, _, value in best), 0.0)), number(float(found.sum()))
     share = (
         f"These {len(best)} of {found.numel():,} pairs bring {together}; all of them {every}, which is what the "
         "picture brings."
     )
-    table = f"<table><caption>Region here &larr; region there</caption><tbody>{rows}</tbody></table>" if best else ""
+    table = f"<table><caption>Here &larr; there</caption><tbody>{rows}</tbody></table>" if best else ""
     return f"""<div class="pair"><h3>With {short(who)} <span class="soft">({name(e.training_labels[i])})</span></h3>
 <figure><div class="frame">{left}</div><figcaption class="small">This picture</figcaption></figure>
 <figure>{right}<figcaption class="small">The training picture</figcaption></figure>
 <div class="list">{table}<p class="small soft">{share}</p></div></div>"""
 
 
-def _listed(v: View, regions: Sequence[int], picture: "Picture | None" = None) -> str:
-    return "; ".join(f"{k}: {v.place(region, picture)}" for k, region in enumerate(regions, start=1)) or "nothing"
+def _listed(v: View, regions: Sequence[int]) -> str:
+    return "; ".join(f"{k}: {v.region_names[region]}" for k, region in enumerate(regions, start=1)) or "nothing"

@@ -55,11 +55,13 @@ def write_page(explanation: "Explanation", page: Path) -> None:
     Raises:
         StoreError: The disk refuses.
     """
-    explanation.to_html(page)
-    if is_regular(page):
-        numbers, figure = _beside(page)
-        explanation.to_json(numbers)
-        write_figure(explanation.plot(), figure)
+    if not is_regular(page):
+        explanation.to_html(page)
+        return
+    html, numbers = explanation.to_html(), explanation.to_json()
+    figure = figure_bytes(explanation.plot(), "png")  # what takes long is done before anything is replaced
+    for path, data in zip((page, *_beside(page)), (html.encode(), numbers.encode(), figure), strict=True):
+        write_output(path, data)
 
 
 def write_figure(figure: "Figure", path: Path) -> None:

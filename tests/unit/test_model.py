@@ -143,7 +143,7 @@ def test_an_explanation_adds_up_and_is_the_modules_own(birds: ToyBirds, fitted: 
     assert max(map(abs, e.residual.values())) < 1e-10
     for row, pairs in e.pair_maps.items():
         assert float(pairs.sum()) == pytest.approx(float(e.parts.dual[row]), abs=1e-11)
-    assert e.shown == tuple(e.parts.dual.topk(3).indices.tolist())
+    assert e.shown == tuple(e.parts.removal.topk(3).indices.tolist()), "without which it would fall most"
     assert set(e.shown_pictures) == set(e.shown)
     contrast = fitted.explain(image, target=1, against=2)
     assert contrast.parts.logit == pytest.approx(logit - float(fitted.decision_function(image)[0, 2]), abs=1e-12)

@@ -139,7 +139,9 @@ def test_residuals_are_those_of_the_explanation(case: tuple[Explanation, str, Pa
 
 def test_every_region_is_drawn_on_three_maps_with_its_number(case: tuple[Explanation, str, Page]) -> None:
     e, text, page = case
-    tips = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"><title>region (\d+): [^:]*: ([-+.e\d]+)</title>', text)
+    tips = re.findall(
+        r'fill="(#\w+)" fill-opacity="([\d.]+)"><title>patch (\d+) \(row \d+, column \d+\): ([-+.e\d]+)</title>', text
+    )
     local = len(e.picture.boxes)
     assert len(tips) == 3 * local
     values = torch.cat([x[:local] for x in (e.parts.token, e.parts.node, e.parts.drop)])
@@ -221,8 +223,8 @@ def test_regions_in_the_padding_are_counted_and_not_drawn() -> None:
     boxes = e.picture.boxes.clone()
     boxes[:4, 3] = boxes[:4, 1]  # the first row has no height
     text = replace(e, picture=replace(e.picture, boxes=boxes)).to_html()
-    assert "4 regions lie in the padding" in Page(text).text
-    assert len(re.findall("<title>region", text)) == 3 * 8
+    assert "4 patches lie in the padding" in Page(text).text
+    assert len(re.findall("<title>patch", text)) == 3 * 8
 
 
 def test_maps_that_are_one_are_called_so() -> None:
@@ -235,7 +237,7 @@ def test_maps_of_zeros_are_drawn() -> None:
     e = explanation(prior=0.0)
     zeros = {name: torch.zeros_like(getattr(e.parts, name)) for name in ("token", "node", "drop")}
     text = replace(e, parts=replace(e.parts, **zeros)).to_html()
-    assert "No single region" in Page(text).text
+    assert "No single patch" in Page(text).text
     assert set(re.findall(r'fill-opacity="([^"]*)"><title>', text)) == {"0.000"}
 
 

@@ -60,8 +60,8 @@ def audit(n: int = 25) -> Audit:
 def hidden() -> HiddenRegions:
     effects = torch.randn(2, 3, dtype=F64)
     top = (
-        HiddenRegion(name("first"), name("jay"), 1, "row 0, column 1", (0.0, 0.0, 4.0, 4.0), -0.5),
-        HiddenRegion(name("second"), name("wren"), 2, "that is the whole picture", None, -0.25),
+        HiddenRegion(name("first"), name("jay"), 1, "row 0, column 1", (0.0, 0.0, 4.0, 4.0), -0.5, "tile 1"),
+        HiddenRegion(name("second"), name("wren"), 2, "that is the whole picture", None, -0.25, "all"),
     )
     ids = (name("first"), name("second"))
     return HiddenRegions(name("x"), name("jay"), name("wren"), 0.5, ids, effects, top, "tile", {name("gone"): "why"})
