@@ -1,7 +1,8 @@
 """Many pictures of a folder, explained in batches: a row each, kept on the disk so that a killed run goes on.
 
-Rows lie beside the index in ``rows/``, a file for each batch, written whole or not at all. A row is found again if the
-model, the picture's bytes and its name are the same; others are made anew.
+A row says what a whole page says first; what is dear there (drops, pairs of regions) is left to the page. Rows lie
+beside the index in ``rows/``, a file for each batch, written whole or not at all. A row is found again if the model,
+the picture's bytes and name are the same; others are made anew.
 """
 
 import hashlib
@@ -14,15 +15,16 @@ from typing import Any
 
 from PIL import Image
 
+from carrot._ambient import pinned
 from carrot._progress import progress
+from carrot.attribution import region_contribution
 from carrot.classifier.classifier import BATCH, Classifier
-from carrot.classifier.hidden import places_of
 from carrot.data.inputs import as_picture
 from carrot.data.walking import pictures_below
 from carrot.embedding.tokens import Tokens
 from carrot.errors import UnreadableImageError
 from carrot.evaluation.calibration import probabilities
-from carrot.explanation.parts import take_apart
+from carrot.overview.places import places_of
 from carrot.overview.thumbs import data_uri, with_map
 from carrot.store.files import write_atomically
 
@@ -138,11 +140,11 @@ class _Maker:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._places = places_of(classifier)[0]
+        self._places = places_of(classifier)
         self._known = {record.sha256 for record in classifier.fitted.records}
 
-    def of(self, folder: Path, batch: Sequence[tuple[str, str]], aside: dict[str, str]) -> Iterator[Row]:
-        """Yield the rows of some pictures, of one pass of the backbone; ``aside`` notes what can't be read."""
+    def of(self, folder: Path, batch: Sequence[tuple[str, str]], aside: dict[str, str]) -> list[Row]:
+        """Return the rows of some pictures, of one pass of the backbone; ``aside`` notes what can't be read."""
         tiling = self._classifier.encoder.tiling
         images: list[Image.Image] = []
         names: list[tuple[str, str]] = []
@@ -157,34 +159,47 @@ class _Maker:
             images.append(image)
             names.append((file, digest))
         if not images:
-            return
+            return []
         tokens = self._classifier.encoder.tokens(images)
-        for i, (file, digest) in enumerate(names):
-            yield self._row(file, digest, images[i], tokens[i : i + 1])
+        return self._rows(names, images, tokens)
 
-    def _row(self, file: str, digest: str, image: Image.Image, tokens: Tokens) -> Row:
-        classifier, fitted = self._classifier, self._classifier.fitted
-        trace = classifier.trace(tokens)
-        parts = take_apart(trace, classifier.question(trace))
-        p = probabilities(parts.logits.unsqueeze(0), fitted.temperature)[0]
-        region, first = int(parts.token.argmax()), int(parts.removal.argmax())
-        boxes = classifier.encoder.view.boxes(image.size, fitted.setting.coarsen)
-        record, parent = fitted.records[first], Path(file).parent.name
-        return Row(
-            file=file,
-            sha256=digest,
-            predicted=fitted.classes[parts.target],
-            probability=float(p[parts.target]),
-            label=parent if parent in fitted.classes else None,
-            was_fitted_on=digest in self._known,
-            strongest=self._places[region],
-            brings=float(parts.token[region]),
-            score=parts.logit,
-            training=record.id,
-            training_label=fitted.classes[record.label],
-            falls=float(parts.removal[first]),
-            map=data_uri(with_map(image, boxes, parts.token[: len(boxes)], SIDE)),
-        )
+    @pinned()
+    def _rows(self, names: Sequence[tuple[str, str]], images: Sequence[Image.Image], tokens: Tokens) -> list[Row]:
+        """Return what a whole page says first, without what only it shows: no region is dropped, no pair is made."""
+        classifier, fitted, pooling = self._classifier, self._classifier.fitted, self._classifier.pooling
+        head, view = fitted.head, classifier.encoder.view
+        regions, readout = pooling.stage(tokens)
+        pi = pooling.pi(tokens)
+        g = pooling.lift.embed(regions.features, pi)
+        logits, smoother = head.predict(g), head.smoother(g)
+        p = probabilities(logits, fitted.temperature)
+        origin, rows = None if readout.is_additive else head.g_mean, []
+        for i, (file, digest) in enumerate(names):
+            logit = head.logit(int(logits[i].argmax()))
+            token = region_contribution(
+                regions.features[i], pi[i], logit.W_star, "token", lift=pooling.lift, origin=origin
+            )[:, 0]
+            removal = smoother[i] * logit.residual[:, 0] / head.slack
+            region, first = int(token.argmax()), int(removal.argmax())
+            boxes = view.boxes(images[i].size, fitted.setting.coarsen)
+            record, parent = fitted.records[first], Path(file).parent.name
+            row = Row(
+                file=file,
+                sha256=digest,
+                predicted=fitted.classes[logit.target],
+                probability=float(p[i, logit.target]),
+                label=parent if parent in fitted.classes else None,
+                was_fitted_on=digest in self._known,
+                strongest=self._places[region],
+                brings=float(token[region]),
+                score=float(logits[i, logit.target]),
+                training=record.id,
+                training_label=fitted.classes[record.label],
+                falls=float(removal[first]),
+                map=data_uri(with_map(images[i], boxes, token[: len(boxes)], SIDE)),
+            )
+            rows.append(row)
+        return rows
 
 
 def _keep(folder: Path, seal: str, rows: Sequence[Row]) -> None:
