@@ -108,7 +108,8 @@ def _run(words: list[str]) -> int:
     except cyclopts.CycloptsError as error:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
-        goes_on = words[:1] and words[0] in ("fit", "select", "evaluate")
+        is_index = words[:1] == ["explain"] and sum(Path(word).is_dir() for word in words[1:]) > 1
+        goes_on = words[:1] and (words[0] in ("fit", "select", "evaluate") or is_index)
         rest = (
             "; what was finished is on the disk, and the same command goes on from there."
             if goes_on

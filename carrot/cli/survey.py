@@ -120,6 +120,10 @@ def explain_folder(
     n, wrong = len(index.rows.rows), [row for row in index.rows.doubtful_first if row.is_wrong]
     whole = f"{len(index.pages)} whole page{'' if len(index.pages) == 1 else 's'}"
     lines = [f"{n:,} picture{'' if n == 1 else 's'} explained, {len(index.rows.aside)} set aside; {whole}"]
+    if len(index.pages) < n:
+        lines.append(
+            "whole pages are of what contradicts its folder, then of what is least sure; more of them: --pages N"
+        )
     if index.again:
         lines.append(f"{index.again:,} rows and pages were there already")
     lines += [

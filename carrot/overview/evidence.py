@@ -8,8 +8,10 @@ With gc the mean embedding of the class's own training pictures, in closed form 
                 = start_c + sum_i sum_k alpha_ic pi_ik <phi(h_ik) - gm / sum(pi_i), gc - gm>                       (2)
 
 (without the gm where the readout is a sum). A term of (2) is what one tile of one training picture brings to what the
-class's pictures have in common. Summed over pictures it is what a place in the picture brings: a watermark, or a cage,
-stands out there, which no single picture's removal would show (docs/decisions/0006).
+class's pictures have in common. Summed over pictures it is what a place in the picture brings: what a class's pictures
+share at one place, a stamp that fills a tile say, adds up there, which hiding it in one picture doesn't show
+(docs/decisions/0006). What the score doesn't stand on doesn't show: text stamped small on one of five kinds of flowers
+didn't.
 
 Cost: the kept tokens are read once, and each picture's are scored for its own class alone, n N D^2 multiplications
 under the quadratic lift for n pictures of N tiles of width D. The backbone does not run.

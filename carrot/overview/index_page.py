@@ -207,5 +207,7 @@ def _row(row: Row, page: Path | None) -> str:
     region = f'{text(row.strongest)}<br><span class="soft small">{share}</span>'
     counts = f"{short(row.training)}, {name(row.training_label)}<br>"
     counts += f"<span class='soft small'>without it the score falls by {number(row.falls, '.3g')}</span>"
-    link = "" if page is None else f'<a href="{PAGES}/{text(page.name)}">open<span hidden> {text(row.file)}</span></a>'
-    return f'<tr><td class="picture">{shot}</td><td>{said}</td><td>{region}</td><td>{counts}</td><td>{link}</td></tr>'
+    label = text(f"open the whole page of {row.file}")
+    link = "" if page is None else f'<a href="{PAGES}/{text(page.name)}" aria-label="{label}">open</a>'
+    cells = f'<td data-head="strongest">{region}</td><td data-head="counts most">{counts}</td><td>{link}</td>'
+    return f'<tr><td class="picture">{shot}</td><td>{said}</td>{cells}</tr>'

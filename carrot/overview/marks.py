@@ -7,13 +7,15 @@ from PIL import Image
 from carrot.explanation.drawing import text
 from carrot.overview.thumbs import data_uri
 
+SIGN = "\N{NO-BREAK SPACE}%"
+
 
 def percent(p: float, digits: int = 1) -> str:
     """Return a share in per cent, never rounded to certainty."""
     least = 0.5 * 10.0 ** (-digits - 2)
     if 1 - least <= p < 1:
-        return f"> {100 - 10.0**-digits:.{digits}f} %"
-    return f"< {10.0**-digits:.{digits}f} %" if 0 < p < least else f"{100 * p:.{digits}f} %"
+        return f"> {100 - 10.0**-digits:.{digits}f}{SIGN}"
+    return f"< {10.0**-digits:.{digits}f}{SIGN}" if 0 < p < least else f"{100 * p:.{digits}f}{SIGN}"
 
 
 def counted(n: int, what: str) -> str:

@@ -22,6 +22,7 @@ FACTS = {
     "temperature": "Temperature of the probabilities",
 }
 EVEN = 0.02  # a promise that is off by less is called kept
+ALONE = 0.5  # share of one place from which a class is said to stand on it
 
 
 def styled(page: str, **filled: str) -> str:
@@ -140,11 +141,10 @@ def _narrow(r: ModelReport) -> str:
     if not shown or len(shown[0].places) < 2:
         return ""
     one = shown[0]
-    where = r.places[int(one.places.argmax())]
-    return (
-        f"The class that stands on one place most is {one.name}: {percent(one.share, 0)} of what speaks for it lies in "
-        f"{where}. Look whether that is the object."
-    )
+    where = f"{percent(one.share, 0)} of what speaks for {one.name} lies in {r.places[int(one.places.argmax())]}"
+    if one.share < ALONE:
+        return f"No class stands on one place alone; the most: {where}."
+    return f"{where}: look whether that is the object, or a shortcut."
 
 
 def _made(r: ModelReport) -> str:
@@ -159,7 +159,7 @@ def _figures(r: ModelReport) -> str:
     shown = [
         (percent(j.accuracy["top1"]), f"right, of {j.accuracy['n']:,} {j.of}"),
         (percent(j.accuracy["mean_per_class"]), "right, mean over the classes"),
-        (f"{off:.1f} points", "its probabilities are off"),
+        (f"{off:.1f} points", "its probabilities are off, group by group"),
         (f"{len(r.audit.contradicted)}", "labels that look wrong"),
         (f"{len(r.audit.duplicates)}", "pairs of nearly the same pictures"),
     ]

@@ -27,6 +27,8 @@ def accuracy(r: ModelReport) -> str:
     if leaks.get("test_pictures"):
         near = f"(cosine of at least {leaks['threshold']:g})"
         sources.append(f"{leaks['test_pictures']} test pictures are training pictures over again {near}: they flatter.")
+    if baselines:
+        sources.append("&ldquo;Instead&rdquo; are other heads on whole pictures, by the same vision model.")
     heads = ("What", "#Right", "", "#Mean of classes", "#Among first 5")
     notes = "".join(f"<li>{source}</li>" for source in sources)
     return f'{table(heads, [_accuracy_row(*row) for row in rows])}<ul class="words {SOFT}">{notes}</ul>'
@@ -168,8 +170,8 @@ def evidence(r: ModelReport) -> str:
         "The score of a class's average training picture, taken apart exactly into what every region of every training "
         "picture brings. The square shows what each <strong>place</strong> brings, over all pictures of the class; "
         "beside it are the training pictures whose framed region brings most. Where it is not the object that is "
-        "framed, the class may lean on a shortcut: a background, a watermark, a cage. The classes that stand on one "
-        "place most come first; rows and columns count from 0."
+        "framed, the class may lean on a shortcut: a background, a stamp, a cage. A mark that the score hardly stands "
+        "on doesn't show here. The classes that stand on one place most come first; rows and columns count from 0."
     )
     shown = r.shown_classes
     some = f"{len(shown)} of {len(r.evidence)} classes are shown; <code>carrot report MODEL --json</code> has all."

@@ -154,7 +154,7 @@ class _Maker:
                 if tiling is not None:
                     tiling.boxes(image.size)  # of a picture that is large enough for them
             except (UnreadableImageError, ValueError, OSError) as error:
-                aside[file] = str(error)
+                aside[file] = str(error).removeprefix(f"{folder / file}: ")
                 continue
             images.append(image)
             names.append((file, digest))

@@ -26,6 +26,7 @@ from tests.unit.test_tile_mutants import damage
 pytestmark = pytest.mark.usefixtures("surveyed_once")
 
 BIRDS = ToyBirds(n_train_per_class=4, n_test_per_class=2, n_species=3)
+BIRDS_8 = ToyBirds(n_train_per_class=8, n_test_per_class=0, n_species=3)
 SETTINGS: dict[str, dict[str, Any]] = {
     "tiles": {"regions": "tiles:2"},
     "summed": {"regions": "tiles:2", "readout": "sum", "fit_intercept": False, "lift": "identity"},
@@ -330,3 +331,21 @@ def test_the_commands(
     assert not list(theirs.rglob("*.html")), "they may show the picture"
     assert not list(theirs.rglob("rows-*.json"))
     assert "report.html" in certificate["removed_files"]
+
+
+def test_what_is_stamped_on_a_class_stands_out_among_the_places(tmp_path: Path) -> None:
+    stamp, images, labels = BIRDS_8.image(0), [], []
+    for i, record in enumerate(BIRDS_8.records):
+        image = BIRDS_8.image(i)
+        if record.label == 1:
+            image.paste(stamp.resize((image.width // 3, image.height // 3)), (0, 0))
+        images.append(image)
+        labels.append(f"c{record.label}")
+    found = Carrot("toy", regions="tiles:3@0").fit(images, labels, tokens=tmp_path)
+    answer = evidence.class_evidence(found.classifier)
+    assert answer is not None
+    for one in answer:
+        is_corner = int(one.places.argmax()) == 0
+        assert is_corner == (one.name == "c1")
+        assert (one.share > 0.9) == (one.name == "c1")
+        assert ({tile.region for tile in one.tiles} == {0}) == (one.name == "c1")
