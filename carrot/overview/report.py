@@ -158,15 +158,11 @@ def report_of(
         measure: The backbone may run on held-out pictures whose tokens are not kept.
     """
     fitted, seconds = classifier.fitted, dict[str, float]()
-    steps = iter(progress(range(5), "report", 5, "steps"))
 
     def done(what: str, make: Callable[[], T]) -> T:
         with _timed(seconds, what):
-            found = make()
-        next(steps, None)
-        return found
+            return make()
 
-    next(steps)
     loo, best, worst = done("leave-one-out", lambda: of_training(classifier, EXAMPLES))
     audit = done("audit", lambda: Audit.of(fitted))
     measured, gaps = _evaluation(classifier, folder)

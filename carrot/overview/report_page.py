@@ -5,6 +5,7 @@ from string import Template
 from typing import Any
 
 from carrot import __version__
+from carrot._choices import PATCHES
 from carrot.embedding.setting import AXES
 from carrot.explanation.drawing import text
 from carrot.overview import report_sections as sections
@@ -174,7 +175,11 @@ def _gap(what: str, why: str, command: str) -> str:
 def _facts(r: ModelReport) -> str:
     p = r.provenance
     shown: dict[str, Any] = {"Regions": r.regions}
-    shown |= {FACTS[key]: _plain(key, value) for key, value in r.facts.items() if key in FACTS and key != "regions"}
+    is_tiled = r.facts["regions"] != PATCHES
+    moot = ["regions", *(("tau", "coarsen") if is_tiled else ("tile_size",))]
+    moot += ("crop",) if is_tiled and not r.facts["global_share"] else ()
+    moot += () if r.facts["t"] else ("sigma_spatial", "sigma_feature")
+    shown |= {FACTS[key]: _plain(key, value) for key, value in r.facts.items() if key in FACTS and key not in moot}
     shown |= {"Training data": p["data"] or "given from Python", "Fingerprint of the vision model": p["fingerprint"]}
     shown |= {"Pictures set aside when fitting": str(len(p["set_aside"]))}
     shown |= {"Versions": ", ".join(f"{key} {value}" for key, value in p["versions"].items())}
