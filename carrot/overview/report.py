@@ -19,6 +19,7 @@ from torch import Tensor
 from carrot._progress import progress
 from carrot.classifier.audit import Audit
 from carrot.classifier.classifier import Classifier
+from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import NotKept, held_out
 from carrot.errors import CarrotError
 from carrot.overview.evidence import ClassEvidence, class_evidence
@@ -226,13 +227,21 @@ def _evaluation(classifier: Classifier, folder: Path | None) -> tuple[dict[str, 
     missing = Gap("Baselines, explanations against the truth, time a picture", "", "carrot evaluate MODEL")
     try:
         found = json.loads(((folder or Path("/nonexistent")) / "evaluation" / "metrics.json").read_bytes())
-        then, now = found["leave_one_out"], classifier.fitted.leave_one_out()
-        same = all(abs(then[name] - value) <= SAME for name, value in now.items())
-        if same and found["model"]["fingerprint"] == classifier.encoder.fingerprint:
+        if (
+            _is_of(found["leave_one_out"], classifier.fitted)
+            and found["model"]["fingerprint"] == classifier.encoder.fingerprint
+        ):
             return found, []
         return {}, [missing._replace(why="they were measured of the model before its last change")]
     except (OSError, ValueError, KeyError, TypeError):
         return {}, [missing._replace(why="they were not measured yet")]
+
+
+def _is_of(then: Mapping[str, float], fitted: Fitted) -> bool:
+    """Return whether leave-one-out figures that were written down are those of a model as it is now."""
+    now = fitted.leave_one_out()
+    known = then.keys() & now.keys()  # a model of an older version has fewer
+    return bool(known) and all(abs(then[name] - now[name]) <= SAME for name in known)
 
 
 def _from_evaluation(measured: Mapping[str, Any]) -> Judged:
@@ -278,7 +287,9 @@ def _shares(classifier: Classifier) -> Float[Tensor, "n 4"]:
 def _provenance(classifier: Classifier, folder: Path | None) -> dict[str, Any]:
     """Return what the numbers depend on, and what tells this model from any other."""
     fitted = classifier.fitted
-    files: Any = {} if folder is None else load_config(folder)["files"]
+    config: Any = {} if folder is None else load_config(folder)
+    is_saved = bool(config) and _is_of(config.get("leave_one_out", {}), fitted)  # as it is now, not as it was
+    files = config["files"] if is_saved else {}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -57,7 +57,7 @@ def report_page(r: ModelReport) -> str:
         evidence=sections.evidence(r),
         explanations=sections.explanations(r),
         facts=_facts(r),
-        hashes=_list(r.provenance["files"]) or "<dt>None</dt><dd>the model is not saved</dd>",
+        hashes=_list(r.provenance["files"]) or "<dt>None</dt><dd>the model is not saved, or was changed since</dd>",
         seconds=_list({what: f"{seconds:.2f} s" for what, seconds in r.seconds.items()}),
     )
 

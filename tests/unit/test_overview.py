@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from carrot import Carrot, cli
+from carrot import Carrot, TimmViTPatchBackbone, cli
 from carrot.classifier.held_out import NotKept, held_out
-from carrot.data.toy import ToyBirds
+from carrot.data.toy import EMBEDDED_MODEL, ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.evaluation.figures import reliability, sure_and
 from carrot.overview import evidence, judged
@@ -199,6 +199,7 @@ def test_a_report_asks_nothing_of_the_backbone(
     assert report.held_out.confusions == numbers["confusions"]
     assert report.measured["baselines"] == numbers["baselines"]
     assert not report.gaps
+    assert len(report.provenance["files"]) == 2
     for example in (*report.best, *report.worst):
         assert example.start + float(example.regions.sum()) == pytest.approx(example.logit, abs=1e-9)
     assert "Instead: " in report.to_html()
@@ -208,6 +209,7 @@ def test_a_report_asks_nothing_of_the_backbone(
     again = changed.report()
     assert not again.measured, "they are of the model before"
     assert "before its last change" in again.gaps[0].why
+    assert not again.provenance["files"], "what lies on the disk is another"
 
 
 def test_names_from_the_data_stay_text(model: Carrot) -> None:
@@ -225,6 +227,15 @@ def test_a_model_from_python_is_reported_too() -> None:
     assert report.evidence is None, "its tokens were not kept"
     assert report.gaps[0].command == "carrot report MODEL --held-out --data DATA"
     check_page(report.to_html())
+
+
+def test_a_model_of_the_first_version_is_reported_too() -> None:
+    theirs = Path(__file__).resolve().parents[1] / "fixtures" / "model_v1"
+    weights = theirs / "backbone.safetensors"
+    then = TimmViTPatchBackbone(EMBEDDED_MODEL, checkpoint=weights, crop="squash", attention=None)
+    report = Carrot.load(theirs, backbone=then).report()
+    check_page(report.to_html())
+    assert len(report.provenance["files"]) == 2
 
 
 def folder_of(pictures: Path, tmp_path: Path) -> Path:
