@@ -89,7 +89,7 @@ def box_from(text: str | None) -> "Box | None":
 
 def cut(picture: Path, box: "Box | None") -> "PictureLike":
     """Return the picture, or what lies in the box, for a model to look at."""
-    from carrot.data.inputs import Cut
+    from carrot.data.records import Cut
 
     return picture if box is None else Cut(picture, box)
 

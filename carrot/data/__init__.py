@@ -51,11 +51,10 @@ from carrot.data.csv_folder import CsvFolder
 from carrot.data.cub import Cub
 from carrot.data.flowers102 import Flowers102
 from carrot.data.folder import ImageFolder
-from carrot.data.inputs import Cut
 from carrot.data.objects import Objects
 from carrot.data.opening import open_dataset, require_place
 from carrot.data.pets import Pets
-from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
+from carrot.data.records import Box, Cut, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
 
 __all__ = [
     "Aircraft",

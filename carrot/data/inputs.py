@@ -5,7 +5,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from carrot._images import decode_image, open_image, upright_rgb
 from carrot.data.labels import Labels, in_order, names_of
-from carrot.data.records import Box, LabelKind, Record, Split
+from carrot.data.records import Box, Cut, LabelKind, Record, Split
 
 
 @runtime_checkable
@@ -23,19 +22,6 @@ class Readable(Protocol):
     """A file that was opened for reading bytes, or what behaves like one (``io.BytesIO``)."""
 
     def read(self, size: int = -1, /) -> bytes: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A picture of an object: what lies in a box, as ``carrot.data.Objects`` cuts the pictures of a data set.
-
-    Attributes:
-        picture: The whole picture.
-        box: In pixels of it, upright.
-    """
-
-    picture: "PictureLike"
-    box: Box
 
 
 PictureLike: TypeAlias = (
