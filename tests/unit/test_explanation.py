@@ -271,5 +271,5 @@ def test_of_a_real_model(tmp_path: Path) -> None:
     found = json.loads(e.to_json(tmp_path / "e.json"))
     assert sum(r["token"] for r in found["regions"]) + found["prior"] == pytest.approx(found["logit"], abs=1e-10)
     assert len(found["pairs"]["pictures"]) == 2
-    assert f"Why {birds.classes[0]} and not {birds.classes[2]}?" in e.to_html()
+    assert f"<title>{birds.classes[0]}, not {birds.classes[2]}: " in e.to_html()
     e.plot().canvas.draw()

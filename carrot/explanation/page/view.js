@@ -1,0 +1,544 @@
+// What a person sees of the arithmetic in engine.js: a state is changed by a finger, a key or the link, and the whole page
+// follows. All markup that needs no script is made by the package (carrot/explanation/answer.py, sections.py), in the same
+// words. Text from the data enters as text alone, never as markup.
+"use strict";
+
+(() => {
+  const SUPPORTERS = 3, CLASSES = 5, ON_COLOURS = 0.62;          // as in carrot/explanation/answer.py
+  const FOR = "#b2182b", AGAINST = "#2166ac", MARKS = ["#f0a202", "#56b4e9", "#3fc199"];  // as in drawing.py
+  const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
+  const { picture, words } = data, canHide = (weighing) => weighing && !weighing.fixed;
+  const $ = (id) => document.getElementById(id);
+
+  // ---- elements
+
+  function make(tag, attributes = {}, ...children) {
+    const found = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) if (value !== null) found.setAttribute(key, value);
+    found.append(...children);
+    return found;
+  }
+
+  function draw(tag, attributes, ...children) {
+    const found = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) found.setAttribute(key, value);
+    found.append(...children);
+    return found;
+  }
+
+  const named = (value) => make("bdi", {}, value);
+  const strong = (value) => make("em", {}, named(value));
+  const exactly = (value, told) => make("data", { value: String(value) }, told);
+  const frame = ([x0, y0, x1, y1]) => ({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 });
+
+  // ---- numbers, as carrot/explanation/words.py writes them
+
+  function digitsFor(values) {
+    const most = Math.max(0, ...values.map(Math.abs));
+    return most > 0 ? Math.min(Math.max(2 - Math.floor(Math.log10(most)), 3), 6) : 3;
+  }
+
+  function signed(units, digits) {
+    return (units < 0 ? "-" : "+") + (Math.abs(units) / 10 ** digits).toFixed(digits);
+  }
+
+  // Return terms rounded up or down so that they add up as they are shown.
+  function addedUp(values, total, digits) {
+    const scaled = values.map((x) => x * 10 ** digits), floors = scaled.map(Math.floor);
+    const missing = Math.floor(total * 10 ** digits + 0.5) - floors.reduce((a, b) => a + b, 0);
+    const byRest = values.map((_, i) => i).sort((i, j) => (floors[i] - scaled[i]) - (floors[j] - scaled[j]));
+    for (const i of byRest.slice(0, Math.max(missing, 0))) floors[i] += 1;
+    return floors.map((units, i) => exactly(values[i], signed(units, digits)));
+  }
+
+  function percent(p, digits = 1) {
+    const least = 10 ** -digits;
+    if (100 * p >= 100 - least / 2 && p < 1) return `> ${(100 - least).toFixed(digits)} %`;
+    if (p > 0 && 100 * p < least / 2) return `< ${least.toFixed(digits)} %`;
+    return `${(100 * p).toFixed(digits)} %`;
+  }
+
+  const short = (x) => (x < 0 ? "-" : "+") + Math.abs(Number(x.toPrecision(3)));
+  const tail = (path) => (path.length > 40 ? `…/${path.split(/[/\\]/).slice(-2).join("/")}` : path);
+  const count = (n, one, many) => (n === 1 ? `1 ${one}` : `${n.toLocaleString("en")} ${many}`);
+
+  // ---- the state, and how it came about
+
+  const first = CARROT.start(model), past = [], future = [];
+  let state = CARROT.fromHash(location.hash, model), now = CARROT.answer(model, first);
+  const start = now;
+
+  const clone = (x) => JSON.parse(JSON.stringify(x));
+  const toggled = (list, x) => (list.includes(x) ? list.filter((y) => y !== x) : [...list, x]);
+
+  // Change the state; a stroke of the brush is one step, however many parts it meets.
+  function change(edit, goesOn = false) {
+    const next = clone(state);
+    edit(next);
+    if (!goesOn) past.push(state);
+    future.length = 0;
+    enter(next);
+  }
+
+  function enter(next) {
+    state = next;
+    try {
+      history.replaceState(null, "", `#${CARROT.toHash(model, state)}`);
+    } catch { /* a page inside of another one has no link of its own */ }
+    render();
+  }
+
+  function step(from, to) {
+    if (!from.length) return;
+    to.push(state);
+    enter(from.pop());
+  }
+
+  const undo = () => step(past, future), redo = () => step(future, past);
+
+  // ---- a picture whose regions can be pointed at
+
+  const surfaces = [];
+
+  // Let regions of a drawn picture be clicked, brushed and reached by keys.
+  //   names: of the regions, in words;  gone(r): is it hidden?;  put(r, hide, goesOn): hide or show it;  point(r): it is looked at
+  function surface(svg, boxes, names, { gone, put, point }) {
+    const group = draw("g", { class: "tiles" }), tiles = new Map();
+    let stroke = null, hot = null, isHandled = false;
+    const middle = (r) => [(boxes[r][0] + boxes[r][2]) / 2, (boxes[r][1] + boxes[r][3]) / 2];
+
+    function look(r) {
+      if (r === hot) return;
+      tiles.get(hot)?.classList.remove("hot");
+      tiles.get(r)?.classList.add("hot");
+      hot = r;
+      point(r);
+    }
+
+    // The region at a place: of those that hold it, the one whose middle is nearest.
+    function at(event) {
+      const p = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const far = (r) => Math.hypot(p.x - middle(r)[0], p.y - middle(r)[1]);
+      const holding = [...tiles.keys()].filter((r) => {
+        const [x0, y0, x1, y1] = boxes[r];
+        return p.x >= x0 && p.x <= x1 && p.y >= y0 && p.y <= y1;
+      });
+      return holding.length ? holding.reduce((a, b) => (far(b) < far(a) ? b : a)) : null;
+    }
+
+    function reach(from, [dx, dy]) {
+      const [x, y] = middle(from);
+      let best = null, least = Infinity;
+      for (const r of tiles.keys()) {
+        const [u, v] = middle(r), along = (u - x) * dx + (v - y) * dy, across = Math.abs((u - x) * dy) + Math.abs((v - y) * dx);
+        if (along > 1e-6 && along + 3 * across < least) [best, least] = [r, along + 3 * across];
+      }
+      return best;
+    }
+
+    function focus(r) {
+      if (r === null) return;
+      for (const [other, tile] of tiles) tile.setAttribute("tabindex", other === r ? "0" : "-1");
+      tiles.get(r).focus();
+    }
+
+    boxes.forEach((box, r) => {
+      if (!box) return;
+      const tile = draw("rect", { ...frame(box), class: "tile", role: "button", tabindex: tiles.size ? "-1" : "0" });
+      tile.addEventListener("focus", () => look(r));
+      tile.addEventListener("keydown", (event) => {
+        const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+        if (way) focus(reach(r, way));
+        else if (event.key === " " || event.key === "Enter") put(r, !gone(r), false);
+        else return;
+        event.preventDefault();
+      });
+      tiles.set(r, tile);
+      group.append(tile);
+    });
+    svg.append(group);
+    svg.setAttribute("role", "group");
+    svg.classList.add("tiled");
+
+    svg.addEventListener("pointerdown", (event) => {
+      isHandled = event.button === 0 && (event.pointerType !== "touch" || isBrushing);
+      const r = isHandled ? at(event) : null;
+      if (r === null) return;
+      stroke = { hide: !gone(r), met: new Set([r]) };
+      svg.setPointerCapture(event.pointerId);
+      put(r, stroke.hide, false);
+    });
+    svg.addEventListener("pointermove", (event) => {
+      const r = at(event);
+      look(r);
+      if (!stroke || r === null || stroke.met.has(r)) return;
+      stroke.met.add(r);
+      if (gone(r) !== stroke.hide) put(r, stroke.hide, true);
+    });
+    for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => { stroke = null; });
+    svg.addEventListener("pointerleave", () => look(null));
+    svg.addEventListener("click", (event) => {  // a tap, or the click of a screen reader
+      if (isHandled && event.detail) return;
+      const own = [...tiles].find(([, tile]) => tile === event.target), r = own ? own[0] : at(event);
+      if (r !== null) put(r, !gone(r), false);
+    });
+    const shown = {
+      svg,
+      update() {
+        for (const [r, tile] of tiles) {
+          tile.setAttribute("aria-pressed", String(gone(r)));
+          tile.setAttribute("aria-label", `Hide ${names(r)}`);
+        }
+      },
+    };
+    surfaces.push(shown);
+    return shown;
+  }
+
+  // The same regions as a list of buttons.
+  function listed(ul, regions, name, gone, put) {
+    const buttons = regions.map((r) => {
+      const label = make("span"), value = make("span", { class: "number" }), button = make("button", { type: "button" }, label, value);
+      button.addEventListener("click", () => put(r, !gone(r), false));
+      ul.append(make("li", {}, button));
+      return { r, button, label, value };
+    });
+    surfaces.push({
+      update() {
+        for (const { r, button, label, value } of buttons) {
+          const [told, number] = name(r);
+          button.setAttribute("aria-pressed", String(gone(r)));
+          label.textContent = gone(r) ? `${told}, hidden` : told;
+          value.textContent = number;
+        }
+      },
+    });
+  }
+
+  // Cover what is hidden: a place that several regions see is covered by the share of them that is gone.
+  function covers(svg, places, boxes) {
+    const group = draw("g", { "aria-hidden": "true" });
+    const cells = places.map((box) => {
+      const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], cover = draw("rect", { ...frame(box), class: "covered" });
+      group.append(cover);
+      return { cover, seers: boxes.flatMap((b, r) => (b && x > b[0] && x < b[2] && y > b[1] && y < b[3] ? [r] : [])) };
+    });
+    svg.append(group);
+    return (gone) => {
+      for (const { cover, seers } of cells) {
+        const share = seers.filter(gone).length / (seers.length || 1);
+        cover.setAttribute("fill-opacity", String(share === 1 ? 0.94 : 0.7 * share));
+      }
+    };
+  }
+
+  // Disjoint places of constant cover: where no edge of any box crosses.
+  function grid(boxes) {
+    const there = boxes.filter(Boolean), edges = (a, b) => [...new Set(there.flatMap((box) => [box[a], box[b]]))].sort((p, q) => p - q);
+    const xs = edges(0, 2), ys = edges(1, 3);
+    return ys.slice(1).flatMap((y1, j) => xs.slice(1).map((x1, i) => [xs[i], ys[j], x1, y1]));
+  }
+
+  // ---- the picture: map, marks, what is hidden
+
+  const stage = document.querySelector("#picture .frame svg"), { boxes } = picture;
+  const cells = [...stage.querySelectorAll(".map rect")].map((rect) => {
+    const [x, y, w, h] = ["x", "y", "width", "height"].map((key) => Number(rect.getAttribute(key)));
+    const inside = (b) => b && x + w / 2 > b[0] && x + w / 2 < b[2] && y + h / 2 > b[1] && y + h / 2 < b[3];
+    return { rect, box: [x, y, x + w, y + h], seers: boxes.flatMap((b, r) => (inside(b) ? [r] : [])) };
+  });
+  const marks = stage.querySelector(".marks"), isGone = (r) => state.dropped.includes(r);
+  const coverPicture = covers(stage, cells.map((cell) => cell.box), boxes);
+  stage.append(marks);  // above what covers
+
+  function height(cell) {
+    const spread = (r) => {
+      const [x0, y0, x1, y1] = boxes[r];
+      return now.contributions[r] / ((x1 - x0) * (y1 - y0)) * (picture.size[0] * picture.size[1] / 100);
+    };
+    return words.isTiled ? cell.seers.reduce((sum, r) => sum + spread(r), 0) : now.contributions[cell.seers[0]];
+  }
+
+  function strongest(values) {
+    const sizes = values.map(Math.abs).sort((a, b) => a - b), most = sizes[sizes.length - 1] || 0;
+    const place = 0.975 * (sizes.length - 1), low = Math.floor(place), high = Math.ceil(place);
+    const usual = sizes.length ? sizes[low] + (place - low) * (sizes[high] - sizes[low]) : 0;
+    return (usual > 0 && 2 * usual < most ? usual : most) || 1;
+  }
+
+  const best = () => picture.where.map((_, r) => r).filter((r) => now.contributions[r] > 0)
+    .sort((a, b) => now.contributions[b] - now.contributions[a]).slice(0, SUPPORTERS);
+
+  function paintPicture() {
+    const heights = cells.map(height), limit = strongest(heights), beyond = Math.max(0, ...heights.map(Math.abs)) > limit ? " and beyond" : "";
+    cells.forEach(({ rect, seers }, i) => {
+      rect.setAttribute("fill", heights[i] > 0 ? FOR : AGAINST);
+      rect.setAttribute("fill-opacity", String(ON_COLOURS * Math.min(Math.abs(heights[i]) / limit, 1)));
+      const told = words.isTiled ? "per hundredth of the picture" : `region ${seers[0]}: ${picture.places[seers[0]]}`;
+      rect.querySelector("title").textContent = `${told}: ${short(heights[i])}`;
+    });
+    const [left, , right] = document.querySelectorAll("#picture .legend .ends span"), [against, towards] = ends();
+    left.replaceChildren(exactly(-limit, short(-limit)), `${beyond} ${against}`);
+    right.replaceChildren(exactly(limit, short(limit)), `${beyond} ${towards}`);
+    coverPicture(isGone);
+    paintMarks();
+  }
+
+  function paintMarks() {
+    const unit = 0.05 * Math.max(...picture.size), taken = [];
+    const drawn = best().flatMap((r, k) => {
+      if (!boxes[r]) return [];
+      const [x0, y0, x1] = boxes[r], y = y0 + 0.8 * unit;
+      let x = x0 + 0.8 * unit;
+      while (taken.some(([u, v]) => Math.hypot(u - x, v - y) < 1.3 * unit) && x < x1 - unit) x += unit * 0.7;
+      taken.push([x, y]);
+      const line = { ...frame(boxes[r]), fill: "none", "vector-effect": "non-scaling-stroke" };
+      return [
+        draw("rect", { ...line, stroke: "#000000", "stroke-width": 3.5 }), draw("rect", { ...line, stroke: MARKS[k], "stroke-width": 1.8 }),
+        draw("circle", { cx: x, cy: y, r: 0.62 * unit, fill: MARKS[k], stroke: "#000000", "stroke-width": unit / 14 }),
+        draw("text", { x, y: y + 0.34 * unit, "font-size": unit * 0.95, "font-weight": 700, "text-anchor": "middle", fill: "#000000" }, String(k + 1)),
+      ];
+    });
+    marks.replaceChildren(...drawn);
+  }
+
+  function drop(r, hide, goesOn) {
+    change((next) => { next.dropped = hide ? [...next.dropped, r] : next.dropped.filter((x) => x !== r); }, goesOn);
+  }
+
+  const hint = $("pointed").textContent;
+
+  function point(r) {
+    if (r === null || now.refused) { $("pointed").textContent = hint; return; }
+    const told = picture.where[r];
+    if (isGone(r)) { $("pointed").textContent = `Hidden: ${told}. Once more shows it again.`; return; }
+    const without = CARROT.answer(model, { ...state, dropped: [...state.dropped, r] });
+    $("pointed").textContent = `${told} brings ${short(now.contributions[r])}; without it the ${noun()} ${moves(now.logit - without.logit)}.`;
+  }
+
+  // ---- words for what is explained
+
+  const noun = () => (state.against === null ? "score" : "lead");
+  const moves = (fall, digits = null) => {
+    const size = Math.abs(fall), told = digits === null ? short(size).slice(1) : size.toFixed(digits);
+    return `${fall >= 0 ? "falls" : "rises"} by ${told}`;
+  };
+  const target = () => data.classes[state.target], against = () => (state.against === null ? null : data.classes[state.against]);
+  const ends = () => (state.against === null ? ["against", "for"] : [`for ${against()}`, `for ${target()}`]);
+  const what = () => (state.against === null ? ["score of ", named(target())] : ["lead of ", named(target()), " over ", named(against())]);
+
+  function suppositions() {
+    const told = [], { dropped, out } = state, relabelled = Object.keys(state.relabel);
+    const tiles = Object.values(state.hidden).reduce((sum, regions) => sum + regions.length, 0), id = (k) => tail(data.training[k].id);
+    if (dropped.length === 1) told.push(`without ${picture.where[dropped[0]]}`);
+    else if (dropped.length === model.N) told.push("with nothing of the picture shown");
+    else if (dropped.length) told.push(`without ${dropped.length} of ${model.N} ${words.parts}`);
+    if (out.length === 1) told.push(`without training picture ${id(out[0])}`);
+    else if (out.length) told.push(`without ${out.length} training pictures`);
+    if (relabelled.length === 1) told.push(`with ${id(relabelled[0])} labelled ${data.classes[state.relabel[relabelled[0]]]}`);
+    else if (relabelled.length) told.push(`with ${relabelled.length} training pictures relabelled`);
+    if (tiles) told.push(`with ${count(tiles, `part of a training picture`, "parts of training pictures")} hidden`);
+    const sentence = told.length > 1 ? `${told.slice(0, -1).join(", ")} and ${told[told.length - 1]}` : told.join("");
+    return sentence && sentence[0].toUpperCase() + sentence.slice(1);
+  }
+
+  function paintSentence() {
+    const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.where[top];
+    const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
+    const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
+    const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
+    if (state.against !== null) says.push(". For ", strong(target()), `${own} and not `, strong(against()), ` speaks most of all ${because}.`);
+    else if (isAsked) says.push(". For ", strong(target()), `${own} speaks most of all ${because}.`);
+    else if (top === undefined) says.push(", though no part of the picture speaks for it.");
+    else {
+      const positive = now.contributions.reduce((sum, x) => sum + Math.max(x, 0), 0);
+      says.push(`, ${now.contributions[top] >= positive / 2 ? "mostly" : "most of all"} because of ${because}.`);
+    }
+    $("sentence").replaceChildren(...says);
+    const before = CARROT.answer(model, { ...first, target: state.target, against: state.against });
+    const digits = digitsFor([before.logit, now.logit]), [was, is] = [before.logit, now.logit].map((x) => addedUp([x], x, digits)[0]);
+    $("before").replaceChildren(...(supposed ? [
+      "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted], 0)}). The `, ...what(), " goes from ", was, " to ",
+      make("span", { class: "changed" }, is), ".",
+    ] : []));
+    const changed = now.predicted === start.predicted ? "" : `, no longer ${data.classes[start.predicted]}`;
+    say(supposed || hasChanged() ? `${supposed || "As it is"}, the model says ${said} (${chance(now.predicted)})${changed}. The ${noun()} of ${target()} is ${is.textContent}.` : "");
+  }
+
+  const hasChanged = () => past.length + future.length > 0;
+  const say = (told) => { if ($("heard").textContent !== told) $("heard").textContent = told; };
+
+  // ---- tables
+
+  const cell = (value, attributes = {}) => make("td", attributes, value);
+  const side = (x) => (x > 0 ? "for" : x < 0 ? "against" : "");
+
+  function bar(value, limit) {
+    const drawn = draw("rect", { width: Math.min(100 * Math.abs(value) / limit, 100).toFixed(1), height: 10 });
+    return draw("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, drawn);
+  }
+
+  function paintSupporters() {
+    const top = best(), sum = (regions) => regions.reduce((total, r) => total + now.contributions[r], 0);
+    const rest = (from, to) => picture.where.map((_, r) => r).slice(from, to).filter((r) => !top.includes(r) && !isGone(r));
+    const local = rest(0, boxes.length), whole = rest(boxes.length), rows = top.map((r, k) => [k, picture.where[r], now.contributions[r]]);
+    if (local.length) rows.push([null, `All ${local.length.toLocaleString("en")}${top.length ? " other" : ""} ${words.parts}`, sum(local)]);
+    if (whole.length) rows.push([null, "The whole picture, as a region of its own", sum(whole)]);
+    if (now.prior) rows.push([null, words.start, now.prior]);
+    const values = rows.map((row) => row[2]), digits = digitsFor([...values, now.logit]);
+    const most = Math.max(...[...values, now.logit].map(Math.abs)) || 1, numbers = addedUp(values, now.logit, digits);
+    const lines = rows.map(([k, told, value], i) => make(
+      "tr", {}, cell(k === null ? "" : mark(k)), make("th", { scope: "row" }, told), cell(bar(value, most), { class: side(value) }), cell(numbers[i], { class: "number" }),
+    ));
+    const [total] = addedUp([now.logit], now.logit, digits);
+    lines.push(make("tr", { class: "total" }, cell(""), make("th", { scope: "row" }, "= ", ...what()), cell(""), cell(total, { class: "number" })));
+    $("supporters").tBodies[0].replaceChildren(...lines);
+  }
+
+  function mark(k) {
+    const found = make("span", { class: "mark" }, String(k + 1));
+    found.style.background = MARKS[k];
+    return found;
+  }
+
+  function paintClasses() {
+    const order = data.classes.map((_, c) => c).sort((a, b) => now.logits[b] - now.logits[a]);
+    const notes = { [state.target]: "explained here", [state.against]: "held against it" };
+    const shown = [...order.slice(0, CLASSES), ...order.slice(CLASSES).filter((c) => c in notes)], digits = digitsFor(shown.map((c) => now.logits[c]));
+    $("classes").tBodies[0].replaceChildren(...shown.map((c) => {
+      const head = make("th", { scope: "row" }, named(data.classes[c]));
+      if (c in notes) head.append(" ", make("span", { class: "soft small" }, `(${notes[c]})`));
+      const chance = now.probabilities[c], [logit] = addedUp([now.logits[c]], now.logits[c], digits);
+      return make("tr", {}, head, cell(logit, { class: "number" }), cell(exactly(chance, percent(chance)), { class: "number" }), cell(bar(chance, 1)));
+    }));
+  }
+
+  // ---- training pictures
+
+  const cards = [...document.querySelectorAll(".card")].map(card);
+
+  function card(li) {
+    const k = Number(li.dataset.k), one = data.training[k], svg = li.querySelector(".frame svg"), acts = make("div", { class: "acts" });
+    const found = { li, k, one, label: li.querySelector("h3"), told: li.querySelector(".without"), out: null, choice: null, cover: null };
+    li.append(acts);
+    if (words.canRefit) {
+      found.out = make("button", { type: "button" }, "Leave it out");
+      found.out.setAttribute("aria-label", `Leave out training picture ${one.id}`);
+      found.out.addEventListener("click", () => change((next) => { next.out = toggled(next.out, k); }));
+      found.choice = make("select", { "aria-label": `Label of training picture ${one.id}` }, ...options());
+      found.choice.addEventListener("change", () => change((next) => {
+        const label = Number(found.choice.value);
+        if (label === one.label) delete next.relabel[k];
+        else next.relabel[k] = label;
+      }));
+      acts.append(found.out, make("label", {}, "Label", found.choice));
+    }
+    if (svg && canHide(model.training[k])) {
+      const gone = (r) => (state.hidden[k] || []).includes(r), where = (r) => one.places[r] ?? "the whole picture";
+      const put = (r, hide, goesOn) => change((next) => {
+        const left = hide ? [...(next.hidden[k] || []), r] : next.hidden[k].filter((x) => x !== r);
+        if (left.length) next.hidden[k] = left;
+        else delete next.hidden[k];
+      }, goesOn);
+      found.cover = [covers(svg, grid(one.boxes), one.boxes), gone];
+      surface(svg, one.boxes, (r) => `${where(r)} of training picture ${one.id}`, { gone, put, point() {} });
+      const ul = make("ul", { class: "list" });
+      acts.append(make("details", {}, make("summary", {}, "Hide parts of it"), ul));
+      listed(ul, Array.from(model.training[k].r, (_, r) => r), (r) => [where(r), ""], gone, put);
+    }
+    return found;
+  }
+
+  function options() {
+    return data.classes.map((told, c) => make("option", { value: c }, told));
+  }
+
+  function paintCards() {
+    const digits = digitsFor(now.training.slice(0, 3).map((x) => x.without ?? 0));
+    for (const { li, k, one, label, told, out, choice, cover } of cards) {
+      const isOut = state.out.includes(k), c = state.relabel[k] ?? one.label, { without } = now.training[k];
+      li.classList.toggle("out", isOut);
+      label.replaceChildren(named(data.classes[c]), ...(c === one.label ? [] : [make("span", { class: "soft small" }, " (was ", named(data.classes[one.label]), ")")]));
+      if (isOut) told.textContent = "Left out.";
+      else if (without === null) told.textContent = "Without it, no picture of its class would be left.";
+      else told.replaceChildren("Without it ", make("span", { class: side(without) }, `the ${noun()} ${moves(without, digits)}`), ".");
+      if (out) {
+        out.setAttribute("aria-pressed", String(isOut));
+        choice.value = String(c);
+        choice.disabled = isOut;
+      }
+      if (cover) cover[0](cover[1]);
+    }
+  }
+
+  // ---- all of it
+
+  let isBrushing = false;
+
+  function render() {
+    const found = CARROT.answer(model, state);
+    document.body.classList.toggle("refused", Boolean(found.refused));
+    if (found.refused) {
+      $("before").replaceChildren(make("strong", {}, found.refused), " Such a model can't be fitted: undo it.");
+      say(found.refused);
+    } else {
+      now = found;
+      paintPicture();
+      paintSupporters();
+      paintClasses();
+      paintCards();
+      paintSentence();
+    }
+    for (const shown of surfaces) shown.update();
+    for (const [button, list] of [["undo", past], ["redo", future]]) $(button).disabled = !list.length;
+    const isFirst = !CARROT.toHash(model, state).length || JSON.stringify(state) === JSON.stringify(first);
+    $("reset").disabled = isFirst;
+    $("as-it-was").hidden = isFirst;
+    $("target").value = String(state.target);
+    $("against").value = state.against === null ? "" : String(state.against);
+    $("legend-of").replaceChildren("Red speaks for ", named(target()), ", blue ", ...(state.against === null ? ["against it"] : ["for ", named(against())]),
+      words.isTiled ? " (per hundredth of the area)." : ".");
+  }
+
+  document.documentElement.classList.add("is-live");
+  if (canHide(model.picture)) {
+    surface(stage, boxes, (r) => `${picture.where[r]}, which brings ${short(now.contributions[r])}`, { gone: isGone, put: drop, point });
+    listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), (r) => [picture.where[r], isGone(r) ? "" : short(now.contributions[r])], isGone, drop);
+  } else {
+    for (const id of ["pointed", "brush", "parts"]) $(id).hidden = true;
+  }
+  if (!navigator.maxTouchPoints) $("brush").hidden = true;
+  $("target").append(...options());
+  $("against").append(make("option", { value: "" }, "nothing"), ...options());
+  $("target").addEventListener("change", () => change((next) => {
+    next.target = Number($("target").value);
+    if (next.against === next.target) next.against = null;
+  }));
+  $("against").addEventListener("change", () => change((next) => {
+    const c = $("against").value;
+    next.against = c === "" || Number(c) === next.target ? null : Number(c);
+  }));
+  $("undo").addEventListener("click", undo);
+  $("redo").addEventListener("click", redo);
+  $("reset").addEventListener("click", () => change((next) => Object.assign(next, clone(first))));
+  $("brush").addEventListener("click", () => {
+    isBrushing = !isBrushing;
+    $("brush").setAttribute("aria-pressed", String(isBrushing));
+    for (const svg of document.querySelectorAll(".tiled")) svg.classList.toggle("brushing", isBrushing);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if (key === "z") (event.shiftKey ? redo : undo)();
+    else if (key === "y") redo();
+    else return;
+    event.preventDefault();
+  });
+  window.addEventListener("hashchange", () => {
+    past.push(state);
+    future.length = 0;
+    state = CARROT.fromHash(location.hash, model);
+    render();
+  });
+  render();
+})();
