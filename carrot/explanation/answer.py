@@ -8,7 +8,7 @@ from carrot.explanation.view import View
 from carrot.explanation.words import added_up, digits_for, percent, sentence, supporters, where
 
 SUPPORTERS = 3  # regions that are named and numbered
-ON_COLOURS = 0.62  # opacity of the largest number on a picture in colour
+ON_COLOURS = 0.55  # opacity of the largest number on a picture in colour
 CLASSES = 5  # in the table
 PER_AREA = " (per hundredth of the area)"
 START = {

@@ -1,8 +1,8 @@
 """An explanation as one page: HTML with everything in it, to be read from disk, without a network.
 
 All of it is there without scripts. Where they run, the page answers what a person supposes: ``page/engine.js`` has the
-arithmetic, ``page/view.js`` what is seen. Everything from the data is escaped; the page itself forbids to load
-anything, and to run any script but the one whose hash it names.
+arithmetic, ``surface.js`` and ``view.js`` what is seen. Everything from the data is escaped; the page itself forbids to
+load anything, and to run any script but the one whose hash it names.
 """
 
 import base64
@@ -24,6 +24,7 @@ from carrot.explanation.words import where
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
 
+SCRIPTS = ("engine.js", "surface.js", "view.js")
 ORIGIN = {
     False: "The score of the average training picture: the share of the class among them.",
     True: "The score of a picture of which nothing is shown.",
@@ -81,7 +82,7 @@ def _scripts(v: View) -> dict[str, str]:
         "start": START[v.e.parts.is_additive],
         "canRefit": data["classWeights"] is not None,
     }
-    script = f"\n{_read('engine.js')}\n{_read('view.js')}\n"
+    script = "\n".join(map(_read, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     told = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no end of a script in a name
     return {

@@ -53,10 +53,10 @@ def _card(v: View, k: int, i: int, digits: int) -> str:
             f"{name(e.doubtful[i])}.</p>"
         )
     effect = f'<span class="{side(value)}">{_falls(v, value, digits)}</span>'
-    return (
-        f'<li class="card" data-k="{k}">{picture}<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}'
-        f'<p class="without">Without it {effect}.</p></li>'
+    told = (
+        f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}<p class="without">Without it {effect}.</p>'
     )
+    return f'<li class="card" data-k="{k}">{picture}<div class="told">{told}</div></li>'
 
 
 def _falls(v: View, value: float, digits: int) -> str:
@@ -165,6 +165,7 @@ def maps(v: View) -> dict[str, str]:
     others = f'<div class="many">{"".join(drawn)}</div>' if drawn else f"<p>{_one_map(v)}</p>"
     return {
         "cut": _cut(v),
+        "parts": v.parts,
         "other_maps": others,
         "maps_title": "Other maps, and all regions as numbers" if drawn else "All regions as numbers",
         "region_heads": heads,

@@ -221,7 +221,7 @@ def test_every_region_is_drawn_on_its_maps_with_its_number(case: tuple[Explanati
         assert int(region) == k % local
         assert float(told) == pytest.approx(float(values[k]), rel=1e-5)
         assert colour == ("#b2182b" if values[k] > 0 else "#2166ac")
-        most = 0.62 if k < local else 0.85  # on the picture in colour, or in grey
+        most = 0.55 if k < local else 0.85  # on the picture in colour, or in grey
         assert float(opacity) == pytest.approx(most * abs(float(values[k])) / float(limits[k]), abs=6e-4)
     scale = {float(a["value"]) for a in page.all("data")}
     assert {float(x) for x in limits} | {-float(x) for x in limits} <= scale

@@ -1,35 +1,15 @@
 // What a person sees of the arithmetic in engine.js: a state is changed by a finger, a key or the link, and the whole page
-// follows. All markup that needs no script is made by the package (carrot/explanation/answer.py, sections.py), in the same
-// words. Text from the data enters as text alone, never as markup.
+// follows. What needs no script is made by the package (carrot/explanation/answer.py, sections.py), in the same words:
+// tests/end_to_end/test_view.py holds the two together. Text from the data enters as text alone, never as markup.
 "use strict";
 
 (() => {
-  const SUPPORTERS = 3, CLASSES = 5, ON_COLOURS = 0.62;          // as in carrot/explanation/answer.py
+  const SUPPORTERS = 3, CLASSES = 5, ON_COLOURS = 0.55;          // as in carrot/explanation/answer.py
   const FOR = "#b2182b", AGAINST = "#2166ac", MARKS = ["#f0a202", "#56b4e9", "#3fc199"];  // as in drawing.py
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
   const { picture, words } = data, canHide = (weighing) => weighing && !weighing.fixed;
+  const { make, draw, named, strong, exactly, frame, surface, listed, covers, grid, touch } = SURFACE;
   const $ = (id) => document.getElementById(id);
-
-  // ---- elements
-
-  function make(tag, attributes = {}, ...children) {
-    const found = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) if (value !== null) found.setAttribute(key, value);
-    found.append(...children);
-    return found;
-  }
-
-  function draw(tag, attributes, ...children) {
-    const found = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [key, value] of Object.entries(attributes)) found.setAttribute(key, value);
-    found.append(...children);
-    return found;
-  }
-
-  const named = (value) => make("bdi", {}, value);
-  const strong = (value) => make("em", {}, named(value));
-  const exactly = (value, told) => make("data", { value: String(value) }, told);
-  const frame = ([x0, y0, x1, y1]) => ({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 });
 
   // ---- numbers, as carrot/explanation/words.py writes them
 
@@ -94,150 +74,8 @@
     enter(from.pop());
   }
 
+  const followers = [];  // what else to call when the state has changed
   const undo = () => step(past, future), redo = () => step(future, past);
-
-  // ---- a picture whose regions can be pointed at
-
-  const surfaces = [];
-
-  // Let regions of a drawn picture be clicked, brushed and reached by keys.
-  //   names: of the regions, in words;  gone(r): is it hidden?;  put(r, hide, goesOn): hide or show it;  point(r): it is looked at
-  function surface(svg, boxes, names, { gone, put, point }) {
-    const group = draw("g", { class: "tiles" }), tiles = new Map();
-    let stroke = null, hot = null, isHandled = false;
-    const middle = (r) => [(boxes[r][0] + boxes[r][2]) / 2, (boxes[r][1] + boxes[r][3]) / 2];
-
-    function look(r) {
-      if (r === hot) return;
-      tiles.get(hot)?.classList.remove("hot");
-      tiles.get(r)?.classList.add("hot");
-      hot = r;
-      point(r);
-    }
-
-    // The region at a place: of those that hold it, the one whose middle is nearest.
-    function at(event) {
-      const p = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-      const far = (r) => Math.hypot(p.x - middle(r)[0], p.y - middle(r)[1]);
-      const holding = [...tiles.keys()].filter((r) => {
-        const [x0, y0, x1, y1] = boxes[r];
-        return p.x >= x0 && p.x <= x1 && p.y >= y0 && p.y <= y1;
-      });
-      return holding.length ? holding.reduce((a, b) => (far(b) < far(a) ? b : a)) : null;
-    }
-
-    function reach(from, [dx, dy]) {
-      const [x, y] = middle(from);
-      let best = null, least = Infinity;
-      for (const r of tiles.keys()) {
-        const [u, v] = middle(r), along = (u - x) * dx + (v - y) * dy, across = Math.abs((u - x) * dy) + Math.abs((v - y) * dx);
-        if (along > 1e-6 && along + 3 * across < least) [best, least] = [r, along + 3 * across];
-      }
-      return best;
-    }
-
-    function focus(r) {
-      if (r === null) return;
-      for (const [other, tile] of tiles) tile.setAttribute("tabindex", other === r ? "0" : "-1");
-      tiles.get(r).focus();
-    }
-
-    boxes.forEach((box, r) => {
-      if (!box) return;
-      const tile = draw("rect", { ...frame(box), class: "tile", role: "button", tabindex: tiles.size ? "-1" : "0" });
-      tile.addEventListener("focus", () => look(r));
-      tile.addEventListener("keydown", (event) => {
-        const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-        if (way) focus(reach(r, way));
-        else if (event.key === " " || event.key === "Enter") put(r, !gone(r), false);
-        else return;
-        event.preventDefault();
-      });
-      tiles.set(r, tile);
-      group.append(tile);
-    });
-    svg.append(group);
-    svg.setAttribute("role", "group");
-    svg.classList.add("tiled");
-
-    svg.addEventListener("pointerdown", (event) => {
-      isHandled = event.button === 0 && (event.pointerType !== "touch" || isBrushing);
-      const r = isHandled ? at(event) : null;
-      if (r === null) return;
-      stroke = { hide: !gone(r), met: new Set([r]) };
-      svg.setPointerCapture(event.pointerId);
-      put(r, stroke.hide, false);
-    });
-    svg.addEventListener("pointermove", (event) => {
-      const r = at(event);
-      look(r);
-      if (!stroke || r === null || stroke.met.has(r)) return;
-      stroke.met.add(r);
-      if (gone(r) !== stroke.hide) put(r, stroke.hide, true);
-    });
-    for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => { stroke = null; });
-    svg.addEventListener("pointerleave", () => look(null));
-    svg.addEventListener("click", (event) => {  // a tap, or the click of a screen reader
-      if (isHandled && event.detail) return;
-      const own = [...tiles].find(([, tile]) => tile === event.target), r = own ? own[0] : at(event);
-      if (r !== null) put(r, !gone(r), false);
-    });
-    const shown = {
-      svg,
-      update() {
-        for (const [r, tile] of tiles) {
-          tile.setAttribute("aria-pressed", String(gone(r)));
-          tile.setAttribute("aria-label", `Hide ${names(r)}`);
-        }
-      },
-    };
-    surfaces.push(shown);
-    return shown;
-  }
-
-  // The same regions as a list of buttons.
-  function listed(ul, regions, name, gone, put) {
-    const buttons = regions.map((r) => {
-      const label = make("span"), value = make("span", { class: "number" }), button = make("button", { type: "button" }, label, value);
-      button.addEventListener("click", () => put(r, !gone(r), false));
-      ul.append(make("li", {}, button));
-      return { r, button, label, value };
-    });
-    surfaces.push({
-      update() {
-        for (const { r, button, label, value } of buttons) {
-          const [told, number] = name(r);
-          button.setAttribute("aria-pressed", String(gone(r)));
-          label.textContent = gone(r) ? `${told}, hidden` : told;
-          value.textContent = number;
-        }
-      },
-    });
-  }
-
-  // Cover what is hidden: a place that several regions see is covered by the share of them that is gone.
-  function covers(svg, places, boxes) {
-    const group = draw("g", { "aria-hidden": "true" });
-    const cells = places.map((box) => {
-      const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], cover = draw("rect", { ...frame(box), class: "covered" });
-      group.append(cover);
-      return { cover, seers: boxes.flatMap((b, r) => (b && x > b[0] && x < b[2] && y > b[1] && y < b[3] ? [r] : [])) };
-    });
-    svg.append(group);
-    return (gone) => {
-      for (const { cover, seers } of cells) {
-        const share = seers.filter(gone).length / (seers.length || 1);
-        cover.setAttribute("fill-opacity", String(share === 1 ? 0.94 : 0.7 * share));
-      }
-    };
-  }
-
-  // Disjoint places of constant cover: where no edge of any box crosses.
-  function grid(boxes) {
-    const there = boxes.filter(Boolean), edges = (a, b) => [...new Set(there.flatMap((box) => [box[a], box[b]]))].sort((p, q) => p - q);
-    const xs = edges(0, 2), ys = edges(1, 3);
-    return ys.slice(1).flatMap((y1, j) => xs.slice(1).map((x1, i) => [xs[i], ys[j], x1, y1]));
-  }
 
   // ---- the picture: map, marks, what is hidden
 
@@ -249,7 +87,6 @@
   });
   const marks = stage.querySelector(".marks"), isGone = (r) => state.dropped.includes(r);
   const coverPicture = covers(stage, cells.map((cell) => cell.box), boxes);
-  stage.append(marks);  // above what covers
 
   function height(cell) {
     const spread = (r) => {
@@ -300,6 +137,8 @@
       ];
     });
     marks.replaceChildren(...drawn);
+    const told = best().map((r, k) => `${k + 1}: ${picture.where[r]}`).join("; ") || "nothing";
+    stage.setAttribute("aria-label", `${picture.name}. Marked is what speaks most for ${target()}: ${told}`);
   }
 
   function drop(r, hide, goesOn) {
@@ -420,7 +259,7 @@
   function card(li) {
     const k = Number(li.dataset.k), one = data.training[k], svg = li.querySelector(".frame svg"), acts = make("div", { class: "acts" });
     const found = { li, k, one, label: li.querySelector("h3"), told: li.querySelector(".without"), out: null, choice: null, cover: null };
-    li.append(acts);
+    li.querySelector(".told").append(acts);
     if (words.canRefit) {
       found.out = make("button", { type: "button" }, "Leave it out");
       found.out.setAttribute("aria-label", `Leave out training picture ${one.id}`);
@@ -441,10 +280,11 @@
         else delete next.hidden[k];
       }, goesOn);
       found.cover = [covers(svg, grid(one.boxes), one.boxes), gone];
-      surface(svg, one.boxes, (r) => `${where(r)} of training picture ${one.id}`, { gone, put, point() {} });
+      const point = () => {};
+      followers.push(surface(svg, one.boxes, (r) => `${where(r)} of training picture ${one.id}`, { gone, put, point }));
       const ul = make("ul", { class: "list" });
       acts.append(make("details", {}, make("summary", {}, "Hide parts of it"), ul));
-      listed(ul, Array.from(model.training[k].r, (_, r) => r), (r) => [where(r), ""], gone, put);
+      followers.push(listed(ul, Array.from(model.training[k].r, (_, r) => r), (r) => [where(r), ""], gone, put));
     }
     return found;
   }
@@ -473,8 +313,6 @@
 
   // ---- all of it
 
-  let isBrushing = false;
-
   function render() {
     const found = CARROT.answer(model, state);
     document.body.classList.toggle("refused", Boolean(found.refused));
@@ -489,7 +327,7 @@
       paintCards();
       paintSentence();
     }
-    for (const shown of surfaces) shown.update();
+    for (const follow of followers) follow();
     for (const [button, list] of [["undo", past], ["redo", future]]) $(button).disabled = !list.length;
     const isFirst = !CARROT.toHash(model, state).length || JSON.stringify(state) === JSON.stringify(first);
     $("reset").disabled = isFirst;
@@ -502,11 +340,13 @@
 
   document.documentElement.classList.add("is-live");
   if (canHide(model.picture)) {
-    surface(stage, boxes, (r) => `${picture.where[r]}, which brings ${short(now.contributions[r])}`, { gone: isGone, put: drop, point });
-    listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), (r) => [picture.where[r], isGone(r) ? "" : short(now.contributions[r])], isGone, drop);
+    const number = (r) => (isGone(r) ? "" : short(now.contributions[r])), told = (r) => [picture.where[r], number(r)];
+    followers.push(surface(stage, boxes, (r) => told(r).join(" "), { gone: isGone, put: drop, point }));
+    followers.push(listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), told, isGone, drop));
   } else {
     for (const id of ["pointed", "brush", "parts"]) $(id).hidden = true;
   }
+  stage.append(marks);  // above what covers
   if (!navigator.maxTouchPoints) $("brush").hidden = true;
   $("target").append(...options());
   $("against").append(make("option", { value: "" }, "nothing"), ...options());
@@ -522,9 +362,9 @@
   $("redo").addEventListener("click", redo);
   $("reset").addEventListener("click", () => change((next) => Object.assign(next, clone(first))));
   $("brush").addEventListener("click", () => {
-    isBrushing = !isBrushing;
-    $("brush").setAttribute("aria-pressed", String(isBrushing));
-    for (const svg of document.querySelectorAll(".tiled")) svg.classList.toggle("brushing", isBrushing);
+    touch.brushes = !touch.brushes;
+    $("brush").setAttribute("aria-pressed", String(touch.brushes));
+    for (const svg of document.querySelectorAll(".tiled")) svg.classList.toggle("brushing", touch.brushes);
   });
   document.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
