@@ -80,8 +80,8 @@ def _unseen(v: View) -> str:
         return ""
     part = percent(1.0 - shown, 0)
     if v.e.parts.num_global and v.is_tiled:
-        return f"The pale parts ({part} of the picture) lie in no tile: seen only as part of the whole picture."
-    return f"The model never saw the pale parts: {part} of the picture lie outside of what it looks at."
+        return f"The dimmed parts ({part} of the picture) lie in no tile: seen only as part of the whole picture."
+    return f"The model never saw the dimmed parts: {part} of the picture lie outside of what it looks at."
 
 
 def _supporters(v: View) -> str:

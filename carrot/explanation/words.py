@@ -18,6 +18,10 @@ SIDES = (
     ("the lower left", "the bottom", "the lower right"),
 )
 THIRDS = (0.38, 0.62)  # of a picture's side: between them lies its middle
+MOSTLY, MANY = (
+    0.5,
+    0.1,
+)  # of all that supports an answer: from there on one region is most of it; below it is one of many
 NEARLY_ALL = 0.8  # of a picture's area
 
 
@@ -95,6 +99,8 @@ def sentence(e: "Explanation") -> str:
         return f"{said}. For <em>{name(e.target)}</em> ({chance}) speaks most of all {because}."
     if not best:
         return f"{said}, though no part of the picture speaks for it."
-    positive = float(e.parts.token.clamp(min=0).sum())
-    how = "mostly" if float(e.parts.token[best[0]]) >= positive / 2 else "most of all"
-    return f"{said}, {how} because of {because}."
+    share = float(e.parts.token[best[0]]) / float(e.parts.token.clamp(min=0).sum())
+    if share < MANY:
+        parts = "tiles" if e.picture.grid_hw is None else "regions"
+        return f"{said}, because of many {parts} together, most of all {because}."
+    return f"{said}, {'mostly' if share >= MOSTLY else 'most of all'} because of {because}."

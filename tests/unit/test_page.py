@@ -156,6 +156,8 @@ def test_a_region_that_argues_against_the_answer_never_comes_first() -> None:
     page = Page(replace(e, parts=replace(p, prior=p.logit - float(token.sum()))).to_html())
     assert "mostly because of the left side (row 1, column 1)" in page.text
     assert page.rows["supporters"][0] == [0.02]
+    many = Page(replace(e, parts=replace(p, token=torch.full_like(token, 0.01))).to_html())
+    assert "because of many regions together, most of all the upper left (row 0, column 0)" in many.text
     none = Page(replace(e, parts=replace(e.parts, token=token - 1.0)).to_html())
     assert "though no part of the picture speaks for it" in none.text
 
@@ -324,7 +326,7 @@ def test_what_the_model_never_saw_is_drawn_and_told() -> None:
     cropped[:, [0, 2]] = 15.0 + cropped[:, [0, 2]] * (60 / 90)  # 15 pixels of 90 on each side
     text = replace(e, picture=replace(e.picture, boxes=cropped)).to_html()
     assert text.count('class="veil"') == 1
-    assert "The model never saw the pale parts: 33 % of the picture" in Page(text).text
+    assert "The model never saw the dimmed parts: 33 % of the picture" in Page(text).text
 
 
 def test_pairs_use_each_region_once() -> None:

@@ -99,11 +99,14 @@ const SURFACE = (() => {
       put(r, stroke.hide, false);
     });
     svg.addEventListener("pointermove", (event) => {
-      const r = at(event);
-      look(r);
-      if (!stroke || r === null || stroke.met.has(r)) return;
-      stroke.met.add(r);
-      if (gone(r) !== stroke.hide) put(r, stroke.hide, true);
+      look(at(event));
+      if (!stroke) return;
+      const way = event.getCoalescedEvents();  // a quick brush moves far between two frames
+      for (const r of (way.length ? way : [event]).map(at)) {
+        if (r === null || stroke.met.has(r)) continue;
+        stroke.met.add(r);
+        if (gone(r) !== stroke.hide) put(r, stroke.hide, true);
+      }
     });
     for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => { stroke = null; });
     svg.addEventListener("pointerleave", () => look(null));

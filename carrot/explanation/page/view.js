@@ -5,6 +5,7 @@
 
 (() => {
   const SUPPORTERS = 3, CLASSES = 5, ON_COLOURS = 0.55;          // as in carrot/explanation/answer.py
+  const MOSTLY = 0.5, MANY = 0.1;                                // as in words.py
   const FOR = "#b2182b", AGAINST = "#2166ac", MARKS = ["#f0a202", "#56b4e9", "#3fc199"];  // as in drawing.py
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
   const { picture, words } = data, canHide = (weighing) => weighing && !weighing.fixed;
@@ -46,7 +47,7 @@
 
   const first = CARROT.start(model), past = [], future = [];
   let state = CARROT.fromHash(location.hash, model), now = CARROT.answer(model, first);
-  const start = now;
+  const start = now, earlier = {};
 
   const clone = (x) => JSON.parse(JSON.stringify(x));
   const toggled = (list, x) => (list.includes(x) ? list.filter((y) => y !== x) : [...list, x]);
@@ -57,11 +58,15 @@
     edit(next);
     if (!goesOn) past.push(state);
     future.length = 0;
-    enter(next);
+    state = next;
+    if (!goesOn) show();
+    else isDue ||= requestAnimationFrame(show);  // once for all that a frame's stroke has met
   }
 
-  function enter(next) {
-    state = next;
+  let isDue = 0;
+
+  function show() {
+    isDue = 0;
     try {
       history.replaceState(null, "", `#${CARROT.toHash(model, state)}`);
     } catch { /* a page inside of another one has no link of its own */ }
@@ -71,7 +76,8 @@
   function step(from, to) {
     if (!from.length) return;
     to.push(state);
-    enter(from.pop());
+    state = from.pop();
+    show();
   }
 
   const followers = [];  // what else to call when the state has changed
@@ -125,9 +131,10 @@
     const unit = 0.05 * Math.max(...picture.size), taken = [];
     const drawn = best().flatMap((r, k) => {
       if (!boxes[r]) return [];
-      const [x0, y0, x1] = boxes[r], y = y0 + 0.8 * unit;
-      let x = x0 + 0.8 * unit;
-      while (taken.some(([u, v]) => Math.hypot(u - x, v - y) < 1.3 * unit) && x < x1 - unit) x += unit * 0.7;
+      const [x0, y0, x1] = boxes[r], isSmall = x1 - x0 < 3 * unit, shift = (isSmall ? -0.6 : 0.8) * unit;
+      const y = Math.max(y0 + shift, 0.8 * unit);
+      let x = Math.max(x0 + shift, 0.8 * unit);
+      while (taken.some(([u, v]) => Math.hypot(u - x, v - y) < 1.3 * unit) && x < picture.size[0] - unit) x += unit * 0.7;
       taken.push([x, y]);
       const line = { ...frame(boxes[r]), fill: "none", "vector-effect": "non-scaling-stroke" };
       return [
@@ -181,6 +188,12 @@
     return sentence && sentence[0].toUpperCase() + sentence.slice(1);
   }
 
+  // The answer as it was, to the question of now.
+  function asItWas() {
+    const key = `${state.target} ${state.against}`;
+    return (earlier[key] ??= CARROT.answer(model, { ...first, target: state.target, against: state.against }));
+  }
+
   function paintSentence() {
     const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.where[top];
     const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
@@ -190,11 +203,12 @@
     else if (isAsked) says.push(". For ", strong(target()), `${own} speaks most of all ${because}.`);
     else if (top === undefined) says.push(", though no part of the picture speaks for it.");
     else {
-      const positive = now.contributions.reduce((sum, x) => sum + Math.max(x, 0), 0);
-      says.push(`, ${now.contributions[top] >= positive / 2 ? "mostly" : "most of all"} because of ${because}.`);
+      const share = now.contributions[top] / now.contributions.reduce((sum, x) => sum + Math.max(x, 0), 0);
+      if (share < MANY) says.push(`, because of many ${words.parts} together, most of all ${because}.`);
+      else says.push(`, ${share >= MOSTLY ? "mostly" : "most of all"} because of ${because}.`);
     }
     $("sentence").replaceChildren(...says);
-    const before = CARROT.answer(model, { ...first, target: state.target, against: state.against });
+    const before = asItWas();
     const digits = digitsFor([before.logit, now.logit]), [was, is] = [before.logit, now.logit].map((x) => addedUp([x], x, digits)[0]);
     $("before").replaceChildren(...(supposed ? [
       "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted], 0)}). The `, ...what(), " goes from ", was, " to ",
@@ -329,7 +343,7 @@
     }
     for (const follow of followers) follow();
     for (const [button, list] of [["undo", past], ["redo", future]]) $(button).disabled = !list.length;
-    const isFirst = !CARROT.toHash(model, state).length || JSON.stringify(state) === JSON.stringify(first);
+    const isFirst = CARROT.toHash(model, state) === CARROT.toHash(model, first);
     $("reset").disabled = isFirst;
     $("as-it-was").hidden = isFirst;
     $("target").value = String(state.target);
