@@ -49,6 +49,12 @@ class Classifier:
         """Tokens to embeddings."""
         return Pooling(self.fitted.setting)
 
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """What each region of a picture is called, a global one last."""
+        s = self.fitted.setting
+        return s.region_names(None if s.is_tiled else self.encoder.backbone.grid_hw)
+
     def logits(self, pictures: Sequence[PictureLike]) -> Float[Tensor, "m C"]:
         """Return the logits of pictures, in passes of ``BATCH`` inputs; one picture's stay together."""
         size = max(1, BATCH // math.prod(self.encoder.view.inputs)) if len(pictures) else 1

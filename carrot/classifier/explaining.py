@@ -11,7 +11,6 @@ from carrot.evaluation.calibration import probabilities
 from carrot.explanation.counterfactual import counterfactuals
 from carrot.explanation.parts import LogitParts, region_to_region, take_apart
 from carrot.explanation.record import Explanation, Picture
-from carrot.tiling import Tiling
 from carrot.utils import whole_number
 
 CANDIDATES = 12  # training pictures that a page can do without
@@ -96,6 +95,5 @@ def _placed(classifier: Classifier, name: str, image: Image.Image, label: str | 
     """Return a picture with the boxes of the regions in its own pixels."""
     s, view = classifier.fitted.setting, classifier.encoder.view
     boxes = view.boxes(image.size, s.coarsen)
-    if s.is_tiled:
-        return Picture(name, image, boxes, None, label, Tiling.from_spec(s.regions).places)
-    return Picture(name, image, boxes, s.grid_hw(classifier.encoder.backbone.grid_hw), label)
+    grid_hw = None if s.is_tiled else s.grid_hw(classifier.encoder.backbone.grid_hw)
+    return Picture(name, image, boxes, grid_hw, label, s.region_places() if s.is_tiled else (), s.region_kind)

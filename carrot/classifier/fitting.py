@@ -13,7 +13,7 @@ from torch import Tensor
 from carrot.data import ImageDataset, open_dataset, split_indices
 from carrot.data.inputs import PictureList
 from carrot.data.labels import Labels
-from carrot.data.opening import KINDS, resolved
+from carrot.data.opening import KINDS, require_place, resolved
 from carrot.data.records import Subset
 from carrot.data.reporting import warn_of_twins
 from carrot.embedding.cache import TokenCache
@@ -54,6 +54,16 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
         )
     refuse_empty_classes(train, range(len(train.records)))
     return train, spec
+
+
+def require_named(data: Any, y: Labels | None) -> None:
+    """Refuse a data set whose name alone tells that it is none: cheap, where ``training_set`` may take long.
+
+    Raises:
+        DataError: It is none.
+    """
+    if y is None and isinstance(data, str | Path):
+        require_place(data)
 
 
 class Caches:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from carrot._progress import progress
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data import ImageDataset, open_dataset, split_is_own
@@ -79,7 +80,9 @@ def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
     is_split = split_is_own(dataset) or (is_own and fitted.data is not None)  # else nobody knows how it was split
     places, fitted_on, other_side = list[int](), list[str](), 0
     unknown: Counter[str] = Counter()
-    for i, record in enumerate(dataset.records):
+    n = len(dataset.records)
+    each = progress(dataset.records, f"looking for test pictures in {dataset.name}", n, "pictures", brief=True)
+    for i, record in enumerate(each):
         if is_split and record.split != "test":
             other_side += 1
         elif dataset.classes[record.label] not in fitted.classes:
@@ -110,9 +113,8 @@ def _most_are_there(dataset: ImageDataset, known: Mapping[str, str]) -> bool:
     same_name = [i for i, record in enumerate(dataset.records) if record.id in known]
     if 2 * len(same_name) <= len(known):
         return False
-    return 2 * sum(_content(dataset, i, dataset.records[i]) == known[dataset.records[i].id] for i in same_name) > len(
-        known
-    )
+    each = progress(same_name, f"comparing {dataset.name} with the model", len(same_name), "files", brief=True)
+    return 2 * sum(_content(dataset, i, dataset.records[i]) == known[dataset.records[i].id] for i in each) > len(known)
 
 
 def _content(dataset: ImageDataset, index: int, record: Record) -> str | None:

@@ -4,7 +4,7 @@ One region of one picture is hidden, and its label is held. What many pictures h
 hardly missed in any one of them: the tile that comes first need not be the one that holds it (docs/decisions/0006).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._choices import MANY
 from carrot._ridge.logit import Logit
 from carrot.classifier.asked import ids_of
 from carrot.classifier.classifier import Classifier
@@ -21,7 +22,6 @@ from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.explanation.hiding import Hiding
 from carrot.head import RidgeHead
-from carrot.tiling import Tiling
 from carrot.utils import whole_number
 
 VERIFIED = 3  # of the regions listed, fitted again
@@ -37,6 +37,7 @@ class HiddenRegion(NamedTuple):
         place: Where it lies, in words.
         box: (x0, y0, x1, y1) in pixels of that picture; None for the whole picture, or where the picture is gone.
         effect: Logit had it never been shown, less the logit.
+        name: What it is called.
     """
 
     training_id: str
@@ -45,6 +46,7 @@ class HiddenRegion(NamedTuple):
     place: str
     box: tuple[float, ...] | None
     effect: float
+    name: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +63,7 @@ class HiddenRegions:
         training_ids: The training pictures.
         effects: Of each region of each of them, logit had it never been shown, less the logit.
         top: The regions that hold the logit up most, first the one without which it would be lowest.
-        kind: What a region is, in a word.
+        kind: What a region is, in a word: "patch", "block" (of patches), "tile" or "box".
         missing: Training pictures whose tokens are gone, and why, by id: nothing is said of them.
         difference: Largest difference of an effect from that of a real fit; None: not measured.
     """
@@ -77,6 +79,11 @@ class HiddenRegions:
     missing: dict[str, str]
     difference: float | None = None
 
+    @property
+    def is_tiled(self) -> bool:
+        """Whether regions saw only themselves."""
+        return self.kind in ("tile", "box")
+
     def __repr__(self) -> str:
         return f"<HiddenRegions of {self.picture}: {' x '.join(map(str, self.effects.shape))} effects>"
 
@@ -86,9 +93,10 @@ class HiddenRegions:
         lines = [f"{self.picture}: {what} is {self.logit:.4f}; it would be, had never been shown"]
         for one in self.top:
             change = f"{abs(one.effect):.4f} {'lower' if one.effect <= 0 else 'higher'}"
-            lines.append(f"    {change}  {self.kind} {one.place} of {one.training_id} ({one.label})")
-        if self.kind != "tile":
-            lines.append("    (at the level of tokens: the other patches of that picture have seen what is hidden)")
+            lines.append(f"    {change}  {one.name} of {one.training_id} ({one.label})")
+        if not self.is_tiled:
+            others = f"the other {MANY[self.kind]} of that picture have seen what is hidden"
+            lines.append(f"    (at the level of tokens: {others})")
         for name, reason in list(self.missing.items())[:3]:
             lines.append(f"    nothing is said of {name}: {reason}")
         if len(self.missing) > 3:
@@ -104,7 +112,7 @@ class HiddenRegions:
             "target": self.target,
             "against": self.against,
             "logit": self.logit,
-            "level": "pixels" if self.kind == "tile" else "tokens",
+            "level": "pixels" if self.is_tiled else "tokens",
             "top": [{**one._asdict(), "box": None if one.box is None else list(one.box)} for one in self.top],
             "training_ids": list(self.training_ids),
             "effects": self.effects.tolist(),
@@ -142,7 +150,8 @@ def hidden_regions(
         ]
         difference = max(abs(a - float(effects[cell])) for a, cell in zip(again, cells[:VERIFIED], strict=True))
     records = [fitted.records[row] for row in hiding.index]
-    places, kind = _places(classifier)
+    s, names = classifier.fitted.setting, classifier.region_names
+    places = s.region_places(None if s.is_tiled else classifier.encoder.backbone.grid_hw)
     return HiddenRegions(
         picture=name_of(picture, 0),
         target=fitted.classes[logit.target],
@@ -158,10 +167,11 @@ def hidden_regions(
                 places[region],
                 _box(classifier, pictures[i], region),
                 float(effects[i, region]),
+                names[region],
             )
             for i, region in cells
         ),
-        kind=kind,
+        kind=s.region_kind,
         missing={fitted.records[row].id: reason for row, reason in missing.items()},
         difference=difference,
     )
@@ -179,23 +189,12 @@ def _refitted(
     """Return what hiding a region comes to by a real fit; of tiles, by a real pass of the backbone on the others."""
     head, z = logit.head, hiding.without(i, region)
     if classifier.fitted.setting.is_tiled and not isinstance(picture, str):
-        keep = torch.ones(len(_places(classifier)[0]), dtype=torch.bool)
+        keep = torch.ones(len(classifier.region_names), dtype=torch.bool)
         keep[region] = False
         z = shown_embedding(classifier, picture, keep)
     G = head.G.to(torch.float64).index_copy(0, torch.tensor([hiding.index[i]]), z.unsqueeze(0))
     again = RidgeHead(head.lam, head.fit_intercept).fit(G, head.Y, head.sample_weight)
     return float(again.logit(logit.target, logit.against).predict(g) - logit.predict(g))
-
-
-def _places(classifier: Classifier) -> tuple[Sequence[str], str]:
-    """Return where each region lies, in words, and what a region is, in a word."""
-    s = classifier.fitted.setting
-    whole = ("that is the whole picture",) if s.global_share else ()
-    if s.is_tiled:
-        return (*Tiling.from_spec(s.regions).places, *whole), "tile"
-    gh, gw = s.grid_hw(classifier.encoder.backbone.grid_hw)
-    patches = [f"row {row}, column {column}" for row in range(gh) for column in range(gw)]
-    return (*patches, *whole), "patch" if s.coarsen == 1 else "block of patches"
 
 
 def _box(classifier: Classifier, picture: Image.Image | str, region: int) -> tuple[float, ...] | None:

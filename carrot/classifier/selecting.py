@@ -28,7 +28,7 @@ from carrot._progress import progress
 from carrot.classifier.fitting import Caches
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
-from carrot.embedding.setting import AXES, Setting
+from carrot.embedding.setting import AXES, Setting, short_regions
 from carrot.errors import BackboneError
 from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
@@ -179,8 +179,14 @@ def choose(
     return select(every_time()), tried
 
 
-def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator[str]:
-    """Yield the table of what was tried, best first, what was chosen, and what was given up for it."""
+def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting, n: int) -> Iterator[str]:
+    """Yield the table of what was tried, best first, what was chosen, what was given up for it, and what is cheaper.
+
+    Args:
+        tried: As ``choose`` returns it.
+        chosen: As ``choose`` returns it.
+        n: Number of training pictures.
+    """
     yield f"{'setting':<64} {'passes':>7} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
     lines = [(line, Setting(**{name: line[name] for name in AXES if name in line})) for line in tried]
     for line, s in sorted(lines, key=lambda pair: float(pair[0]["loo_mse"])):
@@ -191,6 +197,7 @@ def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator
     yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
     yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
     yield from given_up(lines, chosen)
+    yield from cheaper(lines, chosen, n)
 
 
 def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:
@@ -221,10 +228,44 @@ def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting
         yield "The map of patches is exact for tokens, which have seen the whole picture, not for pixels."
 
 
+def cheaper(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting, n: int) -> Iterator[str]:
+    """Yield in a sentence the least passes for which tiles lose no standard error against the tiles that were chosen.
+
+    It is what ``choose`` would take at t = 0 if regions were to cost no more, so that the limit it names gives it.
+    """
+    taken = next((line for line, s in lines if s == chosen), None)
+    if taken is None or not chosen.is_tiled:
+        return
+    mine, pays = float(taken["loo_accuracy"]), float(taken.get("passes", 1.0))
+    error = _standard_error(mine, n)
+    limits = {math.ceil(100.0 * float(line.get("passes", 1.0))) / 100.0 for line, s in lines if s.is_tiled}
+    for limit in sorted(limit for limit in limits if limit < pays):
+        found: dict[tuple[bool, float], Score] = {}
+        for line, s in lines:
+            if not s.t and float(line.get("passes", 1.0)) <= limit:
+                score, kind = (
+                    Score(s, float(line["loo_mse"]), float(line["loo_accuracy"])),
+                    (s.is_tiled, s.global_share),
+                )
+                found[kind] = select([found.get(kind, score), score])
+        c = _taken(found.values(), n) if found else None
+        if c is None or not c.setting.is_tiled or mine - c.loo_accuracy >= error:
+            continue
+        lost, regions = mine - c.loo_accuracy, short_regions(c.setting.regions)
+        how = f"{'loses' if lost > 0 else 'gains'} {abs(lost):.4f}" if lost else "loses nothing"
+        yield f"{regions} would take {limit:g} passes a picture instead of {pays:.3g} and {how} of leave-one-out"
+        yield f"accuracy, within a standard error ({error:.4f}): --passes {limit:g}."
+        return
+
+
+def _standard_error(accuracy: float, n: int) -> float:
+    return math.sqrt(accuracy * (1.0 - accuracy) / n)
+
+
 def _holds(c: Score, others: Iterable[Score], n: int) -> bool:
     """Return whether a candidate loses no more than a standard error of the best leave-one-out accuracy."""
     best = max(other.loo_accuracy for other in others)
-    return c.loo_accuracy >= best - math.sqrt(best * (1.0 - best) / n)
+    return c.loo_accuracy >= best - _standard_error(best, n)
 
 
 def _taken(found: Iterable[Score], n: int) -> Score:

@@ -35,6 +35,7 @@ class WhatIf:
         relabelled: Of each picture that had another label, both labels, by id.
         replaced: Training pictures that had been others.
         dropped: Regions of the picture that had not been there.
+        dropped_names: What they are called.
         difference: Largest difference from the logits of a real fit; None: not measured.
     """
 
@@ -47,6 +48,7 @@ class WhatIf:
     relabelled: Mapping[str, tuple[str, str]] | None = None
     replaced: tuple[str, ...] = ()
     dropped: tuple[int, ...] = ()
+    dropped_names: tuple[str, ...] = ()
     difference: float | None = None
 
     @property
@@ -73,7 +75,7 @@ class WhatIf:
             asked.append(f"with another picture for {_some(self.replaced)}")
         if self.dropped:
             n = len(self.dropped)
-            asked.append(f"with {n} of its regions dropped" if n > 1 else f"with its region {self.dropped[0]} dropped")
+            asked.append(f"with {n} of its regions dropped" if n > 1 else f"with its {self.dropped_names[0]} dropped")
         return ", ".join(asked) or "with nothing changed"
 
     def __repr__(self) -> str:
@@ -156,6 +158,8 @@ def what_if(
         if verify:
             G = head.G.to(torch.float64).index_copy(0, torch.tensor([row]), new.unsqueeze(0))
             again = RidgeHead(head.lam, head.fit_intercept).fit(G, head.Y, head.sample_weight)
+    dropped = () if keep is None else tuple((~keep).nonzero().flatten().tolist())
+    names_of = classifier.region_names if dropped else ()
     return WhatIf(
         picture=name_of(picture, 0),
         classes=fitted.classes,
@@ -167,7 +171,8 @@ def what_if(
             name: (fitted.classes[fitted.records[fitted.row_of(name)].label], new) for name, new in names.items()
         },
         replaced=tuple(others),
-        dropped=() if keep is None else tuple((~keep).nonzero().flatten().tolist()),
+        dropped=dropped,
+        dropped_names=tuple(names_of[region] for region in dropped),
         difference=None if again is None else float((again.predict(g) - logits).abs().max()),
     )
 

@@ -43,6 +43,7 @@ def explain(
     data: str | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Take one prediction apart, exactly, into regions, training pictures, and pairs of their regions; write a page.
@@ -70,6 +71,7 @@ def explain(
         data: Where the training pictures are now, if the data set has moved.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        verbose: Print the proof too: every sum beside what it must be.
         json: Print all numbers as JSON.
     """
     from carrot.errors import StoreError
@@ -105,9 +107,10 @@ def explain(
     arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden, "box": box}
     write_config(page.parent, "explain", arguments, page)
     unseen = found.hidden_regions(shown, target, against) if hidden else None
+    said = f"{explanation}\n{explanation.proof()}" if verbose else str(explanation)
     lines, more = further(explanation, shapley, interactions, unseen)
     result = {**explanation.to_dict(), **more} if json else {}
-    show(result, [*str(explanation).splitlines(), *lines, f"page: {page}"], json)
+    show(result, [*said.splitlines(), *lines, f"page: {page}"], json)
     return 0
 
 

@@ -51,7 +51,7 @@ from carrot.data.flowers102 import Flowers102
 from carrot.data.folder import ImageFolder
 from carrot.data.inputs import Cut
 from carrot.data.objects import Objects
-from carrot.data.opening import open_dataset
+from carrot.data.opening import open_dataset, require_place
 from carrot.data.pets import Pets
 from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
 
@@ -77,6 +77,7 @@ __all__ = [
     "Window",
     "open_dataset",
     "open_image",
+    "require_place",
     "split_indices",
     "split_is_own",
 ]

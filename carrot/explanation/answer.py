@@ -80,7 +80,8 @@ def _unseen(v: View) -> str:
         return ""
     part = percent(1.0 - shown, 0)
     if v.e.parts.num_global and v.is_tiled:
-        return f"The dimmed parts ({part} of the picture) lie in no tile: seen only as part of the whole picture."
+        where_else = "seen only as part of the whole picture"
+        return f"The dimmed parts ({part} of the picture) lie in no {v.e.level.one}: {where_else}."
     return f"The model never saw the dimmed parts: {part} of the picture lie outside of what it looks at."
 
 
@@ -91,7 +92,7 @@ def _supporters(v: View) -> str:
     others = [i for i in range(v.num_local) if i not in best]
     rows = [(v.mark(k), text(where(e.picture, i)), float(p.token[i])) for k, i in enumerate(best)]
     if others:
-        told = f"All {len(others):,}{' other' if best else ''} {v.parts}"
+        told = f"All {len(others):,}{' other' if best else ''} {e.level.many}"
         rows.append(("", told, float(p.token[others].sum())))
     whole = [i for i in range(v.num_local, len(p.token)) if i not in best]
     if whole:

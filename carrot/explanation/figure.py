@@ -146,7 +146,8 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
     p, local = e.parts, len(e.picture.boxes)
     what = f"logit of {e.target}" if e.against is None else f"{e.target} less {e.against}"
     test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}")
-    names = {"what each region brings": p.token, "what each holds after sharing": p.node, "drop without it": p.drop}
+    brings = f"what each {e.level.one} brings"
+    names = {brings: p.token, "what each holds after sharing": p.node, "drop without it": p.drop}
     if is_unmixed(p):
         del names["what each holds after sharing"]
     maps = {name: values[:local] for name, values in names.items()}

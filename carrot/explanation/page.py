@@ -33,7 +33,7 @@ FACTS = {
     "backbone": "Vision model that describes the regions",
     "fingerprint": "Its fingerprint",
     "crop": "How pictures are cut",
-    "dtype": "Tokens are rounded to",
+    "dtype": "Numbers of the vision model are rounded to",
     **{name: axis.label for name, axis in AXES.items()},
     "lam": "Ridge penalty",
     "class_weight": "Weights of the classes",
@@ -76,8 +76,10 @@ def _scripts(v: View) -> dict[str, str]:
     for one in (data["picture"], *data["training"]):
         one["image"] = None  # it is among the page's pictures
     data["picture"]["where"] = [where(v.e.picture, region) for region in range(len(v.e.parts.token))]
+    data["picture"]["names"] = v.region_names
     data["words"] = {
-        "parts": v.parts,
+        "one": v.e.level.one,
+        "many": v.e.level.many,
         "isTiled": v.is_tiled,
         "start": START[v.e.parts.is_additive],
         "canRefit": data["classWeights"] is not None,
@@ -93,9 +95,9 @@ def _scripts(v: View) -> dict[str, str]:
 
 def _sums(v: View) -> str:
     e, p = v.e, v.e.parts
-    sums = [(text(title), total, p.logit) for title, total in p.sums.items()]
+    sums = [(text(e.level.sum_name(key)), total, p.logit) for key, total in p.sums.items()]
     for i, found in e.pair_maps.items():
-        sums.append((f"pairs of regions with {short(e.training_ids[i])}", float(found.sum()), float(p.dual[i])))
+        sums.append((f"pairs of {e.level.many} with {short(e.training_ids[i])}", float(found.sum()), float(p.dual[i])))
     rows = ""
     for title, total, must_be in sums:
         values = ((total, "+.6f"), (must_be, "+.6f"), (total - must_be, "+.1e"))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from carrot._choices import WHOLE, cell, region_name
 from carrot.explanation.counterfactual import Counterfactuals
-from carrot.explanation.level import TILE, TOKEN, Level
+from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts, strongest_pairs
 from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
@@ -39,6 +40,7 @@ class Picture:
         grid_hw: Rows and columns of patches; None for tiles, which may overlap.
         label: The class that it is labelled with, if that is known.
         places: Where each region lies, in words; default: row and column.
+        kind: What a region is, as ``Setting.region_kind`` has it.
     """
 
     id: str
@@ -47,14 +49,19 @@ class Picture:
     grid_hw: tuple[int, int] | None
     label: str | None = None
     places: tuple[str, ...] = ()
+    kind: str = "patch"
 
     def place(self, region: int) -> str:
         """Return where a region lies, in words; rows and columns count from 0."""
         if region >= len(self.boxes):
-            return "the whole picture"
+            return WHOLE
         if self.places or self.grid_hw is None:
             return self.places[region]
-        return f"row {region // self.grid_hw[1]}, column {region % self.grid_hw[1]}"
+        return cell(*divmod(region, self.grid_hw[1]))
+
+    def name(self, region: int) -> str:
+        """Return what a region is called: what it is, its number, and where it lies."""
+        return region_name(self.kind if region < len(self.boxes) else "region", region, self.place(region))
 
 
 class TrainingPart(NamedTuple):
@@ -128,7 +135,7 @@ class Explanation:
     @property
     def level(self) -> Level:
         """What its numbers are exact for."""
-        return TILE if self.picture.grid_hw is None else TOKEN
+        return level_of(self.picture.kind)
 
     @property
     def target(self) -> str:
@@ -142,7 +149,7 @@ class Explanation:
 
     @property
     def regions(self) -> Float[Tensor, " N"]:
-        """What each region's own token brings; with ``parts.prior`` sums to the logit."""
+        """What each region's own features bring; with ``parts.prior`` sums to the logit."""
         return self.parts.token
 
     @property
@@ -167,11 +174,8 @@ class Explanation:
         )
 
     def region_name(self, region: int) -> str:
-        """Return a region's number, and its row and column, from 0."""
-        grid_hw = self.picture.grid_hw
-        if grid_hw is None or region >= len(self.picture.boxes):
-            return f"{region} ({self.picture.place(region)})"
-        return f"{region} ({region // grid_hw[1]},{region % grid_hw[1]})"
+        """Return what a region is called; those of training pictures are called alike."""
+        return self.picture.name(region)
 
     def pairs(self, k: SupportsIndex = 10) -> tuple[RegionPair, ...]:
         """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.
@@ -244,10 +248,13 @@ class Explanation:
         return f"<Explanation of {self.picture.id}: {self.target}{less}, {self.parts.logit:+.6f}>"
 
     def __str__(self) -> str:
-        """Return it as lines of text.
+        """Return it in a few lines: what is said, what speaks for it, and whom it would miss."""
+        from carrot.explanation.text import plain_lines
 
-        What is said, every sum beside what it must be, the regions and pictures that matter most.
-        """
+        return "\n".join(plain_lines(self))
+
+    def proof(self) -> str:
+        """Return all of it as text: every sum beside what it must be, and each part of the training pictures shown."""
         from carrot.explanation.text import story_lines
 
         return "\n".join(story_lines(self))

@@ -100,8 +100,8 @@ def pairs(v: View) -> dict[str, str]:
     few = ""
     if v.e.pair_maps and not told:
         few = (
-            f"<p>Pairs of regions are not drawn: the strongest carry less than {LEAST:.0%} of what they explain. They "
-            "add up all the same.</p>".replace("%", " %")
+            f"<p>Pairs of {v.e.level.many} are not drawn: the strongest carry less than {100 * LEAST:.0f} % of what they "
+            "explain. They add up all the same.</p>"
         )
     return {"pairs": _PAIRS_HEAD + "".join(told) + "</section>" if told else "", "few_pairs": few}
 
@@ -113,16 +113,16 @@ _PAIRS_HEAD = """<section class="long" id="pairs"><h2>What here is like what the
 def _pair_row(v: View, i: int) -> str:
     """Return the strongest pairs with a training picture, each region once; nothing where they carry too little."""
     e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
-    who, picture, best = e.training_ids[i], v.pictures.get(i), separate_pairs(found, PAIRS)
-    together, whole = sum(value for _, _, value in best), float(found.sum())
-    if there is None or picture is None or not best or together < LEAST * whole or whole <= 0:
+    who, best = e.training_ids[i], separate_pairs(found, PAIRS)
+    together, whole = sum((value for _, _, value in best), 0.0), float(found.sum())
+    if there is None or not best or together < LEAST * whole or whole <= 0:
         return ""
     digits = digits_for([together, whole])
     *shown, rest = added_up([*(value for _, _, value in best), whole - together], whole, digits)
     (all_of_it,) = added_up([whole], whole, digits)
     drawn = ""
     for k, ((region, training_region, _), value) in enumerate(zip(best, shown, strict=True)):
-        here, other = v.place(region), v.place(training_region, picture)
+        here, other = v.region_names[region], v.region_names[training_region]
         left = v.test.crop(region, f"Of this picture: {here}", MARKS[k])
         right = there.crop(training_region, f"Of training picture {who}: {other}", MARKS[k])
         if left and right:
@@ -145,16 +145,17 @@ def maps(v: View) -> dict[str, str]:
     drawn, columns = [], [("brings", p.token)]
     if not v.unmixed:
         why = (
-            "Regions that lie near and look alike share what they hold before the model takes their mean. The map "
-            "at the top tells what each brought in; this one, what each holds after sharing. Both add up."
+            f"{v.e.level.many.capitalize()} that lie near and look alike share what they hold before the model takes "
+            "their mean. The map at the top tells what each brought in; this one, what each holds after sharing. Both "
+            "add up."
         )
         drawn.append(_map(v, "What each holds after sharing", why, p.node, v.ends))
         columns.append(("holds after sharing", p.node))
     if not v.is_one_map:
         reason = "others have shared with it" if p.is_additive else "those left take over its weight"
         why = (
-            f"How far the {v.short} falls (red) or rises (blue) without this region alone: {reason}, so that it "
-            "differs from what the region brings. A what-if for each: they don't add up."
+            f"How far the {v.short} falls (red) or rises (blue) without this {v.e.level.one} alone: {reason}, so that "
+            "it differs from what it brings. A what-if for each: they don't add up."
         )
         drawn.append(_map(v, "What is missing without it", why, p.drop, ("rises", "falls")))
         columns.append(("missing without it", p.drop))
@@ -165,9 +166,11 @@ def maps(v: View) -> dict[str, str]:
     others = f'<div class="many">{"".join(drawn)}</div>' if drawn else f"<p>{_one_map(v)}</p>"
     return {
         "cut": _cut(v),
-        "parts": v.parts,
+        "counted": v.e.level.counted,
+        "one": v.e.level.one,
+        "many": v.e.level.many,
         "other_maps": others,
-        "maps_title": "Other maps, and all regions as numbers" if drawn else "All regions as numbers",
+        "maps_title": f"{'Other maps, and all' if drawn else 'All'} {v.e.level.many} as numbers",
         "region_heads": heads,
         "region_numbers": lines,
         "padding": _padding(v),
@@ -177,7 +180,7 @@ def maps(v: View) -> dict[str, str]:
 
 def _one_map(v: View) -> str:
     return (
-        f"In this model regions share nothing, and what a region brings is what the {v.short} loses without it: there "
+        f"In this model {v.e.level.many} share nothing, and what one brings is what the {v.short} loses without it: there "
         "is only one map."
     )
 
@@ -188,13 +191,13 @@ def _cut(v: View) -> str:
     if grid_hw is not None:
         return (
             f"The model cuts the picture into {grid_hw[0]} rows and {grid_hw[1]} columns of squares, called "
-            "<strong>regions</strong>."
+            f"<strong>{v.e.level.many}</strong>."
         )
     kinds = list(dict.fromkeys(place.split(" of ")[-1] for place in v.e.picture.places if " of " in place))
     grids = f" ({' and '.join(kinds)})".replace(" x ", " &times; ") if kinds else ""
     return (
-        f"The model looks at {n} <strong>tiles</strong> of the picture{grids}, one by one: each is cut out, enlarged "
-        "and seen alone."
+        f"The model looks at {n} <strong>{v.e.level.many if n > 1 else v.e.level.one}</strong> of the picture{grids}, "
+        "one by one: each is cut out, enlarged and seen alone."
     )
 
 
@@ -213,5 +216,5 @@ def _padding(v: View) -> str:
     if not v.padding:
         return ""
     brought = number(float(v.e.parts.token[v.padding].sum()))
-    where = f"{len(v.padding)} regions lie in the padding around the picture and can't be drawn"
+    where = f"{len(v.padding)} {v.e.level.many} lie in the padding around the picture and can't be drawn"
     return f'<p class="small">{where}. Together they bring {brought}.</p>'

@@ -91,22 +91,13 @@ class View:
 
     @cached_property
     def region_names(self) -> list[str]:
-        """Region i in words, as raw text; rows and columns count from 0, as ``--region`` has them."""
-        return [f"region {i}: {self.e.picture.place(i)}" for i in range(len(self.e.parts.token))]
-
-    def place(self, region: int, picture: "Picture | None" = None) -> str:
-        """Return where a region lies, in words, in the test picture or another one."""
-        return (picture or self.e.picture).place(region)
+        """What each region is called, as raw text."""
+        return [self.e.region_name(i) for i in range(len(self.e.parts.token))]
 
     @property
     def is_tiled(self) -> bool:
         """Whether regions are tiles, which may overlap."""
         return self.e.picture.grid_hw is None
-
-    @property
-    def parts(self) -> str:
-        """What regions are called."""
-        return "tiles" if self.is_tiled else "regions"
 
     @property
     def opposite(self) -> str:

@@ -26,17 +26,17 @@ NEARLY_ALL = 0.8  # of a picture's area
 
 
 def where(picture: "Picture", region: int) -> str:
-    """Return where a region lies in plain words, and its place: "the middle (row 1, column 1 of 3 × 3)"; raw text."""
-    place = picture.place(region).replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
+    """Return where a region lies in plain words, and its name: "the middle, tile 4 (row 1, column 1 of 3 × 3)"."""
+    called = picture.name(region).replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
     if region >= len(picture.boxes):
-        return place
+        return picture.place(region)
     (w, h), (x0, y0, x1, y1) = picture.image.size, picture.boxes[region].tolist()
     if x1 <= x0 or y1 <= y0:
-        return f"the padding ({place})"
+        return f"the padding, {called}"
     if (x1 - x0) * (y1 - y0) > NEARLY_ALL * w * h:
-        return place
+        return called
     column, row = (sum(middle > third for third in THIRDS) for middle in ((x0 + x1) / (2 * w), (y0 + y1) / (2 * h)))
-    return f"{SIDES[row][column]} ({place})"
+    return f"{SIDES[row][column]}, {called}"
 
 
 def percent(p: float, digits: int = 1) -> str:
@@ -101,6 +101,5 @@ def sentence(e: "Explanation") -> str:
         return f"{said}, though no part of the picture speaks for it."
     share = float(e.parts.token[best[0]]) / float(e.parts.token.clamp(min=0).sum())
     if share < MANY:
-        parts = "tiles" if e.picture.grid_hw is None else "regions"
-        return f"{said}, because of many {parts} together, most of all {because}."
+        return f"{said}, because of many {e.level.many} together, most of all {because}."
     return f"{said}, {'mostly' if share >= MOSTLY else 'most of all'} because of {because}."

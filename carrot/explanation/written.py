@@ -50,11 +50,13 @@ def write_page(explanation: "Explanation", page: Path) -> None:
     Raises:
         StoreError: The disk refuses.
     """
-    explanation.to_html(page)
-    if is_regular(page):
-        numbers, figure = _beside(page)
-        explanation.to_json(numbers)
-        write_figure(explanation.plot(), figure)
+    if not is_regular(page):
+        explanation.to_html(page)
+        return
+    html, numbers = explanation.to_html(), explanation.to_json()
+    figure = _png(explanation.plot())  # what takes long is done before anything is replaced
+    for path, data in zip((page, *_beside(page)), (html.encode(), numbers.encode(), figure), strict=True):
+        write_output(path, data)
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
@@ -63,11 +65,15 @@ def write_figure(figure: "Figure", path: Path) -> None:
     Raises:
         StoreError: The disk refuses.
     """
+    write_output(path, _png(figure))
+
+
+def _png(figure: "Figure") -> bytes:
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it; the page has it
         figure.savefig(image, dpi=DPI, format="png")
-    write_output(path, image.getvalue())
+    return image.getvalue()
 
 
 def _beside(page: Path) -> tuple[Path, Path]:

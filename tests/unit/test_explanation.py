@@ -123,7 +123,7 @@ def test_no_pairs_are_refused(as_user: None) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_text_holds_every_sum(name: str) -> None:
     e = VARIANTS[name]
-    told = str(e)
+    told = e.proof()
     residuals = [float(x) for x in re.findall(r"residual ([-+.e\d]+)", told)]
     assert len(residuals) == len(e.residual)
     assert max(map(abs, residuals)) < 1e-13
@@ -136,13 +136,29 @@ def test_text_holds_every_sum(name: str) -> None:
     assert ("because of" in told) == bool(e.pair_maps)
 
 
-def test_text_says_what_is_said_and_what_is_explained() -> None:
+def test_the_proof_says_what_is_said_and_what_is_explained() -> None:
     e = explanation(target=2)
-    lines = str(replace(e, picture=replace(e.picture, label="class 3"))).splitlines()
+    lines = replace(e, picture=replace(e.picture, label="class 3")).proof().splitlines()
     assert lines[0] == f"test: says class 1, probability {float(e.probabilities[1]):.4f}; labelled class 3"
     assert lines[1].startswith("  explained: logit of class 2, ")
     share = explanation(num_global=2)
-    assert f"a global region: {float(share.parts.token[-2:].sum()):+.6f}" in str(share)
+    assert f"a global region: {float(share.parts.token[-2:].sum()):+.6f}" in share.proof()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_answer_is_a_few_plain_lines_that_add_up(name: str) -> None:
+    e = VARIANTS[name]
+    lines, p = str(e).splitlines(), e.parts
+    assert len(lines) <= 4
+    assert e.classes[int(p.logits.argmax())] in str(e)
+    assert not re.search(r"residual|dual|token level|logit|e-\d", str(e).replace(e.picture.id, ""))
+    said, *parts = (float(x) for x in re.findall(r"[-+]\d+\.\d{3}", lines[1].replace(e.picture.id, "")))
+    assert said == pytest.approx(p.logit, abs=6e-4)
+    assert sum(parts) == pytest.approx(said, abs=3e-3)
+    most = [line for line in lines if line.startswith("  most for it: ")]
+    assert len(most) == bool((p.token[: len(p.token) - p.num_global] > 0).any())
+    assert all(float(x) > 0 for line in most for x in re.findall(r"[-+]\d+\.\d{3}", line))
+    assert ("the whole picture" in lines[1]) == (p.num_global > 0)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "hostile"])

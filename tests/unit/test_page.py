@@ -154,10 +154,10 @@ def test_a_region_that_argues_against_the_answer_never_comes_first() -> None:
     token[5] = 0.02
     p = replace(e.parts, token=token)
     page = Page(replace(e, parts=replace(p, prior=p.logit - float(token.sum()))).to_html())
-    assert "mostly because of the left side (row 1, column 1)" in page.text
+    assert "mostly because of the left side, patch 5 (row 1, column 1)" in page.text
     assert page.rows["supporters"][0] == [0.02]
     many = Page(replace(e, parts=replace(p, token=torch.full_like(token, 0.01))).to_html())
-    assert "because of many regions together, most of all the upper left (row 0, column 0)" in many.text
+    assert "because of many patches together, most of all the upper left, patch 0 (row 0, column 0)" in many.text
     none = Page(replace(e, parts=replace(e.parts, token=token - 1.0)).to_html())
     assert "though no part of the picture speaks for it" in none.text
 
@@ -213,7 +213,7 @@ def test_residuals_are_those_of_the_explanation(case: tuple[Explanation, str, Pa
 
 def test_every_region_is_drawn_on_its_maps_with_its_number(case: tuple[Explanation, str, Page]) -> None:
     e, text, page = case
-    tips = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"><title>region (\d+): [^:]*: ([-+.e\d]+)</title>', text)
+    tips = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"><title>patch (\d+) \([^)]*\): ([-+.e\d]+)</title>', text)
     local = len(e.picture.boxes)
     p = e.parts
     maps = [x[:local] for x in ((p.token, p.drop) if is_unmixed(p) else (p.token, p.node, p.drop))]
@@ -295,16 +295,16 @@ def test_regions_in_the_padding_are_counted_and_not_drawn() -> None:
     boxes = e.picture.boxes.clone()
     boxes[:4, 3] = boxes[:4, 1]  # the first row has no height
     text = replace(e, picture=replace(e.picture, boxes=boxes)).to_html()
-    assert "4 regions lie in the padding" in Page(text).text
-    assert len(re.findall("<title>region", text)) == 3 * 8
+    assert "4 patches lie in the padding" in Page(text).text
+    assert len(re.findall("<title>patch", text)) == 3 * 8
 
 
 def test_maps_that_are_one_are_shown_once() -> None:
     e = explanation()
-    assert Page(e.to_html()).text.count("differs from what the region brings") == 1
+    assert Page(e.to_html()).text.count("differs from what it brings") == 1
     p = replace(e.parts, node=e.parts.token.clone())
     text = Page(replace(e, parts=p).to_html()).text
-    assert "holds after sharing" not in text
+    assert "What each holds after sharing" not in text
     assert "What is missing without it" in text
     text = Page(replace(e, parts=replace(p, drop=e.parts.token.clone())).to_html()).text
     assert "What is missing without it" not in text
@@ -368,12 +368,12 @@ def test_terms_add_up_as_they_are_shown(values: list[float], digits: int) -> Non
 @pytest.mark.parametrize(
     ("box", "told"),
     [
-        ((0, 0, 30, 20), "the upper left (row 0, column 0)"),
-        ((60, 0, 90, 20), "the upper right (row 0, column 0)"),
-        ((30, 20, 60, 40), "the middle (row 0, column 0)"),
-        ((30, 40, 60, 60), "the bottom (row 0, column 0)"),
-        ((0, 0, 90, 60), "row 0, column 0"),
-        ((5, 5, 5, 9), "the padding (row 0, column 0)"),
+        ((0, 0, 30, 20), "the upper left, patch 0 (row 0, column 0)"),
+        ((60, 0, 90, 20), "the upper right, patch 0 (row 0, column 0)"),
+        ((30, 20, 60, 40), "the middle, patch 0 (row 0, column 0)"),
+        ((30, 40, 60, 60), "the bottom, patch 0 (row 0, column 0)"),
+        ((0, 0, 90, 60), "patch 0 (row 0, column 0)"),
+        ((5, 5, 5, 9), "the padding, patch 0 (row 0, column 0)"),
     ],
 )
 def test_places_are_told_in_plain_words(box: tuple[float, ...], told: str) -> None:
@@ -402,7 +402,7 @@ def test_a_few_outliers_leave_the_others_their_colours() -> None:
     usual = float(drop.abs().quantile(0.975))
     assert usual < 1.0
     assert Page(text).text.count("and beyond") == 2, "of one map, at both ends"
-    tips = re.findall(r'fill-opacity="([\d.]+)"><title>region (\d+): [^:]*: ([-+.e\d]+)</title>', text)[-64:]
+    tips = re.findall(r'fill-opacity="([\d.]+)"><title>patch (\d+) \([^)]*\): ([-+.e\d]+)</title>', text)[-64:]
     for opacity, region, number in tips:
         assert float(number) == pytest.approx(float(drop[int(region)]), rel=1e-5)
         assert float(opacity) == pytest.approx(0.85 * min(abs(float(number)) / usual, 1.0), abs=6e-4)

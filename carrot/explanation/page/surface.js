@@ -101,8 +101,8 @@ const SURFACE = (() => {
     svg.addEventListener("pointermove", (event) => {
       look(at(event));
       if (!stroke) return;
-      const way = event.getCoalescedEvents();  // a quick brush moves far between two frames
-      for (const r of (way.length ? way : [event]).map(at)) {
+      const way = event.getCoalescedEvents ? event.getCoalescedEvents() : [];  // a quick brush moves far between two frames
+      for (const r of [...way, event].map(at)) {
         if (r === null || stroke.met.has(r)) continue;
         stroke.met.add(r);
         if (gone(r) !== stroke.hide) put(r, stroke.hide, true);

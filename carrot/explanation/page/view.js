@@ -60,7 +60,7 @@
     future.length = 0;
     state = next;
     if (!goesOn) show();
-    else isDue ||= requestAnimationFrame(show);  // once for all that a frame's stroke has met
+    else if (!isDue) isDue = requestAnimationFrame(show);  // once for all that a frame's stroke has met
   }
 
   let isDue = 0;
@@ -117,7 +117,7 @@
     cells.forEach(({ rect, seers }, i) => {
       rect.setAttribute("fill", heights[i] > 0 ? FOR : AGAINST);
       rect.setAttribute("fill-opacity", String(ON_COLOURS * Math.min(Math.abs(heights[i]) / limit, 1)));
-      const told = words.isTiled ? "per hundredth of the picture" : `region ${seers[0]}: ${picture.places[seers[0]]}`;
+      const told = words.isTiled ? "per hundredth of the picture" : picture.names[seers[0]];
       rect.querySelector("title").textContent = `${told}: ${short(heights[i])}`;
     });
     const [left, , right] = document.querySelectorAll("#picture .legend .ends span"), [against, towards] = ends();
@@ -178,12 +178,12 @@
     const tiles = Object.values(state.hidden).reduce((sum, regions) => sum + regions.length, 0), id = (k) => tail(data.training[k].id);
     if (dropped.length === 1) told.push(`without ${picture.where[dropped[0]]}`);
     else if (dropped.length === model.N) told.push("with nothing of the picture shown");
-    else if (dropped.length) told.push(`without ${dropped.length} of ${model.N} ${words.parts}`);
+    else if (dropped.length) told.push(`without ${dropped.length} of ${model.N} ${words.many}`);
     if (out.length === 1) told.push(`without training picture ${id(out[0])}`);
     else if (out.length) told.push(`without ${out.length} training pictures`);
     if (relabelled.length === 1) told.push(`with ${id(relabelled[0])} labelled ${data.classes[state.relabel[relabelled[0]]]}`);
     else if (relabelled.length) told.push(`with ${relabelled.length} training pictures relabelled`);
-    if (tiles) told.push(`with ${count(tiles, `part of a training picture`, "parts of training pictures")} hidden`);
+    if (tiles) told.push(`with ${count(tiles, `${words.one} of a training picture`, `${words.many} of training pictures`)} hidden`);
     const sentence = told.length > 1 ? `${told.slice(0, -1).join(", ")} and ${told[told.length - 1]}` : told.join("");
     return sentence && sentence[0].toUpperCase() + sentence.slice(1);
   }
@@ -191,7 +191,8 @@
   // The answer as it was, to the question of now.
   function asItWas() {
     const key = `${state.target} ${state.against}`;
-    return (earlier[key] ??= CARROT.answer(model, { ...first, target: state.target, against: state.against }));
+    if (!(key in earlier)) earlier[key] = CARROT.answer(model, { ...first, target: state.target, against: state.against });
+    return earlier[key];
   }
 
   function paintSentence() {
@@ -204,7 +205,7 @@
     else if (top === undefined) says.push(", though no part of the picture speaks for it.");
     else {
       const share = now.contributions[top] / now.contributions.reduce((sum, x) => sum + Math.max(x, 0), 0);
-      if (share < MANY) says.push(`, because of many ${words.parts} together, most of all ${because}.`);
+      if (share < MANY) says.push(`, because of many ${words.many} together, most of all ${because}.`);
       else says.push(`, ${share >= MOSTLY ? "mostly" : "most of all"} because of ${because}.`);
     }
     $("sentence").replaceChildren(...says);
@@ -235,7 +236,7 @@
     const top = best(), sum = (regions) => regions.reduce((total, r) => total + now.contributions[r], 0);
     const rest = (from, to) => picture.where.map((_, r) => r).slice(from, to).filter((r) => !top.includes(r) && !isGone(r));
     const local = rest(0, boxes.length), whole = rest(boxes.length), rows = top.map((r, k) => [k, picture.where[r], now.contributions[r]]);
-    if (local.length) rows.push([null, `All ${local.length.toLocaleString("en")}${top.length ? " other" : ""} ${words.parts}`, sum(local)]);
+    if (local.length) rows.push([null, `All ${local.length.toLocaleString("en")}${top.length ? " other" : ""} ${words.many}`, sum(local)]);
     if (whole.length) rows.push([null, "The whole picture, as a region of its own", sum(whole)]);
     if (now.prior) rows.push([null, words.start, now.prior]);
     const values = rows.map((row) => row[2]), digits = digitsFor([...values, now.logit]);
@@ -287,7 +288,7 @@
       acts.append(found.out, make("label", {}, "Label", found.choice));
     }
     if (svg && canHide(model.training[k])) {
-      const gone = (r) => (state.hidden[k] || []).includes(r), where = (r) => one.places[r] ?? "the whole picture";
+      const gone = (r) => (state.hidden[k] || []).includes(r), where = (r) => picture.names[r];
       const put = (r, hide, goesOn) => change((next) => {
         const left = hide ? [...(next.hidden[k] || []), r] : next.hidden[k].filter((x) => x !== r);
         if (left.length) next.hidden[k] = left;
@@ -297,7 +298,7 @@
       const point = () => {};
       followers.push(surface(svg, one.boxes, (r) => `${where(r)} of training picture ${one.id}`, { gone, put, point }));
       const ul = make("ul", { class: "list" });
-      acts.append(make("details", {}, make("summary", {}, "Hide parts of it"), ul));
+      acts.append(make("details", {}, make("summary", {}, `Hide ${words.many} of it`), ul));
       followers.push(listed(ul, Array.from(model.training[k].r, (_, r) => r), (r) => [where(r), ""], gone, put));
     }
     return found;
