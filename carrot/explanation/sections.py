@@ -100,8 +100,8 @@ def pairs(v: View) -> dict[str, str]:
     few = ""
     if v.e.pair_maps and not told:
         few = (
-            f"<p>Pairs of {v.e.level.many} are not drawn: the strongest carry less than {100 * LEAST:.0f} % of what they "
-            "explain. They add up all the same.</p>"
+            f"<p>Pairs of {v.e.level.many} are not drawn: the strongest carry less than {100 * LEAST:.0f} % of what "
+            "they explain. They add up all the same.</p>"
         )
     return {"pairs": _PAIRS_HEAD + "".join(told) + "</section>" if told else "", "few_pairs": few}
 
@@ -180,8 +180,8 @@ def maps(v: View) -> dict[str, str]:
 
 def _one_map(v: View) -> str:
     return (
-        f"In this model {v.e.level.many} share nothing, and what one brings is what the {v.short} loses without it: there "
-        "is only one map."
+        f"In this model {v.e.level.many} share nothing, and what one brings is what the {v.short} loses without it: "
+        "there is only one map."
     )
 
 
