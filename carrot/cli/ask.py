@@ -48,7 +48,8 @@ def explain(
 ) -> int:
     """Take one prediction apart, exactly, into regions, training pictures, and pairs of their regions; write a page.
 
-    The page is one file that needs no network. Beside it lie the same numbers as JSON, and a figure.
+    The page is one file that needs no network: open it, and take away a part of the picture, a training picture or a
+    label to see what the model would say then. Beside it lie the same numbers as JSON, and a figure.
 
     ```
     carrot explain my_model new.jpg

@@ -41,12 +41,13 @@ def where(picture: "Picture", region: int) -> str:
 
 def percent(p: float, digits: int = 1) -> str:
     """Return a probability in per cent as HTML, never rounded to certainty."""
-    least = 10.0**-digits
-    shown = f"{100 * p:.{digits}f} %"
-    if 100 * p >= 100 - least / 2 and p < 1:
-        shown = f"&gt; {100 - least:.{digits}f} %"
-    elif 0 < 100 * p < least / 2:
-        shown = f"&lt; {least:.{digits}f} %"
+    least, sign = 10.0**-digits, ""
+    told = 100 * p
+    if told >= 100 - least / 2 and p < 1:
+        sign, told = "&gt; ", 100 - least
+    elif 0 < told < least / 2:
+        sign, told = "&lt; ", least
+    shown = f"{sign}{told:.{digits}f}&nbsp;%"
     return f'<data value="{p!r}">{shown}</data>'
 
 

@@ -33,10 +33,9 @@
   }
 
   function percent(p, digits = 1) {
-    const least = 10 ** -digits;
-    if (100 * p >= 100 - least / 2 && p < 1) return `> ${(100 - least).toFixed(digits)} %`;
-    if (p > 0 && 100 * p < least / 2) return `< ${least.toFixed(digits)} %`;
-    return `${(100 * p).toFixed(digits)} %`;
+    const least = 10 ** -digits, told = 100 * p, all = (sign, x) => `${sign}${x.toFixed(digits)}\u00a0%`;
+    if (told >= 100 - least / 2 && p < 1) return all("> ", 100 - least);
+    return p > 0 && told < least / 2 ? all("< ", least) : all("", told);
   }
 
   const short = (x) => (x < 0 ? "-" : "+") + Math.abs(Number(x.toPrecision(3)));
@@ -273,7 +272,7 @@
 
   function card(li) {
     const k = Number(li.dataset.k), one = data.training[k], svg = li.querySelector(".frame svg"), acts = make("div", { class: "acts" });
-    const found = { li, k, one, label: li.querySelector("h3"), told: li.querySelector(".without"), out: null, choice: null, cover: null };
+    const found = { li, k, one, label: li.querySelector("h3"), flag: li.querySelector(".flag"), told: li.querySelector(".without"), out: null, choice: null, cover: null };
     li.querySelector(".told").append(acts);
     if (words.canRefit) {
       found.out = make("button", { type: "button" }, "Leave it out");
@@ -310,9 +309,10 @@
 
   function paintCards() {
     const digits = digitsFor(now.training.slice(0, 3).map((x) => x.without ?? 0));
-    for (const { li, k, one, label, told, out, choice, cover } of cards) {
+    for (const { li, k, one, label, flag, told, out, choice, cover } of cards) {
       const isOut = state.out.includes(k), c = state.relabel[k] ?? one.label, { without } = now.training[k];
       li.classList.toggle("out", isOut);
+      if (flag) flag.hidden = c !== one.label;
       label.replaceChildren(named(data.classes[c]), ...(c === one.label ? [] : [make("span", { class: "soft small" }, " (was ", named(data.classes[one.label]), ")")]));
       if (isOut) told.textContent = "Left out.";
       else if (without === null) told.textContent = "Without it, no picture of its class would be left.";
