@@ -34,6 +34,7 @@ from carrot.classifier.fittable import Fittable
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
 from carrot.classifier.records import PictureFinder
+from carrot.classifier.selection import Selection
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
 from carrot.data import open_dataset
 from carrot.data.inputs import Pictures, as_list
@@ -95,7 +96,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         setting_: All that an embedding depends on, beside the backbone.
         temperature_: Of ``predict_proba``, fitted on exact leave-one-out logits.
         set_aside_: What was wrong with pictures that could not be read, by id.
-        selection_: A line for each setting that ``select`` tried.
+        selection_: A line for each setting that ``select`` tried; ``selection_.to_frame()`` is all of them as a table.
 
     Raises:
         ValueError: An argument is out of range.
@@ -277,7 +278,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
     records_ = property(lambda self: self.fitted.records)
     temperature_ = property(lambda self: self.fitted.temperature)
     set_aside_ = property(lambda self: self.fitted.set_aside)
-    selection_ = property(lambda self: self.fitted.selection)
+    selection_ = property(lambda self: Selection(self.fitted.selection))
 
     def facts(self) -> dict[str, object]:
         """Return what the model was made with, JSON-ready."""

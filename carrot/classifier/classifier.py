@@ -44,6 +44,9 @@ class Classifier:
     fitted: Fitted
     find: PictureFinder = field(default_factory=lambda: PictureFinder(None))
 
+    def __repr__(self) -> str:
+        return f"<Classifier {self.encoder.spec.name}, {self.fitted!r}>"
+
     @cached_property
     def pooling(self) -> Pooling:
         """Tokens to embeddings."""

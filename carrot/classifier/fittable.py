@@ -63,8 +63,9 @@ class Fittable:
         """Fit the closed-form head on a data set's training pictures.
 
         Args:
-            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with
-                ``y``.
+            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``); a data set: an ``ImageDataset``, one of
+                torch or torchvision, also a ``Subset``, or of Hugging Face; a data frame with the columns image (paths)
+                and label, and perhaps split; or pictures, with ``y``.
             y: Labels, one for each picture, for pictures only: names, whole numbers or truth values.
             sample_weight: What each training picture counts, > 0, in their order; or by id, 1 for the others.
             tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of
@@ -119,7 +120,8 @@ class Fittable:
         Raises:
             DataError, StoreError, ValueError: As in ``fit``; a name in ``grid`` is unknown.
         """
-        from carrot.classifier.selecting import Plan, choose, table_lines
+        from carrot.classifier.selecting import Plan, choose
+        from carrot.classifier.selection_table import table_lines
 
         require_named(data, y)
         self.require(grid or {}, passes)

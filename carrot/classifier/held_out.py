@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from carrot._display.brief import one_line
 from carrot._progress import progress
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
@@ -54,6 +55,9 @@ class HeldOut:
     unknown: Mapping[str, int]
     set_aside: Mapping[str, str]
     counts: Counts
+
+    def __repr__(self) -> str:
+        return f"<HeldOut {one_line(self.dataset.name)}: {self.counts.used} of {self.counts.pictures} pictures>"
 
 
 def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:

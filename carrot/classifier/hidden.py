@@ -6,7 +6,7 @@ hardly missed in any one of them: the tile that comes first need not be the one 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._choices import MANY
+from carrot._display.brief import one_line
+from carrot._display.frame import Table, by_column, chosen, data_frame
+from carrot._display.html import card, said, table
 from carrot._ridge.logit import Logit
 from carrot.classifier.asked import ids_of
 from carrot.classifier.classifier import Classifier
@@ -21,8 +24,12 @@ from carrot.classifier.shown import shown_embedding
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.explanation.hiding import Hiding
+from carrot.explanation.presenting import Presented
 from carrot.head import RidgeHead
 from carrot.utils import whole_number
+
+if TYPE_CHECKING:
+    import pandas
 
 VERIFIED = 3  # of the regions listed, fitted again
 
@@ -50,7 +57,7 @@ class HiddenRegion(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HiddenRegions:
+class HiddenRegions(Presented):
     """What a logit of one picture would be, had one region of one training picture never been shown.
 
     lam, settings and weights are held.
@@ -79,18 +86,19 @@ class HiddenRegions:
     missing: dict[str, str]
     difference: float | None = None
 
+    _format = "hidden regions"
+
     @property
     def is_tiled(self) -> bool:
         """Whether regions saw only themselves."""
         return self.kind in ("tile", "box")
 
     def __repr__(self) -> str:
-        return f"<HiddenRegions of {self.picture}: {' x '.join(map(str, self.effects.shape))} effects>"
+        return f"<HiddenRegions of {one_line(self.picture)}: {' x '.join(map(str, self.effects.shape))} effects>"
 
     def __str__(self) -> str:
         """Return the question, the regions that matter most in words, and the proof, if it was asked for."""
-        what = f"the logit of {self.target}" + (f" less that of {self.against}" if self.against else "")
-        lines = [f"{self.picture}: {what} is {self.logit:.4f}; it would be, had never been shown"]
+        lines = [f"{self._question}; it would be, had never been shown"]
         for one in self.top:
             change = f"{abs(one.effect):.4f} {'lower' if one.effect <= 0 else 'higher'}"
             lines.append(f"    {change}  {one.name} of {one.training_id} ({one.label})")
@@ -104,6 +112,47 @@ class HiddenRegions:
         if self.difference is not None:
             lines.append(f"    shown and fitted again, really: largest difference of an effect {self.difference:.1e}")
         return "\n".join(lines)
+
+    @property
+    def _question(self) -> str:
+        what = f"the logit of {self.target}" + (f" less that of {self.against}" if self.against else "")
+        return f"{self.picture}: {what} is {self.logit:.4f}"
+
+    def _card(self) -> str:
+        rows = [(one.training_id, one.label, one.place, one.effect) for one in self.top]
+        columns = ["training picture", "labelled", self.kind, "change"]
+        gone = [f"nothing is said of {len(self.missing)} training pictures"] if self.missing else []
+        return card(
+            "Hidden regions",
+            said(f"{self._question}; it would change, had one region never been shown"),
+            table(columns, rows),
+            said(*gone),
+        )
+
+    def to_frame(self, what: str = "top") -> "pandas.DataFrame":
+        """Return one of its tables as a data frame of pandas (extra ``frames``).
+
+        Args:
+            what: "top": the regions that hold the logit up most. "effects": every region of every training picture.
+
+        Raises:
+            ValueError: ``what`` is something else.
+            ImportError: pandas is absent.
+        """
+        return data_frame(chosen(what, {"top": self._top, "effects": self._effects}))
+
+    def _top(self) -> Table:
+        corners = ("x0", "y0", "x1", "y1")
+        rows = [{**one._asdict(), **dict(zip(corners, one.box or [None] * 4, strict=True))} for one in self.top]
+        return by_column(["training_id", "label", "region", "place", *corners, "effect"], rows)
+
+    def _effects(self) -> Table:
+        n, N = self.effects.shape
+        return {
+            "training_id": [name for name in self.training_ids for _ in range(N)],
+            "region": list(range(N)) * n,
+            "effect": self.effects.flatten().tolist(),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""

@@ -28,7 +28,7 @@ def demo(
     """
     from carrot._progress import progress
     from carrot.classifier.classifier import BATCH
-    from carrot.classifier.selecting import table_lines
+    from carrot.classifier.selection_table import table_lines
     from carrot.data import split_indices
     from carrot.data.records import Subset
     from carrot.data.toy import ToyBirds

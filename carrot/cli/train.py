@@ -13,6 +13,7 @@ from carrot.cli.options import (
     SETTING,
     STRICT,
     BackboneOptions,
+    Extra,
     GridOptions,
     Json,
     SettingOptions,
@@ -49,13 +50,14 @@ def select(
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Choose how pictures are embedded by exact leave-one-out on the training pictures, and fit.
 
-    Tiles, whose map shows what the model saw, are taken unless they lose more than a standard error. The table of all
-    that was tried is printed, with what it costs, and whether fewer passes would do. Tokens are computed once and kept
-    in the model's folder; a killed run goes on.
+    Tiles, whose map shows what the model saw, are taken unless they lose more than a standard error. What that gave up
+    or gained is said, whether fewer passes would do, and the best of each kind of regions with what it costs. Tokens
+    are computed once and kept in the model's folder; a killed run goes on.
 
     ```
     carrot select my_pictures --out my_model
@@ -73,12 +75,13 @@ def select(
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
+        verbose: Print every setting that was tried.
         json: Print the result as JSON.
     """
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
     early.need_passes(passes)
-    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes)
+    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes, verbose)
 
 
 def fit(
@@ -130,6 +133,7 @@ def _train(
     strict: bool,
     as_json: bool,
     passes: float | None = None,
+    verbose: bool = False,
 ) -> int:
     """Fit with settings, or, with a grid, choose among them; ``command`` is what that is called."""
     from carrot.data import split_indices
@@ -152,7 +156,7 @@ def _train(
     refuse_other_folder(folder)
 
     from carrot.classifier.changes import edited_ids
-    from carrot.classifier.selecting import table_lines
+    from carrot.classifier.selection_table import table_lines
     from carrot.data.counts import FORGOTTEN, HELD_OUT, Counts
     from carrot.model import Carrot
 
@@ -189,7 +193,7 @@ def _train(
     counts = Counts(len(model.records_), {HELD_OUT: held_out, FORGOTTEN: forgotten}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
     tried, n = model.selection_, len(model.records_)
-    table = list(table_lines(tried, model.setting_, n)) if tried else []
+    table = list(table_lines(tried, model.setting_, n, verbose)) if tried else []
     show(
         {
             "model": str(folder),

@@ -24,6 +24,8 @@ hf:NAME_OR_DIR       HuggingFace   what the package datasets opens, from disk or
 Options (families of aircraft) are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by
 name only.
 
+Data sets of torch, torchvision and Hugging Face, and data frames, are also taken as they are (``carrot.data.given``).
+
 All readers judge alike (``tests/unit/reader_contract.py`` holds each of them to it):
 
 - A user's own data (folder, csv, torchvision, hf) may be a little wrong. A picture that can't be used is **set aside**:

@@ -138,6 +138,7 @@ class PictureList:
 
     Attributes:
         label_kind: What the labels were: "name", "number" or "truth".
+        skipped: What whoever made it set aside, the reason by id.
 
     Raises:
         ValueError: There is no picture, labels are of another number, or one is not among ``classes``.
@@ -154,6 +155,7 @@ class PictureList:
         taken: Collection[str] = (),
     ) -> None:
         self.name = "pictures"
+        self.skipped: dict[str, str] = {}
         self._pictures = as_list(pictures)
         if not self._pictures:
             raise ValueError("`pictures` must hold at least one picture; got none.")

@@ -62,6 +62,9 @@ class Pooling:
         whole_number("coarsen", s.coarsen, 1)
         whole_number("tile_size", s.tile_size, 0)
 
+    def __repr__(self) -> str:
+        return f"<Pooling {self.setting}>"
+
     def require(self, view: View | TimmViTPatchBackbone) -> "Pooling":
         """Refuse a backbone that it doesn't go with, before a picture is seen; return itself.
 

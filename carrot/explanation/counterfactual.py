@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 
@@ -62,6 +63,8 @@ class Counterfactuals:
     has_intercept: bool
     picture: Trace
     traces: dict[int, Trace]
+
+    __repr__ = brief
 
 
 @pinned()

@@ -7,24 +7,19 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from unicodedata import category
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+
+from carrot._display.brief import brief
+from carrot._display.html import text as text  # with the others, where the page looks for it
 
 FOR, AGAINST = "#b2182b", "#2166ac"
 STRONGEST = 0.85  # opacity of the largest number of a map
 MARKS = ("#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0")  # light enough for black numbers
 LEAST_SHOWN = 0.3  # of a picture's longer side: what a smaller region is shown with
 MAX_WIDTH, MAX_HEIGHT = 400, 600  # pixels of an embedded picture
-
-
-def text(value: object) -> str:
-    """Return data as text for HTML: markup characters escaped, also quotes; what no page can hold replaced."""
-    clean = str(value).encode("utf-8", "replace").decode()
-    return escape("".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and not c.isspace() else c for c in clean))
 
 
 def name(value: object) -> str:
@@ -76,6 +71,8 @@ class Sheet:
     id: str
     size: tuple[int, int]
     boxes: Float[Tensor, "n 4"]
+
+    __repr__ = brief
 
     def embedded(self, uri: str) -> str:
         """Return the picture itself, to stand once among the page's definitions."""

@@ -5,7 +5,7 @@ figure, JSON, page.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
@@ -16,14 +16,18 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._choices import WHOLE, cell, region_name
+from carrot._display.brief import brief, one_line
+from carrot._display.frame import chosen, data_frame
 from carrot.explanation.counterfactual import Counterfactuals
 from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts, strongest_pairs
+from carrot.explanation.presenting import Presented, figure_forms, framed, stored
 from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
 from carrot.utils import whole_number
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 ORDERS = 40  # of a sampled Shapley value, where nobody says
@@ -50,6 +54,8 @@ class Picture:
     label: str | None = None
     places: tuple[str, ...] = ()
     kind: str = "patch"
+
+    __repr__ = brief
 
     def place(self, region: int) -> str:
         """Return where a region lies, in words; rows and columns count from 0."""
@@ -92,9 +98,12 @@ class Shapley(NamedTuple):
     values: Float[Tensor, " N"]
     standard_errors: Float[Tensor, " N"]
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Presented):
     """What made one logit, or the difference of two: exact for tokens -> logit; of tiles, exact for the picture.
 
     Attributes:
@@ -131,6 +140,8 @@ class Explanation:
     counterfactuals: Counterfactuals | None = None
     others: Mapping[int, Picture] = field(default_factory=dict)
     doubtful: Mapping[int, str] = field(default_factory=dict)
+
+    _format = "explanation"
 
     @property
     def level(self) -> Level:
@@ -245,7 +256,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         less = "" if self.against is None else f" less {self.against}"
-        return f"<Explanation of {self.picture.id}: {self.target}{less}, {self.parts.logit:+.6f}>"
+        what = f"{self.target}{less}"
+        return f"<Explanation of {one_line(self.picture.id)}: {one_line(what)}, {self.parts.logit:+.6f}>"
 
     def __str__(self) -> str:
         """Return it in a few lines: what is said, what speaks for it, and whom it would miss."""
@@ -265,7 +277,33 @@ class Explanation:
 
         return plot_explanation(self)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_frame(self, what: str = "regions") -> "pandas.DataFrame":
+        """Return one of its tables as a data frame of pandas (extra ``frames``).
+
+        Args:
+            what: "regions": of the picture, with their boxes and maps. "training": all training pictures, the one that
+                the logit would miss most first. "pairs": of regions, with the training pictures whose tokens are at
+                hand. "classes": logits and probabilities.
+
+        Raises:
+            ValueError: ``what`` is something else.
+            ImportError: pandas is absent.
+        """
+        from carrot.explanation import tables
+
+        return data_frame(
+            chosen(
+                what,
+                {
+                    "regions": lambda: tables.regions_table(self),
+                    "training": lambda: tables.training_table(self),
+                    "pairs": lambda: tables.pairs_table(self),
+                    "classes": lambda: tables.classes_table(self),
+                },
+            )
+        )
+
+    def to_dict(self) -> dict[str, Any]:
         """Return every number, JSON-ready; ``carrot.explanation.as_json`` lists the keys.
 
         Raises:
@@ -283,7 +321,7 @@ class Explanation:
             TypeError, ValueError: As ``to_dict``.
             StoreError: The disk refuses.
         """
-        return _kept(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
+        return stored(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
 
     def to_html(self, path: Path | str | None = None) -> str:
         """Return it as one self-contained page that answers "what if", and write it where a path is given.
@@ -293,13 +331,10 @@ class Explanation:
         """
         from carrot.explanation.page import explanation_page
 
-        return _kept(explanation_page(self), path)
+        return stored(explanation_page(self), path)
 
+    def _repr_html_(self) -> str:
+        return framed(self.to_html())
 
-def _kept(text: str, path: Path | str | None) -> str:
-    """Return the text, written to a path if there is one (``carrot.store.outputs``)."""
-    if path is not None:
-        from carrot.store.outputs import write_output
-
-        write_output(path, text.encode())
-    return text
+    def _forms(self) -> dict[str, Callable[[], bytes]]:
+        return {**super()._forms(), **figure_forms(self.plot)}

@@ -19,7 +19,8 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = ("blocks", "statistics", "rows", "gram", "systems", "loo", "restored", "solution", "logit", "replacement")
 MODULES = [
-    *("errors", "utils", "_ambient", "_choices", "regions", "graph", "laplacian", "operator", "readout", "lift"),
+    *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
     *("head", "removal", "influence", "attribution", "embedding/trace", "explanation/parts"),
 ]
