@@ -47,6 +47,7 @@ from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
 from carrot.head import RidgeHead
+from carrot.overview.report import ModelReport, report_of
 from carrot.tiling import Tiling
 
 
@@ -283,3 +284,17 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
     def facts(self) -> dict[str, object]:
         """Return what the model was made with, JSON-ready."""
         return self.classifier.facts()
+
+    def report(self, data: str | Path | None = None, *, held_out: bool = False) -> ModelReport:
+        """Look at the whole model: how good and how honest, what it confuses, doubtful labels, what carries a class.
+
+        What ``carrot evaluate`` measured and what tokens are kept is looked for in the folder that it was loaded from
+        or saved to; the backbone does not run. Where neither is there, training pictures are judged by exact
+        leave-one-out, and what was not measured is said.
+
+        Args:
+            data: Where held-out pictures are; default: the data set that it was fitted on.
+            held_out: Let the backbone run on held-out pictures whose tokens are not kept.
+        """
+        folder = None if self._seen is None else self._seen[0]
+        return report_of(self.classifier, folder, None if data is None else str(data), held_out)

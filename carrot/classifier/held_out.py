@@ -27,6 +27,10 @@ from carrot.embedding.cache import TokenCache
 from carrot.errors import DataError, UnreadableImageError
 
 
+class NotKept(DataError):
+    """The tokens of held-out pictures are not kept, and the backbone was not to run."""
+
+
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Test pictures, and what became of the others.
@@ -60,7 +64,7 @@ class HeldOut:
         return f"<HeldOut {one_line(self.dataset.name)}: {self.counts.used} of {self.counts.pictures} pictures>"
 
 
-def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
+def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = False) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
     A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too:
@@ -72,9 +76,11 @@ def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
         classifier: The model.
         data: As ``open_dataset`` takes it.
         tokens: Folder for tokens.
+        kept_only: The backbone must not run: only tokens that are there are used.
 
     Raises:
         DataError: There is no such picture; the message says why.
+        NotKept: ``kept_only``, and not all tokens are there.
     """
     fitted = classifier.fitted
     dataset = open_dataset(data, for_testing=True)
@@ -101,6 +107,8 @@ def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
     if not places:
         raise DataError(_nothing(dataset, n, len(fitted_on), unknown, fitted))
     test = Subset(dataset, places)
+    if kept_only and not classifier.encoder.is_kept(test, tokens):
+        raise NotKept(f"the vision model has not looked at the {len(places)} held-out pictures of {dataset.name}")
     cache = classifier.encoder.cache(test, tokens)
     there = cache.rows
     if not there:

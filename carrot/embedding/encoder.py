@@ -28,7 +28,8 @@ from carrot.embedding.setting import Setting
 from carrot.embedding.spec import TOY, BackboneSpec
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView, View
-from carrot.errors import BackboneError, ModelError
+from carrot.errors import BackboneError, ModelError, StoreError
+from carrot.store.shards import EmbeddingStore
 from carrot.tiling import Tiling
 from carrot.utils import existing_device
 
@@ -277,8 +278,25 @@ class Encoder:
         Raises:
             StoreError: A shard is damaged.
         """
+        key, state = self._place(dataset)
+        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
+        return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
+
+    def is_kept(self, dataset: ImageDataset, root: Path) -> bool:
+        """Return whether ``cache`` would find all tokens of a data set below ``root``: the backbone would not run."""
+        if not root.is_dir():
+            return False
+        key, _ = self._place(dataset)
+        view = self.view
+        places = [root / key / part.folder for part in view.parts] if isinstance(view, TileView) else [root / key]
+        try:
+            return all(not EmbeddingStore.existing(place).missing() for place in places)
+        except StoreError:  # none, or a damaged one: ``cache`` says so
+            return False
+
+    def _place(self, dataset: ImageDataset) -> tuple[str, dict[str, str]]:
+        """Return the name of the folder of a data set's tokens, and its ``pictures_state``."""
         state = pictures_state(dataset, self.view.probe)  # the same for every ladder: they share their scales
         ids = [record.id for record in dataset.records]
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
-        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
-        return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
+        return key, state

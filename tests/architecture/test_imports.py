@@ -34,6 +34,7 @@ LAYERS = [
     ["embedding"],
     ["explanation"],
     ["classifier"],
+    ["overview"],
     ["model"],
     ["protocol", "export", "report"],
     ["cli"],

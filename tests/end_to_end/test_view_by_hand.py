@@ -121,7 +121,7 @@ def test_a_tap_is_enough(browser: Any, path: Path) -> None:
 
 def test_training_pictures_are_left_out_and_relabelled(page: Any) -> None:
     card = page.locator(".card").first
-    card.get_by_role("button", name="Leave out training picture").click()
+    card.get_by_role("button", name="Leave it out: training picture").click()
     assert link(page) == "#o=0"
     assert "Left out." in card.inner_text()
     page.click("#undo")

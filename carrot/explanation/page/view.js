@@ -276,7 +276,7 @@
     li.querySelector(".told").append(acts);
     if (words.canRefit) {
       found.out = make("button", { type: "button" }, "Leave it out");
-      found.out.setAttribute("aria-label", `Leave out training picture ${one.id}`);
+      found.out.setAttribute("aria-label", `Leave it out: training picture ${one.id}`);
       found.out.addEventListener("click", () => change((next) => { next.out = toggled(next.out, k); }));
       found.choice = make("select", { "aria-label": `Label of training picture ${one.id}` }, ...options());
       found.choice.addEventListener("change", () => change((next) => {
