@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from carrot.classifier.classifier import Classifier
+from carrot.classifier.fitted import Fitted
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
@@ -50,9 +51,9 @@ def explain(
             there = classifier.pooling.trace(tokens)
             pairs[row] = region_to_region(trace, there, logit, row)
         traces.append(None if tokens is None else there)
-    further = _further(parts, shown)
+    rows = [*shown, *_further(parts, shown)]
     others = {}
-    for row in further:
+    for row in rows[len(shown) :]:
         found = classifier.find(fitted.records[row])
         if not isinstance(found, str):
             others[row] = _placed(classifier, fitted.records[row].id, found, fitted.classes[fitted.records[row].label])
@@ -69,11 +70,19 @@ def explain(
         pair_maps=pairs,
         facts=classifier.facts(),
         coalitions=trace.coalitions(logit),
-        counterfactuals=counterfactuals(
-            fitted.head, fitted.labels, fitted.class_weights, trace, [*shown, *further], traces
-        ),
+        counterfactuals=counterfactuals(fitted.head, fitted.labels, fitted.class_weights, trace, rows, traces),
         others=others,
+        doubtful=_doubtful(fitted, rows),
     )
+
+
+def _doubtful(fitted: Fitted, rows: list[int]) -> dict[int, str]:
+    """Return the class of training pictures fitted without them, where it isn't their label: exact leave-one-out."""
+    head, index = fitted.head, torch.tensor(rows)
+    Y = head.Y[index]
+    loo = Y - (Y - head.predict(head.G[index])) / head.slack[index].unsqueeze(-1)
+    said = zip(rows, loo.argmax(dim=-1).tolist(), strict=True)
+    return {row: fitted.classes[c] for row, c in said if c != int(fitted.labels[row])}
 
 
 def _further(parts: LogitParts, shown: list[int]) -> list[int]:

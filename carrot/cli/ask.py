@@ -50,7 +50,8 @@ def explain(
 ) -> int:
     """Take one prediction apart, exactly, into regions, training pictures, and pairs of their regions; write a page.
 
-    The page is one file that needs no network. Beside it lie the same numbers as JSON, and a figure. Of a folder of
+    The page is one file that needs no network: open it, and take away a part of the picture, a training picture or a
+    label to see what the model would say then. Beside it lie the same numbers as JSON, and a figure. Of a folder of
     pictures an index is written, a row for each picture, and whole pages of the most doubtful; the same command goes on
     after a kill.
 

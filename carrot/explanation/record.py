@@ -121,6 +121,8 @@ class Explanation(Presented):
         coalitions: What the logit would be with any regions dropped.
         counterfactuals: What a page needs to answer "what if" by itself.
         others: Pictures of ``counterfactuals.rows`` beside ``shown``, those that are at hand, by row.
+        doubtful: What the model says of training pictures of a page when fitted without them, where it isn't their
+            label, by row.
     """
 
     parts: LogitParts
@@ -137,6 +139,7 @@ class Explanation(Presented):
     coalitions: Coalitions | None = None
     counterfactuals: Counterfactuals | None = None
     others: Mapping[int, Picture] = field(default_factory=dict)
+    doubtful: Mapping[int, str] = field(default_factory=dict)
 
     _format = "explanation"
 
@@ -321,7 +324,7 @@ class Explanation(Presented):
         return stored(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
 
     def to_html(self, path: Path | str | None = None) -> str:
-        """Return it as one self-contained page, and write it where a path is given: no scripts, nothing from outside.
+        """Return it as one self-contained page that answers "what if", and write it where a path is given.
 
         Raises:
             StoreError: The disk refuses.

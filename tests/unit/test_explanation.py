@@ -287,5 +287,21 @@ def test_of_a_real_model(tmp_path: Path) -> None:
     found = json.loads(e.to_json(tmp_path / "e.json"))
     assert sum(r["token"] for r in found["regions"]) + found["prior"] == pytest.approx(found["logit"], abs=1e-10)
     assert len(found["pairs"]["pictures"]) == 2
-    assert f"Why {birds.classes[0]} and not {birds.classes[2]}?" in e.to_html()
+    assert f"<title>{birds.classes[0]}, not {birds.classes[2]}: " in e.to_html()
     e.plot().canvas.draw()
+
+
+def test_a_label_is_doubtful_where_leave_one_out_contradicts_it() -> None:
+    birds = ToyBirds(n_train_per_class=6, n_test_per_class=1, n_species=3)
+    train = [i for i, record in enumerate(birds.records) if record.split == "train"]
+    labels = [birds.classes[birds.records[i].label] for i in train]
+    labels[0] = birds.classes[2]  # a lie
+    model = Carrot("toy", regions="tiles:2").fit([birds.image(i) for i in train], labels)
+    e = model.explain(birds.image(train[1]))
+    said = model.head_.loo_predict().argmax(dim=1)
+    assert e.counterfactuals is not None
+    expected = {i: e.classes[int(said[i])] for i in e.counterfactuals.rows if e.classes[int(said[i])] != labels[i]}
+    assert e.doubtful == expected
+    assert 0 in e.doubtful
+    found = json.loads(e.to_json())
+    assert [row["doubtful"] for row in found["training"]["shown"]] == [e.doubtful.get(i) for i in e.shown]
