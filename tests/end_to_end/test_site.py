@@ -65,3 +65,14 @@ def test_links_lead_where_the_site_has_what_they_name() -> None:
     assert site_hooks.at_home((DOCS / "gallery.md").read_text(), "gallery.md").count("??? example") == 6
     with pytest.raises(FileNotFoundError, match="nowhere"):
         site_hooks.at_home("[a](../nowhere.py)", "a.md")
+
+
+def test_a_docstring_is_told_in_the_words_of_the_reference() -> None:
+    pytest.importorskip("griffe", reason="griffe is not installed: pip install '.[docs]'")
+    from docs.site_docstrings import told
+
+    assert told("A.\n\n::\n\n    g = H^T pi\n") == "A.\n\n\n    g = H^T pi\n"
+    assert told("Attributes (after ``fit``):\n    a, b, c: One,\n        and more.\n    d: Two.") == (
+        "What is there after ``fit``:\n\nAttributes:\n    a: One,\n        and more.\n    b: One,\n        and more.\n"
+        "    c: One,\n        and more.\n    d: Two."
+    )
