@@ -11,6 +11,7 @@ import pytest
 
 from carrot import cli
 from carrot.data.toy import ToyBirds
+from docs import benchmark_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -128,3 +129,8 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().split()) < 700
+
+
+@pytest.mark.parametrize("page", benchmark_tables.PAGES)
+def test_tables_are_the_results(page: str) -> None:
+    assert (ROOT / page).read_text() == benchmark_tables.rewritten(page)
