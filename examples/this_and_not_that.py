@@ -12,7 +12,7 @@ from carrot.data.toy import ToyBirds
 from carrot.tiling import Tiling
 
 birds = ToyBirds(n_train_per_class=12, n_test_per_class=1, n_species=4, clutter=0)
-model = Carrot("toy", regions="tiles:4").fit(birds)
+model = Carrot("toy", regions="tiles:3").fit(birds)
 picture = birds.image(48)  # the first test picture
 
 figure = Figure(figsize=(9, 3), layout="constrained")
@@ -22,7 +22,7 @@ one.set_title(birds.classes[0], fontsize=9)
 one.axis("off")
 for axes, sister in zip(others, birds.classes[1:], strict=True):
     answer = model.explain(picture, target=birds.classes[0], against=sister)
-    spread = Tiling.from_spec("tiles:4").pixel_map(answer.regions, picture.size).numpy()
+    spread = Tiling.from_spec("tiles:3").pixel_map(answer.regions, picture.size).numpy()
     limit = abs(spread).max()
     axes.imshow(picture.convert("L"), cmap="gray")
     axes.imshow(spread, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6)
