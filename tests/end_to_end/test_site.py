@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from carrot import cli
 from docs import make_gallery, site_hooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,11 @@ def test_the_reference_has_every_public_name() -> None:
     for name in told:
         module, _, one = name.rpartition(".")
         assert one in dir(import_module(module)) or import_module(name), name
+
+
+def test_the_reference_has_every_command() -> None:
+    page = (DOCS / "reference" / "command.md").read_text()
+    assert re.findall(r"^\| `carrot ([a-z-]+)", page, re.M) == list(cli.BY_WORD)
 
 
 def test_links_lead_where_the_site_has_what_they_name() -> None:
