@@ -84,7 +84,8 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         class_weight: What a class counts: None, all pictures alike; "balanced", all classes alike; or a number by
             label.
         checkpoint: Local weights for ``backbone``.
-        img_size, crop: As ``TimmViTPatchBackbone`` has them.
+        img_size: Side of its input in pixels, or (height, width); None: its own.
+        crop: As ``TimmViTPatchBackbone`` has it.
         device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays
             so.
