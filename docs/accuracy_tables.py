@@ -123,6 +123,7 @@ def tiles_of(name: str) -> str:
     if not path.exists():
         return "not measured"
     found = json.loads(path.read_text())
-    best = min((row for row in found["rows"] if row["regions"] != "patches"), key=lambda row: row["loo_mse"])
+    alone = (row for row in found["rows"] if row["regions"] != "patches" and not row["global_share"])
+    best = min(alone, key=lambda row: row["loo_mse"])
     p, n = best["test"], found["facts"]["test"]
     return f"{p:.3f} ± {(p * (1 - p) / n) ** 0.5:.3f}"

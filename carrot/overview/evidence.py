@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.attribution import region_contribution
 from carrot.classifier.classifier import Classifier
@@ -63,6 +64,8 @@ class ClassEvidence:
         places: What each place brings, over its own training pictures; sums to ``own``.
         tiles: The strongest tiles, each of another picture.
     """
+
+    __repr__ = brief
 
     name: str
     score: float

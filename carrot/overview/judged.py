@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot.attribution import region_contribution
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
@@ -84,6 +85,8 @@ class Example:
         picture, map: Small pictures; None where the picture is gone.
         missing: Why it is.
     """
+
+    __repr__ = brief
 
     id: str
     label: str

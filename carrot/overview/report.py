@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,7 +66,7 @@ class ModelReport:
         places: Where regions lie, in words.
         boxes: Of those that have a place, in shares of the picture.
         ids: Of the training pictures.
-        provenance: Versions, fingerprints, hashes, time.
+        provenance: Versions, fingerprints, hashes: the page of one state is the same file, whenever it is made.
         seconds: What each part of the report took.
     """
 
@@ -291,7 +290,6 @@ def _provenance(classifier: Classifier, folder: Path | None) -> dict[str, Any]:
     is_saved = bool(config) and _is_of(config.get("leave_one_out", {}), fitted)  # as it is now, not as it was
     files = config["files"] if is_saved else {}
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "backbone": classifier.encoder.spec.name,

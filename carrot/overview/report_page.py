@@ -58,7 +58,6 @@ def report_page(r: ModelReport) -> str:
         explanations=sections.explanations(r),
         facts=_facts(r),
         hashes=_list(r.provenance["files"]) or "<dt>None</dt><dd>the model is not saved, or was changed since</dd>",
-        seconds=_list({what: f"{seconds:.2f} s" for what, seconds in r.seconds.items()}),
     )
 
 
@@ -151,7 +150,7 @@ def _narrow(r: ModelReport) -> str:
 def _made(r: ModelReport) -> str:
     n, C = sum(r.training.values()), len(r.training)
     what = f"{counted(n, 'training picture')} of {C:,} classes; {r.facts['backbone']}; {r.regions}"
-    return f"{what}. Looked at {r.provenance['time']}."
+    return f"{what}."
 
 
 def _figures(r: ModelReport) -> str:
@@ -183,7 +182,7 @@ def _facts(r: ModelReport) -> str:
     shown |= {"Training data": p["data"] or "given from Python", "Fingerprint of the vision model": p["fingerprint"]}
     shown |= {"Pictures set aside when fitting": str(len(p["set_aside"]))}
     shown |= {"Versions": ", ".join(f"{key} {value}" for key, value in p["versions"].items())}
-    shown |= {"Machine": p["machine"], "Time of this report": p["time"]}
+    shown |= {"Machine": p["machine"]}
     times = r.measured.get("milliseconds_a_picture", {})
     if times:
         said = "; ".join(f"{stage.strip()} {ms:.2f} ms" for stage, ms in times.items())

@@ -238,7 +238,7 @@ def test_an_explanation_answers_further_questions(models: dict[str | None, Carro
     assert repr(trace).startswith("<Trace of H (100, ")
     assert e.region_name(23) == "patch 23 (row 2, column 3)"
     most = int(e.drops.abs().argmax())
-    assert f"patch that matters most: patch {most} (row {most // 10}, column {most % 10});" in str(e)
+    assert f"patch that matters most: patch {most} (row {most // 10}, column {most % 10});" in e.proof()
     assert e.without([5]) == pytest.approx(e.parts.logit - float(e.drops[5]), abs=1e-12)
     assert torch.equal(e.removals, e.drops)
     assert e.without(range(100)) == pytest.approx(float(model.head_.bias[c]), abs=1e-12)
