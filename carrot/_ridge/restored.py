@@ -63,6 +63,10 @@ class RestoredSystem(System):
         """1 - leverage."""
         return self.solved.slack
 
+    def slack_columns(self, rows: Tensor) -> Tensor:
+        """(I - s) of all rows against some."""
+        return self.solved.slack_columns(rows)
+
     def slack_among(self, rows: Tensor) -> Tensor:
         """(I - s) among some rows."""
         return self.solved.slack_among(rows)

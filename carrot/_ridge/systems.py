@@ -55,8 +55,12 @@ class System(ABC):
         """1 - leverage, (n,)."""
 
     @abstractmethod
+    def slack_columns(self, rows: Tensor) -> Tensor:
+        """(I - s) of all rows against some, (n, k)."""
+
     def slack_among(self, rows: Tensor) -> Tensor:
         """(I - s) among some rows, (k, k)."""
+        return self.slack_columns(rows)[rows]
 
     @abstractmethod
     def inverse_times(self, z: Tensor) -> Tensor:
@@ -169,6 +173,13 @@ class PrimalSystem(System):
         inside.diagonal().copy_(self.slack[rows])
         return inside
 
+    def slack_columns(self, rows: Tensor) -> Tensor:
+        """(I - s) of all rows against some; the diagonal without cancellation."""
+        G, _, w = self._need_rows()
+        columns = -(times(G, self.g_mean, self.inverse_times(G[rows].to(torch.float64))) + self._shift) * w[rows]
+        columns[rows, torch.arange(len(rows), device=rows.device)] = self.slack[rows]
+        return columns
+
     @cached_property
     def slack(self) -> Tensor:
         """1 - leverage; of pictures nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancelling."""
@@ -264,13 +275,13 @@ class DualSystem(System):
     def _smoothed(self, products: Tensor) -> Tensor:  # A g of each, (n, m) -> s(g), (m, n)
         return _solve_factored(self._factor, products).mT * self._root + self._shift * self._rows.w
 
-    def slack_among(self, rows: Tensor) -> Tensor:
-        """(I - s) among some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
+    def slack_columns(self, rows: Tensor) -> Tensor:
+        """(I - s) of all rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
         unit = self._factor.new_zeros(len(self._root), len(rows))
         unit[rows, torch.arange(len(rows), device=rows.device)] = 1.0
-        inverse = _solve_factored(self._factor, unit)[rows]
-        v, root = self._v_share[rows].sqrt(), self._root[rows]
-        return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)
+        inverse = _solve_factored(self._factor, unit)
+        v, root = self._v_share.sqrt(), self._root
+        return self._lam * (inverse - torch.outer(v, v[rows])) * root[rows] / root.unsqueeze(-1)
 
     @cached_property
     def slack(self) -> Tensor:
