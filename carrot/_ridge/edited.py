@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from carrot._ridge.blocks import weighted_mean
 from carrot._ridge.systems import ALONE
 
 if TYPE_CHECKING:
@@ -59,6 +60,25 @@ class EditedLoo:
     def of(cls, head: "RidgeHead") -> "EditedLoo":
         """Return it before any edit."""
         return cls(head, torch.arange(len(head.Y), device=head.Y.device), head.Y, head.residual, head.slack)
+
+    @classmethod
+    def fitted(cls, head: "RidgeHead", rows: Int[Tensor, " m"], Y: Float[Tensor, "n C"]) -> "EditedLoo":
+        """Return it of a head that was fitted on the pictures of these numbers, of all that Y are the targets of."""
+        place = rows.new_full((len(Y),), -1).index_copy(0, rows, torch.arange(len(rows), device=rows.device))
+        slack = torch.ones_like(Y[:, 0]).index_copy(0, rows, head.slack)
+        residual = torch.zeros_like(Y).index_copy(0, rows, head.residual)
+        return cls(head, place, Y.index_copy(0, rows, head.Y), residual, slack)
+
+    @property
+    def weights(self) -> Float[Tensor, " n"]:
+        """What each picture counts; 0 where it was left out."""
+        return self.head.sample_weight[self.place].where(self.there, 0.0)
+
+    @property
+    def g_mean(self) -> Float[Tensor, " D"]:
+        """Weighted mean of the embeddings of the pictures that are there."""
+        rows = self.place[self.there]
+        return weighted_mean(self.head.G[rows], self.head.sample_weight[rows])
 
     @property
     def there(self) -> Bool[Tensor, " n"]:
@@ -129,7 +149,4 @@ class EditedLoo:
         rows = self.place[stay]
         head = type(self.head)(self.head.lam, self.head.fit_intercept)
         head.fit(self.head.G[rows], self.Y[stay], self.head.sample_weight[rows])
-        place = (stay.long().cumsum(0) - 1).where(stay, -1)
-        residual, slack = torch.zeros_like(self.residual), torch.ones_like(self.slack)
-        residual[stay], slack[stay] = head.residual, head.slack
-        return EditedLoo(head, place, self.Y, residual, slack)
+        return EditedLoo.fitted(head, stay.nonzero().flatten(), self.Y)

@@ -55,7 +55,7 @@ class HeldOut:
     counts: Counts
 
 
-def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
+def held_out(classifier: Classifier, data: str, tokens: Path, compute: bool = True) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
     A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too:
@@ -67,9 +67,10 @@ def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
         classifier: The model.
         data: As ``open_dataset`` takes it.
         tokens: Folder for tokens.
+        compute: Whether the backbone may run; False: their tokens must be kept there.
 
     Raises:
-        DataError: There is no such picture; the message says why.
+        DataError: There is no such picture, or tokens aren't kept; the message says why.
     """
     fitted = classifier.fitted
     dataset = open_dataset(data, for_testing=True)
@@ -94,6 +95,8 @@ def held_out(classifier: Classifier, data: str, tokens: Path) -> HeldOut:
     if not places:
         raise DataError(_nothing(dataset, n, len(fitted_on), unknown, fitted))
     test = Subset(dataset, places)
+    if not compute and not classifier.encoder.is_cached(test, tokens):
+        raise DataError(f"{dataset.name}: the tokens of its {len(places)} held-out pictures are not kept in {tokens}.")
     cache = classifier.encoder.cache(test, tokens)
     there = cache.rows
     if not there:

@@ -28,7 +28,8 @@ from carrot.embedding.setting import Setting
 from carrot.embedding.spec import TOY, BackboneSpec
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView, View
-from carrot.errors import BackboneError, ModelError
+from carrot.errors import BackboneError, ModelError, StoreError
+from carrot.store.shards import EmbeddingStore
 from carrot.tiling import Tiling
 from carrot.utils import existing_device
 
@@ -274,8 +275,22 @@ class Encoder:
         Raises:
             StoreError: A shard is damaged.
         """
+        place, state = self._place(dataset, root)
+        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
+        return TokenCache.of(dataset, self.view, place, workers=workers, state=state)
+
+    def is_cached(self, dataset: ImageDataset, root: Path) -> bool:
+        """Return whether all of a data set's tokens lie below ``root``, so that ``cache`` computes none."""
+        place, _ = self._place(dataset, root)
+        parts = [place / part.folder for part in self.view.parts] if isinstance(self.view, TileView) else [place]
+        try:
+            return not any(EmbeddingStore.existing(part).missing() for part in parts)
+        except StoreError:
+            return False
+
+    def _place(self, dataset: ImageDataset, root: Path) -> tuple[Path, dict[str, str]]:
+        """Return the folder of a data set's tokens, and ``pictures_state``."""
         state = pictures_state(dataset, self.view.probe)  # the same for every ladder: they share their scales
         ids = [record.id for record in dataset.records]
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
-        workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
-        return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
+        return root / key, state

@@ -6,8 +6,8 @@ from tests import reference as ref
 from tests.claims.world import World, relative
 
 STATEMENT = (
-    "With pictures relabelled and left out, one after the other, leave-one-out predictions of all the others are those of "
-    "n real refits"
+    "With pictures relabelled and left out, one after the other, leave-one-out predictions of all the others are those "
+    "of n real refits"
 )
 FORMULA = "y_i - R_i / Q_ii after each edit: R + Q_:k (y' - y_k); Q - Q_:k Q_k: / Q_kk, R - Q_:k R_k / Q_kk; Q = I - S"
 ASSUMPTION = "lam held"
