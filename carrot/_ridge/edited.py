@@ -1,6 +1,6 @@
 """Leave-one-out after edits: what is said of every training picture by the head fitted without it, and without others.
 
-Let Q = I - S, S_ij = s_j(g_i) of ``carrot.head``, equation (5): Q Y = R, and its diagonal is the slack. One column of Q
+Let Q = I - S, S_ij = s_j(g_i) of the head, its equation (5): Q Y = R, and its diagonal is the slack. One column of Q
 is one solve; S_ij w_i = S_ji w_j gives its row. With it every training picture is answered for at once, O(n C):
 
 ::

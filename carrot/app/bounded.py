@@ -1,7 +1,6 @@
 """What was made once and may be asked for again: kept in memory, the longest unused thrown away first."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from threading import Lock
 
 
@@ -30,11 +29,3 @@ class Bounded:
             self._kept[key] = value
             while self._size > self._most and len(self._kept) > 1:
                 self._size -= len(self._kept.popitem(last=False)[1])
-
-    def made(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """Return what is kept, or make and keep it."""
-        found = self.get(key)
-        if found is None:
-            found = make()
-            self.put(key, found)
-        return found

@@ -1,7 +1,8 @@
 """Which pictures a page of the gallery shows, by its query."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlencode
 
 from carrot.app.held import Entry
@@ -71,7 +72,7 @@ class Query:
 
     def chosen(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the pictures that it asks for, in its order."""
-        tests = {
+        tests: dict[str, Callable[[Entry], bool]] = {
             "all": lambda e: True,
             "errors": lambda e: not e.is_right,
             "low": lambda e: abs(e.suspect.margin) < self.below,
@@ -82,7 +83,7 @@ class Query:
             for e in entries
             if tests[self.show](e) and self.label in ("", e.suspect.label) and self.said in ("", e.said)
         ]
-        orders = {
+        orders: dict[str, Callable[[Entry], Any] | None] = {
             "doubt": None,  # as they come
             "margin": lambda e: e.suspect.margin,
             "sure": lambda e: -e.suspect.margin,

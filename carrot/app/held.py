@@ -66,6 +66,10 @@ class ModelChangedError(CarrotError):
     """The model in the folder is another than the one in memory."""
 
 
+class NotThereError(CarrotError):
+    """The model's index names no such thing."""
+
+
 class Held:
     """A model as it was when it was read.
 

@@ -5,7 +5,6 @@ until somebody asks for that.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from threading import Lock
@@ -21,12 +20,12 @@ from starlette.routing import Route
 from carrot._images import header
 from carrot.app.bounded import Bounded
 from carrot.app.desk import Desk
+from carrot.app.desk_routes import DeskRoutes
 from carrot.app.explained import Explainer, Page, shown_name, upload_note
 from carrot.app.gallery import Query
 from carrot.app.guard import MOST, Guard, TooLarge, new_token
-from carrot.app.held import Asked, Entry, Held, ModelChangedError, jpeg
+from carrot.app.held import Asked, Entry, Held, ModelChangedError, NotThereError, jpeg
 from carrot.app.pages import STATIC, browse, message, page, static, template, text
-from carrot.app.versions import new_version, next_name
 from carrot.data.inputs import as_picture
 from carrot.errors import CarrotError, UnreadableImageError
 
@@ -35,10 +34,6 @@ SIDES = {"thumb": 300, "image": 900}
 PIXELS = 64_000_000  # of a picture that comes in: 192 MB decoded
 SMALLEST = 8  # pixels a side: less is nothing to see
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class NotThere(Exception):
-    """The index names no such thing."""
 
 
 class Explorer:
@@ -53,7 +48,7 @@ class Explorer:
 
     def __init__(self, asked: Asked, host: str, versions: Mapping[str, str], most: int = MOST) -> None:
         self.token, self._host, self._most = new_token(), host, most
-        self._asked, self._versions = asked, dict(versions)
+        self.asked, self.versions = asked, dict(versions)
         self._lock = Lock()
         self._read()
         self._pictures, self._uploads = Bounded(THUMBS), Bounded(UPLOADS)
@@ -73,23 +68,14 @@ class Explorer:
             Route("/upload", self._upload_page),
             Route("/upload", self._upload, methods=["POST"]),
             Route("/yours/{digest}", self._yours),
-            Route("/desk", self._desk_page),
-            Route("/desk/api/progress", self._progress),
-            Route("/desk/api/undo", self._undo, methods=["POST"]),
-            Route("/desk/api/tidy", self._tidy, methods=["POST"]),
-            Route("/desk/api/apply", self._apply, methods=["POST"]),
-            Route("/desk/api/look/{key}", self._look),
-            Route("/desk/api/look/{key}", self._decide, methods=["POST"]),
-            Route("/desk/api/pair/{key}", self._pair),
-            Route("/desk/api/effect/{key}", self._effect),
-            Route("/desk/{key}", self._desk_page),
+            *DeskRoutes(self).all,
             Route("/reload", self._reload, methods=["POST"]),
             Route("/favicon.ico", lambda _: Response(status_code=204)),
         ]
         errors = {
             404: self._missing,
             405: self._missing,
-            NotThere: self._missing,
+            NotThereError: self._missing,
             ModelChangedError: self._changed,
             TooLarge: self._refused(413),
             UnreadableImageError: self._refused(422),
@@ -103,10 +89,10 @@ class Explorer:
     # ---- the state
 
     def _read(self) -> None:
-        held = Held(self._asked)
+        held = Held(self.asked)
         self._held, self._desk = held, Desk(held)
 
-    def _now(self) -> tuple[Held, Desk]:
+    def now(self) -> tuple[Held, Desk]:
         """Return the state in memory, which is the folder's.
 
         Raises:
@@ -118,17 +104,22 @@ class Explorer:
             raise ModelChangedError("The model was changed by another program since it was read. Reload it.")
         return held, desk
 
-    def _entry(self, request: Request) -> tuple[Held, Desk, Entry]:
-        held, desk = self._now()
+    def entry(self, request: Request) -> tuple[Held, Desk, Entry]:
+        """Return the picture that a link names, and the state that knows it.
+
+        Raises:
+            ModelChangedError, NotThereError: As ``now``; the index names none.
+        """
+        held, desk = self.now()
         entry = held.entry(request.path_params["key"])
         if entry is None:
-            raise NotThere
+            raise NotThereError
         return held, desk, entry
 
     # ---- pictures
 
     def _browse(self, request: Request) -> Response:
-        held, _ = self._now()
+        held, _ = self.now()
         query = Query.read(request.query_params)
         entries, why = (held.training, "") if query.of == "train" else held.others()
         return HTMLResponse(browse(held, query, entries, why, self.token))
@@ -137,12 +128,12 @@ class Explorer:
         name = request.path_params["name"]
         found = static(name)
         if found is None:
-            raise NotThere
+            raise NotThereError
         return Response(found, media_type=STATIC[name], headers={"Cache-Control": "no-cache"})
 
     def _shown(self, kind: str) -> Any:
         def answer(request: Request) -> Response:
-            held, _, entry = self._entry(request)
+            held, _, entry = self.entry(request)
             key = (held.state, entry.key, kind)
             found = self._pictures.get(key)
             if found is None:
@@ -156,19 +147,19 @@ class Explorer:
         return answer
 
     def _picture(self, request: Request) -> Response:
-        held, _, entry = self._entry(request)
+        held, _, entry = self.entry(request)
         left_out = self._explainer.left_out(held, entry) if entry.is_training else None
         return RedirectResponse(f"/picture/{entry.key}/page" + ("" if left_out is None else f"#o={left_out}"), 303)
 
     def _picture_page(self, request: Request) -> Response:
-        held, _, entry = self._entry(request)
+        held, _, entry = self.entry(request)
         asked = [request.query_params.get(name) for name in ("target", "against")]
         return _explanation(self._explainer.of_entry(held, entry, *asked))
 
     # ---- one's own picture
 
     def _upload_page(self, request: Request) -> Response:
-        held, _ = self._now()
+        held, _ = self.now()
         body = template("upload.html", most=self._most // 2**20)
         return HTMLResponse(page("Your picture", body, "upload", self.token, held))
 
@@ -177,7 +168,7 @@ class Explorer:
         return await run_in_threadpool(self._received, content, request.query_params.get("name", ""))
 
     def _received(self, content: bytes, name: str) -> Response:
-        self._now()
+        self.now()
         name = shown_name(name)
         said = header(content, name) if content else None
         if said is not None and said.width * said.height > PIXELS:
@@ -196,7 +187,7 @@ class Explorer:
         return JSONResponse({"link": f"/yours/{digest}"})
 
     def _yours(self, request: Request) -> Response:
-        held, _ = self._now()
+        held, _ = self.now()
         digest = request.path_params["digest"]
         content = self._uploads.get(digest) if _DIGEST.fullmatch(digest) else None
         if content is None:
@@ -206,106 +197,6 @@ class Explorer:
         note = upload_note(picture.size, said.is_animated)
         name = self._names.get(digest, "your picture")
         return _explanation(self._explainer.of_upload(held, digest, picture, name, note))
-
-    # ---- the desk
-
-    def _desk_page(self, request: Request) -> Response:
-        held, desk = self._now()
-        key = request.path_params.get("key", "")
-        if key and key not in held.by_key:
-            raise NotThere
-        options = "".join(f'<option value="{text(name)}">{text(name)}</option>' for name in held.fitted.classes)
-        body = template(
-            "desk.html",
-            key=key,
-            classes=options,
-            next=text(next_name(self._asked.folder)),
-            model=text(self._asked.folder),
-            stale=len(desk.decisions.stale(held.fitted)),
-        )
-        return HTMLResponse(page("Desk", body, "desk", self.token, held, "desk.js"))
-
-    def _progress(self, request: Request) -> Response:
-        return JSONResponse(self._now()[1].progress())
-
-    def _judged(self, request: Request) -> tuple[Desk, Entry]:
-        _, desk, entry = self._entry(request)
-        if not entry.is_training:
-            raise NotThere
-        return desk, entry
-
-    def _look(self, request: Request) -> Response:
-        desk, entry = self._judged(request)
-        return JSONResponse(desk.look(entry))
-
-    def _pair(self, request: Request) -> Response:
-        desk, entry = self._judged(request)
-        return JSONResponse(desk.pair(entry))
-
-    def _effect(self, request: Request) -> Response:
-        desk, entry = self._judged(request)
-        return JSONResponse(desk.effect(entry, "relabel", request.query_params.get("label", "")))
-
-    async def _decide(self, request: Request) -> Response:
-        given = await _json(request)
-
-        def answer() -> Response:
-            desk, entry = self._judged(request)
-            self._same_state(given)
-            desk.decide(entry, given.get("action", ""), given.get("label", ""))
-            return JSONResponse(desk.progress())
-
-        return await run_in_threadpool(answer)
-
-    async def _undo(self, request: Request) -> Response:
-        given = await _json(request)
-
-        def answer() -> Response:
-            _, desk = self._now()
-            self._same_state(given)
-            key = desk.undo()
-            return JSONResponse({"key": key, **desk.progress()})
-
-        return await run_in_threadpool(answer)
-
-    async def _tidy(self, request: Request) -> Response:
-        given = await _json(request)
-
-        def answer() -> Response:
-            _, desk = self._now()
-            self._same_state(given)
-            desk.tidy()
-            return JSONResponse(desk.progress())
-
-        return await run_in_threadpool(answer)
-
-    async def _apply(self, request: Request) -> Response:
-        given = await _json(request)
-
-        def answer() -> Response:
-            held, desk = self._now()
-            self._same_state(given)
-            if not desk.review.decided:
-                raise ValueError("Nothing is to be changed: no picture is relabelled or forgotten.")
-            if desk.decisions.stale(held.fitted):
-                raise ValueError("Some decisions are done in this model already. Put them away first.")
-            name = given.get("name") or next_name(self._asked.folder)
-            made = new_version(self._asked.folder, desk.decisions.edits, name, held.seal, self._versions)
-            return JSONResponse(
-                {
-                    "folder": str(made.folder),
-                    "certificate": str(made.file),
-                    "text": made.text,
-                    "next": next_name(made.folder),
-                }
-            )
-
-        return await run_in_threadpool(answer)
-
-    def _same_state(self, given: Mapping[str, str]) -> None:
-        held, _ = self._now()
-        if given.get("state") != held.state:
-            raise ModelChangedError("This page is of the model as it was before. Reload the page.")
 
     # ---- errors, and reading again
 
@@ -339,21 +230,6 @@ class Explorer:
         if request.method == "POST" or request.url.path.startswith("/desk/api/"):
             return JSONResponse({"error": words, **(more or {})}, status)
         return HTMLResponse(message(title, words, self.token, None, action), status)
-
-
-async def _json(request: Request) -> dict[str, str]:
-    """Return the object of words that was sent.
-
-    Raises:
-        ValueError: It is none.
-    """
-    try:
-        found = json.loads(await request.body() or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError("The body must be JSON.") from error
-    if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
-        raise ValueError("The body must be a JSON object of words.")
-    return found
 
 
 def _explanation(made: Page) -> Response:

@@ -187,8 +187,8 @@ MUTANTS = {
     ),
     "group that cancels off the diagonal": (
         "systems",
-        "return self._lam * (inverse - torch.outer(v, v[rows])) * root[rows] / root.unsqueeze(-1)",
-        "return self._lam * (inverse - torch.outer(v, v[rows]))",
+        "return self._lam * (inverse - torch.outer(v[at], v[rows])) * root[rows] / root[at].unsqueeze(-1)",
+        "return self._lam * (inverse - torch.outer(v[at], v[rows]))",
     ),
     "group never by a fit": ("influence", "> 1.0 / ALONE", "> float('inf')"),
     "targets that are gone not remembered": ("statistics", "reach=max(self.reach, other.reach)", "reach=0.0"),

@@ -34,9 +34,8 @@
     const before = now.effects.keep, own = (s) => (s.own ? 1 : 0);
     const others = standing.right - own(standing) - (before.right - own(before)), self = own(standing) - own(before);
     const change = [];
-    if (standing.own !== null && self) change.push(self > 0 ? "this picture comes right" : "this picture comes wrong");
-    if (standing.own === null) change.push("this picture is left out");
-    change.push(others ? `${signed(others, 0)} of the others` : "no other changes");
+    if (standing.own !== null && self) change.push(`${signed(self, 0)} this picture`);
+    change.push(`${others ? signed(others, 0) : "±0"} of the others`);
     return [
       make("span", { className: "effect" }, make("span", { className: "change", textContent: `${percent(before)} → ${percent(standing)}` })),
       make("span", { className: "effect", textContent: `${standing.right} of ${standing.pictures} right: ${change.join(", ")}` }),
@@ -68,8 +67,10 @@
       make("tbody", {}, ...n.said.map((line) => make("tr", {}, make("td", { textContent: line.class }),
         make("td", { textContent: signed(line.logit, 3) }), make("td", { textContent: line.p.toFixed(3) })))));
     const name = (dt, dd, kind) => make("div", { className: kind }, make("dt", { textContent: dt }), make("dd", { textContent: dd }));
+    const shown = make("img", { src: image("image", n.key), alt: `The picture ${n.id}` });
+    shown.addEventListener("load", () => { shown.parentNode.style.width = `min(100%, calc(56vh * ${shown.naturalWidth / shown.naturalHeight}))`; });
     box.replaceChildren(
-      make("div", {}, make("div", { className: "picture", id: "here" }, make("img", { src: image("image", n.key), alt: `The picture ${n.id}` })),
+      make("div", {}, make("div", { className: "picture", id: "here" }, shown),
         make("p", { className: "small" }, `${n.id} · `, make("a", { href: `/picture/${n.key}`, textContent: "explanation" })),
         make("p", { id: "pair", className: "small" })),
       make("div", {}, make("dl", { className: "labels" }, name("labelled", n.label, "given"), name("the others say", n.suggested, "suggested")),
@@ -104,7 +105,7 @@
     if (shown) document.getElementById("here").append(shown);
     if (there && found.there.box) there.querySelector(".picture").append(frame(found.there.box));
     document.getElementById("pair").textContent =
-      `The strongest pair: its ${found.kind} ${found.here.place}, because of ${found.kind} ${found.there.place} of ${there ? there.title : "a training picture"}, brings ${signed(found.contribution, 3)} of that picture's ${signed(found.total, 3)}.`;
+      `What the score is made of: the two framed ${found.kind}s, ${found.here.place} and ${found.there.place}, bring most of all pairs, ${signed(found.contribution, 3)} of the ${signed(found.total, 3)} that is due to that training picture.`;
   }
 
   async function consider(label, extra) {
