@@ -1,12 +1,12 @@
 """The desk: doubtful labels one by one, what speaks for and against each, and what each decision would do."""
 
+from functools import cached_property
 from threading import RLock
 from typing import Any
 from urllib.parse import quote
 
 from carrot.app.decisions import ACTIONS, Decision, Decisions
 from carrot.app.held import Entry, Held
-from carrot.classifier.hidden import places_of
 from carrot.classifier.review import Review, Standing, Witness
 from carrot.evaluation.calibration import probabilities
 
@@ -27,7 +27,7 @@ class Desk:
         self.review = Review(held.fitted, self.decisions.on(held.fitted))
         self.start = self.review.standing if not self.review.decided else Review(held.fitted).standing
 
-    @property
+    @cached_property
     def queue(self) -> list[Entry]:
         """The suspects: labels that the others contradict, and those of another likeliest class."""
         return [e for e in self._held.training if e.suspect.flagged or e.suspect.margin < 0]
@@ -99,15 +99,11 @@ class Desk:
         pair = review.strongest_pair(self._held.classifier, entry.place, pictures, target, against)
         if pair is None:
             return None
-        places, kind = places_of(self._held.classifier)
         return {
-            "kind": kind,
-            "here": {"place": places[pair.region], "box": self._box(pictures[entry.place], pair.region)},
-            "there": {
-                "key": self._key(pair.row),
-                "place": places[pair.training_region],
-                "box": self._box(pictures[pair.row], pair.training_region),
-            },
+            "kind": "tiles" if self._held.fitted.setting.is_tiled else "patches",
+            "here": self._box(pictures[entry.place], pair.region),
+            "there": self._box(pictures[pair.row], pair.training_region),
+            "key": self._key(pair.row),
             "contribution": pair.contribution,
             "total": pair.total,
         }

@@ -71,7 +71,6 @@ def browse(held: Held, query: Query, entries: Sequence[Entry], why_none: str, to
     found = query.chosen(entries)
     some, pages = query.paged(found)
     now = min(query.page, pages)
-    loo = held.fitted.leave_one_out()["loo_accuracy"]
     tabs = " ".join(
         f'<a class="tab" href="{text(query.link(show=name))}"{" aria-current=true" if query.show == name else ""}>'
         f"{word}</a>"
@@ -93,7 +92,7 @@ def browse(held: Held, query: Query, entries: Sequence[Entry], why_none: str, to
         tabs=tabs,
         sides=sides,
         count=count,
-        accuracy=f"{100 * loo:.1f} %",
+        accuracy=f"{100 * held.accuracy:.1f} %",
         show=text(query.show),
         of=text(query.of),
         labels=_options(held.fitted.classes, query.label, "any label"),

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from carrot._images import header
 from carrot.app.bounded import Bounded
+from carrot.app.decisions import DeskChangedError
 from carrot.app.desk import Desk
 from carrot.app.desk_routes import DeskRoutes
 from carrot.app.explained import Explainer, Page, shown_name, upload_note
@@ -77,11 +78,13 @@ class Explorer:
             405: self._missing,
             NotThereError: self._missing,
             ModelChangedError: self._changed,
+            DeskChangedError: self._changed,
             TooLarge: self._refused(413),
             UnreadableImageError: self._refused(422),
             ValueError: self._refused(400),
             CarrotError: self._refused(409),
             FileNotFoundError: self._refused(404),
+            Exception: self._failed,
         }
         guard = Middleware(Guard, host=self._host, token=self.token, most=self._most)
         return Starlette(routes=routes, exception_handlers=errors, middleware=[guard])
@@ -211,6 +214,9 @@ class Explorer:
     def _changed(self, request: Request, error: Exception) -> Response:
         button = '<p><button type="button" data-reload>Read the model again</button></p>'
         return self._told(request, 409, "The model was changed", str(error), button, {"changed": True})
+
+    def _failed(self, request: Request, error: Exception) -> Response:
+        return self._told(request, 500, "That went wrong", f"{type(error).__name__}: the terminal says more.")
 
     def _refused(self, status: int) -> Any:
         def answer(request: Request, error: Exception) -> Response:

@@ -142,7 +142,7 @@ def hidden_regions(
         ]
         difference = max(abs(a - float(effects[cell])) for a, cell in zip(again, cells[:VERIFIED], strict=True))
     records = [fitted.records[row] for row in hiding.index]
-    places, kind = places_of(classifier)
+    places, kind = _places(classifier)
     return HiddenRegions(
         picture=name_of(picture, 0),
         target=fitted.classes[logit.target],
@@ -179,7 +179,7 @@ def _refitted(
     """Return what hiding a region comes to by a real fit; of tiles, by a real pass of the backbone on the others."""
     head, z = logit.head, hiding.without(i, region)
     if classifier.fitted.setting.is_tiled and not isinstance(picture, str):
-        keep = torch.ones(len(places_of(classifier)[0]), dtype=torch.bool)
+        keep = torch.ones(len(_places(classifier)[0]), dtype=torch.bool)
         keep[region] = False
         z = shown_embedding(classifier, picture, keep)
     G = head.G.to(torch.float64).index_copy(0, torch.tensor([hiding.index[i]]), z.unsqueeze(0))
@@ -187,7 +187,7 @@ def _refitted(
     return float(again.logit(logit.target, logit.against).predict(g) - logit.predict(g))
 
 
-def places_of(classifier: Classifier) -> tuple[Sequence[str], str]:
+def _places(classifier: Classifier) -> tuple[Sequence[str], str]:
     """Return where each region lies, in words, and what a region is, in a word."""
     s = classifier.fitted.setting
     whole = ("that is the whole picture",) if s.global_share else ()

@@ -373,7 +373,7 @@ def test_the_desk_tells_what_a_decision_does_and_it_does(asking: Asking, folder:
         assert done.status_code == 200
         assert done.json()["done"] == place + 1
         assert (done.json()["now"]["right"], done.json()["now"]["pictures"]) == really(model, edits)
-    assert asking.get(f"/desk/api/pair/{asking.key(3)}").json()["kind"] == "tile"
+    assert asking.get(f"/desk/api/pair/{asking.key(3)}").json()["kind"] == "tiles"
 
     # it survives a kill, and the table is what `carrot apply` replays
     again = Asking(folder)

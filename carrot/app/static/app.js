@@ -5,9 +5,13 @@ const EXPLORE = (() => {
   const meta = (name) => document.querySelector(`meta[name="carrot-${name}"]`).content;
   const told = document.getElementById("told");
 
+  let fading = 0;
+
+  // Say it; what asks for nothing goes by itself.
   function say(text, button) {
+    clearTimeout(fading);
     told.textContent = text;
-    if (button) told.append(button);
+    if (button) told.append(button); else fading = setTimeout(() => { told.textContent = ""; }, 7000);
   }
 
   // Ask the server; null: it refused, and why is said.

@@ -56,7 +56,7 @@
   // ---- one suspect
 
   function draw() {
-    const n = now, other = make("select", { id: "other", ariaLabel: "Another class" });
+    const n = now, had = box.contains(document.activeElement), other = make("select", { id: "other", ariaLabel: "Another class" });
     other.append(make("option", { value: "", textContent: "another class ..." }), document.getElementById("classes").content.cloneNode(true));
     for (const option of other.options) option.disabled = option.value === n.label;
     if (n.decision && n.decision.action === "relabel") other.value = n.decision.label;
@@ -71,8 +71,7 @@
     shown.addEventListener("load", () => { shown.parentNode.style.width = `min(100%, calc(56vh * ${shown.naturalWidth / shown.naturalHeight}))`; });
     box.replaceChildren(
       make("div", {}, make("div", { className: "picture", id: "here" }, shown),
-        make("p", { className: "small" }, `${n.id} · `, make("a", { href: `/picture/${n.key}`, textContent: "explanation" })),
-        make("p", { id: "pair", className: "small" })),
+        make("p", { className: "small" }, `${n.id} · `, make("a", { href: `/picture/${n.key}`, textContent: "explanation" }))),
       make("div", {}, make("dl", { className: "labels" }, name("labelled", n.label, "given"), name("the others say", n.suggested, "suggested")),
         make("div", { className: "moves" },
           move("relabel", "r", `Relabel: ${n.suggested}`, n.effects.relabel, n.suggested),
@@ -84,10 +83,11 @@
           : "Leave-one-out accuracy of all training pictures, exactly." }),
         table),
       make("div", { className: "witnesses" },
-        side("for", `Speak for ${n.suggested}`, n.for), side("back", `Speak for ${n.label}`, n.against)));
+        side("for", `Speak for ${n.suggested}`, n.for, n), side("back", `Speak against ${n.suggested}`, n.against, n)));
+    if (had) document.getElementById("where").focus();
   }
 
-  function side(kind, title, found) {
+  function side(kind, title, found, n) {
     const cards = found.map((one) => make("a", { className: "witness", href: one.link, title: one.id, dataset: { key: one.key } },
       make("span", { className: "picture" }, make("img", { src: image("thumb", one.key), alt: "", loading: "lazy" })),
       make("span", { textContent: one.label }),
@@ -95,17 +95,20 @@
       one.doubtful ? make("span", { className: "flag", textContent: "doubtful itself" }) : null));
     return make("section", { className: kind }, make("h2", { textContent: title }),
       found.length ? make("div", { className: "row" }, ...cards) : make("p", { className: "none", textContent: "No training picture does." }),
-      kind === "for" ? make("p", { className: "small", textContent: `The number: how far ${now.suggested} would lose against ${now.label}, had that training picture not been there either.` }) : "");
+      kind === "for"
+        ? make("p", { className: "small", textContent: `The number: how far ${n.suggested} would lose against ${n.label}, had that training picture not been there either. ` }, make("span", { id: "pair" }))
+        : "");
   }
 
   async function pair(key) {
     const found = await EXPLORE.ask(`/desk/api/pair/${key}`);
     if (!found || now.key !== key) return;
-    const shown = frame(found.here.box), there = [...box.querySelectorAll(".witness")].find((one) => one.dataset.key === found.there.key);
-    if (shown) document.getElementById("here").append(shown);
-    if (there && found.there.box) there.querySelector(".picture").append(frame(found.there.box));
+    const here = frame(found.here), there = [...box.querySelectorAll(".witness")].find((one) => one.dataset.key === found.key);
+    if (here) document.getElementById("here").append(here);
+    if (there && found.there) there.querySelector(".picture").append(frame(found.there));
+    const what = here && found.there ? `Framed: the two ${found.kind} that bring` : "Of pairs of regions, one with the whole picture brings";
     document.getElementById("pair").textContent =
-      `What the score is made of: the two framed ${found.kind}s, ${found.here.place} and ${found.there.place}, bring most of all pairs, ${signed(found.contribution, 3)} of the ${signed(found.total, 3)} that is due to that training picture.`;
+      `${what} most of all pairs, ${signed(found.contribution, 3)} of the ${signed(found.total, 3)} of the score that ${there ? there.title : "that training picture"} stands for.`;
   }
 
   async function consider(label, extra) {
@@ -132,18 +135,17 @@
     if (strip.childElementCount !== all) {
       strip.replaceChildren(...progress.queue.map((one) => {
         const link = make("a", { href: `/desk/${one.key}` }, make("img", { src: image("thumb", one.key), alt: "", loading: "lazy", width: 46, height: 46 }), make("span", { className: "sign" }));
-        link.setAttribute("role", "listitem");
         link.addEventListener("click", (event) => { if (event.metaKey || event.ctrlKey || event.shiftKey) return; event.preventDefault(); go(one.key); });
-        return link;
+        return make("li", {}, link);
       }));
     }
     progress.queue.forEach((one, i) => {
-      const link = strip.children[i], sign = link.querySelector(".sign");
+      const link = strip.children[i].firstChild, sign = link.querySelector(".sign");
       link.classList.toggle("done", Boolean(one.decision));
       sign.textContent = SIGNS[one.decision] ?? "";
       sign.hidden = !one.decision;
       link.setAttribute("aria-label", `${one.id}, labelled ${one.label}` + (one.decision ? `: ${one.decision} ${one.to}` : ""));
-      if (i === place) { link.setAttribute("aria-current", "true"); strip.scrollLeft = link.offsetLeft - strip.offsetLeft - strip.clientWidth / 2; } else link.removeAttribute("aria-current");
+      if (i === place) { link.setAttribute("aria-current", "true"); strip.scrollLeft = link.parentNode.offsetLeft - strip.offsetLeft - strip.clientWidth / 2; } else link.removeAttribute("aria-current");
     });
   }
 
@@ -165,31 +167,33 @@
   function onwards() {
     const { queue } = progress, place = queue.findIndex((one) => one.key === now.key);
     const next = [...queue.slice(place + 1), ...queue.slice(0, Math.max(place, 0))].find((one) => !one.decision);
-    go(next ? next.key : now.key);
     if (!next) EXPLORE.say("All are decided. Make the new version below, or go on looking.");
+    return go(next ? next.key : now.key);
   }
 
   async function decide(action, label = "") {
     if (busy || !now) return;
     busy = true;
     const found = await EXPLORE.ask(`/desk/api/look/${now.key}`, { action, label });
+    if (found) {
+      progress = found;
+      const words = { relabel: `to be ${label}`, forget: "to be forgotten", keep: "kept" };
+      EXPLORE.say(`${now.id}: ${words[action]}. u takes it back.`);
+      await onwards(); // until the next one is seen, no key decides on it
+    }
     busy = false;
-    if (!found) return;
-    progress = found;
-    const words = { relabel: `relabelled ${label}`, forget: "to be forgotten", keep: "kept" };
-    EXPLORE.say(`${now.id}: ${words[action]}. u takes it back.`);
-    onwards();
   }
 
   async function undo() {
     if (busy) return;
     busy = true;
     const found = await EXPLORE.ask("/desk/api/undo", {});
+    if (found) {
+      progress = found;
+      EXPLORE.say(found.key ? "Taken back." : "There is nothing to take back.");
+      await go(found.key ?? now.key);
+    }
     busy = false;
-    if (!found) return;
-    progress = found;
-    EXPLORE.say(found.key ? "Taken back." : "There is nothing to take back.");
-    go(found.key ?? now.key);
   }
 
   document.addEventListener("keydown", (event) => {
@@ -200,7 +204,9 @@
       k: () => decide("keep"), u: undo, c: () => document.getElementById("other").focus(),
       ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     };
-    if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+    if (!keys[event.key]) return;
+    event.preventDefault();
+    if (!event.repeat || event.key.startsWith("Arrow")) keys[event.key](); // a key that is held down decides once
   });
   window.addEventListener("popstate", () => {
     const key = location.pathname.split("/")[2] ?? progress.queue[0]?.key;
