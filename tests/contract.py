@@ -491,7 +491,8 @@ def check_edited_loo(c: ModuleType, n: int, D: int, lam: float, intercept: bool,
         others = np.zeros((n, 3))
         for j in set(stay) - {4}:
             others[j] = really_left_out(problem, Y, gone, 4) - really_left_out(problem, Y, [*gone, j], 4)
-        close(edited.others(4), others, tolerance, f"what others do, after edits: {verb} {k}")
+        found = torch.stack([edited.others(4, one) for one in torch.eye(3, dtype=torch.float64)], dim=1)
+        close(found, others, tolerance, f"what others do, after edits: {verb} {k}")
 
 
 def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: float = 1e-8) -> None:
@@ -508,8 +509,9 @@ def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: flo
     close(edited.logits[stay], expected[0], tolerance, "a copy left out")
     again = edited.without(0)  # and what comes after it
     close(again.logits[stay[1:]], head.without([0, n - 1]).loo_predict().numpy(), tolerance, "and another picture")
-    effect = head.loo_predict()[n - 2] - edited.logits[n - 2]
-    close(head.edited_loo().others(n - 2)[n - 1], effect.numpy(), tolerance, "what a copy does")
+    question = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    effect = (head.loo_predict()[n - 2] - edited.said(n - 2)) @ question
+    close(head.edited_loo().others(n - 2, question)[n - 1], effect.numpy(), tolerance, "what a copy does")
 
 
 def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) -> None:

@@ -20,7 +20,7 @@ pictures without i gives, lam held. Of a picture k, what it would be told withou
 Where a picture would be left nearly alone in a direction, (2) and (5) cancel: a fit answers instead.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,6 +55,7 @@ class EditedLoo:
     residual: Float[Tensor, "n C"]
     slack: Float[Tensor, " n"]
     left: tuple[tuple[int, Float[Tensor, " n"]], ...] = ()
+    _last: dict[int, Float[Tensor, " n"]] = field(default_factory=dict, repr=False)  # column that was asked for
 
     @classmethod
     def of(cls, head: "RidgeHead") -> "EditedLoo":
@@ -92,11 +93,16 @@ class EditedLoo:
         """Of every picture, said by the head fitted without it: equation (4)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
 
+    def said(self, k: int) -> Float[Tensor, " C"]:
+        """Return equation (4) of one picture."""
+        return self.Y[k] - self.residual[k] / self.slack[k]
+
     def relabelled(self, k: int, y: Float[Tensor, " C"]) -> "EditedLoo":
         """Return it with other targets of picture k: equation (1)."""
         change, at = y.to(self.Y) - self.Y[k], torch.tensor([k], device=self.Y.device)
         Y = self.Y.index_add(0, at, change.unsqueeze(0))
-        return replace(self, Y=Y, residual=self.residual + torch.outer(self._column(k), change))
+        residual = self.residual + torch.outer(self._column(k), change)
+        return replace(self, Y=Y, residual=residual)
 
     def without(self, k: int) -> "EditedLoo":
         """Return it with picture k left out: equation (2)."""
@@ -107,22 +113,29 @@ class EditedLoo:
         if bool((slack < self._least)[stay].any()):
             return self._fitted(k)
         residual = self.residual - torch.outer(q, self.residual[k] / q[k])
-        return replace(self, residual=residual, slack=slack.where(stay, 1.0), left=(*self.left, (k, q)))
+        return replace(self, residual=residual, slack=slack.where(stay, 1.0), left=(*self.left, (k, q)), _last={})
 
-    def others(self, k: int) -> Float[Tensor, "n C"]:
-        """Return what each other picture does to what is said of k without it: equation (5); 0 for k itself."""
-        q = self._column(k)
-        row, s, R = self._row(k, q).unsqueeze(-1), self.slack[k], self.residual
-        pair = self.slack - row[:, 0] * q / s  # slack of j, were k not there
-        effect = -row * (s * R - torch.outer(q, R[k])) / (s * s * pair).unsqueeze(-1)
+    def others(self, k: int, question: Float[Tensor, " C"]) -> Float[Tensor, " n"]:
+        """Return what each other picture does to what is said of k without it: equation (5); 0 for k itself.
+
+        Args:
+            k: The picture.
+            question: What is asked of the classes' logits: 1 for one class, or that and -1 for another.
+        """
+        q, R = self._column(k), self.residual @ question
+        row, s = self._row(k, q), self.slack[k]
+        pair = self.slack - row * q / s  # slack of j, were k not there
+        effect = -row * (s * R - q * R[k]) / (s * s * pair)
         there = self.there
         there[k] = False
         for j in torch.nonzero(there & (pair < self._least)).flatten().tolist():
-            effect[j] = self.logits[k] - self._fitted(j).logits[k]
-        return effect.where(there.unsqueeze(-1), 0.0)
+            effect[j] = (self.said(k) - self._fitted(j).said(k)) @ question
+        return effect.where(there, 0.0)
 
     def _column(self, k: int) -> Float[Tensor, " n"]:
         """Return Q_:k of the edited pictures: equation (3); 0 for those that were left out."""
+        if k in (last := self._last):
+            return last[k]
         known = self.place >= 0
         q = torch.zeros_like(self.slack)
         q[known] = self.head.slack_columns(self.place[k : k + 1])[:, 0]
@@ -130,6 +143,7 @@ class EditedLoo:
             q = q - q_d * (q[d] / q_d[d])
             q[d] = 0.0
         q[k] = self.slack[k]
+        object.__setattr__(self, "_last", {k: q})
         return q
 
     def _row(self, k: int, q: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -67,6 +67,7 @@ def serve(
         opens: Whether to open a browser.
         say: Is told the address.
     """
+    say(f"reading {asked.folder} ...")
     explorer = Explorer(asked, host, versions)
     port = at.getsockname()[1]
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)

@@ -7,10 +7,11 @@ any edit) change all of the fit, and it is fitted.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
@@ -86,7 +87,7 @@ class Review:
     @property
     def standing(self) -> Standing:
         """How it is with what is decided."""
-        return _standing(self._edited)
+        return _standing(self._right, self._edited)
 
     def deciding(self, row: int, label: int | None) -> "Review":
         """Return it with one more decision, or another one."""
@@ -97,11 +98,13 @@ class Review:
 
     def outcome(self, row: int, label: int | None) -> Standing:
         """Return how it would be with one more decision: the picture relabelled, or, None, left out."""
-        return _standing(self._with(row, label), row)
+        edited = self._with(row, label)
+        return _standing(_right(edited), edited, row)
 
     def kept(self, row: int) -> Standing:
         """Return how it is, as if nothing were decided on this picture."""
-        return _standing(self._base(row), row)
+        edited = self._base(row)
+        return _standing(self._right if edited is self._edited else _right(edited), edited, row)
 
     def refusal(self, row: int, label: int | None) -> str | None:
         """Return why a decision can't be made, in words; None: it can."""
@@ -120,7 +123,7 @@ class Review:
 
     def said(self, row: int) -> Float[Tensor, " C"]:
         """Return the logits of a picture, said by the head fitted without it."""
-        return self._base(row).logits[row]
+        return self._base(row).said(row)
 
     def witnesses(self, row: int, target: int, against: int, k: int = 3) -> tuple[list[Witness], list[Witness]]:
         """Return the training pictures that speak most for one class and against another, and those that speak back.
@@ -131,8 +134,10 @@ class Review:
             against: Class a.
             k: How many of each.
         """
-        effects = self._base(row).others(row)
-        found = effects[:, target] - effects[:, against]
+        base = self._base(row)
+        question = torch.zeros_like(base.Y[row])
+        question[target], question[against] = 1.0, -1.0
+        found = base.others(row, question)
         k = min(k, len(found))
         most, least = found.topk(k), found.topk(k, largest=False)
         ours = zip(most.indices.tolist(), most.values.tolist(), strict=True)
@@ -187,6 +192,10 @@ class Review:
 
     # ---- inside
 
+    @cached_property
+    def _right(self) -> Bool[Tensor, " n"]:
+        return _right(self._edited)
+
     def _base(self, row: int) -> EditedLoo:
         """Return the pictures as they are decided on, this one as it was."""
         if row not in self.decided:
@@ -239,7 +248,11 @@ def _step(edited: EditedLoo, row: int, label: int | None) -> EditedLoo:
     return edited.relabelled(row, y)
 
 
-def _standing(edited: EditedLoo, row: int | None = None) -> Standing:
-    right = (edited.logits.argmax(dim=1) == edited.Y.argmax(dim=1)) & edited.there
+def _right(edited: EditedLoo) -> Bool[Tensor, " n"]:
+    """Return which pictures are told right; of those that are left out none."""
+    return (edited.logits.argmax(dim=1) == edited.Y.argmax(dim=1)) & edited.there
+
+
+def _standing(right: Bool[Tensor, " n"], edited: EditedLoo, row: int | None = None) -> Standing:
     own = None if row is None or not bool(edited.there[row]) else bool(right[row])
     return Standing(int(right.sum()), int(edited.there.sum()), own)

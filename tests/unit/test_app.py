@@ -576,6 +576,7 @@ def test_it_listens_and_ends_by_an_interrupt(folder: Path) -> None:
     guard.start()
     try:
         assert process.stderr is not None
+        assert process.stderr.readline().startswith("reading ")
         line = process.stderr.readline()
         assert line.startswith("http://127.0.0.1:")
         import signal
