@@ -107,11 +107,6 @@ class Held:
         return {entry.key: entry for entry in self.training}
 
     @cached_property
-    def accuracy(self) -> float:
-        """Exact leave-one-out accuracy."""
-        return sum(entry.is_right for entry in self.training) / len(self.training)
-
-    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The key of each training picture, in the model's order."""
         return tuple(key_of("train", record.id) for record in self.fitted.records)

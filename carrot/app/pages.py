@@ -81,6 +81,13 @@ def browse(held: Held, query: Query, entries: Sequence[Entry], why_none: str, to
         for side, word in (("train", "training pictures"), ("test", "held-out pictures"))
     )
     what = "training pictures, each told by the model fitted without it" if query.of == "train" else "held-out pictures"
+    right = sum(entry.is_right for entry in entries) / max(1, len(entries))
+    lead = (
+        f"Leave-one-out accuracy <b>{100 * right:.1f} %</b>: of each training picture the class is told by the model "
+        "fitted without it, exactly."
+        if query.of == "train"
+        else f"Accuracy <b>{100 * right:.1f} %</b>: the model was not fitted on these." * bool(entries)
+    )
     count = f"{len(found)} of {len(entries)} {what}" if entries else text(why_none)
     turn = [
         f'<a rel="{rel}" href="{text(query.link(page=to))}">{word}</a>'
@@ -92,7 +99,7 @@ def browse(held: Held, query: Query, entries: Sequence[Entry], why_none: str, to
         tabs=tabs,
         sides=sides,
         count=count,
-        accuracy=f"{100 * held.accuracy:.1f} %",
+        lead=lead,
         show=text(query.show),
         of=text(query.of),
         labels=_options(held.fitted.classes, query.label, "any label"),

@@ -53,7 +53,6 @@ class Explorer:
         self._lock = Lock()
         self._read()
         self._pictures, self._uploads = Bounded(THUMBS), Bounded(UPLOADS)
-        self._names: dict[str, str] = {}
         self._explainer = Explainer()
 
     @property
@@ -186,21 +185,20 @@ class Explorer:
             )
         as_picture(content)  # refuses it here, with a reason, where its page would
         digest = hashlib.sha256(content).hexdigest()
-        self._uploads.put(digest, content)
-        self._names[digest] = name
+        self._uploads.put(digest, name.encode() + b"\n" + content)
         return JSONResponse({"link": f"/yours/{digest}"})
 
     def _yours(self, request: Request) -> Response:
         held, _ = self.now()
         digest = request.path_params["digest"]
-        content = self._uploads.get(digest) if _DIGEST.fullmatch(digest) else None
-        if content is None:
+        kept = self._uploads.get(digest) if _DIGEST.fullmatch(digest) else None
+        if kept is None:
             raise FileNotFoundError("This picture is no longer in memory: give it again.")
+        name, _, content = kept.partition(b"\n")
         said = header(content, "it")
         picture = as_picture(content)
         note = upload_note(picture.size, said.is_animated)
-        name = self._names.get(digest, "your picture")
-        return _explanation(self._explainer.of_upload(held, digest, picture, name, note))
+        return _explanation(self._explainer.of_upload(held, digest, picture, name.decode(), note))
 
     # ---- errors, and reading again
 

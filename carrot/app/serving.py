@@ -74,12 +74,13 @@ def serve(
     address = f"http://{name}:{port}/"
     config = uvicorn.Config(
         explorer.app,
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         limit_concurrency=AT_ONCE,
         timeout_graceful_shutdown=PATIENCE,
         lifespan="off",
+        ws="none",
         proxy_headers=False,
     )
     say(f"{address}   (Ctrl-C ends it)")
