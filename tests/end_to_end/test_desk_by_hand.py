@@ -1,5 +1,6 @@
 """The explorer in a browser: the desk by keyboard, kept through a reload, and one's own picture pasted."""
 
+import re
 import shutil
 import threading
 import time
@@ -74,32 +75,38 @@ def page(served: tuple[str, Path]) -> Iterator[Any]:
     assert not wrong
 
 
-def where(page: Any, words: str) -> None:
-    page.locator("#where", has_text=words).wait_for()
+def at(page: Any, place: int) -> None:
+    """Wait until that suspect is shown."""
+    page.locator("#where", has_text=re.compile(rf"^{place} of ")).wait_for()
+
+
+def decided(page: Any, number: int) -> None:
+    """Wait until so many are decided, and the next one is shown."""
+    page.locator("#where", has_text=re.compile(rf"· {number} of \d+ decided$")).wait_for()
 
 
 def test_the_desk_by_keyboard(served: tuple[str, Path], page: Any) -> None:
     address, folder = served
     page.goto(f"{address}/desk")
-    where(page, "0 of")
+    decided(page, 0)
     page.locator("#pair", has_text="pairs").wait_for()
     assert page.locator(".box").count() == 2
-    for key, done in (("r", "1 of"), ("f", "2 of"), ("k", "3 of")):
+    for key, done in (("r", 1), ("f", 2), ("k", 3)):
         promised = page.locator(f'.move[data-action="{dict(r="relabel", f="forget", k="keep")[key]}"]').inner_text()
         page.keyboard.press(key)
-        where(page, f"· {done}")
+        decided(page, done)
         if key != "k":
             right = promised.split(" right")[0].split("\n")[-1]
             page.locator(".move[data-action=keep]", has_text=f"{right} right").wait_for()
     assert [decision.action for decision in Decisions(folder / "desk").all] == ["relabel", "forget", "keep"]
     page.keyboard.press("u")
-    where(page, "· 2 of")
+    decided(page, 2)
     page.reload()
-    where(page, "· 2 of")
+    at(page, 3)
     page.keyboard.press("ArrowLeft")
-    where(page, "2 of")
+    at(page, 2)
     page.go_back()
-    where(page, "3 of")
+    at(page, 3)
     page.locator("#apply button").click()
     page.locator("#made", has_text="relabelled 1 of 24").wait_for()
     assert len(Carrot.load(folder.parent / "m-2").records_) == 23
@@ -116,4 +123,4 @@ def test_a_picture_that_is_pasted_is_explained(served: tuple[str, Path], page: A
     page.wait_for_url("**/page*")
     assert page.locator(".explore-bar").count() == 1
     page.get_by_text("To the desk").click()
-    where(page, "decided")
+    decided(page, 0)
