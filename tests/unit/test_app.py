@@ -82,14 +82,20 @@ def asking(folder: Path) -> Asking:
     return Asking(folder)
 
 
+@pytest.fixture(scope="module")
+def reading(fitted: Path) -> Asking:
+    """For tests that change nothing."""
+    return Asking(fitted)
+
+
 def png(size: tuple[int, int] = (64, 48), colour: str = "olive", **more: Any) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, more.pop("format", "PNG"), **more)
     return out.getvalue()
 
 
-def test_the_gallery(asking: Asking) -> None:
-    page = asking.get("/")
+def test_the_gallery(reading: Asking) -> None:
+    page = reading.get("/")
     assert page.status_code == 200
     assert page.text.count('class="card ') == 24
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -97,33 +103,33 @@ def test_the_gallery(asking: Asking) -> None:
     assert page.headers["cache-control"] == "no-store"
     assert not re.findall(r"(?:src|href|action)=[\"'](?:https?:)?//", page.text)
     assert not re.search(r"<script(?! src)|\sstyle=|\son[a-z]+=", page.text)
-    loo = Carrot.load(asking.explorer.asked.folder).fitted
+    loo = Carrot.load(reading.explorer.asked.folder).fitted
     wrong = int((loo.head.loo_predict().argmax(1) != loo.labels).sum())
-    assert asking.get("/?show=errors").text.count('class="card wrong') == wrong
+    assert reading.get("/?show=errors").text.count('class="card wrong') == wrong
     first = BIRDS.classes[0]
-    of_class = asking.get("/", params={"label": first}).text
+    of_class = reading.get("/", params={"label": first}).text
     assert of_class.count('class="card ') == int((loo.labels == loo.classes.index(first)).sum())
-    margins = [float(x) for x in re.findall(r"margin ([-+][0-9.]+)", asking.get("/?sort=margin").text)]
+    margins = [float(x) for x in re.findall(r"margin ([-+][0-9.]+)", reading.get("/?sort=margin").text)]
     assert margins == sorted(margins)
-    close = re.findall(r"margin ([-+][0-9.]+)", asking.get("/?show=low&below=0.3").text)
+    close = re.findall(r"margin ([-+][0-9.]+)", reading.get("/?show=low&below=0.3").text)
     assert close
     assert all(abs(float(x)) <= 0.3 for x in close)
-    flagged = asking.get("/?show=suspects").text.count('class="card ')
-    assert flagged == sum(s.flagged for s in Carrot.load(asking.explorer.asked.folder).audit().suspects)
+    flagged = reading.get("/?show=suspects").text.count('class="card ')
+    assert flagged == sum(s.flagged for s in Carrot.load(reading.explorer.asked.folder).audit().suspects)
 
 
 @pytest.mark.parametrize(
     "query", ["page=99999999999", "page=-1", "page=٣", "below=nan", "sort=x", "show=<b>", "of=../"]
 )
-def test_a_link_that_says_something_wrong_is_a_link(asking: Asking, query: str) -> None:
-    page = asking.get(f"/?{query}")
+def test_a_link_that_says_something_wrong_is_a_link(reading: Asking, query: str) -> None:
+    page = reading.get(f"/?{query}")
     assert page.status_code == 200
     assert '<b>"' not in page.text
 
 
-def test_pages_turn(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_turn(reading: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carrot.app.gallery.PAGE", 10)
-    pages = [asking.get(f"/?page={n}").text for n in (1, 2, 3)]
+    pages = [reading.get(f"/?page={n}").text for n in (1, 2, 3)]
     keys = [re.findall(r"/picture/([0-9a-f]+)", page) for page in pages]
     assert [len(found) for found in keys] == [10, 10, 4]
     assert len({key for found in keys for key in found}) == 24
@@ -153,17 +159,17 @@ def test_without_their_tokens_the_backbone_does_not_run(folder: Path, monkeypatc
     assert 'class="card ' not in page
 
 
-def test_a_training_pictures_page_begins_without_it(asking: Asking) -> None:
-    key = asking.key()
-    held = asking.explorer._held
+def test_a_training_pictures_page_begins_without_it(reading: Asking) -> None:
+    key = reading.key()
+    held = reading.explorer._held
     entry = held.by_key[key]
     e = held.carrot.explain(held.picture(entry), label=entry.suspect.label)
     assert e.counterfactuals is not None
     place = e.counterfactuals.rows.index(entry.place)
-    answer = asking.get(f"/picture/{key}")
+    answer = reading.get(f"/picture/{key}")
     assert answer.status_code == 303
     assert answer.headers["location"] == f"/picture/{key}/page#o={place}"
-    page = asking.get(f"/picture/{key}/page")
+    page = reading.get(f"/picture/{key}/page")
     assert "was fitted on this picture" in page.text
     assert f'href="#o={place}"' in page.text
     stated = re.search(r'Content-Security-Policy" content="([^"]*)"', page.text)
@@ -172,8 +178,8 @@ def test_a_training_pictures_page_begins_without_it(asking: Asking) -> None:
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert page.text.count('class="explore-bar"') == 1
     other = BIRDS.classes[-1]
-    assert other in asking.get(f"/picture/{key}/page", params={"target": other}).text
-    assert asking.get(f"/picture/{key}/page?target=nobody").status_code == 400
+    assert other in reading.get(f"/picture/{key}/page", params={"target": other}).text
+    assert reading.get(f"/picture/{key}/page?target=nobody").status_code == 400
 
 
 TRICKS = [
@@ -194,8 +200,8 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("path", TRICKS)
-def test_nothing_is_served_that_the_index_does_not_name(asking: Asking, path: str) -> None:
-    answer = asking.get(path)
+def test_nothing_is_served_that_the_index_does_not_name(reading: Asking, path: str) -> None:
+    answer = reading.get(path)
     assert answer.status_code == 404
     assert b"root:" not in answer.content
     assert b"import " not in answer.content
@@ -222,13 +228,13 @@ def test_pictures_that_are_gone_or_changed_are_said_to_be(asking: Asking, tmp_pa
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.0.2.7:7860", "", "[::2]:1"]
 )
-def test_another_host_is_refused(asking: Asking, host: str) -> None:
-    assert asking.get("/", headers={"Host": host}).status_code == 421
+def test_another_host_is_refused(reading: Asking, host: str) -> None:
+    assert reading.get("/", headers={"Host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:7860", "127.0.0.1", "[::1]:7860", "127.0.0.1:1"])
-def test_our_own_names_are_answered(asking: Asking, host: str) -> None:
-    assert asking.get("/", headers={"Host": host}).status_code == 200
+def test_our_own_names_are_answered(reading: Asking, host: str) -> None:
+    assert reading.get("/", headers={"Host": host}).status_code == 200
 
 
 def test_listening_to_others_still_refuses_names_that_were_made_to_lead_here(folder: Path) -> None:
@@ -254,12 +260,12 @@ def test_listening_to_others_still_refuses_names_that_were_made_to_lead_here(fol
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_a_post_must_come_from_our_own_pages(asking: Asking, headers: dict[str, str]) -> None:
+def test_a_post_must_come_from_our_own_pages(reading: Asking, headers: dict[str, str]) -> None:
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
-    answer = asking.post("/desk/api/undo", {}, **raw)  # type: ignore[arg-type]
+    answer = reading.post("/desk/api/undo", {}, **raw)  # type: ignore[arg-type]
     assert answer.status_code == 403
-    assert asking.client.request("PUT", "/upload").status_code == 405
-    assert asking.client.request("DELETE", "/desk/api/undo").status_code == 405
+    assert reading.client.request("PUT", "/upload").status_code == 405
+    assert reading.client.request("DELETE", "/desk/api/undo").status_code == 405
 
 
 # ---- one's own picture
@@ -297,8 +303,8 @@ def test_ones_own_picture_is_explained_and_kept_for_a_while(folder: Path, monkey
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "can't be read as a picture"),
     ],
 )
-def test_bad_pictures_are_refused_in_words(asking: Asking, content: bytes, status: int, words: str) -> None:
-    answer = asking.post("/upload?name=it.png", content)
+def test_bad_pictures_are_refused_in_words(reading: Asking, content: bytes, status: int, words: str) -> None:
+    answer = reading.post("/upload?name=it.png", content)
     assert answer.status_code == status
     assert words in answer.json()["error"]
 
@@ -313,12 +319,12 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
     assert "40 x 40 pixels" in answer.json()["error"]
 
 
-def test_of_a_moving_picture_the_first_frame_is_explained(asking: Asking) -> None:
+def test_of_a_moving_picture_the_first_frame_is_explained(reading: Asking) -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
-    link = asking.post("/upload", out.getvalue()).json()["link"]
-    assert "its first frame" in asking.get(link).text
+    link = reading.post("/upload", out.getvalue()).json()["link"]
+    assert "its first frame" in reading.get(link).text
 
 
 def test_a_body_that_is_too_large_is_refused(folder: Path) -> None:
