@@ -133,9 +133,9 @@ class Held:
             return None, (), "The model was fitted from Python: say where held-out pictures are, with --data."
         once = f"carrot audit {self.asked.folder}" + (f" --data {data}" if self.asked.data else "")
         try:
-            found = held_out(self.classifier, data, self.asked.folder / "tokens", compute=False)
+            found = held_out(self.classifier, data, self.asked.folder / "tokens", kept_only=True)
         except (CarrotError, OSError) as error:
-            return None, (), f"{error} They are looked at by `{once}`; after it, start again."
+            return None, (), f"{str(error).rstrip('.')}. `{once}` looks at them; after it, start again."
         entries = []
         logits = self.fitted.head.predict(found.cache.embed(found.places, self.fitted.setting))
         said = {found.test.records[place].id: int(c) for place, c in zip(found.places, logits.argmax(1), strict=True)}

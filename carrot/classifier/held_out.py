@@ -25,6 +25,10 @@ from carrot.embedding.cache import TokenCache
 from carrot.errors import DataError, UnreadableImageError
 
 
+class NotKept(DataError):
+    """The tokens of held-out pictures are not kept, and the backbone was not to run."""
+
+
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Test pictures, and what became of the others.
@@ -55,7 +59,7 @@ class HeldOut:
     counts: Counts
 
 
-def held_out(classifier: Classifier, data: str, tokens: Path, compute: bool = True) -> HeldOut:
+def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = False) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
     A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too:
@@ -67,10 +71,11 @@ def held_out(classifier: Classifier, data: str, tokens: Path, compute: bool = Tr
         classifier: The model.
         data: As ``open_dataset`` takes it.
         tokens: Folder for tokens.
-        compute: Whether the backbone may run; False: their tokens must be kept there.
+        kept_only: The backbone must not run: only tokens that are there are used.
 
     Raises:
-        DataError: There is no such picture, or tokens aren't kept; the message says why.
+        DataError: There is no such picture; the message says why.
+        NotKept: ``kept_only``, and not all tokens are there.
     """
     fitted = classifier.fitted
     dataset = open_dataset(data, for_testing=True)
@@ -95,8 +100,8 @@ def held_out(classifier: Classifier, data: str, tokens: Path, compute: bool = Tr
     if not places:
         raise DataError(_nothing(dataset, n, len(fitted_on), unknown, fitted))
     test = Subset(dataset, places)
-    if not compute and not classifier.encoder.is_cached(test, tokens):
-        raise DataError(f"{dataset.name}: the tokens of its {len(places)} held-out pictures are not kept in {tokens}.")
+    if kept_only and not classifier.encoder.is_kept(test, tokens):
+        raise NotKept(f"the vision model has not looked at the {len(places)} held-out pictures of {dataset.name}")
     cache = classifier.encoder.cache(test, tokens)
     there = cache.rows
     if not there:

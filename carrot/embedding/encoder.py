@@ -275,22 +275,25 @@ class Encoder:
         Raises:
             StoreError: A shard is damaged.
         """
-        place, state = self._place(dataset, root)
+        key, state = self._place(dataset)
         workers = min(MAX_WORKERS, (os.cpu_count() or 1) - 1) if self.device.startswith("cuda") else 0
-        return TokenCache.of(dataset, self.view, place, workers=workers, state=state)
+        return TokenCache.of(dataset, self.view, root / key, workers=workers, state=state)
 
-    def is_cached(self, dataset: ImageDataset, root: Path) -> bool:
-        """Return whether all of a data set's tokens lie below ``root``, so that ``cache`` computes none."""
-        place, _ = self._place(dataset, root)
-        parts = [place / part.folder for part in self.view.parts] if isinstance(self.view, TileView) else [place]
+    def is_kept(self, dataset: ImageDataset, root: Path) -> bool:
+        """Return whether ``cache`` would find all tokens of a data set below ``root``: the backbone would not run."""
+        if not root.is_dir():
+            return False
+        key, _ = self._place(dataset)
+        view = self.view
+        places = [root / key / part.folder for part in view.parts] if isinstance(view, TileView) else [root / key]
         try:
-            return not any(EmbeddingStore.existing(part).missing() for part in parts)
-        except StoreError:
+            return all(not EmbeddingStore.existing(place).missing() for place in places)
+        except StoreError:  # none, or a damaged one: ``cache`` says so
             return False
 
-    def _place(self, dataset: ImageDataset, root: Path) -> tuple[Path, dict[str, str]]:
-        """Return the folder of a data set's tokens, and ``pictures_state``."""
+    def _place(self, dataset: ImageDataset) -> tuple[str, dict[str, str]]:
+        """Return the name of the folder of a data set's tokens, and its ``pictures_state``."""
         state = pictures_state(dataset, self.view.probe)  # the same for every ladder: they share their scales
         ids = [record.id for record in dataset.records]
         key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
-        return root / key, state
+        return key, state
