@@ -14,9 +14,9 @@ import torch
 
 import carrot
 from carrot import attribution
-from carrot.data import open_dataset
+from carrot.data import open_dataset, require_place
 from carrot.data.counts import readable_splits
-from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
 from carrot.embedding import Trace, embed_dataset
 from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.evaluation import summary
@@ -62,20 +62,20 @@ def attribute(o: Trace, head: carrot.RidgeHead) -> LogitParts:
 def main(argv: list[str] | None = None) -> None:
     """Run the pipeline, keep its intermediates, run the protocol."""
     a = arguments(argv)
-    data = open_dataset(a.data)
-    ids, y = [record.id for record in data.records], torch.tensor([record.label for record in data.records])
-    if a.explain not in (None, *ids):
-        raise ValueError(f"`--explain` must be the id of a record, such as {ids[0]}; got {a.explain}.")
-    toy, out = isinstance(data, ToyBirds), a.out or Path("runs") / f"guide-{data.name}"
+    toy, head = require_place(a.data) == "toy", carrot.RidgeHead(a.lam, fit_intercept=True)
     name = a.backbone or (EMBEDDED_MODEL if toy else DEFAULT_MODEL)
     weights = embedded_checkpoint() if toy and not (a.backbone or a.checkpoint) else a.checkpoint
-    tiling = None if a.regions == "patches" else carrot.Tiling.from_spec(a.regions)
+    tiling, lift = (None if a.regions == "patches" else carrot.Tiling.from_spec(a.regions)), carrot.lift_from(a.lift)
     crop = "squash" if tiling or (toy and not a.crop) else a.crop or "model"  # a tile is seen whole
     builder = carrot.RegionGraphBuilder(a.sigma_spatial, a.sigma_feature, "direction" if tiling else "median")
     diffusion, readout = carrot.DiffusionOperator(a.t), carrot.GraphReadout("source", a.power)
-    lift, head = carrot.lift_from(a.lift), carrot.RidgeHead(a.lam, fit_intercept=True)
     vit = carrot.TimmViTPatchBackbone(name, img_size=a.img_size, device=a.device, checkpoint=weights, crop=crop)
     stages, M = (vit, tiling, builder, diffusion, readout, lift), lift.dim(vit.embed_dim)
+    data = open_dataset(a.data)  # last: what is wrong without it is refused before
+    ids, out = [record.id for record in data.records], a.out or Path("runs") / f"guide-{data.name}"
+    y = torch.tensor([record.label for record in data.records])
+    if a.explain not in (None, *ids):
+        raise ValueError(f"`--explain` must be the id of a record, such as {ids[0]}; got {a.explain}.")
 
     def look(image) -> torch.Tensor:  # what the backbone sees of it
         return torch.stack([vit.transform(x) for x in tiling.cut(image)]) if tiling else vit.transform(image)

@@ -5,6 +5,7 @@ settings of an embedding in ``carrot.embedding.setting.AXES``.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -51,6 +52,19 @@ def read(choices: dict[str, Choice], spec: str) -> tuple[str, int | None]:
 
 
 READOUTS = ("mean", "sum")  # how regions are weighed
+
+
+def read_readout(word: str) -> str:
+    """Return how regions are weighed, as it is written.
+
+    Raises:
+        ValueError: It is none of ``READOUTS``.
+    """
+    if word not in READOUTS:
+        raise ValueError(f"`readout` must be {' or '.join(READOUTS)}; got {word!r}.")
+    return word
+
+
 PATCHES = "patches"
 OVERLAP = 0.5  # of tiles, where nobody says
 REGIONS = (
@@ -106,3 +120,44 @@ def read_regions(spec: str) -> str | tuple[Grid | tuple[float, float, float, flo
         what = "grid" if kind == "tiles" else "box"
         raise ValueError(f"`regions` must be at most {MAX_TILES} tiles, no {what} twice; got {tiles} in {spec!r}.")
     return tuple(found)
+
+
+WHOLE = "the whole picture"
+MANY = {"patch": "patches", "block": "blocks of patches", "tile": "tiles", "box": "boxes", "region": "regions"}
+
+
+def cell(row: int, column: int, of: str = "") -> str:
+    """Return where a region of a grid lies: from 0, at the top left, as ``--region`` counts."""
+    return f"row {row}, column {column}{of}"
+
+
+def cells(rows: int, columns: int, of: str = "") -> list[str]:
+    """Return where each region of a grid lies, row by row."""
+    return [cell(row, column, of) for row in range(rows) for column in range(columns)]
+
+
+def tile_places(items: Sequence[Grid | tuple[float, float, float, float]]) -> tuple[str, ...]:
+    """Return where each tile of grids or boxes lies, in words: "row 0, column 2 of 3 x 3", "box 4"."""
+    found: list[str] = []
+    sides = [item.k for item in items if isinstance(item, Grid)]
+    for item in items:
+        if not isinstance(item, Grid):
+            found.append(f"box {len(found)}")
+        elif item.k == 1:
+            found.append(WHOLE)
+        else:
+            at = f" at overlap {item.overlap:g}" if sides.count(item.k) > 1 else ""
+            found += cells(item.k, item.k, f" of {item.k} x {item.k}{at}")
+    return tuple(found)
+
+
+def region_name(kind: str, number: int, place: str) -> str:
+    """Return what a region is called wherever a person reads it: "tile 5 (row 1, column 1 of 3 x 3)", "box 4".
+
+    Args:
+        kind: A key of ``MANY``.
+        number: Among the regions, from 0.
+        place: Where it lies, in words.
+    """
+    name = f"{kind} {number}"
+    return name if place == name else f"{name} ({place})"

@@ -41,7 +41,13 @@ class _Rate(ProgressColumn):
 
 
 def progress(
-    pieces: Iterable[T], description: str, total: int, unit: str = "it", size: int = 1, most: int | None = None
+    pieces: Iterable[T],
+    description: str,
+    total: int,
+    unit: str = "it",
+    size: int = 1,
+    most: int | None = None,
+    brief: bool = False,
 ) -> Iterator[T]:
     """Yield ``pieces``, showing how far they are; nothing is shown where there is none.
 
@@ -52,6 +58,7 @@ def progress(
         unit: What is counted.
         size: How many units a piece holds.
         most: How many units there are altogether, if the last piece holds fewer.
+        brief: Whether the bar goes when it is full: of what is quick, as a rule.
     """
     if not total:
         return
@@ -69,7 +76,7 @@ def progress(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, transient=brief) as bar:
         task = bar.add_task(description, total=whole)
         for number, piece in enumerate(pieces, start=1):
             yield piece

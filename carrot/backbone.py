@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._display.brief import brief
 from carrot._vit.base import TimmBackbone
 from carrot._vit.blueprint import Blueprint
 from carrot._vit.checkpoints import require_hub
@@ -47,6 +48,8 @@ class PatchOutput:
     patch_hw: tuple[int, int]
     prefix: Float[Tensor, "B K D"] | None = None
     attention: Float[Tensor, "B N"] | None = None
+
+    __repr__ = brief
 
 
 @pinned_class

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
+from carrot._display.brief import brief
+from carrot._display.graphs import GraphView
 from carrot.regions import RegionSet
 from carrot.utils import directions_of, require_finite, require_float, require_positive, require_shape
 
@@ -36,7 +38,7 @@ SAMPLE_STRIDE = 61  # prime: a stride that divided N would see few columns
 
 @pinned_class
 @dataclass(frozen=True, eq=False)
-class RegionGraph:
+class RegionGraph(GraphView):
     """A weighted complete graph on the regions of one picture or of a batch. Unpacks as ``W, L = graph``.
 
     Attributes:
@@ -50,6 +52,8 @@ class RegionGraph:
     W: Float[Tensor, "*b N N"]
     degree: Float[Tensor, "*b N"]
     is_kernel: bool = False
+
+    __repr__ = brief
 
     @cached_property
     def S(self) -> Float[Tensor, "*b N N"]:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
+from carrot._display.brief import brief
 from carrot.graph import RegionGraph, require_symmetric
 from carrot.utils import require_finite, require_float
 
@@ -92,6 +93,8 @@ class DiffusionSystem:
     is_kernel: bool
     size: float
     eps: float
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, L: Tensor | RegionGraph) -> "DiffusionSystem":

@@ -34,6 +34,7 @@ from carrot.classifier.fittable import Fittable
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
 from carrot.classifier.records import PictureFinder
+from carrot.classifier.selection import Selection
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
 from carrot.data import open_dataset
 from carrot.data.inputs import Pictures, as_list
@@ -46,6 +47,7 @@ from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
 from carrot.head import RidgeHead
+from carrot.overview.report import ModelReport, report_of
 from carrot.tiling import Tiling
 
 
@@ -82,7 +84,8 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         class_weight: What a class counts: None, all pictures alike; "balanced", all classes alike; or a number by
             label.
         checkpoint: Local weights for ``backbone``.
-        img_size, crop: As ``TimmViTPatchBackbone`` has them.
+        img_size: Side of its input in pixels, or (height, width); None: its own.
+        crop: As ``TimmViTPatchBackbone`` has it.
         device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays
             so.
@@ -95,7 +98,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         setting_: All that an embedding depends on, beside the backbone.
         temperature_: Of ``predict_proba``, fitted on exact leave-one-out logits.
         set_aside_: What was wrong with pictures that could not be read, by id.
-        selection_: A line for each setting that ``select`` tried.
+        selection_: A line for each setting that ``select`` tried; ``selection_.to_frame()`` is all of them as a table.
 
     Raises:
         ValueError: An argument is out of range.
@@ -277,8 +280,22 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
     records_ = property(lambda self: self.fitted.records)
     temperature_ = property(lambda self: self.fitted.temperature)
     set_aside_ = property(lambda self: self.fitted.set_aside)
-    selection_ = property(lambda self: self.fitted.selection)
+    selection_ = property(lambda self: Selection(self.fitted.selection))
 
     def facts(self) -> dict[str, object]:
         """Return what the model was made with, JSON-ready."""
         return self.classifier.facts()
+
+    def report(self, data: str | Path | None = None, *, held_out: bool = False) -> ModelReport:
+        """Look at the whole model: how good and how honest, what it confuses, doubtful labels, what carries a class.
+
+        What ``carrot evaluate`` measured and what tokens are kept is looked for in the folder that it was loaded from
+        or saved to; the backbone does not run. Where neither is there, training pictures are judged by exact
+        leave-one-out, and what was not measured is said.
+
+        Args:
+            data: Where held-out pictures are; default: the data set that it was fitted on.
+            held_out: Let the backbone run on held-out pictures whose tokens are not kept.
+        """
+        folder = None if self._seen is None else self._seen[0]
+        return report_of(self.classifier, folder, None if data is None else str(data), held_out)

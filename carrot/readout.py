@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
+from carrot._display.brief import brief
 from carrot.utils import (
     directions_of,
     promoted,
@@ -161,6 +162,8 @@ class BoundReadout:
     r: Float[Tensor, "*b N"]
     is_additive: bool = False
     num_global: int = 0
+
+    __repr__ = brief
 
     def forward(self, H_prime: Float[Tensor, "*b N D"]) -> Float[Tensor, "*b D"]:
         """Return ``g = H'^T r``."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
+from carrot._display.brief import brief
 from carrot.utils import require_finite, require_float, require_tensor, whole_number
 
 
@@ -50,6 +51,8 @@ class RegionSet:
     grid_hw: tuple[int, int] | None = None
     num_global: int = 0
     boxes: Float[Tensor, "n_local 4"] | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         H, P = self.features, self.positions

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
-from carrot._choices import OVERLAP, Grid, read_regions
+from carrot._choices import OVERLAP, Grid, read_regions, tile_places
 from carrot._images import upright_rgb
 from carrot.utils import real_number, require_finite, require_tensor, whole_number
 
@@ -115,15 +115,7 @@ class Tiling:
     @property
     def places(self) -> tuple[str, ...]:
         """Where each tile lies, in words: "row 0, column 2 of 3 x 3"."""
-        names: list[str] = []
-        sides = [item.k for item in self._items if isinstance(item, Grid)]
-        for item in self._items:
-            k = item.k if isinstance(item, Grid) else 0
-            at = f" at overlap {item.overlap:g}" if isinstance(item, Grid) and sides.count(k) > 1 else ""
-            names += [
-                f"row {i // k}, column {i % k} of {k} x {k}{at}" if k > 1 else "the whole picture" for i in range(k * k)
-            ] or [f"box {len(names)}"]
-        return tuple(names)
+        return tile_places(self._items)
 
     def __len__(self) -> int:
         return len(self.places)

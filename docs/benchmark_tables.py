@@ -89,34 +89,41 @@ def replace(text: str, marker: str, table: str) -> str:
     return f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
 
 
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"worth": accuracy_tables.readme},
+    "docs/benchmarks.md": {
+        "forward": forward,
+        "forward_gpu": on_a_gpu,
+        "explanation": explanation,
+        "large_head": large_head_table.table,
+    },
+    "docs/accuracy.md": {
+        "summary": accuracy_tables.summary,
+        **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
+    },
+    "docs/explainers.md": explainers_table.TABLES,
+    "docs/funnybirds.md": {"funnybirds": funnybirds_table.table},
+    "docs/decisions/0006-regions-that-see-only-themselves.md": {
+        "ladders": ladders_table.table,
+        "tiles": ladders_table.cost,
+        "watermark": watermark_table.table,
+    },
+    "docs/decisions/0001-lifted-regions-weighted-by-attention.md": {"search": search_table.table},
+}
+
+
+def rewritten(name: str) -> str:
+    """Return a page with its tables as the results have them."""
+    text = (ROOT / name).read_text()
+    for marker, table in PAGES[name].items():
+        text = replace(text, marker, table())
+    return text
+
+
 def main() -> None:
     """Rewrite the pages."""
-    pages: dict[str, dict[str, Callable[[], str]]] = {
-        "README.md": {
-            "forward": forward,
-            "forward_gpu": on_a_gpu,
-            "explanation": explanation,
-            "large_head": large_head_table.table,
-            "cub": accuracy_tables.readme,
-        },
-        "docs/accuracy.md": {
-            "summary": accuracy_tables.summary,
-            **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
-        },
-        "docs/explainers.md": explainers_table.TABLES,
-        "docs/funnybirds.md": {"funnybirds": funnybirds_table.table},
-        "docs/decisions/0006-regions-that-see-only-themselves.md": {
-            "ladders": ladders_table.table,
-            "tiles": ladders_table.cost,
-            "watermark": watermark_table.table,
-        },
-        "docs/decisions/0001-lifted-regions-weighted-by-attention.md": {"search": search_table.table},
-    }
-    for name, tables in pages.items():
-        text = (ROOT / name).read_text()
-        for marker, table in tables.items():
-            text = replace(text, marker, table())
-        (ROOT / name).write_text(text)
+    for name in PAGES:
+        (ROOT / name).write_text(rewritten(name))
 
 
 if __name__ == "__main__":

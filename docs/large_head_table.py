@@ -1,4 +1,4 @@
-"""The table of the head at M in the tens of thousands, for README.md, from benchmarks/results/large_head*.json.
+"""The table of the head at large M, for docs/benchmarks.md, from benchmarks/results/large_head*.json.
 
 ``python -m docs.benchmark_tables`` writes it.
 """

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._ridge.blocks import inner_products, times, weighted_mean
 from carrot._ridge.rows import Rows
 
@@ -36,6 +37,8 @@ class Gram:
     c: Float[Tensor, " D"]
     N: Float[Tensor, "n n"]
     fit_intercept: bool
+
+    __repr__ = brief
 
     @classmethod
     def from_rows(cls, rows: Rows, fit_intercept: bool) -> "Gram":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.utils import whole_number
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Logit:
     head: "RidgeHead"
     target: int
     against: int | None = None
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, head: "RidgeHead", target: SupportsIndex, against: SupportsIndex | None = None) -> "Logit":

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot._ridge.blocks import blocks, centred, square_sum
 from carrot._ridge.gram import Gram
 from carrot._ridge.rows import Rows
@@ -33,6 +34,8 @@ class LooPath:
 
     lams: Float[Tensor, " k"]
     mse: Float[Tensor, " k"]
+
+    __repr__ = brief
 
     @property
     def best(self) -> int:

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._ridge.blocks import blocks
 from carrot._ridge.logit import Logit
 from carrot._ridge.rows import check_indices
@@ -47,6 +48,8 @@ class Replacements:
     index: Int[Tensor, " b"]
     cross: Float[Tensor, "b R"]
     own: Float[Tensor, "b R"]
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, head: "RidgeHead", indices: Tensor, G_new: Tensor) -> "Replacements":

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._ridge.rows import Rows, checked_rows
 from carrot._ridge.systems import Moments, System, solve
 from carrot.utils import require_finite
@@ -30,6 +31,8 @@ class RestoredSystem(System):
     g_mean: Float[Tensor, " D"]
     y_mean: Float[Tensor, " C"]
     alpha: Float[Tensor, "n C"]
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RestoredSystem":

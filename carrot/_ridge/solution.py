@@ -25,6 +25,14 @@ class Solution:
         self._rows: Rows | None = None
         self._statistics: RidgeStatistics | None = None
 
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self._system is None:
+            return f"<{name}, not fitted>"
+        D, C = len(self.g_mean), len(self.bias)
+        on = f" on {len(self._rows.G)} embeddings" if self._rows is not None else ""
+        return f"<{name} lam {self.lam:.4g}, fitted{on}: {D} features, {C} targets>"
+
     @property
     def lam(self) -> float:
         """The penalty in use; before ``fit`` with lam="loo" there is none."""

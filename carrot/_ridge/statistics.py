@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._display.brief import brief
 from carrot._ridge.blocks import second_moments, transposed_times, weighted_mean
 
 MOST_LOST = 1e3  # how much larger the moments may have been before pictures were taken away
@@ -49,6 +50,8 @@ class RidgeStatistics:
     Q: Float[Tensor, "D C"]
     peak: tuple[float, float] = (0.0, 0.0)
     reach: float = 0.0
+
+    __repr__ = brief
 
     @property
     def size(self) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from carrot._display.brief import brief
 from carrot.classifier.fitted import Fitted
 from carrot.data.inputs import PictureList
 from carrot.data.reporting import warn_of_twins
@@ -30,6 +31,8 @@ class Edits:
     weights: Sequence[float] | None = None
     new_classes: bool = False
     imagined: bool = False
+
+    __repr__ = brief
 
 
 class Asked(NamedTuple):

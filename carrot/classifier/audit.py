@@ -1,17 +1,26 @@
 """Who looks wrong: labels that the training pictures contradict, near duplicates, and pictures of high leverage."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from carrot._display.frame import Table, by_column, chosen, data_frame
+from carrot._display.html import card, said, table
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
 from carrot.data.counts import Counts
 from carrot.evaluation.duplicates import near_duplicates
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
+from carrot.explanation.presenting import Presented
 from carrot.store.outputs import csv_text
+
+if TYPE_CHECKING:
+    import pandas
+
+SHOWN = 20  # of each kind, on a card
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ class Duplicates:
     labels: tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Presented):
     """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures held out.
 
     Attributes:
@@ -75,6 +84,13 @@ class Audit:
     threshold: float
     held_out: tuple[Suspect, ...] = ()
     counts: Counts | None = None
+
+    _format = "audit"
+
+    def __repr__(self) -> str:
+        of = f"{len(self.suspects)} training pictures" + (f", {len(self.held_out)} held out" if self.held_out else "")
+        wrong = len(self.contradicted) + len(self.held_out_contradicted)
+        return f"<Audit of {of}: {wrong} labels contradicted, {len(self.duplicates)} pairs nearly the same>"
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
@@ -116,6 +132,43 @@ class Audit:
     def by_leverage(self) -> tuple[Suspect, ...]:
         """The training pictures, highest leverage first: those that the model could least do without."""
         return tuple(sorted(self.suspects, key=lambda suspect: -(suspect.leverage or 0.0)))
+
+    def to_frame(self, what: str = "suspects") -> "pandas.DataFrame":
+        """Return one of its tables as a data frame of pandas (extra ``frames``).
+
+        Args:
+            what: "suspects": all training pictures, most suspicious first, then those held out, as ``to_csv`` has them.
+                "duplicates": pairs that are nearly the same.
+
+        Raises:
+            ValueError: ``what`` is something else.
+            ImportError: pandas is absent.
+        """
+        return data_frame(chosen(what, {"suspects": self._suspects, "duplicates": self._duplicates}))
+
+    def _suspects(self) -> Table:
+        return by_column(list(Suspect.__dataclass_fields__), list(map(asdict, (*self.suspects, *self.held_out))))
+
+    def _duplicates(self) -> Table:
+        columns = [name for name in Duplicates.__dataclass_fields__ if name != "labels"]
+        rows = [
+            {**asdict(pair), "first_label": pair.labels[0], "second_label": pair.labels[1]} for pair in self.duplicates
+        ]
+        return by_column([*columns, "first_label", "second_label"], rows)
+
+    def _card(self) -> str:
+        wrong, held = self.contradicted, self.held_out_contradicted
+        lines = [f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures"]
+        lines += _more(wrong)
+        parts = [said(*lines), _suspects_table(wrong) if wrong else ""]
+        if self.held_out:
+            line = f"{len(held)} of {len(self.held_out)} held-out pictures have a label that the model contradicts"
+            parts += [said(line, *_more(held)), _suspects_table(held) if held else ""]
+        parts.append(said(f"{len(self.duplicates)} pairs are nearly the same", *_more(self.duplicates)))
+        if self.duplicates:
+            rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.duplicates[:SHOWN]]
+            parts.append(table(["one", "the other", "cosine", "same file", "label", "label"], rows))
+        return card("Audit", *parts)
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON."""
@@ -226,6 +279,16 @@ def _suspects(
         )
         for i in found.order("self_confidence").tolist()
     )
+
+
+def _suspects_table(wrong: Sequence[Suspect]) -> str:
+    rows = [(s.id, s.label, s.suggested, s.margin, s.probability, s.leverage) for s in wrong[:SHOWN]]
+    return table(["picture", "labelled", "the others say", "margin", "probability", "leverage"], rows)
+
+
+def _more(found: Sized) -> list[str]:
+    """Return that there are more of them than are shown, if so."""
+    return [f"the first {SHOWN}; `to_frame` has all"] if len(found) > SHOWN else []
 
 
 def _table(wrong: Sequence[Suspect], k: int, who: str) -> list[str]:

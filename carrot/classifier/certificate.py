@@ -44,6 +44,11 @@ class Certificate:
     classes_removed: tuple[str, ...] = ()
     classes_added: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        done = (("forgot", self.forgotten), ("relabelled", self.relabelled), ("added", self.added))
+        told = ", ".join(f"{verb} {len(pictures)}" for verb, pictures in done if pictures) or "changed nothing"
+        return f"<Certificate: {told}; {self.pictures_before} training pictures before, {self.pictures_after} after>"
+
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON."""
         found = asdict(self)

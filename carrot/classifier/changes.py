@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from carrot._progress import progress
 from carrot.classifier.fitted import Fitted
 from carrot.data import ImageDataset, split_indices
 from carrot.data.inputs import content_sha256
@@ -46,7 +47,8 @@ class Changes:
         known = {record.id: record for record in fitted.records}
         train = {dataset.records[i].id: i for i in split_indices(dataset, "train")}
         changed, new = [], []
-        for name, i in train.items():
+        each = progress(train.items(), f"comparing {dataset.name} with the model", len(train), "files", brief=True)
+        for name, i in each:
             if name in known:
                 same = _content(dataset, i) == known[name].sha256
                 label = dataset.classes[dataset.records[i].label]

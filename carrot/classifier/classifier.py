@@ -44,10 +44,19 @@ class Classifier:
     fitted: Fitted
     find: PictureFinder = field(default_factory=lambda: PictureFinder(None))
 
+    def __repr__(self) -> str:
+        return f"<Classifier {self.encoder.spec.name}, {self.fitted!r}>"
+
     @cached_property
     def pooling(self) -> Pooling:
         """Tokens to embeddings."""
         return Pooling(self.fitted.setting)
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """What each region of a picture is called, a global one last."""
+        s = self.fitted.setting
+        return s.region_names(None if s.is_tiled else self.encoder.backbone.grid_hw)
 
     def logits(self, pictures: Sequence[PictureLike]) -> Float[Tensor, "m C"]:
         """Return the logits of pictures, in passes of ``BATCH`` inputs; one picture's stay together."""

@@ -4,13 +4,13 @@ import torch
 from PIL import Image
 
 from carrot.classifier.classifier import Classifier
+from carrot.classifier.fitted import Fitted
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.counterfactual import counterfactuals
 from carrot.explanation.parts import LogitParts, region_to_region, take_apart
 from carrot.explanation.record import Explanation, Picture
-from carrot.tiling import Tiling
 from carrot.utils import whole_number
 
 CANDIDATES = 12  # training pictures that a page can do without
@@ -51,9 +51,9 @@ def explain(
             there = classifier.pooling.trace(tokens)
             pairs[row] = region_to_region(trace, there, logit, row)
         traces.append(None if tokens is None else there)
-    further = _further(parts, shown)
+    rows = [*shown, *_further(parts, shown)]
     others = {}
-    for row in further:
+    for row in rows[len(shown) :]:
         found = classifier.find(fitted.records[row])
         if not isinstance(found, str):
             others[row] = _placed(classifier, fitted.records[row].id, found, fitted.classes[fitted.records[row].label])
@@ -70,11 +70,19 @@ def explain(
         pair_maps=pairs,
         facts=classifier.facts(),
         coalitions=trace.coalitions(logit),
-        counterfactuals=counterfactuals(
-            fitted.head, fitted.labels, fitted.class_weights, trace, [*shown, *further], traces
-        ),
+        counterfactuals=counterfactuals(fitted.head, fitted.labels, fitted.class_weights, trace, rows, traces),
         others=others,
+        doubtful=_doubtful(fitted, rows),
     )
+
+
+def _doubtful(fitted: Fitted, rows: list[int]) -> dict[int, str]:
+    """Return the class of training pictures fitted without them, where it isn't their label: exact leave-one-out."""
+    head, index = fitted.head, torch.tensor(rows)
+    Y = head.Y[index]
+    loo = Y - (Y - head.predict(head.G[index])) / head.slack[index].unsqueeze(-1)
+    said = zip(rows, loo.argmax(dim=-1).tolist(), strict=True)
+    return {row: fitted.classes[c] for row, c in said if c != int(fitted.labels[row])}
 
 
 def _further(parts: LogitParts, shown: list[int]) -> list[int]:
@@ -87,6 +95,5 @@ def _placed(classifier: Classifier, name: str, image: Image.Image, label: str | 
     """Return a picture with the boxes of the regions in its own pixels."""
     s, view = classifier.fitted.setting, classifier.encoder.view
     boxes = view.boxes(image.size, s.coarsen)
-    if s.is_tiled:
-        return Picture(name, image, boxes, None, label, Tiling.from_spec(s.regions).places)
-    return Picture(name, image, boxes, s.grid_hw(classifier.encoder.backbone.grid_hw), label)
+    grid_hw = None if s.is_tiled else s.grid_hw(classifier.encoder.backbone.grid_hw)
+    return Picture(name, image, boxes, grid_hw, label, s.region_places() if s.is_tiled else (), s.region_kind)

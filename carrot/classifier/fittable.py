@@ -10,7 +10,7 @@ from torch import Tensor
 from carrot._ambient import pinned_class
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
-from carrot.classifier.fitting import Caches, refuse_too_large, tokens_of, training_set
+from carrot.classifier.fitting import Caches, refuse_too_large, require_named, tokens_of, training_set
 from carrot.classifier.records import PictureFinder
 from carrot.classifier.weighting import ClassWeight, own_weights, refuse_unknown_classes, row_weights
 from carrot.data.labels import Labels
@@ -33,10 +33,29 @@ class Fittable:
     lam: float | Literal["loo"]
     fit_intercept: bool
     class_weight: ClassWeight
+    records_: Any
     selection_: Any
     setting_: Any
     _now: Classifier | None
     _lock: Any
+
+    def require(self, grid: Mapping[str, Sequence[Any]] | None = None, passes: float | None = None) -> None:
+        """Refuse settings that don't go together, or not with the backbone: what can be said before data is read.
+
+        Args:
+            grid: As ``select`` takes it; None: what ``fit`` would take.
+            passes: As ``select`` takes it.
+
+        Raises:
+            TypeError, ValueError, BackboneError: They don't.
+        """
+        from carrot.classifier.selecting import Plan
+
+        if grid is None:
+            s = self.setting_
+            Pooling(s).require(self.encoder.of(s).view)
+        else:
+            Plan.of(grid, self.encoder, 1, MAX_EMBEDDINGS, passes)
 
     def fit(
         self: Model, data: Any, y: Labels | None = None, *, sample_weight: Any = None, tokens: str | Path | None = None
@@ -44,8 +63,9 @@ class Fittable:
         """Fit the closed-form head on a data set's training pictures.
 
         Args:
-            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``), an ``ImageDataset``, or pictures, with
-                ``y``.
+            data: A folder or ``kind:PATH`` (see ``carrot.data.open_dataset``); a data set: an ``ImageDataset``, one of
+                torch or torchvision, also a ``Subset``, or of Hugging Face; a data frame with the columns image (paths)
+                and label, and perhaps split; or pictures, with ``y``.
             y: Labels, one for each picture, for pictures only: names, whole numbers or truth values.
             sample_weight: What each training picture counts, > 0, in their order; or by id, 1 for the others.
             tokens: Folder for the backbone's tokens: computed once, found again by the next run, and read when pairs of
@@ -57,9 +77,10 @@ class Fittable:
             ValueError: Settings or weights don't go with the backbone or the pictures, or embeddings would not fit into
                 memory.
         """
+        require_named(data, y)
+        self.require()
         train, spec = training_set(data, y)
         encoder = self.encoder.of(s := self.setting_)
-        Pooling(s).require(encoder.view)
         refuse_too_large(s, len(train.records), encoder.backbone.embed_dim, MAX_EMBEDDINGS)
 
         def solve(caches: Caches, rows: list[int], labels: Tensor, w: Tensor) -> Solved:
@@ -99,8 +120,11 @@ class Fittable:
         Raises:
             DataError, StoreError, ValueError: As in ``fit``; a name in ``grid`` is unknown.
         """
-        from carrot.classifier.selecting import Plan, choose, table_lines
+        from carrot.classifier.selecting import Plan, choose
+        from carrot.classifier.selection_table import table_lines
 
+        require_named(data, y)
+        self.require(grid or {}, passes)
         train, spec = training_set(data, y)
         plan = Plan.of(grid or {}, self.encoder, len(train.records), MAX_EMBEDDINGS, passes)
 
@@ -110,7 +134,7 @@ class Fittable:
 
         self._solve(train, spec, sample_weight, tokens, plan.plain, solve)
         if show:
-            print(*table_lines(self.selection_, self.setting_), sep="\n")
+            print(*table_lines(self.selection_, self.setting_, len(self.records_)), sep="\n")
         return self
 
     def _solve(

@@ -61,6 +61,9 @@ class Fitted:
     class_weight: ClassWeight = None
     asked_lam: float | Literal["loo"] = "loo"
 
+    def __repr__(self) -> str:
+        return f"<Fitted on {len(self.records)} pictures of {len(self.classes)} classes: {self.setting}>"
+
     @classmethod
     def of(
         cls,

@@ -11,9 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from carrot.data import ImageDataset, open_dataset, split_indices
+from carrot.data.given import as_dataset, is_labelled
 from carrot.data.inputs import PictureList
 from carrot.data.labels import Labels
-from carrot.data.opening import KINDS, resolved
+from carrot.data.opening import KINDS, require_place, resolved
 from carrot.data.records import Subset
 from carrot.data.reporting import warn_of_twins
 from carrot.embedding.cache import TokenCache
@@ -29,21 +30,23 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
 
     Raises:
         DataError: The data set is not what its format says, has no training picture of a class, or only one class.
-        TypeError: ``data`` is something else.
+        TypeError: ``data`` is something else; the message names the ways.
         ValueError: ``y`` is given with a data set.
     """
     spec = None
     if y is not None:
-        if isinstance(data, str | Path) and (Path(data).is_dir() or str(data).partition(":")[0] in KINDS):
+        is_named = isinstance(data, str | Path) and (Path(data).is_dir() or str(data).partition(":")[0] in KINDS)
+        if is_named or is_labelled(data):
+            what = repr(str(data)) if is_named else f"this {type(data).__name__}"
             raise ValueError(
-                f"`y` goes with pictures, and {str(data)!r} is a data set, whose labels are its own. Leave `y` out."
+                f"`y` goes with pictures, and {what} is a data set, whose labels are its own. Leave `y` out."
             )
         data = PictureList(data, y)
         warn_of_twins(data.classes, "`y`")
     elif isinstance(data, str | Path):
         spec, data = resolved(str(data)), open_dataset(data)
-    if not isinstance(data, ImageDataset):
-        raise TypeError("`data` must be a folder, a data set, or pictures with `y`, their classes.")
+    else:
+        data = as_dataset(data)
     train = Subset(data, split_indices(data, "train"))
     if not train.records:
         raise DataError(f"{data.name}: has no training pictures.")
@@ -54,6 +57,16 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
         )
     refuse_empty_classes(train, range(len(train.records)))
     return train, spec
+
+
+def require_named(data: Any, y: Labels | None) -> None:
+    """Refuse a data set whose name alone tells that it is none: cheap, where ``training_set`` may take long.
+
+    Raises:
+        DataError: It is none.
+    """
+    if y is None and isinstance(data, str | Path):
+        require_place(data)
 
 
 class Caches:

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from carrot._display.brief import one_line
+from carrot._progress import progress
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data import ImageDataset, open_dataset, split_is_own
@@ -58,6 +60,9 @@ class HeldOut:
     set_aside: Mapping[str, str]
     counts: Counts
 
+    def __repr__(self) -> str:
+        return f"<HeldOut {one_line(self.dataset.name)}: {self.counts.used} of {self.counts.pictures} pictures>"
+
 
 def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = False) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
@@ -85,7 +90,9 @@ def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = 
     is_split = split_is_own(dataset) or (is_own and fitted.data is not None)  # else nobody knows how it was split
     places, fitted_on, other_side = list[int](), list[str](), 0
     unknown: Counter[str] = Counter()
-    for i, record in enumerate(dataset.records):
+    n = len(dataset.records)
+    each = progress(dataset.records, f"looking for test pictures in {dataset.name}", n, "pictures", brief=True)
+    for i, record in enumerate(each):
         if is_split and record.split != "test":
             other_side += 1
         elif dataset.classes[record.label] not in fitted.classes:
@@ -118,9 +125,8 @@ def _most_are_there(dataset: ImageDataset, known: Mapping[str, str]) -> bool:
     same_name = [i for i, record in enumerate(dataset.records) if record.id in known]
     if 2 * len(same_name) <= len(known):
         return False
-    return 2 * sum(_content(dataset, i, dataset.records[i]) == known[dataset.records[i].id] for i in same_name) > len(
-        known
-    )
+    each = progress(same_name, f"comparing {dataset.name} with the model", len(same_name), "files", brief=True)
+    return 2 * sum(_content(dataset, i, dataset.records[i]) == known[dataset.records[i].id] for i in each) > len(known)
 
 
 def _content(dataset: ImageDataset, index: int, record: Record) -> str | None:

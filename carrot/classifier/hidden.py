@@ -4,15 +4,19 @@ One region of one picture is hidden, and its label is held. What many pictures h
 hardly missed in any one of them: the tile that comes first need not be the one that holds it (docs/decisions/0006).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._choices import MANY
+from carrot._display.brief import one_line
+from carrot._display.frame import Table, by_column, chosen, data_frame
+from carrot._display.html import card, said, table
 from carrot._ridge.logit import Logit
 from carrot.classifier.asked import ids_of
 from carrot.classifier.classifier import Classifier
@@ -20,9 +24,12 @@ from carrot.classifier.shown import shown_embedding
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.explanation.hiding import Hiding
+from carrot.explanation.presenting import Presented
 from carrot.head import RidgeHead
-from carrot.tiling import Tiling
 from carrot.utils import whole_number
+
+if TYPE_CHECKING:
+    import pandas
 
 VERIFIED = 3  # of the regions listed, fitted again
 
@@ -37,6 +44,7 @@ class HiddenRegion(NamedTuple):
         place: Where it lies, in words.
         box: (x0, y0, x1, y1) in pixels of that picture; None for the whole picture, or where the picture is gone.
         effect: Logit had it never been shown, less the logit.
+        name: What it is called.
     """
 
     training_id: str
@@ -45,10 +53,11 @@ class HiddenRegion(NamedTuple):
     place: str
     box: tuple[float, ...] | None
     effect: float
+    name: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HiddenRegions:
+class HiddenRegions(Presented):
     """What a logit of one picture would be, had one region of one training picture never been shown.
 
     lam, settings and weights are held.
@@ -61,7 +70,7 @@ class HiddenRegions:
         training_ids: The training pictures.
         effects: Of each region of each of them, logit had it never been shown, less the logit.
         top: The regions that hold the logit up most, first the one without which it would be lowest.
-        kind: What a region is, in a word.
+        kind: What a region is, in a word: "patch", "block" (of patches), "tile" or "box".
         missing: Training pictures whose tokens are gone, and why, by id: nothing is said of them.
         difference: Largest difference of an effect from that of a real fit; None: not measured.
     """
@@ -77,18 +86,25 @@ class HiddenRegions:
     missing: dict[str, str]
     difference: float | None = None
 
+    _format = "hidden regions"
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether regions saw only themselves."""
+        return self.kind in ("tile", "box")
+
     def __repr__(self) -> str:
-        return f"<HiddenRegions of {self.picture}: {' x '.join(map(str, self.effects.shape))} effects>"
+        return f"<HiddenRegions of {one_line(self.picture)}: {' x '.join(map(str, self.effects.shape))} effects>"
 
     def __str__(self) -> str:
         """Return the question, the regions that matter most in words, and the proof, if it was asked for."""
-        what = f"the logit of {self.target}" + (f" less that of {self.against}" if self.against else "")
-        lines = [f"{self.picture}: {what} is {self.logit:.4f}; it would be, had never been shown"]
+        lines = [f"{self._question}; it would be, had never been shown"]
         for one in self.top:
             change = f"{abs(one.effect):.4f} {'lower' if one.effect <= 0 else 'higher'}"
-            lines.append(f"    {change}  {self.kind} {one.place} of {one.training_id} ({one.label})")
-        if self.kind != "tile":
-            lines.append("    (at the level of tokens: the other patches of that picture have seen what is hidden)")
+            lines.append(f"    {change}  {one.name} of {one.training_id} ({one.label})")
+        if not self.is_tiled:
+            others = f"the other {MANY[self.kind]} of that picture have seen what is hidden"
+            lines.append(f"    (at the level of tokens: {others})")
         for name, reason in list(self.missing.items())[:3]:
             lines.append(f"    nothing is said of {name}: {reason}")
         if len(self.missing) > 3:
@@ -97,6 +113,47 @@ class HiddenRegions:
             lines.append(f"    shown and fitted again, really: largest difference of an effect {self.difference:.1e}")
         return "\n".join(lines)
 
+    @property
+    def _question(self) -> str:
+        what = f"the logit of {self.target}" + (f" less that of {self.against}" if self.against else "")
+        return f"{self.picture}: {what} is {self.logit:.4f}"
+
+    def _card(self) -> str:
+        rows = [(one.training_id, one.label, one.place, one.effect) for one in self.top]
+        columns = ["training picture", "labelled", self.kind, "change"]
+        gone = [f"nothing is said of {len(self.missing)} training pictures"] if self.missing else []
+        return card(
+            "Hidden regions",
+            said(f"{self._question}; it would change, had one region never been shown"),
+            table(columns, rows),
+            said(*gone),
+        )
+
+    def to_frame(self, what: str = "top") -> "pandas.DataFrame":
+        """Return one of its tables as a data frame of pandas (extra ``frames``).
+
+        Args:
+            what: "top": the regions that hold the logit up most. "effects": every region of every training picture.
+
+        Raises:
+            ValueError: ``what`` is something else.
+            ImportError: pandas is absent.
+        """
+        return data_frame(chosen(what, {"top": self._top, "effects": self._effects}))
+
+    def _top(self) -> Table:
+        corners = ("x0", "y0", "x1", "y1")
+        rows = [{**one._asdict(), **dict(zip(corners, one.box or [None] * 4, strict=True))} for one in self.top]
+        return by_column(["training_id", "label", "region", "place", *corners, "effect"], rows)
+
+    def _effects(self) -> Table:
+        n, N = self.effects.shape
+        return {
+            "training_id": [name for name in self.training_ids for _ in range(N)],
+            "region": list(range(N)) * n,
+            "effect": self.effects.flatten().tolist(),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return {
@@ -104,7 +161,7 @@ class HiddenRegions:
             "target": self.target,
             "against": self.against,
             "logit": self.logit,
-            "level": "pixels" if self.kind == "tile" else "tokens",
+            "level": "pixels" if self.is_tiled else "tokens",
             "top": [{**one._asdict(), "box": None if one.box is None else list(one.box)} for one in self.top],
             "training_ids": list(self.training_ids),
             "effects": self.effects.tolist(),
@@ -142,7 +199,8 @@ def hidden_regions(
         ]
         difference = max(abs(a - float(effects[cell])) for a, cell in zip(again, cells[:VERIFIED], strict=True))
     records = [fitted.records[row] for row in hiding.index]
-    places, kind = _places(classifier)
+    s, names = classifier.fitted.setting, classifier.region_names
+    places = s.region_places(None if s.is_tiled else classifier.encoder.backbone.grid_hw)
     return HiddenRegions(
         picture=name_of(picture, 0),
         target=fitted.classes[logit.target],
@@ -158,10 +216,11 @@ def hidden_regions(
                 places[region],
                 _box(classifier, pictures[i], region),
                 float(effects[i, region]),
+                names[region],
             )
             for i, region in cells
         ),
-        kind=kind,
+        kind=s.region_kind,
         missing={fitted.records[row].id: reason for row, reason in missing.items()},
         difference=difference,
     )
@@ -179,23 +238,12 @@ def _refitted(
     """Return what hiding a region comes to by a real fit; of tiles, by a real pass of the backbone on the others."""
     head, z = logit.head, hiding.without(i, region)
     if classifier.fitted.setting.is_tiled and not isinstance(picture, str):
-        keep = torch.ones(len(_places(classifier)[0]), dtype=torch.bool)
+        keep = torch.ones(len(classifier.region_names), dtype=torch.bool)
         keep[region] = False
         z = shown_embedding(classifier, picture, keep)
     G = head.G.to(torch.float64).index_copy(0, torch.tensor([hiding.index[i]]), z.unsqueeze(0))
     again = RidgeHead(head.lam, head.fit_intercept).fit(G, head.Y, head.sample_weight)
     return float(again.logit(logit.target, logit.against).predict(g) - logit.predict(g))
-
-
-def _places(classifier: Classifier) -> tuple[Sequence[str], str]:
-    """Return where each region lies, in words, and what a region is, in a word."""
-    s = classifier.fitted.setting
-    whole = ("that is the whole picture",) if s.global_share else ()
-    if s.is_tiled:
-        return (*Tiling.from_spec(s.regions).places, *whole), "tile"
-    gh, gw = s.grid_hw(classifier.encoder.backbone.grid_hw)
-    patches = [f"row {row}, column {column}" for row in range(gh) for column in range(gw)]
-    return (*patches, *whole), "patch" if s.coarsen == 1 else "block of patches"
 
 
 def _box(classifier: Classifier, picture: Image.Image | str, region: int) -> tuple[float, ...] | None:

@@ -1,4 +1,4 @@
-"""Choose what the embedding is made with, by exact leave-one-out on the training pictures: grid, order, rule, table.
+"""Choose what the embedding is made with, by exact leave-one-out on the training pictures: grid, order, rule.
 
 First regions, lift, readout, global share and coarsening at t = 0; then, for the best of them, the graph. t = 0
 therefore always competes, and so does the mean of the tokens as they are, which no coarsening changes. One backbone
@@ -164,7 +164,7 @@ def choose(
             s = replace(alone.setting, global_share=share)
             if plan.costs(s) <= plan.limit:
                 found[True, share] = Score.of(attempt(s))
-    start = _taken(found.values(), len(rows)).setting
+    start = taken(found.values(), len(rows)).setting
 
     def keeps(c: Candidate[Setting]) -> bool:  # tiles that were taken by rule (1) stay within it
         return not start.is_tiled or len(found) == 1 or _holds(Score.of(c), found.values(), len(rows))
@@ -179,55 +179,18 @@ def choose(
     return select(every_time()), tried
 
 
-def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting) -> Iterator[str]:
-    """Yield the table of what was tried, best first, what was chosen, and what was given up for it."""
-    yield f"{'setting':<64} {'passes':>7} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
-    lines = [(line, Setting(**{name: line[name] for name in AXES if name in line})) for line in tried]
-    for line, s in sorted(lines, key=lambda pair: float(pair[0]["loo_mse"])):
-        mark = "  <- chosen" if s == chosen else ""
-        passes = f"{line.get('passes', 1.0):7.3g}"
-        what = str(s) if s.is_tiled else f"{PATCHES}, {s}"
-        yield f"{what:<64} {passes} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
-    yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
-    yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
-    yield from given_up(lines, chosen)
-
-
-def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:
-    """Yield in sentences what was chosen of tiles and patches, what that gave up, and what a picture costs."""
-    best: dict[bool, Mapping[str, Any]] = {}
-    for line, s in sorted(lines, key=lambda pair: -float(pair[0]["loo_mse"])):
-        best[s.is_tiled] = line  # the last is that of the least error
-    taken = next((line for line, s in lines if s == chosen), None)
-    if len(best) < 2 or taken is None:
-        return
-    other = best[not chosen.is_tiled]
-    mine, theirs = float(taken["loo_accuracy"]), float(other["loo_accuracy"])
-    told = (
-        f", with {chosen.global_share:g} of the readout told to be the whole picture's" if chosen.global_share else ""
-    )
-    pays, costs = (f"{line.get('passes', 1.0):.3g}" for line in (taken, other))
-    if chosen.is_tiled:
-        how = "nothing lost" if mine == theirs else f"{abs(mine - theirs):.4f} {'lost' if mine < theirs else 'gained'}"
-        yield f"Tiles are chosen{told}: what their map shows is what the model saw."
-        yield f"Against the best patches: leave-one-out accuracy {mine:.4f}, not {theirs:.4f} ({how})," + (
-            f" for {pays} passes a picture, not {costs}."
-        )
-    else:
-        share = next(s.global_share for line, s in lines if line is other)
-        tiles = f"tiles with {share:g} told to be the whole picture's" if share else "tiles"
-        yield f"Patches are chosen: {tiles} would give up {mine - theirs:.4f} of leave-one-out accuracy ({theirs:.4f},"
-        yield f"not {mine:.4f}), more than a standard error, and cost {costs} passes a picture, not {pays}."
-        yield "The map of patches is exact for tokens, which have seen the whole picture, not for pixels."
+def standard_error(accuracy: float, n: int) -> float:
+    """Return that of an accuracy on n pictures."""
+    return math.sqrt(accuracy * (1.0 - accuracy) / n)
 
 
 def _holds(c: Score, others: Iterable[Score], n: int) -> bool:
     """Return whether a candidate loses no more than a standard error of the best leave-one-out accuracy."""
     best = max(other.loo_accuracy for other in others)
-    return c.loo_accuracy >= best - math.sqrt(best * (1.0 - best) / n)
+    return c.loo_accuracy >= best - standard_error(best, n)
 
 
-def _taken(found: Iterable[Score], n: int) -> Score:
+def taken(found: Iterable[Score], n: int) -> Score:
     """Return the candidate that rule (1) takes."""
     candidates = list(found)
     tiles = sorted((c for c in candidates if c.setting.is_tiled), key=lambda c: c.setting.global_share)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot._progress import progress
 from carrot.classifier.asked import Edits, resolve
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.classifier import BATCH, Classifier
@@ -110,7 +111,8 @@ def _embedded(
     lists = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
     rows: list[Tensor] = []
     digests: list[str] = []
-    for batch in batches(dataset, classifier.encoder.view.transform, lists):
+    work = batches(dataset, classifier.encoder.view.transform, lists)
+    for batch in progress(work, "embedding pictures to add", len(lists), "pictures", BATCH, n):
         if batch.errors:
             raise ValueError(f"Nothing was changed: {batch.errors[0]}")
         rows.append(classifier.pooling.g(classifier.encoder.encode(batch.x)))

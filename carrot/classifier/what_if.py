@@ -2,27 +2,34 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carrot._display.brief import one_line
+from carrot._display.frame import by_column, data_frame
+from carrot._display.html import card, said, table
 from carrot.classifier.asked import Asked, Edits, ids_of, resolve
 from carrot.classifier.classifier import Classifier
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.evaluation.calibration import probabilities
+from carrot.explanation.presenting import Presented
 from carrot.head import RidgeHead
 from carrot.influence import edit_effect, replacement_effect
 from carrot.regions import kept
+
+if TYPE_CHECKING:
+    import pandas
 
 SHOWN = 5  # classes of the table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WhatIf:
+class WhatIf(Presented):
     """The logits of one picture as they are, and as they would be. lam, settings and the temperature are held.
 
     Attributes:
@@ -35,6 +42,7 @@ class WhatIf:
         relabelled: Of each picture that had another label, both labels, by id.
         replaced: Training pictures that had been others.
         dropped: Regions of the picture that had not been there.
+        dropped_names: What they are called.
         difference: Largest difference from the logits of a real fit; None: not measured.
     """
 
@@ -47,7 +55,10 @@ class WhatIf:
     relabelled: Mapping[str, tuple[str, str]] | None = None
     replaced: tuple[str, ...] = ()
     dropped: tuple[int, ...] = ()
+    dropped_names: tuple[str, ...] = ()
     difference: float | None = None
+
+    _format = "what-if"
 
     @property
     def prediction(self) -> str:
@@ -73,31 +84,55 @@ class WhatIf:
             asked.append(f"with another picture for {_some(self.replaced)}")
         if self.dropped:
             n = len(self.dropped)
-            asked.append(f"with {n} of its regions dropped" if n > 1 else f"with its region {self.dropped[0]} dropped")
+            asked.append(f"with {n} of its regions dropped" if n > 1 else f"with its {self.dropped_names[0]} dropped")
         return ", ".join(asked) or "with nothing changed"
 
     def __repr__(self) -> str:
-        return f"<WhatIf {self.picture}: {self.question}: {self.prediction}>"
+        return f"<WhatIf {one_line(self.picture)}: {one_line(self.question)}: {one_line(self.prediction)}>"
 
     def __str__(self) -> str:
         """Return the answer in a sentence, the classes that matter, and the proof, if it was asked for."""
-        p0 = probabilities(self.before.unsqueeze(0), self.temperature)[0]
-        p1, was, now = self.probabilities, int(self.before.argmax()), int(self.logits.argmax())
-        then = f"say {self.classes[now]}, not {self.classes[was]}" if was != now else f"still say {self.classes[was]}"
-        chance = f"with a probability of {float(p1[now]):.3f} ({float(p0[was]):.3f} for {self.classes[was]} as it is)"
-        lines = [f"{self.picture}: {self.question}, the model would {then}, {chance}."]
+        lines = [self._sentence]
         lines.append(f"  {'class':<30} {'logit':>10} {'would be':>10} {'change':>10} {'probability':>12}")
-        order = dict.fromkeys([was, now, *self.logits.argsort(descending=True, stable=True).tolist()])
-        for c in list(order)[:SHOWN]:
-            a, b = float(self.before[c]), float(self.logits[c])
-            lines.append(f"  {self.classes[c]:<30} {a:10.4f} {b:10.4f} {b - a:+10.4f} {float(p1[c]):12.3f}")
+        for name, a, b, change, p in self._rows()[:SHOWN]:
+            lines.append(f"  {name:<30} {a:10.4f} {b:10.4f} {change:+10.4f} {p:12.3f}")
         if len(self.classes) > SHOWN:
-            lines.append(f"  and {len(order) - SHOWN} more")
+            lines.append(f"  and {len(self.classes) - SHOWN} more")
         if self.without or self.relabelled or self.replaced:
             lines.append(f"  probabilities at the temperature of now, {self.temperature:.3g}; a change fits it anew")
         if self.difference is not None:
             lines.append(f"  fitted again, really: largest difference of a logit {self.difference:.1e}")
         return "\n".join(lines)
+
+    @property
+    def _sentence(self) -> str:
+        p0 = probabilities(self.before.unsqueeze(0), self.temperature)[0]
+        p1, was, now = self.probabilities, int(self.before.argmax()), int(self.logits.argmax())
+        then = f"say {self.classes[now]}, not {self.classes[was]}" if was != now else f"still say {self.classes[was]}"
+        chance = f"with a probability of {float(p1[now]):.3f} ({float(p0[was]):.3f} for {self.classes[was]} as it is)"
+        return f"{self.picture}: {self.question}, the model would {then}, {chance}."
+
+    def _rows(self) -> list[tuple[str, float, float, float, float]]:
+        """Return class, logit, what it would be, change and probability: that of now, that of then, then the others."""
+        first = [int(self.before.argmax()), int(self.logits.argmax())]
+        order = list(dict.fromkeys([*first, *self.logits.argsort(descending=True, stable=True).tolist()]))
+        a, b, p = (x[order].tolist() for x in (self.before, self.logits, self.probabilities))
+        return [(self.classes[c], a[k], b[k], b[k] - a[k], p[k]) for k, c in enumerate(order)]
+
+    def _card(self) -> str:
+        columns = ["class", "logit", "would be", "change", "probability"]
+        more = len(self.classes) - SHOWN
+        rest = [f"and {more} more; `to_frame` has all"] if more > 0 else []
+        return card("What if", said(self._sentence), table(columns, self._rows()[:SHOWN]), said(*rest))
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a row for each class, in the order of the logits, as a data frame of pandas (extra ``frames``).
+
+        Raises:
+            ImportError: pandas is absent.
+        """
+        rows = self.to_dict()["classes"]
+        return data_frame(by_column(["class", "before", "after", "change", "probability"], rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
@@ -156,6 +191,8 @@ def what_if(
         if verify:
             G = head.G.to(torch.float64).index_copy(0, torch.tensor([row]), new.unsqueeze(0))
             again = RidgeHead(head.lam, head.fit_intercept).fit(G, head.Y, head.sample_weight)
+    dropped = () if keep is None else tuple((~keep).nonzero().flatten().tolist())
+    names_of = classifier.region_names if dropped else ()
     return WhatIf(
         picture=name_of(picture, 0),
         classes=fitted.classes,
@@ -167,7 +204,8 @@ def what_if(
             name: (fitted.classes[fitted.records[fitted.row_of(name)].label], new) for name, new in names.items()
         },
         replaced=tuple(others),
-        dropped=() if keep is None else tuple((~keep).nonzero().flatten().tolist()),
+        dropped=dropped,
+        dropped_names=tuple(names_of[region] for region in dropped),
         difference=None if again is None else float((again.predict(g) - logits).abs().max()),
     )
 

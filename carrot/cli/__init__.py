@@ -27,6 +27,7 @@ from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
 from carrot.cli.suppose import what_if
+from carrot.cli.survey import report
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
 
@@ -44,6 +45,7 @@ With pictures of your own, in one folder per class:
     carrot explain my_model new.jpg
     carrot what-if my_model new.jpg --without robin/17.jpg
     carrot evaluate my_model
+    carrot report my_model
     carrot audit my_model
     carrot explore my_model
 """
@@ -64,7 +66,7 @@ app = cyclopts.App(
     result_action="return_value",
 )
 COMMANDS: tuple[Any, ...] = (
-    *(demo, select, fit, predict, explain, what_if, evaluate, audit, explore, forget, relabel, add, apply),
+    *(demo, select, fit, predict, explain, what_if, evaluate, report, audit, explore, forget, relabel, add, apply),
     *(export, info, bench),
 )
 BY_WORD = {command.__name__.replace("_", "-"): command for command in COMMANDS}
@@ -108,7 +110,8 @@ def _run(words: list[str]) -> int:
     except cyclopts.CycloptsError as error:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
-        goes_on = words[:1] and words[0] in ("fit", "select", "evaluate")
+        is_index = words[:1] == ["explain"] and sum(Path(word).is_dir() for word in words[1:]) > 1
+        goes_on = words[:1] and (words[0] in ("fit", "select", "evaluate") or is_index)
         rest = (
             "; what was finished is on the disk, and the same command goes on from there."
             if goes_on

@@ -17,9 +17,10 @@ from carrot.cli.options import (
     note,
     report_set_aside,
     show,
-    versions,
     write_config,
 )
+from carrot.cli.survey import explain_folder
+from carrot.store.versions import versions
 
 if TYPE_CHECKING:
     pass
@@ -39,18 +40,24 @@ def explain(
     interactions: Extra = False,
     hidden: Extra = False,
     box: str | None = None,
+    pages: Whole = 20,
     out: Path | None = None,
     data: str | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Take one prediction apart, exactly, into regions, training pictures, and pairs of their regions; write a page.
 
-    The page is one file that needs no network. Beside it lie the same numbers as JSON, and a figure.
+    The page is one file that needs no network: open it, and take away a part of the picture, a training picture or a
+    label to see what the model would say then. Beside it lie the same numbers as JSON, and a figure. Of a folder of
+    pictures an index is written, a row for each picture, and whole pages of the most doubtful; the same command goes on
+    after a kill.
 
     ```
     carrot explain my_model new.jpg
+    carrot explain my_model holiday/ --pages 50
     carrot explain my_model new.jpg --target robin --against wren --out robin_or_wren.html
     carrot explain my_model new.jpg --shapley --interactions
     carrot explain my_model new.jpg --hidden
@@ -58,7 +65,7 @@ def explain(
 
     Args:
         model: Folder of the model.
-        picture: The picture.
+        picture: The picture, or a folder of pictures.
         target: Class to explain. [default: the predicted one]
         against: Explain the difference to this class: why the one and not the other.
         training: How many training pictures to show.
@@ -66,10 +73,12 @@ def explain(
         interactions: Also print which pairs of regions need each other, or stand in for each other.
         hidden: Also print which regions of training pictures hold the logit up, had each never been shown.
         box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
-        out: The page. [default: MODEL/explanations/NAME.html]
+        pages: Of a folder: how many whole pages to write, of the most doubtful pictures.
+        out: The page, or the folder for an index. [default: MODEL/explanations/NAME.html, or MODEL/explanations/NAME/]
         data: Where the training pictures are now, if the data set has moved.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        verbose: Print the proof too: every sum beside what it must be.
         json: Print all numbers as JSON.
     """
     from carrot.errors import StoreError
@@ -79,6 +88,10 @@ def explain(
     if training < 1:
         raise UsageError(f"`--training` must be at least 1; got {training}.")
     early.need_model(model, picture)
+    if picture.is_dir():
+        only: dict[str, object] = {"target": target, "against": against, "box": box}
+        only |= {"shapley": shapley, "interactions": interactions, "hidden": hidden}
+        return explain_folder(model, picture, only, pages, training, out, data, checkpoint, device, json)
     early.need_picture(picture)
     where = early.box_from(box)
     early.need_checkpoint(checkpoint)
@@ -105,9 +118,10 @@ def explain(
     arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden, "box": box}
     write_config(page.parent, "explain", arguments, page)
     unseen = found.hidden_regions(shown, target, against) if hidden else None
+    said = f"{explanation}\n{explanation.proof()}" if verbose else str(explanation)
     lines, more = further(explanation, shapley, interactions, unseen)
     result = {**explanation.to_dict(), **more} if json else {}
-    show(result, [*str(explanation).splitlines(), *lines, f"page: {page}"], json)
+    show(result, [*said.splitlines(), *lines, f"page: {page}"], json)
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, Json, UsageError, note, show, versions
+from carrot.cli.options import Checkpoint, Device, Json, UsageError, note, show
+from carrot.store.versions import versions
 
 if TYPE_CHECKING:
     from carrot.classifier.certificate import Certificate

@@ -26,7 +26,9 @@ def demo(
         pictures: Training pictures of each species.
         json: Print the numbers as JSON.
     """
-    from carrot.classifier.selecting import table_lines
+    from carrot._progress import progress
+    from carrot.classifier.classifier import BATCH
+    from carrot.classifier.selection_table import table_lines
     from carrot.data import split_indices
     from carrot.data.records import Subset
     from carrot.data.toy import ToyBirds
@@ -44,13 +46,15 @@ def demo(
     model.select(birds, tokens=out / "tokens", show=False)
     model.save(out)
     write_config(out, "demo", {"out": out, "pictures": pictures})
-    lines = ["", *table_lines(model.selection_, model.setting_)]
+    lines = ["", *table_lines(model.selection_, model.setting_, len(model.records_))]
 
     import torch
 
     images = [test.image(i) for i in range(len(test.records))]
     labels = torch.tensor([record.label for record in test.records])
-    accuracy = summary(model.decision_function(images), labels)
+    batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    each = progress(batches, "predicting", len(batches), "pictures", BATCH, len(images))
+    accuracy = summary(torch.cat([model.classifier.logits(batch) for batch in each]), labels)
     loo = model.fitted.leave_one_out()
     lines += [
         "",

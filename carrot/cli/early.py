@@ -3,12 +3,12 @@
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrot._choices import LIFTS, read, read_regions
+from carrot._choices import LIFTS, read, read_readout, read_regions
 from carrot.cli.options import UsageError, note, quoted
 from carrot.embedding.setting import AXES, Axis
 from carrot.errors import ModelError, UnreadableImageError
@@ -89,7 +89,7 @@ def box_from(text: str | None) -> "Box | None":
 
 def cut(picture: Path, box: "Box | None") -> "PictureLike":
     """Return the picture, or what lies in the box, for a model to look at."""
-    from carrot.data.inputs import Cut
+    from carrot.data.records import Cut
 
     return picture if box is None else Cut(picture, box)
 
@@ -131,17 +131,19 @@ def need_packages(kind: str) -> None:
         raise UsageError(f"{kind} needs {', '.join(missing)}: pip install 'carrot-attribution[{extra}]'.")
 
 
-def need_lifts(lifts: Iterable[str]) -> None:
-    """Refuse a word that is no lift.
+def need_words(settings: Mapping[str, Any]) -> None:
+    """Refuse a word that is no lift, or no readout; what isn't given is passed over.
 
     Raises:
-        UsageError: One is none.
+        UsageError: One is.
     """
-    for lift in lifts:
-        try:
-            read(LIFTS, lift)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+    for name, known in (("lift", lambda word: read(LIFTS, word)), ("readout", read_readout)):
+        given = settings.get(name, ())
+        for word in (given,) if isinstance(given, str) else given:
+            try:
+                known(word)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
 
 
 def regions_from(text: str) -> str:
@@ -182,6 +184,16 @@ def need_numbers(settings: Mapping[str, Any]) -> None:
         for x in given if isinstance(given, tuple) else (given,):
             if isinstance(x, int | float) and not axis.holds(x):
                 raise UsageError(f"`--{name.replace('_', '-')}` must be a finite number {axis.rule}; got {x}.")
+
+
+def need_passes(passes: float | None) -> None:
+    """Refuse what no picture can cost.
+
+    Raises:
+        UsageError: It is no finite number > 0.
+    """
+    if passes is not None and not 0 < passes < math.inf:
+        raise UsageError(f"`--passes` must be a finite number > 0; got {passes}.")
 
 
 def need_checkpoint(checkpoint: Path | None) -> None:

@@ -120,9 +120,10 @@ def evaluate(
     folder = out or model / "evaluation" / (
         "" if result["data"]["is_own"] else _folder_name(result["data"]["name"], where)
     )
-    text = json_module.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    write_output(folder / "metrics.json", text.encode())
-    write_output(folder / "tables.md", markdown_of(result).encode())
+    numbers = json_module.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    tables = markdown_of(result)  # both are made before either is replaced
+    write_output(folder / "metrics.json", numbers.encode())
+    write_output(folder / "tables.md", tables.encode())
     arguments = {
         "explained": explained,
         "occluded": occluded,

@@ -1,14 +1,12 @@
 """Options that several commands share, and what they write beside their results."""
 
 import json
-import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from carrot.embedding.setting import ATTENTIVE, AXES, Axis, Setting
+from carrot.store.versions import versions
 
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
@@ -141,17 +140,6 @@ def note(message: str) -> None:
 def quoted(path: object) -> str:
     """Return a path as a shell takes it."""
     return printable(shlex.quote(str(path)))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what results depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("carrot-attribution", "torch", "timm", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def write_config(folder: Path, command: str, arguments: Mapping[str, Any], beside: Path | None = None) -> None:

@@ -10,6 +10,7 @@ from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from carrot._choices import cell
 from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Extra, Json, Several, UsageError, show
 
@@ -106,10 +107,7 @@ def _regions(found: "Carrot", places: Sequence[_Place]) -> list[int] | None:
         return None
     s = found.setting_
     if s.is_tiled:
-        from carrot.tiling import Tiling
-
-        names = Tiling.from_spec(s.regions).places
-        return [_tile(place, names, len(names) + bool(s.global_share)) for place in places]
+        return [_tile(place, s.region_places(), s.region_names()) for place in places]
     gh, gw = s.grid_hw(found.encoder.backbone.grid_hw)
     regions, N = [], gh * gw + bool(s.global_share)
     for place in places:
@@ -125,20 +123,19 @@ def _regions(found: "Carrot", places: Sequence[_Place]) -> list[int] | None:
     return regions
 
 
-def _tile(place: _Place, names: Sequence[str], N: int) -> int:
+def _tile(place: _Place, places: Sequence[str], names: Sequence[str]) -> int:
     """Return the number of a tile, by its number or by its place in a grid."""
     if len(place.numbers) == 1:
-        return _number(place, N, "")
+        return _number(place, len(names), "")
     row, column = place.numbers
-    start = f"row {row}, column {column} of "
-    fits = [i for i, name in enumerate(names) if name.startswith(start + (f"{place.side} x" if place.side else ""))]
+    start = cell(row, column, f" of {place.side} x" if place.side else " of ")
+    fits = [i for i, there in enumerate(places) if there.startswith(start)]
     if len(fits) == 1:
         return fits[0]
     if not fits:
-        last = f"its tiles are 0 ({names[0]}) .. {len(names) - 1} ({names[-1]})"
-        raise ValueError(f"`region` = {place.text}: there is no such tile; {last}.")
-    which = " or ".join(f"{i} ({names[i]})" for i in fits)
-    raise ValueError(f"`region` = {place.text} may be tile {which}. Write its number, or ROW,COLUMN@K.")
+        raise ValueError(f"`region` = {place.text}: there is no such tile; there are {names[0]} .. {names[-1]}.")
+    which = " or ".join(names[i] for i in fits)
+    raise ValueError(f"`region` = {place.text} may be {which}. Write its number, or ROW,COLUMN@K.")
 
 
 def _number(place: _Place, N: int, other: str) -> int:
@@ -171,7 +168,7 @@ def further(
         lines.append(f"Shapley values of the regions ({how}); {whole}:")
         for region in values.abs().argsort(descending=True, stable=True).tolist()[:k]:
             value, error = float(values[region]), float(errors[region])
-            lines.append(f"    {f'region {e.region_name(region)}':<40} {value:+.6f} ± {error:.6f}")
+            lines.append(f"    {e.region_name(region):<44} {value:+.6f} ± {error:.6f}")
     if interactions:
         both = e.interactions()
         more["interactions"] = both.tolist()
@@ -179,7 +176,7 @@ def further(
         upper = both.triu(1)
         for place in upper.abs().flatten().argsort(descending=True, stable=True).tolist()[:k]:
             i, j = divmod(place, len(both))
-            lines.append(f"    region {e.region_name(i)} and region {e.region_name(j)}: {float(both[i, j]):+.6f}")
+            lines.append(f"    {e.region_name(i)} and {e.region_name(j)}: {float(both[i, j]):+.6f}")
     if hidden is not None:
         more["hidden"] = hidden.to_dict()
         lines += str(hidden).splitlines()

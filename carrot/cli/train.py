@@ -1,6 +1,5 @@
 """``carrot select`` and ``carrot fit``: from pictures to a model in a folder."""
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,11 +13,11 @@ from carrot.cli.options import (
     SETTING,
     STRICT,
     BackboneOptions,
+    Extra,
     GridOptions,
     Json,
     SettingOptions,
     Strict,
-    UsageError,
     as_config,
     note,
     quoted,
@@ -51,13 +50,14 @@ def select(
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Choose how pictures are embedded by exact leave-one-out on the training pictures, and fit.
 
-    Tiles, whose map shows what the model saw, are taken unless they lose more than a standard error. The table of all
-    that was tried is printed, with what it costs. Tokens are computed once and kept in the model's folder; a killed run
-    goes on.
+    Tiles, whose map shows what the model saw, are taken unless they lose more than a standard error. What that gave up
+    or gained is said, whether fewer passes would do, and the best of each kind of regions with what it costs. Tokens
+    are computed once and kept in the model's folder; a killed run goes on.
 
     ```
     carrot select my_pictures --out my_model
@@ -75,13 +75,13 @@ def select(
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
+        verbose: Print every setting that was tried.
         json: Print the result as JSON.
     """
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
-    if passes is not None and not 0 < passes < math.inf:
-        raise UsageError(f"`--passes` must be a finite number > 0; got {passes}.")
-    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes)
+    early.need_passes(passes)
+    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes, verbose)
 
 
 def fit(
@@ -133,10 +133,11 @@ def _train(
     strict: bool,
     as_json: bool,
     passes: float | None = None,
+    verbose: bool = False,
 ) -> int:
     """Fit with settings, or, with a grid, choose among them; ``command`` is what that is called."""
     from carrot.data import split_indices
-    from carrot.data.opening import resolved
+    from carrot.data.opening import require_place
     from carrot.store.files import locked
     from carrot.store.layout import refuse_other_folder
 
@@ -146,17 +147,16 @@ def _train(
         settings = {**settings, "regions": early.regions_from(settings["regions"])}
     chosen = {**(grid or {}), **settings, **({} if passes is None else {"passes": passes})}
     early.need_numbers(chosen)
-    early.need_lifts([chosen["lift"]] if isinstance(chosen.get("lift"), str) else chosen.get("lift", ()))
+    early.need_words(chosen)
     early.need_checkpoint(options.checkpoint)
     folder = out or Path("runs") / _name(data)
-    data = resolved(data)
+    data = require_place(data)
     arguments = {"data": data, **asdict(options), **chosen}
     _refuse_inside(folder, data)
     refuse_other_folder(folder)
-    dataset = _opened(data)
 
     from carrot.classifier.changes import edited_ids
-    from carrot.classifier.selecting import table_lines
+    from carrot.classifier.selection_table import table_lines
     from carrot.data.counts import FORGOTTEN, HELD_OUT, Counts
     from carrot.model import Carrot
 
@@ -165,6 +165,9 @@ def _train(
     if named is not None:
         same["backbone"] = named
     model = Carrot(**same, **settings)
+    if not _is_there(folder, command, arguments, overwrite):
+        model.require(grid, passes)  # of a large data set even the list takes long
+    dataset = _opened(data)
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
@@ -189,7 +192,8 @@ def _train(
     forgotten = sum(dataset.records[i].id not in known for i in split_indices(dataset, "train"))
     counts = Counts(len(model.records_), {HELD_OUT: held_out, FORGOTTEN: forgotten}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
-    table = list(table_lines(model.selection_, model.setting_)) if model.selection_ else []
+    tried, n = model.selection_, len(model.records_)
+    table = list(table_lines(tried, model.setting_, n, verbose)) if tried else []
     show(
         {
             "model": str(folder),

@@ -24,6 +24,8 @@ hf:NAME_OR_DIR       HuggingFace   what the package datasets opens, from disk or
 Options (families of aircraft) are the readers' own arguments. ``ToyBirds`` is in ``carrot.data.toy`` and imported by
 name only.
 
+Data sets of torch, torchvision and Hugging Face, and data frames, are also taken as they are (``carrot.data.given``).
+
 All readers judge alike (``tests/unit/reader_contract.py`` holds each of them to it):
 
 - A user's own data (folder, csv, torchvision, hf) may be a little wrong. A picture that can't be used is **set aside**:
@@ -49,11 +51,10 @@ from carrot.data.csv_folder import CsvFolder
 from carrot.data.cub import Cub
 from carrot.data.flowers102 import Flowers102
 from carrot.data.folder import ImageFolder
-from carrot.data.inputs import Cut
 from carrot.data.objects import Objects
-from carrot.data.opening import open_dataset
+from carrot.data.opening import open_dataset, require_place
 from carrot.data.pets import Pets
-from carrot.data.records import Box, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
+from carrot.data.records import Box, Cut, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
 
 __all__ = [
     "Aircraft",
@@ -77,6 +78,7 @@ __all__ = [
     "Window",
     "open_dataset",
     "open_image",
+    "require_place",
     "split_indices",
     "split_is_own",
 ]

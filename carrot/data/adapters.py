@@ -127,7 +127,7 @@ class Torchvision(_Adapter):
             opened = [train, _first(kind, spec, root, beside)]
         else:
             opened = [("all", _open(kind, spec, root))]
-        targets = [_targets(data) for _, data in opened]
+        targets = [targets_of(data) for _, data in opened]
         if len(targets[0]) and set(targets[0]) == {NO_LABEL}:
             raise DataError(f"{spec}: no picture has a class number. Open a classification data set.")
         unused: dict[str, str] = {}
@@ -135,9 +135,9 @@ class Torchvision(_Adapter):
             unused[opened.pop()[0]] = UNLABELLED
             targets.pop()
         sides: tuple[Split | None, ...] = ("train", "test") if len(opened) == 2 else (None,)
-        names = _class_names(opened[0][1], targets[0])
+        names = class_names(opened[0][1], targets[0])
         parts = [
-            _Part(name, data, _from_targets(labels, names), side)
+            _Part(name, data, label_places(labels, names), side)
             for (name, data), labels, side in zip(opened, targets, sides, strict=True)
         ]
         super().__init__(spec, dataset.lower(), list(names.values()), parts, 0)
@@ -150,11 +150,11 @@ class HuggingFace(_Adapter):
     """A data set of pictures with labels that the package ``datasets`` opens; that package is an extra of its own.
 
     Args:
-        name: A folder (saved by ``save_to_disk``, or as ``load_dataset`` takes it), or a name on the hub, fetched if
-            need be.
+        data: A folder (saved by ``save_to_disk``, or as ``load_dataset`` takes it), or a name on the hub, fetched if
+            need be; or what the package opened: one split, all for training, or several by their names.
 
     Attributes:
-        name: The last part of ``name``.
+        name: The last part of the name.
         classes: The names of the first ``ClassLabel`` column; of a plain column ``label`` or ``class``, its values
             among the training pictures, sorted naturally.
         records: Training pictures, then test pictures, of the splits that ``carrot.data.splits`` knows by their names:
@@ -168,9 +168,11 @@ class HuggingFace(_Adapter):
             class has no training picture.
     """
 
-    def __init__(self, name: str) -> None:
-        spec = f"hf:{name}"
-        found = _load(name, spec)
+    def __init__(self, data: Any) -> None:
+        is_named = isinstance(data, str)
+        name = data if is_named else type(data).__name__
+        spec = f"hf:{name}" if is_named else f"`data`, a {name}"
+        found = _load(data, spec) if is_named else _splits(data)
         train, tests, others = splits.sides(found, spec)
         if train is None:
             raise DataError(
@@ -200,7 +202,7 @@ class HuggingFace(_Adapter):
             else:
                 parts.append(_Part(side, found[side], _numbers(values, classes), "test"))
         if len(parts) == 1:
-            parts = [parts[0]._replace(split=None)]
+            parts = [parts[0]._replace(split=None if is_named else "train")]
         super().__init__(spec, Path(name).name, classes, parts, image)
         self.skipped |= unused
         warn_of_skipped(spec, self.skipped)
@@ -237,7 +239,7 @@ def _first(kind: Any, spec: str, root: Path | str, splits_of: Sequence[str]) -> 
     raise refused[splits.NAMES[splits_of[-1]][0]]
 
 
-def _targets(data: Any) -> list[int | str]:
+def targets_of(data: Any) -> list[int | str]:
     """Return all labels, or why there is none.
 
     From the list that most classes keep, if its ends agree with their pictures. Without such a list from the pictures,
@@ -275,7 +277,7 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _class_names(data: Any, labels: Sequence[int | str]) -> dict[int, str]:
+def class_names(data: Any, labels: Sequence[int | str]) -> dict[int, str]:
     """Return the classes' names by label: the data set's own, or without any the labels that occur, as numbers."""
     names = getattr(data, "classes", None) or getattr(data, "categories", None)
     if not isinstance(names, Sequence):
@@ -283,7 +285,8 @@ def _class_names(data: Any, labels: Sequence[int | str]) -> dict[int, str]:
     return {label: name if isinstance(name, str) else ", ".join(map(str, name)) for label, name in enumerate(names)}
 
 
-def _from_targets(labels: Sequence[int | str], names: Mapping[int, str]) -> list[int | str]:
+def label_places(labels: Sequence[int | str], names: Mapping[int, str]) -> list[int | str]:
+    """Return the class of each label, its place among the names, or why there is none."""
     place: dict[int | str, int] = {label: place for place, label in enumerate(names)}
     return [label if isinstance(label, str) else place.get(label, _no_class(label, len(names))) for label in labels]
 
@@ -304,6 +307,10 @@ def _load(name: str, spec: str) -> dict[str, Any]:
     except Exception as error:  # a name that isn't there, no network, a wrong folder: a dozen classes of errors
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(f"{spec}: can't be opened: {reason}. Give a folder, or a name that the hub has.") from error
+    return _splits(found)
+
+
+def _splits(found: Any) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {"train": found}
 
 

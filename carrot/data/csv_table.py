@@ -11,7 +11,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ BOX = ("box_x", "box_y", "box_width", "box_height")
 _LIKE_A_SPLIT = re.compile(r"(^|[^a-z])(train|training|test|testing|val|valid|validation|fold|holdout)([^a-z]|$)")
 
 # What a column is called, the surest names first: later ones count where none of the earlier ones is there.
-_COLUMNS = {
+COLUMNS = {
     "image": (
         ("image", "filename", "file_name", "path"),
         (
@@ -158,19 +158,25 @@ def _header(text: str, file: Path) -> tuple[Any, list[str], dict[str, int]]:
     raise max(errors, key=lambda found: found[0])[1]  # of the separator that gives the most columns
 
 
+def columns_of(header: Sequence[str]) -> dict[str, list[int]]:
+    """Return the places of the columns that may be each of ``COLUMNS``: the one that is, or none, or several."""
+    columns = [re.sub(r"[\s_-]+", "_", column.strip().casefold()) for column in header]
+    return {
+        name: next((f for tier in tiers if (f := [p for p, column in enumerate(columns) if column in tier])), [])
+        for name, tiers in COLUMNS.items()
+    }
+
+
 def _places(header: list[str], file: Path) -> dict[str, int]:
     """Return where the columns are; only ``split`` and those of a box may be absent, and of these all or none."""
     places = {}
-    columns = [re.sub(r"[\s_-]+", "_", column.strip().casefold()) for column in header]
-    for name, tiers in _COLUMNS.items():
-        found = next((f for tier in tiers if (f := [p for p, column in enumerate(columns) if column in tier])), [])
+    for name, found in columns_of(header).items():
         if len(found) > 1 or (not found and name not in ("split", *BOX)):
             got = "more than one" if found else "none"
             is_picture = any(os.path.splitext(cell.strip())[1].lower() in image_extensions() for cell in header)
             advice = "It names a picture: add a line above it, such as image,label" if is_picture else "Correct it"
-            raise DataError(
-                f"{file}: the first line must name one column {' or '.join(tiers[0])}; got {got} in {header}. {advice}."
-            )
+            names = " or ".join(COLUMNS[name][0])
+            raise DataError(f"{file}: the first line must name one column {names}; got {got} in {header}. {advice}.")
         if found:
             places[name] = found[0]
     absent = [name for name in BOX if name not in places]

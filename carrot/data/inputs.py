@@ -5,7 +5,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from carrot._images import decode_image, open_image, upright_rgb
 from carrot.data.labels import Labels, in_order, names_of
-from carrot.data.records import Box, LabelKind, Record, Split
+from carrot.data.records import Box, Cut, LabelKind, Record, Split
 
 
 @runtime_checkable
@@ -23,19 +22,6 @@ class Readable(Protocol):
     """A file that was opened for reading bytes, or what behaves like one (``io.BytesIO``)."""
 
     def read(self, size: int = -1, /) -> bytes: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A picture of an object: what lies in a box, as ``carrot.data.Objects`` cuts the pictures of a data set.
-
-    Attributes:
-        picture: The whole picture.
-        box: In pixels of it, upright.
-    """
-
-    picture: "PictureLike"
-    box: Box
 
 
 PictureLike: TypeAlias = (
@@ -138,6 +124,7 @@ class PictureList:
 
     Attributes:
         label_kind: What the labels were: "name", "number" or "truth".
+        skipped: What whoever made it set aside, the reason by id.
 
     Raises:
         ValueError: There is no picture, labels are of another number, or one is not among ``classes``.
@@ -154,6 +141,7 @@ class PictureList:
         taken: Collection[str] = (),
     ) -> None:
         self.name = "pictures"
+        self.skipped: dict[str, str] = {}
         self._pictures = as_list(pictures)
         if not self._pictures:
             raise ValueError("`pictures` must hold at least one picture; got none.")

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from carrot._display.brief import brief
 from carrot.data.inputs import content_sha256
 from carrot.data.records import ImageDataset
 from carrot.errors import UnreadableImageError
@@ -34,6 +35,8 @@ class Batch:
     readable: Bool[Tensor, " B"]
     errors: tuple[str, ...]
     sha256: UInt8[Tensor, "B 32"]
+
+    __repr__ = brief
 
 
 def batches(
@@ -91,6 +94,8 @@ class Loader:
 
     dataset: ImageDataset
     transform: Callable[[Image.Image], Tensor]
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.dataset.records)

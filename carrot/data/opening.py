@@ -46,6 +46,30 @@ def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
         DataError: There is no such kind or path, a folder has the files of several kinds, or the reader refuses its
             files.
     """
+    entry, where = _named(spec)
+    return _open_path(Path(where), for_testing) if entry is None else _open(entry, where, for_testing)
+
+
+def require_place(spec: Path | str) -> str:
+    """Refuse what its name alone tells to be no data set, before anything dear is done; return it as ``resolved``.
+
+    No picture of what is there is looked for: that may take long.
+
+    Raises:
+        TypeError, DataError: As ``open_dataset``.
+    """
+    entry, where = _named(spec)
+    if entry is None:
+        _refuse_others(Path(where))
+    elif entry.open is _objects:
+        require_place(where)
+    elif where and not os.path.exists(where) and entry.open not in (_torchvision, HuggingFace):
+        entry.open(where)  # which refuses it, in the words of its reader
+    return resolved(os.fspath(spec))
+
+
+def _named(spec: Path | str) -> tuple[_Kind | None, str]:
+    """Return which kind is written, and where; None and the path where one is there, or nothing else can be meant."""
     text = os.fspath(spec) if isinstance(spec, str | os.PathLike) else None
     if not isinstance(text, str):
         raise TypeError(
@@ -53,10 +77,10 @@ def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
         )
     for found in (text, os.path.expanduser(text)):
         if found and os.path.exists(found):
-            return _open_path(Path(found), for_testing)
+            return None, found
     kind, colon, where = text.partition(":")
     if kind in KINDS and (where or kind == "toy"):
-        return _open(KINDS[kind], os.path.expanduser(where), for_testing)
+        return KINDS[kind], os.path.expanduser(where)
     forms = ", ".join(entry.form for entry in KINDS.values())
     address = re.match(r"(https?|ftp|s3|gs)://?(?=[^/])", text)  # ``Path`` makes one slash of two
     if address:
@@ -93,9 +117,7 @@ def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
 
 
 def _open_path(path: Path, for_testing: bool) -> ImageDataset:
-    if not path.is_dir():
-        _refuse_other_file(path)
-    _refuse_model(path)
+    _refuse_others(path)
     found = [entry for entry in KINDS.values() if entry.recognise is not None and entry.recognise(path)]
     if len(found) > 1:
         forms = " or ".join(entry.form for entry in found)
@@ -122,10 +144,15 @@ def _open_path(path: Path, for_testing: bool) -> ImageDataset:
     return opened
 
 
+def _refuse_others(path: Path) -> None:
+    """Refuse a file that is no table, and a model."""
+    if path.is_dir():
+        _refuse_model(path)
+    elif not looks_like_csv(path):
+        _refuse_other_file(path)
+
+
 def _refuse_other_file(path: Path) -> None:
-    """Refuse a file that is no table."""
-    if looks_like_csv(path):
-        return
     if why_unread(path) is not None:
         advice = "is not a folder, but one picture. Give a folder of pictures, or a table of them"
     else:

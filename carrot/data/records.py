@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,19 @@ class Box(NamedTuple):
         """The whole pixels that hold any of it: rounded outwards, kept off what lies left of and above the picture."""
         right, bottom = max(math.ceil(self.x + self.width), 0), max(math.ceil(self.y + self.height), 0)
         return Window(max(math.floor(self.x), 0), max(math.floor(self.y), 0), right, bottom)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A picture of an object: what lies in a box, as ``carrot.data.Objects`` cuts the pictures of a data set.
+
+    Attributes:
+        picture: The whole picture, as ``carrot.data.inputs.as_picture`` takes it.
+        box: In pixels of it, upright.
+    """
+
+    picture: Any
+    box: Box
 
 
 @dataclass(frozen=True)

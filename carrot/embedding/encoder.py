@@ -101,6 +101,9 @@ class Encoder:
         if self._given is not None and fingerprint is not None:
             self._require_same(self._given)
 
+    def __repr__(self) -> str:
+        return f"<Encoder {self.spec.name}, {self.dtype}>"
+
     @staticmethod
     def require_device(name: str) -> None:
         """Refuse a device that isn't there.

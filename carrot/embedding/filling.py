@@ -96,8 +96,12 @@ def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Ten
     input stands for how pictures are decoded.
     """
     records = dataset.records
-    with ThreadPoolExecutor(READERS) as pool:
-        digests = list(pool.map(_digest, records))
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        read = pool.map(_digest, records)
+        digests = list(progress(read, f"reading {dataset.name}", len(records), "files", brief=True))
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
     names = hashlib.sha256()
     for record, digest in zip(records, digests, strict=True):
         names.update(json.dumps([record.id, digest]).encode())

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
-from carrot._choices import PATCHES, READOUTS, read_regions
+from carrot._choices import PATCHES, read_readout, read_regions
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.embedding.setting import AXES, Setting
 from carrot.embedding.tokens import Tokens
@@ -52,8 +52,7 @@ class Pooling:
             _require_local(s)
         self.builder = RegionGraphBuilder(s.sigma_spatial, s.sigma_feature, "direction" if s.is_tiled else "median")
         self.operator = DiffusionOperator(s.t)
-        if s.readout not in READOUTS:
-            raise ValueError(f"`readout` must be one of {READOUTS}; got {s.readout!r}.")
+        read_readout(s.readout)
         for name in ("tau", "power"):
             if not AXES[name].holds(real_number(name, getattr(s, name))):
                 raise ValueError(f"`{name}` must be a finite number {AXES[name].rule}; got {getattr(s, name)!r}.")
@@ -62,6 +61,9 @@ class Pooling:
         self.lift = lift_from(s.lift)
         whole_number("coarsen", s.coarsen, 1)
         whole_number("tile_size", s.tile_size, 0)
+
+    def __repr__(self) -> str:
+        return f"<Pooling {self.setting}>"
 
     def require(self, view: View | TimmViTPatchBackbone) -> "Pooling":
         """Refuse a backbone that it doesn't go with, before a picture is seen; return itself.

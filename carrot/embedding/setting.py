@@ -9,7 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
-from carrot._choices import LIFTS, PATCHES, READOUTS, REGIONS, forms, read_regions
+from carrot._choices import (
+    LIFTS,
+    MANY,
+    PATCHES,
+    READOUTS,
+    REGIONS,
+    WHOLE,
+    cells,
+    forms,
+    read_regions,
+    region_name,
+    tile_places,
+)
 
 ATTENTIVE = 0.5  # tau where nobody asked and the backbone gives the class token's attention
 POWER = 8.0  # of a tile's norm, where nobody asked
@@ -74,7 +86,7 @@ class Setting:
     lift: str = _axis(
         Axis(
             f"Map of each token before pooling: {forms(LIFTS)}",
-            "Lift (function of a token that is scored)",
+            "Lift (function of a region's numbers that is scored)",
             "identity",
             "quadratic",
             ("identity", "quadratic"),
@@ -104,7 +116,7 @@ class Setting:
     global_share: float | int = _axis(
         Axis(
             "Weight of the class token as one more, global region",
-            "Weight of the class token (of tiles: of the whole picture)",
+            "Weight of the whole picture, as one more region",
             0.0,
             0.0,
             (0.0,),
@@ -145,7 +157,7 @@ class Setting:
     tile_size: int = _axis(
         Axis(
             f"Side in pixels at which a tile enters the backbone; 0: {TILE_SIZE}, or its own where that is smaller",
-            f"Side of a tile's input (0: {TILE_SIZE} or the backbone's)",
+            f"Side of a region's input (0: {TILE_SIZE} or the backbone's)",
             0,
             0,
             (0,),
@@ -184,6 +196,31 @@ class Setting:
         """Return rows and columns of the regions of a grid of patches."""
         return patches_hw[0] // self.coarsen, patches_hw[1] // self.coarsen
 
+    @property
+    def region_kind(self) -> str:
+        """What a region is, in a word: a key of ``carrot._choices.MANY``."""
+        if self.is_tiled:
+            return "box" if self.regions.startswith("boxes:") else "tile"
+        return "patch" if self.coarsen == 1 else "block"
+
+    def region_places(self, patches_hw: tuple[int, int] | None = None) -> tuple[str, ...]:
+        """Return where each region lies, in words, a global one last.
+
+        Args:
+            patches_hw: Rows and columns of the backbone's patches; tiles don't depend on it.
+        """
+        items = read_regions(self.regions)
+        own = cells(*self.grid_hw(patches_hw or (0, 0))) if isinstance(items, str) else tile_places(items)
+        return (*own, *([WHOLE] if self.global_share else []))
+
+    def region_names(self, patches_hw: tuple[int, int] | None = None) -> tuple[str, ...]:
+        """Return what each region is called; as ``region_places``."""
+        places = self.region_places(patches_hw)
+        local = len(places) - bool(self.global_share)
+        return tuple(
+            region_name(self.region_kind if i < local else "region", i, place) for i, place in enumerate(places)
+        )
+
     def regions_in_words(self, size: int = 0) -> str:
         """Return what a region is, and what the whole picture weighs beside them.
 
@@ -196,9 +233,10 @@ class Setting:
             return f"patches{blocks}, each of which has seen the whole picture" + (
                 share and f"; its class token{share}"
             )
-        tiles = sum(getattr(item, "k", 1) ** 2 for item in read_regions(self.regions))
+        n, kind = len(self.region_places()) - bool(self.global_share), self.region_kind
         at = f", at {size} pixels" if size else ""
-        return f"{tiles} tiles, each seen alone{at} ({self.regions})" + (share and f"; the whole picture{share}")
+        tiles = f"{n} {MANY[kind]}, each seen alone" if n > 1 else f"one {kind}, seen alone"
+        return f"{tiles}{at} ({self.regions})" + (share and f"; the whole picture{share}")
 
     def __str__(self) -> str:
         """Return it in a few words."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot._vit.base import TimmBackbone
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.errors import BackboneError
@@ -32,6 +33,8 @@ class Tokens:
     class_token: Float[Tensor, "B D"] | None = None
     attention: Float[Tensor, "B N"] | None = None
     tiling: Tiling | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         B, N, D = self.H.shape

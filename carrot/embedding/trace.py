@@ -1,6 +1,7 @@
 """One picture on its way from tokens to g: every object of the theory, to look at and to ask further."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,6 +14,9 @@ from carrot.operator import DiffusionOperator
 from carrot.readout import BoundReadout, Readout
 from carrot.regions import RegionSet
 from carrot.removal import Coalitions, LinearHead
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @pinned_class
@@ -94,6 +98,17 @@ class Trace:
         W, L = self.graph
         H, P = self.regions.features, self.regions.positions
         return {"H": H, "P": P, "W": W, "L": L, "r": self.r, "pi": self.pi, "H_prime": self.H_prime, "g": self.g}
+
+    def plot(self) -> "Figure":
+        """Return W, degrees, pi, the spectrum of L and what diffusion smoothed as a matplotlib figure."""
+        from carrot.embedding.drawing import trace_figure
+
+        return trace_figure(self)
+
+    def _repr_html_(self) -> str:
+        from carrot.embedding.drawing import trace_card
+
+        return trace_card(self)
 
     def coalitions(self, head: LinearHead) -> Coalitions:
         """Return what this picture's logits would be with any of its regions dropped; ``head`` may be one ``Logit``."""

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._vit.base import TimmBackbone
 from carrot._vit.transform import PictureTransform
 from carrot.backbone import TimmViTPatchBackbone
@@ -37,6 +38,8 @@ class PatchView:
 
     backbone: TimmViTPatchBackbone
     dtype: torch.dtype
+
+    __repr__ = brief
 
     def transform(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
         """Return the model input of a picture."""
@@ -90,6 +93,8 @@ class TileView:
     dtype: torch.dtype
     tiling: Tiling
     has_whole: bool = False
+
+    __repr__ = brief
 
     @cached_property
     def _transform(self) -> PictureTransform:

@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.utils import require_finite, require_tensor
 
 TOLERANCE = 1e-6  # of the seen rectangle's longer side: edges closer than that are one, so that rounding cuts no cell
@@ -45,6 +46,9 @@ class Cells(NamedTuple):
 
     boxes: Float[Tensor, "K 4"]
     share: Float[Tensor, "K R"]
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def cells(boxes: Float[Tensor, "R 4"]) -> Cells:
@@ -112,6 +116,8 @@ class Places:
     boxes: Float[Tensor, "K 4"]
     area: Float[Tensor, " K"]
     share: Float[Tensor, "K R"] | None
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, boxes: Float[Tensor, "R 4"]) -> "Places":

@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.utils import require_finite, whole_number
 
 BATCH = 16  # pictures that the backbone gets at once
@@ -131,6 +132,8 @@ class OcclusionCurves:
     fractions: Float[Tensor, " K"]
     deletion: Float[Tensor, "K C"]
     insertion: Float[Tensor, "K C"]
+
+    __repr__ = brief
 
 
 def occlusion_curves(

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.funnybirds import THRESHOLDS
 
@@ -45,6 +46,8 @@ class PictureScores:
     objects: int
     needed: int
     total: float
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.evaluation.cells import Places, areas
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.inputs import as_tensor
@@ -81,6 +82,9 @@ class Parts(NamedTuple):
 
     each: Float[Tensor, " K"]
     any: float
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.head import RidgeHead
 
 S = TypeVar("S")
@@ -42,6 +43,8 @@ class Candidate(Generic[S]):
     head: RidgeHead
     loo_mse: float
     loo_accuracy: float
+
+    __repr__ = brief
 
 
 def candidate(

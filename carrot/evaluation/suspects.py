@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.inputs import checked_labels, checked_scores
 
@@ -55,6 +56,8 @@ class LabelSuspects:
     suggested: Int[Tensor, " n"]
     flagged: Bool[Tensor, " n"]
     thresholds: Float[Tensor, " C"]
+
+    __repr__ = brief
 
     def order(self, by: Score = "self_confidence") -> Int[Tensor, " n"]:
         """Return all pictures, most suspicious first; of equal ones the lower index.

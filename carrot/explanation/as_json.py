@@ -10,12 +10,14 @@
                             of it
     predicted               {class, index} of the highest logit
     classes                 [{class, logit, probability}], in the order of the logits
-    regions                 [{region, row, column, box, global, token, node, drop}]: box (x0, y0, x1, y1) in pixels of
-                            the picture; row, column and box are null for global regions
+    regions                 [{region, name, row, column, box, global, token, node, drop}]: box (x0, y0, x1, y1) in
+                            pixels of the picture, null for global regions; row and column from 0, null for these and
+                            for tiles, whose name tells; token: what the region's own features bring, of a tile too
     sums                    {name: {sum, must_be, residual}}: regions by token and by node, training pictures dual and
                             label, and the pairs of regions with each training picture, which must be its dual part
-    training.shown          [{rank, index, id, label, dual, label_part, removal, missing}], largest dual first; index:
-                            row of the training set; missing: why its picture is not shown, else null
+    training.shown          [{rank, index, id, label, dual, label_part, removal, missing, doubtful}], largest removal
+                            first; index: row of the training set; missing: why its picture is not shown, else null;
+                            doubtful: the class that the model fitted without it says, null where that is its label
     training.totals         {shown, others, all}: each {pictures, dual, label_part}; removals are what-ifs and have no
                             sum
     pairs.strongest         [{region, training_index, training_id, training_region, contribution}], the ten largest
@@ -93,7 +95,17 @@ def _regions(e: "Explanation") -> list[dict[str, object]]:
         row_column = divmod(i, grid_hw[1]) if local and grid_hw is not None else (None, None)
         place = (*row_column, boxes[i] if local else None)
         where = dict(zip(("row", "column", "box"), place, strict=True))
-        found.append({"region": i, **where, "global": not local, "token": token, "node": node, "drop": drop})
+        found.append(
+            {
+                "region": i,
+                "name": e.region_name(i),
+                **where,
+                "global": not local,
+                "token": token,
+                "node": node,
+                "drop": drop,
+            }
+        )
     return found
 
 
@@ -115,7 +127,7 @@ def pairs_name(e: "Explanation", i: int) -> str:
 def _shown(e: "Explanation") -> list[dict[str, object]]:
     rows = zip(e.shown, e.training, strict=True)
     return [
-        {"rank": rank, "index": i, **part._asdict(), "missing": e.missing.get(i)}
+        {"rank": rank, "index": i, **part._asdict(), "missing": e.missing.get(i), "doubtful": e.doubtful.get(i)}
         for rank, (i, part) in enumerate(rows, start=1)
     ]
 

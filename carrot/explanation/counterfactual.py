@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 
@@ -44,6 +45,7 @@ class Counterfactuals:
         values: F of all points.
         counts: Training pictures of each class.
         weights: w of ``rows``.
+        slack: 1 - leverage of ``rows``: as a difference of K's entries it would lose the digits that a removal needs.
         total: Sum of all training pictures' weights.
         class_weights: What a picture counts by its class; None where classes are balanced anew with every change, so
             that nothing short of fitting again would do.
@@ -57,11 +59,14 @@ class Counterfactuals:
     values: Float[Tensor, "m C"]
     counts: Int[Tensor, " C"]
     weights: Float[Tensor, " K"]
+    slack: Float[Tensor, " K"]
     total: float
     class_weights: Float[Tensor, " C"] | None
     has_intercept: bool
     picture: Trace
     traces: dict[int, Trace]
+
+    __repr__ = brief
 
 
 @pinned()
@@ -112,6 +117,7 @@ def counterfactuals(
         values=head.predict(every),
         counts=torch.bincount(labels, minlength=len(head.bias)),
         weights=w,
+        slack=head.slack[index],
         total=float(head.sample_weight.sum()),
         class_weights=class_weights,
         has_intercept=head.fit_intercept,

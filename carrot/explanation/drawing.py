@@ -7,23 +7,19 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from unicodedata import category
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._display.brief import brief
+from carrot._display.html import text as text  # with the others, where the page looks for it
+
 FOR, AGAINST = "#b2182b", "#2166ac"
 STRONGEST = 0.85  # opacity of the largest number of a map
 MARKS = ("#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0")  # light enough for black numbers
+LEAST_SHOWN = 0.3  # of a picture's longer side: what a smaller region is shown with
 MAX_WIDTH, MAX_HEIGHT = 400, 600  # pixels of an embedded picture
-
-
-def text(value: object) -> str:
-    """Return data as text for HTML: markup characters escaped, also quotes; what no page can hold replaced."""
-    clean = str(value).encode("utf-8", "replace").decode()
-    return escape("".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and not c.isspace() else c for c in clean))
 
 
 def name(value: object) -> str:
@@ -62,12 +58,6 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def faint(image: Image.Image) -> Image.Image:
-    """Return a picture in light greys, on which colours can be read."""
-    grey = image.convert("L").convert("RGB")
-    return Image.blend(grey, Image.new("RGB", grey.size, "white"), 0.4)
-
-
 @dataclass(frozen=True)
 class Sheet:
     """A picture with an id, whose regions can be drawn on.
@@ -82,17 +72,35 @@ class Sheet:
     size: tuple[int, int]
     boxes: Float[Tensor, "n 4"]
 
-    def embedded(self, image: Image.Image) -> str:
+    __repr__ = brief
+
+    def embedded(self, uri: str) -> str:
         """Return the picture itself, to stand once among the page's definitions."""
         w, h = self.size
-        uri = data_uri(image)
         return f'<image id="{self.id}" width="{w}" height="{h}" preserveAspectRatio="none" href="{uri}"></image>'
 
-    def svg(self, alt: str, drawn: str = "") -> str:
+    def used(self, how: str = "") -> str:
+        """Return the picture, to be drawn on: as it is, "muted", or "faint", in light greys."""
+        return f'<use href="#{self.id}"' + (f' filter="url(#{how})"' if how else "") + "></use>"
+
+    def svg(self, alt: str, drawn: str = "", how: str = "") -> str:
         """Return the picture with something drawn on it; ``alt`` is raw text, ``drawn`` SVG in the picture's pixels."""
         w, h = self.size
-        picture = f'<use href="#{self.id}"></use>'
-        return f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{text(alt)}">{picture}{drawn}</svg>'
+        return f'<svg viewBox="0 0 {w} {h}" role="img" aria-label="{text(alt)}">{self.used(how)}{drawn}</svg>'
+
+    def crop(self, region: int, alt: str, colour: str) -> str:
+        """Return a region with what is around it, if it is small, then framed; nothing where it has no place."""
+        box = self.box(region)
+        if box is None:
+            return ""
+        (x, y, w, h), (width, height) = box, self.size
+        side = max(w, h, LEAST_SHOWN * max(self.size))
+        wide, high = min(side, width), min(side, height)
+        left, top = (
+            min(max(a, 0.0), b) for a, b in ((x + (w - wide) / 2, width - wide), (y + (h - high) / 2, height - high))
+        )
+        place = f"{left:.2f} {top:.2f} {wide:.2f} {high:.2f}"
+        return f'<svg viewBox="{place}" role="img" aria-label="{text(alt)}">{self.used()}{_frame(box, colour)}</svg>'
 
     def box(self, region: int) -> tuple[float, float, float, float] | None:
         """Return a region's x, y, width and height; None: it stands for the whole picture, or lies in the padding."""
@@ -102,8 +110,22 @@ class Sheet:
         return (x0, y0, x1 - x0, y1 - y0) if x1 > x0 and y1 > y0 else None
 
 
-def overlay(sheet: Sheet, values: Float[Tensor, " N"], names: Sequence[str]) -> str:
-    """Return each region as a coloured square: its opacity is its number over ``strongest``, its tooltip the number."""
+FILTERS = """<filter id="faint" color-interpolation-filters="sRGB"><feColorMatrix values="
+.18 .35 .07 0 .4  .18 .35 .07 0 .4  .18 .35 .07 0 .4  0 0 0 1 0"></feColorMatrix></filter>
+<filter id="muted" color-interpolation-filters="sRGB"><feColorMatrix values="
+.43 .24 .05 0 .28  .12 .55 .05 0 .28  .12 .24 .36 0 .28  0 0 0 1 0"></feColorMatrix></filter>"""
+# faint: .6 of the grey and .4 of white; muted: .31 of the colour, .41 of the grey, .28 of white
+
+
+def overlay(sheet: Sheet, values: Float[Tensor, " N"], names: Sequence[str], most: float = STRONGEST) -> str:
+    """Return each region as a coloured square: its opacity is its number over ``strongest``, its tooltip the number.
+
+    Args:
+        sheet: The picture.
+        values: Of its regions.
+        names: Of its regions, as raw text.
+        most: Opacity of the strongest.
+    """
     shown = values.tolist()
     limit = strongest(values)
     drawn = []
@@ -111,7 +133,7 @@ def overlay(sheet: Sheet, values: Float[Tensor, " N"], names: Sequence[str]) -> 
         box = sheet.box(region)
         if box is not None:
             x, y, w, h = box
-            colour, opacity = FOR if value > 0 else AGAINST, STRONGEST * min(abs(value) / limit, 1.0)
+            colour, opacity = FOR if value > 0 else AGAINST, most * min(abs(value) / limit, 1.0)
             place = f'x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}"'
             title = f"<title>{text(names[region])}: {value:+.6g}</title>"
             drawn.append(f'<rect {place} fill="{colour}" fill-opacity="{opacity:.3f}">{title}</rect>')
@@ -131,13 +153,13 @@ def strongest(values: Tensor) -> float:
     return (usual if 0.0 < 2.0 * usual < most else most) or 1.0
 
 
-def legend(values: Tensor, against: str, towards: str) -> str:
-    """Return the bar of colours of a map with its scale; both words are raw text."""
+def legend(values: Tensor, against: str, towards: str, most: float = STRONGEST) -> str:
+    """Return the bar of colours of a map, as in ``overlay``, with its scale; both words are raw text."""
     limit = strongest(values)
     beyond = " and beyond" if float(values.abs().max()) > limit else ""
     steps = "".join(
         f'<rect x="{place}" width="1.02" height="1" fill="{FOR if place > 20 else AGAINST}" '
-        f'fill-opacity="{STRONGEST * abs(place - 20) / 20:.3f}"></rect>'
+        f'fill-opacity="{most * abs(place - 20) / 20:.3f}"></rect>'
         for place in range(41)
     )
     white = '<rect width="41" height="1" fill="#ffffff"></rect>'

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.explanation.drawing import strongest
 from carrot.explanation.parts import is_unmixed, separate_pairs
 from carrot.tiling import pixel_map
@@ -48,6 +49,8 @@ class Panel:
     boxes: Float[Tensor, "N 4"]
     grid_hw: tuple[int, int] | None
     title: str
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,12 @@ def _drawn(
     pairs: Sequence[Pair],
     heading: str,
 ) -> "matplotlib.figure.Figure":
-    from matplotlib.figure import Figure
+    from carrot._display.canvas import Canvas
 
     first = training[0] if training else None
     joined = isinstance(first, Panel) and bool(pairs)
     columns, rows = max(len(maps) + 1, len(training) + joined), 2 if training else 1
-    figure = Figure(figsize=(2.9 * columns, 3.3 * rows), layout="constrained")
+    figure = Canvas(figsize=(2.9 * columns, 3.3 * rows))
     figure.suptitle(textwrap.fill(heading, 34 * columns), fontsize=10, parse_math=False)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -146,7 +149,8 @@ def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
     p, local = e.parts, len(e.picture.boxes)
     what = f"logit of {e.target}" if e.against is None else f"{e.target} less {e.against}"
     test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}")
-    names = {"what each region brings": p.token, "what each holds after sharing": p.node, "drop without it": p.drop}
+    brings = f"what each {e.level.one} brings"
+    names = {brings: p.token, "what each holds after sharing": p.node, "drop without it": p.drop}
     if is_unmixed(p):
         del names["what each holds after sharing"]
     maps = {name: values[:local] for name, values in names.items()}

@@ -70,6 +70,9 @@ class Hiding:
             self._solve(waiting)
         self.index = [int(i) for block in self._blocks for i in block.replacements.index]
 
+    def __repr__(self) -> str:
+        return f"<Hiding of the regions of {len(self.index)} training pictures>"
+
     def effects(self, logit: Logit, g: Float[Tensor, " M"]) -> Float[Tensor, "b N"]:
         """Return ``logit fitted with the region never shown - logit``, of each picture and each of its regions.
 

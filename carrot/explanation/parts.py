@@ -64,6 +64,11 @@ class LogitParts:
     against: int | None = None
     is_additive: bool = False
 
+    def __repr__(self) -> str:
+        less = "" if self.against is None else f" less class {self.against}"
+        seen = f"{len(self.token)} regions, {len(self.dual)} training pictures"
+        return f"<LogitParts of class {self.target}{less}: logit {self.logit:+.6f}; {seen}>"
+
     @property
     def start(self) -> str:
         """Whose logit ``prior`` is, in words."""

@@ -33,6 +33,7 @@ def payload(e: "Explanation") -> dict[str, Any] | None:
                 "id": e.training_ids[row],
                 "label": index[e.training_labels[row]],
                 "weight": float(c.weights[place]),
+                "slack": float(c.slack[place]),
                 "missing": None if picture else e.missing.get(row, "it is not at hand"),
                 **(_picture(picture) if picture else {"image": None, "size": None, "boxes": None, "places": None}),
                 **_weighing(trace),

@@ -5,7 +5,7 @@ figure, JSON, page.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
@@ -15,14 +15,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from carrot._choices import WHOLE, cell, region_name
+from carrot._display.brief import brief, one_line
+from carrot._display.frame import chosen, data_frame
 from carrot.explanation.counterfactual import Counterfactuals
-from carrot.explanation.level import TILE, TOKEN, Level
+from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts, strongest_pairs
+from carrot.explanation.presenting import Presented, figure_forms, framed, stored
 from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
 from carrot.utils import whole_number
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 ORDERS = 40  # of a sampled Shapley value, where nobody says
@@ -39,6 +44,7 @@ class Picture:
         grid_hw: Rows and columns of patches; None for tiles, which may overlap.
         label: The class that it is labelled with, if that is known.
         places: Where each region lies, in words; default: row and column.
+        kind: What a region is, as ``Setting.region_kind`` has it.
     """
 
     id: str
@@ -47,14 +53,21 @@ class Picture:
     grid_hw: tuple[int, int] | None
     label: str | None = None
     places: tuple[str, ...] = ()
+    kind: str = "patch"
+
+    __repr__ = brief
 
     def place(self, region: int) -> str:
         """Return where a region lies, in words; rows and columns count from 0."""
         if region >= len(self.boxes):
-            return "the whole picture"
+            return WHOLE
         if self.places or self.grid_hw is None:
             return self.places[region]
-        return f"row {region // self.grid_hw[1]}, column {region % self.grid_hw[1]}"
+        return cell(*divmod(region, self.grid_hw[1]))
+
+    def name(self, region: int) -> str:
+        """Return what a region is called: what it is, its number, and where it lies."""
+        return region_name(self.kind if region < len(self.boxes) else "region", region, self.place(region))
 
 
 class TrainingPart(NamedTuple):
@@ -85,9 +98,12 @@ class Shapley(NamedTuple):
     values: Float[Tensor, " N"]
     standard_errors: Float[Tensor, " N"]
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Presented):
     """What made one logit, or the difference of two: exact for tokens -> logit; of tiles, exact for the picture.
 
     Attributes:
@@ -105,6 +121,8 @@ class Explanation:
         coalitions: What the logit would be with any regions dropped.
         counterfactuals: What a page needs to answer "what if" by itself.
         others: Pictures of ``counterfactuals.rows`` beside ``shown``, those that are at hand, by row.
+        doubtful: What the model says of training pictures of a page when fitted without them, where it isn't their
+            label, by row.
     """
 
     parts: LogitParts
@@ -121,11 +139,14 @@ class Explanation:
     coalitions: Coalitions | None = None
     counterfactuals: Counterfactuals | None = None
     others: Mapping[int, Picture] = field(default_factory=dict)
+    doubtful: Mapping[int, str] = field(default_factory=dict)
+
+    _format = "explanation"
 
     @property
     def level(self) -> Level:
         """What its numbers are exact for."""
-        return TILE if self.picture.grid_hw is None else TOKEN
+        return level_of(self.picture.kind)
 
     @property
     def target(self) -> str:
@@ -139,7 +160,7 @@ class Explanation:
 
     @property
     def regions(self) -> Float[Tensor, " N"]:
-        """What each region's own token brings; with ``parts.prior`` sums to the logit."""
+        """What each region's own features bring; with ``parts.prior`` sums to the logit."""
         return self.parts.token
 
     @property
@@ -164,11 +185,8 @@ class Explanation:
         )
 
     def region_name(self, region: int) -> str:
-        """Return a region's number, and its row and column, from 0."""
-        grid_hw = self.picture.grid_hw
-        if grid_hw is None or region >= len(self.picture.boxes):
-            return f"{region} ({self.picture.place(region)})"
-        return f"{region} ({region // grid_hw[1]},{region % grid_hw[1]})"
+        """Return what a region is called; those of training pictures are called alike."""
+        return self.picture.name(region)
 
     def pairs(self, k: SupportsIndex = 10) -> tuple[RegionPair, ...]:
         """Return the k pairs of regions that bring most, over the pictures of ``pair_maps``, best first.
@@ -238,13 +256,17 @@ class Explanation:
 
     def __repr__(self) -> str:
         less = "" if self.against is None else f" less {self.against}"
-        return f"<Explanation of {self.picture.id}: {self.target}{less}, {self.parts.logit:+.6f}>"
+        what = f"{self.target}{less}"
+        return f"<Explanation of {one_line(self.picture.id)}: {one_line(what)}, {self.parts.logit:+.6f}>"
 
     def __str__(self) -> str:
-        """Return it as lines of text.
+        """Return it in a few lines: what is said, what speaks for it, and whom it would miss."""
+        from carrot.explanation.text import plain_lines
 
-        What is said, every sum beside what it must be, the regions and pictures that matter most.
-        """
+        return "\n".join(plain_lines(self))
+
+    def proof(self) -> str:
+        """Return all of it as text: every sum beside what it must be, and each part of the training pictures shown."""
         from carrot.explanation.text import story_lines
 
         return "\n".join(story_lines(self))
@@ -255,7 +277,33 @@ class Explanation:
 
         return plot_explanation(self)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_frame(self, what: str = "regions") -> "pandas.DataFrame":
+        """Return one of its tables as a data frame of pandas (extra ``frames``).
+
+        Args:
+            what: "regions": of the picture, with their boxes and maps. "training": all training pictures, the one that
+                the logit would miss most first. "pairs": of regions, with the training pictures whose tokens are at
+                hand. "classes": logits and probabilities.
+
+        Raises:
+            ValueError: ``what`` is something else.
+            ImportError: pandas is absent.
+        """
+        from carrot.explanation import tables
+
+        return data_frame(
+            chosen(
+                what,
+                {
+                    "regions": lambda: tables.regions_table(self),
+                    "training": lambda: tables.training_table(self),
+                    "pairs": lambda: tables.pairs_table(self),
+                    "classes": lambda: tables.classes_table(self),
+                },
+            )
+        )
+
+    def to_dict(self) -> dict[str, Any]:
         """Return every number, JSON-ready; ``carrot.explanation.as_json`` lists the keys.
 
         Raises:
@@ -273,23 +321,20 @@ class Explanation:
             TypeError, ValueError: As ``to_dict``.
             StoreError: The disk refuses.
         """
-        return _kept(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
+        return stored(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", path)
 
     def to_html(self, path: Path | str | None = None) -> str:
-        """Return it as one self-contained page, and write it where a path is given: no scripts, nothing from outside.
+        """Return it as one self-contained page that answers "what if", and write it where a path is given.
 
         Raises:
             StoreError: The disk refuses.
         """
         from carrot.explanation.page import explanation_page
 
-        return _kept(explanation_page(self), path)
+        return stored(explanation_page(self), path)
 
+    def _repr_html_(self) -> str:
+        return framed(self.to_html())
 
-def _kept(text: str, path: Path | str | None) -> str:
-    """Return the text, written to a path if there is one (``carrot.store.outputs``)."""
-    if path is not None:
-        from carrot.store.outputs import write_output
-
-        write_output(path, text.encode())
-    return text
+    def _forms(self) -> dict[str, Callable[[], bytes]]:
+        return {**super()._forms(), **figure_forms(self.plot)}

@@ -1,39 +1,188 @@
-"""The three answers of the page: which regions, which training pictures, and which region because of which."""
+"""Below the answer: the training pictures that count, pairs of regions, and the proofs that are folded."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from carrot.evaluation.cells import cells
-from carrot.explanation.drawing import MARKS, bar, legend, marks, name, number, overlay, short, side, text
+from carrot.explanation.answer import START
+from carrot.explanation.drawing import MARKS, legend, name, number, overlay, short, side, text
 from carrot.explanation.level import WHOLE
 from carrot.explanation.parts import separate_pairs
 from carrot.explanation.view import View
+from carrot.explanation.words import added_up, digits_for
 
-if TYPE_CHECKING:
-    from carrot.explanation.record import Picture
-
-PAIRS = 4  # of each training picture
-START = {
-    False: "Start: what the average training picture gets",
-    True: "Start: what a picture gets of which nothing is shown",
-}
+LEADING = 3  # training pictures that are not folded
+PAIRED = 2  # training pictures whose pairs are drawn
+PAIRS = 3  # of each training picture
+LEAST = 0.05  # of what a training picture brings: pairs that carry less are not drawn
 
 
-def regions(v: View) -> dict[str, str]:
-    """Return what the template's section on regions needs: three maps, what they add up to, and all their numbers."""
-    opposite = f"for {v.against}" if v.against else "against it"
+def training(v: View) -> dict[str, str]:
+    """Return a card for each training picture: the first are shown, the others folded."""
+    rows, n = v.rows, len(v.e.training_ids)
+    digits = digits_for([float(v.e.parts.removal[i]) for i in rows[:LEADING]])
+    cards = [_card(v, k, i, digits) for k, i in enumerate(rows)]
+    told = "this one holds" if len(rows[:LEADING]) == 1 else f"these {len(rows[:LEADING])} hold"
+    told = f"Of {n:,} training pictures, {told} the answer up most."
+    folded = "".join(cards[LEADING:])
+    return {
+        "word": v.short,
+        "n": f"{n:,}",
+        "leading": told if rows else "None is shown.",
+        "cards": "".join(cards[:LEADING]),
+        "further": ""
+        if not folded
+        else f'<details class="further"><summary>{len(rows) - LEADING} more training pictures</summary>'
+        f'<ul class="cards">{folded}</ul></details>',
+        "training_sum": _training_sum(v),
+        "training_numbers": _training_numbers(v),
+    }
+
+
+def _card(v: View, k: int, i: int, digits: int) -> str:
+    """Return a training picture with the one number that counts; ``data-k`` is its place in the page's payload."""
+    e, sheet = v.e, v.training.get(i)
+    who, label, value = e.training_ids[i], e.training_labels[i], float(e.parts.removal[i])
+    picture = _gone(v, i)
+    if sheet is not None:
+        picture = f'<div class="frame">{sheet.svg(f"Training picture {who}, labelled {label}")}</div>'
+    flag = ""
+    if i in e.doubtful:
+        flag = (
+            '<p class="flag"><strong>Doubtful label:</strong> fitted without this picture, the model says '
+            f"{name(e.doubtful[i])}.</p>"
+        )
+    effect = f'<span class="{side(value)}">{_falls(v, value, digits)}</span>'
+    told = (
+        f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}<p class="without">Without it {effect}.</p>'
+    )
+    return f'<li class="card" data-k="{k}">{picture}<div class="told">{told}</div></li>'
+
+
+def _falls(v: View, value: float, digits: int) -> str:
+    how = "falls" if value >= 0 else "rises"
+    return f'the {v.short} {how} by <data value="{value!r}">{abs(value):.{digits}f}</data>'
+
+
+def _gone(v: View, i: int) -> str:
+    return f'<div class="frame gone soft">Not shown: {text(v.e.missing.get(i, "it is not at hand"))}.</div>'
+
+
+def row(title: str, cells: Sequence[str], total: bool = False) -> str:
+    """Return a row of a table: title and cells are HTML."""
+    shown = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+    return f'<tr{" class=total" if total else ""}><th scope="row">{title}</th>{shown}</tr>'
+
+
+def _training_sum(v: View) -> str:
+    p, listed = v.e.parts, list(v.rows)
+    others = sorted(set(range(len(p.dual))) - set(listed))
+    rows = row(START[p.is_additive], [number(p.prior, "+.6f"), "included"]) if p.prior else ""
+    for title, which in ((f"The {len(listed)} listed above", listed), (f"All {len(others):,} others", others)):
+        rows += row(title, [number(float(x[which].sum()), "+.6f") for x in (p.dual, p.label)])
+    return rows + row(f"= {v.score}", [number(p.logit, "+.6f")] * 2, total=True)
+
+
+def _training_numbers(v: View) -> str:
+    e, p = v.e, v.e.parts
+    return "".join(
+        row(
+            f'{short(e.training_ids[i])} <span class="soft">({name(e.training_labels[i])})</span>',
+            [number(float(x[i]), "+.6f") for x in (p.dual, p.label, p.removal)],
+        )
+        for i in v.rows
+    )
+
+
+def pairs(v: View) -> dict[str, str]:
+    """Return which region counts because of which, where a few pairs carry enough of what a training picture brings."""
+    told = [drawn for i in v.rows if i in v.e.pair_maps and (drawn := _pair_row(v, i))][:PAIRED]
+    few = ""
+    if v.e.pair_maps and not told:
+        few = (
+            f"<p>Pairs of {v.e.level.many} are not drawn: the strongest carry less than {100 * LEAST:.0f} % of what "
+            "they explain. They add up all the same.</p>"
+        )
+    return {"pairs": _PAIRS_HEAD + "".join(told) + "</section>" if told else "", "few_pairs": few}
+
+
+_PAIRS_HEAD = """<section class="long" id="pairs"><h2>What here is like what there</h2>
+<p>Each pair: a part of this picture, and the part of a training picture because of which it counts.</p>"""
+
+
+def _pair_row(v: View, i: int) -> str:
+    """Return the strongest pairs with a training picture, each region once; nothing where they carry too little."""
+    e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
+    who, best = e.training_ids[i], separate_pairs(found, PAIRS)
+    together, whole = sum((value for _, _, value in best), 0.0), float(found.sum())
+    if there is None or not best or together < LEAST * whole or whole <= 0:
+        return ""
+    digits = digits_for([together, whole])
+    *shown, rest = added_up([*(value for _, _, value in best), whole - together], whole, digits)
+    (all_of_it,) = added_up([whole], whole, digits)
+    drawn = ""
+    for k, ((region, training_region, _), value) in enumerate(zip(best, shown, strict=True)):
+        here, other = v.region_names[region], v.region_names[training_region]
+        left = v.test.crop(region, f"Of this picture: {here}", MARKS[k])
+        right = there.crop(training_region, f"Of training picture {who}: {other}", MARKS[k])
+        if left and right:
+            sides = (
+                f'<div class="frame">{left}</div><span aria-hidden="true">&larr;</span><div class="frame">{right}</div>'
+            )
+            told = f"<strong>{value}</strong> {text(here)} &larr; {text(other)}"
+            drawn += f'<figure><div class="sides">{sides}</div><figcaption class="small">{told}</figcaption></figure>'
+    others = found.numel() - len(best)
+    rest_told = (
+        f"With all {others:,} other pairs, {rest}, they make {all_of_it}: all that likeness to this picture brings."
+    )
+    return f"""<div class="pair"><h3>With {short(who)} <span class="soft">({name(e.training_labels[i])})</span></h3>
+<div class="many">{drawn}</div><p class="small soft">{rest_told}</p></div>"""
+
+
+def maps(v: View) -> dict[str, str]:
+    """Return how the picture was cut, all regions as numbers, and the maps that differ from the one at the top."""
+    p = v.e.parts
+    drawn, columns = [], [("brings", p.token)]
+    if not v.unmixed:
+        why = (
+            f"{v.e.level.many.capitalize()} that lie near and look alike share what they hold before the model takes "
+            "their mean. The map at the top tells what each brought in; this one, what each holds after sharing. Both "
+            "add up."
+        )
+        drawn.append(_map(v, "What each holds after sharing", why, p.node, v.ends))
+        columns.append(("holds after sharing", p.node))
+    if not v.is_one_map:
+        reason = "others have shared with it" if p.is_additive else "those left take over its weight"
+        why = (
+            f"How far the {v.short} falls (red) or rises (blue) without this {v.e.level.one} alone: {reason}, so that "
+            "it differs from what it brings. A what-if for each: they don't add up."
+        )
+        drawn.append(_map(v, "What is missing without it", why, p.drop, ("rises", "falls")))
+        columns.append(("missing without it", p.drop))
+    heads = "".join(f'<th scope="col" class="number">{title}</th>' for title, _ in columns)
+    lines = "".join(
+        row(text(region), [number(float(x[i]), "+.5g") for _, x in columns]) for i, region in enumerate(v.region_names)
+    )
+    others = f'<div class="many">{"".join(drawn)}</div>' if drawn else f"<p>{_one_map(v)}</p>"
     return {
         "cut": _cut(v),
+        "counted": v.e.level.counted,
+        "one": v.e.level.one,
+        "many": v.e.level.many,
+        "other_maps": others,
+        "maps_title": f"{'Other maps, and all' if drawn else 'All'} {v.e.level.many} as numbers",
+        "region_heads": heads,
+        "region_numbers": lines,
+        "padding": _padding(v),
         "meaning": "".join(f"<li><strong>{what}</strong> {why}</li>" for what, why in _meaning(v)),
-        "target": v.target,
-        "opposite": opposite,
-        "maps": _maps(v),
-        "region_sum": _region_sum(v),
-        "region_numbers": _region_numbers(v),
     }
+
+
+def _one_map(v: View) -> str:
+    return (
+        f"In this model {v.e.level.many} share nothing, and what one brings is what the {v.short} loses without it: "
+        "there is only one map."
+    )
 
 
 def _cut(v: View) -> str:
@@ -42,13 +191,13 @@ def _cut(v: View) -> str:
     if grid_hw is not None:
         return (
             f"The model cuts the picture into {grid_hw[0]} rows and {grid_hw[1]} columns of squares, called "
-            "<strong>regions</strong>."
+            f"<strong>{v.e.level.many}</strong>."
         )
     kinds = list(dict.fromkeys(place.split(" of ")[-1] for place in v.e.picture.places if " of " in place))
     grids = f" ({' and '.join(kinds)})".replace(" x ", " &times; ") if kinds else ""
     return (
-        f"The model looks at {n} <strong>tiles</strong> of the picture{grids}, one by one: each is cut out, enlarged "
-        "and seen alone."
+        f"The model looks at {n} <strong>{v.e.level.many if n > 1 else v.e.level.one}</strong> of the picture{grids}, "
+        "one by one: each is cut out, enlarged and seen alone."
     )
 
 
@@ -56,157 +205,16 @@ def _meaning(v: View) -> list[tuple[str, str]]:
     return [*v.e.level.meaning, *([WHOLE] if v.e.parts.num_global else [])]
 
 
-def _maps(v: View) -> str:
-    p, ends = v.e.parts, ("against", "for")
-    if v.e.against is not None:
-        ends = (f"for {v.e.against}", f"for {v.e.target}")
-    is_tiled = v.e.picture.grid_hw is None
-    others = ", the whole picture and the start" if p.num_global else " and the start"
-    brings = f"{'All tiles' if is_tiled else 'By its own token. All squares'}{others} add up to the {v.short}."
-    mixed = "The same, after regions that are near and alike have shared what they hold."
-    if v.unmixed:
-        mixed = (
-            "After regions have shared what they hold. In this model they share nothing: it is the same as the first "
-            "map."
-        )
-    missing = f"How far the {v.short} would fall (red) or rise (blue) if this region alone were taken away."
-    missing += " A what-if for each: they don't add up."
-    return "".join(
-        [
-            _map(v, "What each region brings", brings, p.token, ends),
-            _map(v, "What it holds after sharing", f"{mixed} These add up too.", p.node, ends),
-            _map(v, "What is missing without it", missing, p.drop, ("rises", "falls")),
-        ]
-    )
+def _map(v: View, title: str, why: str, values: Tensor, ends: tuple[str, str]) -> str:
+    sheet, heights, names = v.spread(values)
+    picture = sheet.svg(f"Map of {v.e.picture.id}. {title}.", overlay(sheet, heights, names), "faint")
+    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{legend(heights, *ends)}
+<figcaption>{why}</figcaption></figure>"""
 
 
-def _map(v: View, title: str, gloss: str, values: Tensor, ends: tuple[str, str]) -> str:
-    local = values[: v.num_local]
-    best = [int(i) for i in local.abs().topk(min(3, len(local))).indices]
-    told = "; ".join(f"{v.place(i)}: {number(float(local[i]))}" for i in best)
-    spoken = "; ".join(f"{v.place(i)} {float(local[i]):+.3g}" for i in best)
-    drawn, scale = overlay(v.faint, local, v.region_names), legend(local, *ends)
-    if v.e.picture.grid_hw is None:
-        boxes, share = cells(v.e.picture.boxes)
-        size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        width, height = v.e.picture.image.size
-        spread = share @ local.double() / size * (width * height / 100.0)
-        names = ["per hundredth of the picture"] * len(spread)
-        drawn, scale = overlay(replace(v.faint, boxes=boxes), spread, names), legend(spread, *ends)
-        gloss = f"{gloss} Drawn per hundredth of the picture's area."
-    picture = v.faint.svg(f"Map of {v.e.picture.id}. {title}. The strongest: {spoken}", drawn)
-    return f"""<figure><h3>{title}</h3><div class="frame">{picture}</div>{scale}
-<figcaption>{gloss}<br><span class="soft small">Strongest: {told}.</span></figcaption></figure>"""
-
-
-def _row(title: str, cells: Sequence[str], total: bool = False) -> str:
-    """Return a row of a table: title and cells are HTML."""
-    shown = "".join(f'<td class="number">{cell}</td>' for cell in cells)
-    return f'<tr{" class=total" if total else ""}><th scope="row">{title}</th>{shown}</tr>'
-
-
-def _region_sum(v: View) -> str:
-    p, local, note = v.e.parts, v.num_local, ""
-    what = "tiles" if v.e.picture.grid_hw is None else "regions"
-    rows = [(START[p.is_additive], p.prior)] if p.prior else []
-    rows.append((f"All {local} {what} of the picture", float(p.token[:local].sum())))
-    if len(p.token) > local:
-        rows.append(("The whole picture, as a region of its own", float(p.token[local:].sum())))
-    lines = "".join(_row(title, [number(value, "+.6f")]) for title, value in rows)
-    total = _row(f"= {v.score}", [number(p.logit, "+.6f")], total=True)
-    if v.padding:
-        brought = number(float(p.token[v.padding].sum()))
-        where = f"{len(v.padding)} regions lie in the padding around the picture and can't be drawn"
-        note = f'<p class="small">{where}. Together they bring {brought}.</p>'
-    caption = "Regions add up (first map)"
-    return f'<table id="region-sum"><caption>{caption}</caption><tbody>{lines}{total}</tbody></table>{note}'
-
-
-def _region_numbers(v: View) -> str:
-    maps = (v.e.parts.token, v.e.parts.node, v.e.parts.drop)
-    return "".join(
-        _row(text(region), [number(float(x[i]), "+.5g") for x in maps]) for i, region in enumerate(v.region_names)
-    )
-
-
-def training(v: View) -> dict[str, str]:
-    """Return what the section on training pictures needs: a card for each that is shown, and what all add up to."""
-    e = v.e
-    limit = max((abs(x) for part in e.training for x in part[2:]), default=0.0) or 1.0
-    count = "This one brings" if len(e.shown) == 1 else f"These {len(e.shown)} bring"
-    return {
-        "n": f"{len(e.training_ids):,}",
-        "word": v.short,
-        "k_shown": f"{count} most." if e.shown else "",
-        "cards": "".join(_card(v, i, limit) for i in e.shown),
-        "training_sum": _training_sum(v),
-    }
-
-
-def _card(v: View, i: int, limit: float) -> str:
-    e, p, sheet = v.e, v.e.parts, v.training.get(i)
-    who, label = e.training_ids[i], e.training_labels[i]
-    picture = _gone(v, i)
-    if sheet is not None:
-        picture = f'<div class="frame">{sheet.svg(f"Training picture {who}, labelled {label}")}</div>'
-    rows = ""
-    for title, part in (("Brings", p.dual), ("Its label", p.label), ("Without it", p.removal)):
-        value = float(part[i])
-        drawn = f'<td><span class="{side(value)}">{bar(value, limit)}</span></td>'
-        rows += f'<tr><th scope="row">{title}</th>{drawn}<td class="number">{number(value, "+.4f")}</td></tr>'
-    named = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>'
-    return f"<li>{picture}{named}<table><tbody>{rows}</tbody></table></li>"
-
-
-def _gone(v: View, i: int) -> str:
-    return f'<div class="frame gone soft">Not shown: {text(v.e.missing.get(i, "it is not at hand"))}.</div>'
-
-
-def _training_sum(v: View) -> str:
-    p, shown = v.e.parts, list(v.e.shown)
-    others = sorted(set(range(len(p.dual))) - set(shown))
-    rows = _row(START[p.is_additive], [number(p.prior, "+.6f"), "included"]) if p.prior else ""
-    for title, which in ((f"The {len(shown)} above", shown), (f"All {len(others):,} others", others)):
-        rows += _row(title, [number(float(x[which].sum()), "+.6f") for x in (p.dual, p.label)])
-    return rows + _row(f"= {v.score}", [number(p.logit, "+.6f")] * 2, total=True)
-
-
-def pairs(v: View) -> dict[str, str]:
-    """Return what the section on pairs of regions needs: for each training picture the strongest, marked on both."""
-    rows = "".join(_pair_row(v, i) for i in v.e.shown if i in v.e.pair_maps)
-    none = (
-        "<p><strong>Not shown:</strong> the regions of these training pictures are not at hand: their files are gone, "
-        "or changed.</p>"
-    )
-    return {"pairs": rows or none}
-
-
-def _pair_row(v: View, i: int) -> str:
-    e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
-    who, picture, best = e.training_ids[i], e.shown_pictures.get(i), separate_pairs(found, PAIRS)
-    here, training_regions = [pair[0] for pair in best], [pair[1] for pair in best]
-    rows, right = "", _gone(v, i)
-    for k, (region, training_region, value) in enumerate(best):
-        other = v.place(training_region, picture) if picture else f"region {training_region}"
-        mark = f'<span class="mark" style="background:{MARKS[k]}">{k + 1}</span>'
-        rows += (
-            f'<tr><td>{mark}</td><td class="number">{number(value)}</td><td>{v.place(region)} &larr; {other}</td></tr>'
-        )
-    left = v.test.svg(f"This picture; marked: {_listed(v, here)}", marks(v.test, here))
-    if there is not None:
-        alt = f"Training picture {who}; marked: {_listed(v, training_regions, picture)}"
-        right = f'<div class="frame">{there.svg(alt, marks(there, training_regions))}</div>'
-    together, every = number(sum(value for _, _, value in best)), number(float(found.sum()))
-    share = (
-        f"These {len(best)} of {found.numel():,} pairs bring {together}; all of them {every}, which is what the "
-        "picture brings."
-    )
-    table = f"<table><caption>Region here &larr; region there</caption><tbody>{rows}</tbody></table>" if best else ""
-    return f"""<div class="pair"><h3>With {short(who)} <span class="soft">({name(e.training_labels[i])})</span></h3>
-<figure><div class="frame">{left}</div><figcaption class="small">This picture</figcaption></figure>
-<figure>{right}<figcaption class="small">The training picture</figcaption></figure>
-<div class="list">{table}<p class="small soft">{share}</p></div></div>"""
-
-
-def _listed(v: View, regions: Sequence[int], picture: "Picture | None" = None) -> str:
-    return "; ".join(f"{k}: {v.place(region, picture)}" for k, region in enumerate(regions, start=1)) or "nothing"
+def _padding(v: View) -> str:
+    if not v.padding:
+        return ""
+    brought = number(float(v.e.parts.token[v.padding].sum()))
+    where = f"{len(v.padding)} {v.e.level.many} lie in the padding around the picture and can't be drawn"
+    return f'<p class="small">{where}. Together they bring {brought}.</p>'

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts
 
 if TYPE_CHECKING:
@@ -29,13 +32,48 @@ def accuracy_line(name: str, accuracy: "Accuracy", note: str) -> str:
 def explanation_lines(e: LogitParts, classes: Sequence[str], training_ids: Sequence[str], k: int = 4) -> list[str]:
     """Return the prediction, every sum beside the logit, the region that matters most and the top training pictures."""
     lines = [f"says {classes[e.target]}, logit {e.logit:.6f}, of which {e.prior:.6f} is {e.start}"]
-    lines += _sum_lines(e) + _region_lines(e, str, "logit")
+    level = level_of("region")
+    lines += _sum_lines(e, level) + _region_lines(e, lambda region: f"region {region}", "logit", level)
     lines.append("  training pictures that the score is made of:")
     return lines + [_training_line(e, i, training_ids[i]) for i in e.top_training(k).tolist()]
 
 
+def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
+    """Return what ``str(explanation)`` shows: the answer, what speaks for it, and whom it would miss, k of each."""
+    p, best = e.parts, int(e.parts.logits.argmax())
+    labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
+    what = f"score of {e.target}" if e.against is None else f"lead of {e.target} over {e.against}"
+    local = p.token[: len(p.token) - p.num_global]
+    speaks, opposes = local.clamp(min=0.0), local.clamp(max=0.0)
+    sums = [f"{p.prior:+.3f} to start with", f"{float(speaks.sum()):+.3f} from {_count(speaks, e)} for it"]
+    if bool((opposes < 0).any()):
+        sums.append(f"{float(opposes.sum()):+.3f} from {_count(opposes, e)} against it")
+    if p.num_global:
+        sums.append(f"{float(p.token[len(local) :].sum()):+.3f} from the whole picture")
+    lines = [f"{e.picture.id}: {e.classes[best]}, probability {_percent(float(e.probabilities[best]))}{labelled}"]
+    lines.append(f"  the {what} is {p.logit:+.3f}: {', '.join(sums)}")
+    most = [int(i) for i in speaks.argsort(descending=True, stable=True)[:k] if speaks[i] > 0]
+    if most:
+        lines.append(f"  most for it: {'; '.join(f'{e.region_name(i)} {float(local[i]):+.3f}' for i in most)}")
+    missed = [i for i in e.shown[:k] if p.removal[i] > 0]
+    if missed:
+        names = (f"{e.training_ids[i]} ({e.training_labels[i]}) by {float(p.removal[i]):.3f}" for i in missed)
+        lines.append(f"  it would fall most without the training pictures {'; '.join(names)}")
+    return lines
+
+
+def _count(values: Tensor, e: "Explanation") -> str:
+    count = int((values != 0).sum())
+    return f"{count} {e.level.one if count == 1 else e.level.many}"
+
+
+def _percent(p: float) -> str:
+    """Return a probability in per cent, never rounded to certainty."""
+    return "> 99.9 %" if 0.9995 <= p < 1 else "< 0.1 %" if 0 < p < 0.0005 else f"{100 * p:.1f} %"
+
+
 def story_lines(e: "Explanation", k: int = 3) -> list[str]:
-    """Return what ``str(explanation)`` shows.
+    """Return what ``explanation.proof()`` shows.
 
     As ``explanation_lines``, with the names, probabilities, contrast and k pairs of regions.
     """
@@ -45,28 +83,28 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     what = f"logit of {e.target}" if e.against is None else f"logit of {e.target} less that of {e.against}"
     lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is {p.start}")
     lines.append(f"  {e.level.line}")
-    lines += _sum_lines(p)
+    lines += _sum_lines(p, e.level)
     for i, pairs in e.pair_maps.items():
         total, dual = float(pairs.sum()), float(p.dual[i])
-        lines.append(check_line(f"pairs of regions with {e.training_ids[i]}, of its dual", total, dual))
-    lines += _region_lines(p, e.region_name, "logit" if e.against is None else "difference")
+        lines.append(check_line(f"pairs of {e.level.many} with {e.training_ids[i]}, of its dual", total, dual))
+    lines += _region_lines(p, e.region_name, "logit" if e.against is None else "difference", e.level)
     lines += ["  training pictures that the logit is made of:", GLOSS]
     for i in e.shown:
         lines.append(_training_line(p, i, f"{e.training_ids[i]} ({e.training_labels[i]})"))
     lines += [f"  not shown: the picture {e.training_ids[i]}: {reason}" for i, reason in e.missing.items()]
     if e.pair_maps:
-        lines.append("  pairs of regions that bring most:")
+        lines.append(f"  pairs of {e.level.many} that bring most:")
     for pair in e.pairs(k):
-        there = f"region {pair.training_region} of {pair.training_id}"
-        lines.append(f"    region {pair.region} because of {there}: {pair.contribution:+.6f}")
+        there = f"{e.region_name(pair.training_region)} of {pair.training_id}"
+        lines.append(f"    {e.region_name(pair.region)} because of {there}: {pair.contribution:+.6f}")
     return lines
 
 
-def _sum_lines(e: LogitParts) -> list[str]:
-    return [check_line(f"sum over {name}", total, e.logit) for name, total in e.sums.items()]
+def _sum_lines(e: LogitParts, level: Level) -> list[str]:
+    return [check_line(f"sum over {level.sum_name(key)}", total, e.logit) for key, total in e.sums.items()]
 
 
-def _region_lines(e: LogitParts, named: Callable[[int], str], what: str) -> list[str]:
+def _region_lines(e: LogitParts, named: Callable[[int], str], what: str, level: Level) -> list[str]:
     local, lines = len(e.drop) - e.num_global, []
     if e.num_global:
         share = float(e.token[local:].sum())
@@ -76,7 +114,9 @@ def _region_lines(e: LogitParts, named: Callable[[int], str], what: str) -> list
     drop = float(e.drop[region])
     moves = "drops" if drop >= 0 else "rises"
     how = "" if e.is_additive else ", those left sharing its weight,"
-    lines.append(f"  region that matters most: {named(region)}; without it{how} the {what} {moves} by {abs(drop):.6f}")
+    lines.append(
+        f"  {level.one} that matters most: {named(region)}; without it{how} the {what} {moves} by {abs(drop):.6f}"
+    )
     return lines
 
 

@@ -1,11 +1,15 @@
 """What every section of the page needs: the explanation, its pictures as sheets and the words for what is explained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from carrot.explanation.drawing import Sheet, faint, name
+from torch import Tensor
+
+from carrot.evaluation.cells import cells
+from carrot.explanation.drawing import FILTERS, MARKS, Sheet, data_uri, name
 from carrot.explanation.parts import is_unmixed
+from carrot.explanation.payload import payload
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation, Picture
@@ -27,22 +31,33 @@ class View:
         return _sheet("test", self.e.picture)
 
     @cached_property
-    def faint(self) -> Sheet:
-        """The picture in light grey, to lay colours on."""
-        return _sheet("faint", self.e.picture)
+    def rows(self) -> tuple[int, ...]:
+        """Training pictures on the page, those without which the answer would lose most first."""
+        c = self.e.counterfactuals
+        return self.e.shown if c is None else c.rows
+
+    @cached_property
+    def pictures(self) -> "dict[int, Picture]":
+        """The training pictures that could be read, by row."""
+        at_hand = {**self.e.others, **self.e.shown_pictures}
+        return {i: at_hand[i] for i in self.rows if i in at_hand}
 
     @cached_property
     def training(self) -> dict[int, Sheet]:
-        """The training pictures that could be read, by row."""
-        return {i: _sheet(f"training-{i}", picture) for i, picture in self.e.shown_pictures.items()}
+        """The same as sheets."""
+        return {i: _sheet(f"training-{i}", picture) for i, picture in self.pictures.items()}
+
+    @cached_property
+    def payload(self) -> dict[str, Any] | None:
+        """What the page computes with; None: the explanation holds numbers alone, and the page stands still."""
+        return payload(self.e)
 
     @property
     def definitions(self) -> str:
         """Every picture, once."""
-        picture = self.e.picture.image
-        found = [self.test.embedded(picture), self.faint.embedded(faint(picture))]
-        found += [sheet.embedded(self.e.shown_pictures[i].image) for i, sheet in self.training.items()]
-        return "".join(found)
+        found = [self.test.embedded(data_uri(self.e.picture.image))]
+        found += [sheet.embedded(data_uri(self.pictures[i].image)) for i, sheet in self.training.items()]
+        return "".join(found) + FILTERS
 
     @property
     def num_local(self) -> int:
@@ -76,17 +91,53 @@ class View:
 
     @cached_property
     def region_names(self) -> list[str]:
-        """Region i in words, as raw text; rows and columns count from 0, as ``--region`` has them."""
-        return [f"region {i}: {self.e.picture.place(i)}" for i in range(len(self.e.parts.token))]
+        """What each region is called, as raw text."""
+        return [self.e.region_name(i) for i in range(len(self.e.parts.token))]
 
-    def place(self, region: int, picture: "Picture | None" = None) -> str:
-        """Return where a region lies, in words, in the test picture or another one."""
-        return (picture or self.e.picture).place(region)
+    @property
+    def is_tiled(self) -> bool:
+        """Whether regions are tiles, which may overlap."""
+        return self.e.picture.grid_hw is None
+
+    @property
+    def opposite(self) -> str:
+        """What blue speaks for, as HTML."""
+        return f"for {self.against}" if self.against else "against it"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the two ends of a map speak for, as raw text."""
+        return ("against", "for") if self.e.against is None else (f"for {self.e.against}", f"for {self.e.target}")
+
+    def spread(self, values: Tensor) -> tuple[Sheet, Tensor, list[str]]:
+        """Return where a map over regions is drawn, how high it is there, and what each place is called.
+
+        Regions that may overlap are drawn as a density, per hundredth of the picture's area.
+        """
+        local, picture = values[: self.num_local], self.e.picture
+        if not self.is_tiled:
+            return self.test, local, self.region_names
+        boxes, share = cells(picture.boxes)
+        size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        width, height = picture.image.size
+        heights = share @ local.double() / size * (width * height / 100.0)
+        return replace(self.test, boxes=boxes), heights, ["per hundredth of the picture"] * len(heights)
+
+    def mark(self, k: int) -> str:
+        """Return the number of a marked region, from 0, as it stands in a table."""
+        return f'<span class="mark" style="background:{MARKS[k]}">{k + 1}</span>'
 
     @property
     def unmixed(self) -> bool:
         """Whether regions keep to themselves, so that the first two maps are one."""
         return is_unmixed(self.e.parts)
+
+    @property
+    def is_one_map(self) -> bool:
+        """Whether what a region brings is what its loss takes."""
+        p = self.e.parts
+        size = max(float(p.token.abs().max()), float(p.drop.abs().max()))
+        return float((p.token - p.drop).abs().max()) <= 1e-9 * size
 
     @property
     def padding(self) -> list[int]:

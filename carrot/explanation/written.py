@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
 
 DPI = 110
+MARKS: dict[str, dict[str, str | None]] = {
+    "png": {"Software": "CARROT"},
+    "svg": {"Creator": "CARROT", "Date": None},
+    "pdf": {"Creator": "CARROT", "CreationDate": None},
+}
 
 
 def check_page(page: Path) -> None:
@@ -50,11 +55,13 @@ def write_page(explanation: "Explanation", page: Path) -> None:
     Raises:
         StoreError: The disk refuses.
     """
-    explanation.to_html(page)
-    if is_regular(page):
-        numbers, figure = _beside(page)
-        explanation.to_json(numbers)
-        write_figure(explanation.plot(), figure)
+    if not is_regular(page):
+        explanation.to_html(page)
+        return
+    html, numbers = explanation.to_html(), explanation.to_json()
+    figure = figure_bytes(explanation.plot(), "png")  # what takes long is done before anything is replaced
+    for path, data in zip((page, *_beside(page)), (html.encode(), numbers.encode(), figure), strict=True):
+        write_output(path, data)
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
@@ -63,11 +70,16 @@ def write_figure(figure: "Figure", path: Path) -> None:
     Raises:
         StoreError: The disk refuses.
     """
+    write_output(path, figure_bytes(figure, "png"))
+
+
+def figure_bytes(figure: "Figure", form: str) -> bytes:
+    """Return a figure as PNG, SVG or PDF that says that it is ours (``carrot.store.outputs.is_ours``)."""
     image = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it; the page has it
-        figure.savefig(image, dpi=DPI, format="png")
-    write_output(path, image.getvalue())
+        figure.savefig(image, dpi=DPI, format=form, metadata=MARKS[form])
+    return image.getvalue()
 
 
 def _beside(page: Path) -> tuple[Path, Path]:

@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.data.toy import PARTS, Rendered, ToyBirds
 from carrot.evaluation.funnybirds import (
@@ -62,6 +63,9 @@ class Importances(NamedTuple):
     values: Float[Tensor, " T"]
     total: float
 
+    def __repr__(self) -> str:
+        return brief(self)
+
 
 Logits = Callable[[list[Image.Image]], ArrayLike | Tensor]
 Explain = Callable[[Image.Image, int], ArrayLike | Tensor]
@@ -82,6 +86,8 @@ class Seen:
     image: Image.Image
     things: tuple[str, ...]
     masks: Bool[Tensor, "T h w"]
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, rendered: Rendered, parts: Sequence[str]) -> "Seen":

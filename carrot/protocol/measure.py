@@ -5,13 +5,11 @@ reading, time, and what a user would pick instead. Faithfulness at token level (
 level (patches of the picture occluded, backbone run again) are two families of numbers under two names.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._progress import progress
@@ -22,11 +20,10 @@ from carrot.data.records import Subset
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.setting import Setting
 from carrot.errors import CarrotError
-from carrot.evaluation.accuracy import summary
 from carrot.evaluation.baselines import knn, logistic_regression, sklearn_ridge
-from carrot.evaluation.calibration import brier, expected_calibration_error, negative_log_likelihood, probabilities
 from carrot.evaluation.confusion import confusion_pairs, per_class
 from carrot.evaluation.duplicates import near_copies
+from carrot.evaluation.figures import accuracy_figures, calibration_figures
 from carrot.evaluation.selection import candidate
 from carrot.head import RidgeHead
 from carrot.model import Carrot
@@ -92,9 +89,9 @@ def evaluate(
         "unknown_classes": dict(found.unknown),
         "model": model.facts(),
         "set_aside": dict(found.set_aside),
-        "accuracy": _accuracy(logits, y),
+        "accuracy": accuracy_figures(logits, y),
         "leaks": _leaks(model, test, cache, places, g, logits, y),
-        "calibration": _calibration(logits, y, fitted.temperature),
+        "calibration": calibration_figures(logits, y, fitted.temperature),
         "leave_one_out": fitted.leave_one_out(),
         "classes": per_class(logits.argmax(dim=1), y, fitted.classes),
         "confusions": confusion_pairs(logits.argmax(dim=1), y, fitted.classes),
@@ -109,17 +106,6 @@ def evaluate(
     answer["explanations"] = measure_explanations(classifier, test, cache, _spread(places, explained), occluded)
     done(whole := _plain(answer), "explanations")
     return whole
-
-
-def _accuracy(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> Answer:
-    found = summary(logits, y)
-    return {
-        "top1": found.top1,
-        "top1_se": math.sqrt(found.top1 * (1.0 - found.top1) / found.n),
-        "top5": found.top5,
-        "mean_per_class": found.mean_per_class,
-        "n": found.n,
-    }
 
 
 def _leaks(
@@ -140,7 +126,7 @@ def _leaks(
         }
         for i in near.nonzero().flatten().tolist()
     ]
-    clean = _accuracy(logits[~near], y[~near]) if not bool(near.all()) else None
+    clean = accuracy_figures(logits[~near], y[~near]) if not bool(near.all()) else None
     return {"threshold": LEAK, "test_pictures": len(pairs), "accuracy_without": clean, "pairs": pairs}
 
 
@@ -151,17 +137,6 @@ def _checks(head: RidgeHead, g: Tensor, refits: int) -> dict[str, Difference]:
     return {
         "leave_one_out": leave_one_out_check(head, refits),
         "group_removal": group_removal_check(head, [group], g),
-    }
-
-
-def _calibration(logits: Tensor, y: Tensor, temperature: float) -> Answer:
-    p = probabilities(logits, temperature)
-    return {
-        "temperature": temperature,
-        "negative_log_likelihood": negative_log_likelihood(p, y),
-        "brier": brier(p, y),
-        "expected_calibration_error": expected_calibration_error(p, y),
-        "bins": 15,
     }
 
 
@@ -197,11 +172,11 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     y, places = found.labels, found.places
     for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
-        measured[f"{name}, ridge"] = _accuracy(candidate(G, labels, setting).head.predict(g), y)
-        measured[f"{name}, kNN"] = _accuracy(knn(G, labels, g, C), y)
+        measured[f"{name}, ridge"] = accuracy_figures(candidate(G, labels, setting).head.predict(g), y)
+        measured[f"{name}, kNN"] = accuracy_figures(knn(G, labels, g, C), y)
         for head, fit in (("logistic regression", logistic_regression), ("ridge by scikit-learn", sklearn_ridge)):
             try:
-                measured[f"{name}, {head}"] = _accuracy(fit(G, labels, g, C), y)
+                measured[f"{name}, {head}"] = accuracy_figures(fit(G, labels, g, C), y)
             except ImportError as error:
                 measured[f"{name}, {head}"] = {"not_measured": str(error)}
     return measured

@@ -24,6 +24,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot.errors import ModelError
 from carrot.store.files import write_atomically
 from carrot.store.layout import CONFIG, FORMAT, FORMAT_VERSION, PARTS, load_config, refuse_other_folder, sweep
@@ -37,6 +38,8 @@ class Bundle:
     config: dict[str, JSON]
     tensors: dict[str, Tensor]
     records: tuple[dict[str, JSON], ...]
+
+    __repr__ = brief
 
 
 def save_bundle(

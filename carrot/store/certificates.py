@@ -22,6 +22,7 @@ from carrot.store.layout import GENERATOR, WRITTEN, model_files, sweep
 
 PENDING = "pending.json"
 TEXTS = (".json", ".jsonl", ".csv", ".htm", ".html", ".md", ".txt", ".yaml", ".yml")
+ROWS_FORMAT = b'"format": "carrot rows '  # of rows of an index of a folder of pictures
 OPAQUE = (".parquet", ".onnx")  # compressed, or binary: nobody can say what they name
 
 
@@ -118,7 +119,12 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
 
 def _shown(model: Path, pictures: Collection[tuple[str, str]]) -> list[Path]:
     """Return the files of a model's folder that may show pictures, its own aside."""
-    return _pages(model / "explanations") + _tokens(model, {sha256 for _, sha256 in pictures})
+    return (
+        _pages(model / "explanations")
+        + _rows(model / "explanations")
+        + _report(model / "report.html")
+        + _tokens(model, {sha256 for _, sha256 in pictures})
+    )
 
 
 def _pages(folder: Path) -> list[Path]:
@@ -134,6 +140,19 @@ def _pages(folder: Path) -> list[Path]:
             beside = (settings, page.with_suffix(".json"), page.with_suffix(".png")) if is_commands else ()
             found += [page, *(path for path in beside if path.is_file())]
     return found
+
+
+def _rows(folder: Path) -> list[Path]:
+    """Return the rows of indices of folders of pictures, below a folder."""
+    return [path for path in sorted(folder.rglob("rows/rows-*.json")) if ROWS_FORMAT in path.read_bytes()[:100]]
+
+
+def _report(page: Path) -> list[Path]:
+    """Return the report of the model, if CARROT wrote it, and its settings."""
+    if not (page.is_file() and GENERATOR in page.read_bytes()):
+        return []
+    settings = page.with_name(f"{page.name}.yaml")
+    return [page, *([settings] if settings.is_file() and WRITTEN.match(settings.read_bytes()) else [])]
 
 
 def _tokens(model: Path, sha256: Collection[str]) -> list[Path]:

@@ -21,6 +21,12 @@ WRITTEN = re.compile(
     rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python "
 )  # how the settings that a command writes down begin
 GENERATOR = b'<meta name="generator" content="CARROT">'  # in every page that is written
+OUR_JSON = b'{\n "format": "carrot '  # how numbers that are written begin
+OUR_FIGURES = {  # PNG, SVG, PDF: how each begins, and what says in it that it is ours
+    b"\x89PNG": b"Software\x00CARROT",
+    b"<?xml": b"<dc:title>CARROT</dc:title>",
+    b"%PDF": b"/Creator (CARROT)",
+}
 _BEFORE = ("tokens", "fit.yaml", "select.yaml", "demo.yaml", "README.md")  # what may lie where a model is not saved yet
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from carrot.errors import StoreError
 from carrot.store.files import write_atomically
-from carrot.store.layout import GENERATOR, WRITTEN
+from carrot.store.layout import GENERATOR, OUR_FIGURES, OUR_JSON, WRITTEN
 
 NAME_MAX = 255  # bytes of one name, on the file systems there are
 
@@ -93,7 +93,9 @@ def check_output(path: Path | str) -> None:
 
 
 def check_replaced(path: Path | str) -> None:
-    """Refuse a file that is there and no command wrote: a command's has its settings beside it, and a page says so.
+    """Refuse a file that is there and that isn't ours.
+
+    A command's has its settings beside it; a page, numbers and a figure say so themselves.
 
     Raises:
         StoreError: It is there, and isn't empty.
@@ -105,8 +107,15 @@ def check_replaced(path: Path | str) -> None:
         settings = beside(place, ".yaml")
         if settings.is_file() and WRITTEN.match(settings.read_bytes()):
             return
-    if GENERATOR not in path.read_bytes()[:4096]:
+    if not is_ours(path.read_bytes()):
         raise StoreError(f"{path}: is there already, and no command wrote it. Choose another name, or delete it first.")
+
+
+def is_ours(content: bytes) -> bool:
+    """Whether a page, numbers or a figure say that they are ours."""
+    if GENERATOR in content[:4096] or content.startswith(OUR_JSON):
+        return True
+    return any(content.startswith(start) and mark in content for start, mark in OUR_FIGURES.items())
 
 
 def check_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "carrot"
 
 # Each module may import those of its own line and of the lines before; a package stands for all that is in it.
 LAYERS = [
-    ["errors", "utils", "_ambient", "_progress", "_lazy", "_choices"],
+    ["errors", "utils", "_ambient", "_progress", "_lazy", "_choices", "_display"],
     ["_images"],
     ["regions"],
     ["graph"],
@@ -34,6 +34,7 @@ LAYERS = [
     ["embedding"],
     ["explanation"],
     ["classifier"],
+    ["overview"],
     ["model"],
     ["protocol", "export", "report"],
     ["app"],
@@ -82,7 +83,7 @@ def place(path: Path) -> str:
 
 
 THEORY = [p for p in modules() if place(p) in RANK and RANK[place(p)] <= RANK["attribution"]]
-THEORY = [p for p in THEORY if place(p) not in ("errors", "_progress", "_lazy", "_choices", "_images")]
+THEORY = [p for p in THEORY if place(p) not in ("errors", "_progress", "_lazy", "_choices", "_images", "_display")]
 
 
 def upward(path: Path) -> set[str]:

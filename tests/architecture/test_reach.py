@@ -86,7 +86,8 @@ def texts(paths: Iterable[Path]) -> dict[str, str]:
 def test_every_public_name_is_reached() -> None:
     files = texts(path for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")) | texts([ROOT / "main.py"])
     package = {path: text for path, text in files.items() if path.startswith("carrot/")}
-    documents = [ROOT / "README.md", *(path for path in (ROOT / "docs").glob("*.md") if path.name not in HOUSE)]
+    pages = [path for folder in ("docs", "docs/howto") for path in (ROOT / folder).glob("*.md")]
+    documents = [ROOT / "README.md", *(path for path in pages if path.name not in HOUSE)]
     found = unreached(package, files.values(), texts(documents).values())
     left = [d for d in found if d.name not in EXCEPTIONS]
     assert not left, f"only tests reach these: use them, tell users of them, or delete them: {left}"

@@ -243,23 +243,45 @@ def test_nothing_readable_is_said_by_name(which: str, tmp_path: Path) -> None:
         main.main(["--data", str(data), *EMBEDDED, "--out", str(tmp_path / "out")])
 
 
+MISTAKES: list[tuple[list[str], type[Exception], str]] = [  # whatever the pictures are
+    (["--backbone", "resnet18"], BackboneError, "resnet18"),
+    (["--backbone", "vit_tiny_patch17_224"], BackboneError, "vit_tiny_patch1"),
+    (["--backbone", "test_vit2", "--checkpoint", "nowhere.pth"], BackboneError, "nowhere.pth"),
+    (["--checkpoint", "nowhere.safetensors"], BackboneError, "nowhere.safetensors"),
+    (["--img-size", "161"], BackboneError, "161"),
+    (["--lift", "cubic"], ValueError, "quadratic"),
+    (["--regions", "tiles:0"], ValueError, "`regions`"),
+    (["--regions", "tiles:2", "--power", "-1"], ValueError, ">= 0"),
+    (["--sigma-spatial", "0"], ValueError, "`sigma_spatial`"),
+    (["--sigma-feature", "nan"], ValueError, "`sigma_feature`"),
+    (["--t", "-1"], ValueError, "`t`"),
+    (["--lam", "0"], ValueError, "`lam`"),
+    (["--device", "abacus"], ValueError, "`device`"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "words"), MISTAKES)
+def test_mistakes_are_found_before_the_data_set_is_opened(
+    arguments: list[str], kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "open_dataset", lambda _: pytest.fail("opened"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=words):
+        main.main(arguments)
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_every_flag_has_its_mistake() -> None:
+    judged = {word for arguments, *_ in MISTAKES for word in arguments if word.startswith("--")}
+    flags = {f"--{name.replace('_', '-')}" for name in vars(main.arguments([]))}
+    words = {"--crop", "--store"}  # argparse has their list
+    assert flags - judged - words == {"--data", "--explain", "--out"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
         (["--data", "nowhere"], DataError, "nowhere"),
-        (["--backbone", "resnet18"], BackboneError, "resnet18"),
-        (["--backbone", "vit_tiny_patch17_224"], BackboneError, "vit_tiny_patch1"),
-        (["--backbone", "test_vit2", "--checkpoint", "nowhere.pth"], BackboneError, "nowhere.pth"),
-        (["--checkpoint", "nowhere.safetensors"], BackboneError, "nowhere.safetensors"),
-        (["--img-size", "161"], BackboneError, "161"),
-        (["--lift", "cubic"], ValueError, "quadratic"),
-        (["--regions", "tiles:0"], ValueError, "`regions`"),
-        (["--regions", "tiles:2", "--power", "-1"], ValueError, ">= 0"),
-        (["--sigma-spatial", "0"], ValueError, "`sigma_spatial`"),
-        (["--sigma-feature", "nan"], ValueError, "`sigma_feature`"),
-        (["--t", "-1"], ValueError, "`t`"),
-        (["--lam", "0"], ValueError, "`lam`"),
-        (["--device", "abacus"], ValueError, "`device`"),
         (["--explain", "toy/test/9999/0000"], ValueError, "`--explain`"),
     ],
 )

@@ -14,11 +14,9 @@ from carrot import TimmViTPatchBackbone
 from carrot.data import split_indices
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
 from carrot.embedding.cache import TokenCache
-from docs import accuracy_tables
 from tests import reference
 
 pytestmark = pytest.mark.filterwarnings("ignore:lam = .* is the end of the path")
-ROOT = Path(__file__).resolve().parents[2]
 FEW = ["class token, ridge", "class token, kNN", "side by side", "tau 0.5", "cosine", "identity"]
 
 
@@ -149,11 +147,3 @@ def test_a_killed_run_goes_on(birds: Pictures, tmp_path: Path) -> None:
     assert measure_all(birds, [replace(one, measure=killed), two], kept, "a") == first
     with pytest.raises(KeyboardInterrupt):  # other data, or another grid
         measure_all(birds, [replace(one, measure=killed), two], kept, "b")
-
-
-def test_the_tables_are_the_results() -> None:
-    page = (ROOT / "docs" / "accuracy.md").read_text()
-    assert accuracy_tables.summary() in page
-    for name in accuracy_tables.DATA_SETS:
-        assert accuracy_tables.full(name) in page
-    assert accuracy_tables.readme() in (ROOT / "README.md").read_text()

@@ -123,7 +123,7 @@ def test_no_pairs_are_refused(as_user: None) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_text_holds_every_sum(name: str) -> None:
     e = VARIANTS[name]
-    told = str(e)
+    told = e.proof()
     residuals = [float(x) for x in re.findall(r"residual ([-+.e\d]+)", told)]
     assert len(residuals) == len(e.residual)
     assert max(map(abs, residuals)) < 1e-13
@@ -136,13 +136,29 @@ def test_text_holds_every_sum(name: str) -> None:
     assert ("because of" in told) == bool(e.pair_maps)
 
 
-def test_text_says_what_is_said_and_what_is_explained() -> None:
+def test_the_proof_says_what_is_said_and_what_is_explained() -> None:
     e = explanation(target=2)
-    lines = str(replace(e, picture=replace(e.picture, label="class 3"))).splitlines()
+    lines = replace(e, picture=replace(e.picture, label="class 3")).proof().splitlines()
     assert lines[0] == f"test: says class 1, probability {float(e.probabilities[1]):.4f}; labelled class 3"
     assert lines[1].startswith("  explained: logit of class 2, ")
     share = explanation(num_global=2)
-    assert f"a global region: {float(share.parts.token[-2:].sum()):+.6f}" in str(share)
+    assert f"a global region: {float(share.parts.token[-2:].sum()):+.6f}" in share.proof()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_answer_is_a_few_plain_lines_that_add_up(name: str) -> None:
+    e = VARIANTS[name]
+    lines, p = str(e).splitlines(), e.parts
+    assert len(lines) <= 4
+    assert e.classes[int(p.logits.argmax())] in str(e)
+    assert not re.search(r"residual|dual|token level|logit|e-\d", str(e).replace(e.picture.id, ""))
+    said, *parts = (float(x) for x in re.findall(r"[-+]\d+\.\d{3}", lines[1].replace(e.picture.id, "")))
+    assert said == pytest.approx(p.logit, abs=6e-4)
+    assert sum(parts) == pytest.approx(said, abs=3e-3)
+    most = [line for line in lines if line.startswith("  most for it: ")]
+    assert len(most) == bool((p.token[: len(p.token) - p.num_global] > 0).any())
+    assert all(float(x) > 0 for line in most for x in re.findall(r"[-+]\d+\.\d{3}", line))
+    assert ("the whole picture" in lines[1]) == (p.num_global > 0)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "hostile"])
@@ -271,5 +287,21 @@ def test_of_a_real_model(tmp_path: Path) -> None:
     found = json.loads(e.to_json(tmp_path / "e.json"))
     assert sum(r["token"] for r in found["regions"]) + found["prior"] == pytest.approx(found["logit"], abs=1e-10)
     assert len(found["pairs"]["pictures"]) == 2
-    assert f"Why {birds.classes[0]} and not {birds.classes[2]}?" in e.to_html()
+    assert f"<title>{birds.classes[0]}, not {birds.classes[2]}: " in e.to_html()
     e.plot().canvas.draw()
+
+
+def test_a_label_is_doubtful_where_leave_one_out_contradicts_it() -> None:
+    birds = ToyBirds(n_train_per_class=6, n_test_per_class=1, n_species=3)
+    train = [i for i, record in enumerate(birds.records) if record.split == "train"]
+    labels = [birds.classes[birds.records[i].label] for i in train]
+    labels[0] = birds.classes[2]  # a lie
+    model = Carrot("toy", regions="tiles:2").fit([birds.image(i) for i in train], labels)
+    e = model.explain(birds.image(train[1]))
+    said = model.head_.loo_predict().argmax(dim=1)
+    assert e.counterfactuals is not None
+    expected = {i: e.classes[int(said[i])] for i in e.counterfactuals.rows if e.classes[int(said[i])] != labels[i]}
+    assert e.doubtful == expected
+    assert 0 in e.doubtful
+    found = json.loads(e.to_json())
+    assert [row["doubtful"] for row in found["training"]["shown"]] == [e.doubtful.get(i) for i in e.shown]

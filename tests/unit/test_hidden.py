@@ -131,10 +131,12 @@ def test_it_says_so_in_words() -> None:
         f"picture 0: the logit of {BIRDS.classes[1]} less that of {BIRDS.classes[2]} is {found.logit:.4f}; it would "
         "be, had never been shown"
     )
-    assert text[1] == f"    {-first.effect:.4f} lower  tile {first.place} of {first.training_id} ({first.label})"
+    assert text[1] == f"    {-first.effect:.4f} lower  {first.name} of {first.training_id} ({first.label})"
     assert text[-1].startswith("    shown and fitted again, really: largest difference")
     whole = tiles.hidden_regions(TEST, 1, k=9 * 5).top
-    assert {one.place for one in whole if one.region == 4} == {"that is the whole picture"}
+    assert {one.place for one in whole if one.region == 4} == {"the whole picture"}
+    assert {one.name for one in whole if one.region == 4} == {"region 4 (the whole picture)"}
+    assert first.name == f"tile {first.region} ({first.place})"
     assert all((one.box is None) == (one.region == 4) for one in whole)
     assert repr(found) == "<HiddenRegions of picture 0: 9 x 5 effects>"
     told = json.loads(json.dumps(found.to_dict()))
@@ -143,7 +145,7 @@ def test_it_says_so_in_words() -> None:
     assert torch.tensor(told["effects"], dtype=torch.float64).equal(found.effects)
     patches = Carrot("toy", lift="identity", coarsen=5, lam=LAM).fit(BIRDS).hidden_regions(TEST)
     assert patches.to_dict()["level"] == "tokens"
-    assert "the other patches of that picture have seen what is hidden" in str(patches)
+    assert "the other blocks of patches of that picture have seen what is hidden" in str(patches)
 
 
 @pytest.mark.usefixtures("as_user")

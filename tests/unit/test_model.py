@@ -213,7 +213,8 @@ def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
     np.testing.assert_allclose(again.head_.W_star, model.head_.W_star, rtol=1e-9, atol=1e-9)
     printed = capsys.readouterr().out
     assert "chosen" in printed
-    assert printed.count("\n") == 6 + 3
+    assert printed.count("\n") == 1 + 1 + 3, "the best of the one kind of regions, how many more, and what words mean"
+    assert "5 more settings" in printed
 
 
 @pytest.mark.usefixtures("as_user")
@@ -310,7 +311,7 @@ def test_a_training_picture_that_is_gone_or_changed_is_told_apart(birds: ToyBird
     assert e.missing == {rows[0]: NOT_FOUND, rows[1]: CHANGED, rows[2]: CHANGED}
     assert set(e.shown_pictures) == {rows[3]}
     assert set(e.pair_maps) == set(rows), "their tokens were kept"
-    assert f"not shown: the picture {records[0].id}: {NOT_FOUND}" in str(e)
+    assert f"not shown: the picture {records[0].id}: {NOT_FOUND}" in e.proof()
     shown: Any = e.to_dict()["training"]
     assert [part["missing"] for part in shown["shown"]] == [NOT_FOUND, CHANGED, CHANGED, None]
     words = [text.get_text() for axis in e.plot().axes for text in axis.texts]

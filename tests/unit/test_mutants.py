@@ -22,7 +22,8 @@ RIDGE = (
     "replacement",
 )
 MODULES = [
-    *("errors", "utils", "_ambient", "_choices", "regions", "graph", "laplacian", "operator", "readout", "lift"),
+    *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
     *("head", "removal", "influence", "attribution", "embedding/trace", "explanation/parts"),
 ]

@@ -25,3 +25,13 @@ def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkey
     assert captured.out == ""
     assert "counting" in captured.err
     assert "5/5" in captured.err
+
+
+def test_a_brief_bar_goes_when_it_is_full(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    left = {}
+    for brief in (False, True):
+        assert list(progress(range(5), "counting", 5, "numbers", brief=brief)) == list(range(5))
+        left[brief] = capsys.readouterr().err.rpartition("\x1b[2K")[2]  # what stands after the last line was wiped
+    assert "5/5" in left[False]
+    assert "counting" not in left[True]

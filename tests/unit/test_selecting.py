@@ -10,7 +10,8 @@ import torch
 
 from carrot import RidgeHead
 from carrot.classifier import selecting
-from carrot.classifier.selecting import Plan, choose, table_lines
+from carrot.classifier.selecting import Plan, choose
+from carrot.classifier.selection_table import table_lines
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.setting import Setting
 from carrot.evaluation.selection import Candidate
@@ -76,7 +77,7 @@ def test_tiles_unless_they_lose_more_than_a_standard_error(
     chosen, lines = taken(plan(PATCHES, TILES))
     assert (chosen.is_tiled, chosen.global_share) == (is_tiled, share)
     assert len(lines) == 1 + len(accuracy), "a share is offered only where tiles alone lose"
-    words = "\n".join(table_lines(lines, chosen))
+    words = "\n".join(table_lines(lines, chosen, N))
     assert words.count("<- chosen") == 1
     assert ("Tiles are chosen, with" in words) == bool(share)
     lost = "Patches are chosen: tiles with 0.3 told to be the whole picture's would give up 0.2000"
@@ -86,6 +87,51 @@ def test_tiles_unless_they_lose_more_than_a_standard_error(
     how = f"({abs(loss):.4f} {'gained' if loss > 0 else 'lost'})" if loss else "(nothing lost)"
     assert (how in words) == is_tiled
     assert "not 1." in words, "what it costs is told too"
+
+
+COSTS = {"patches": 1.0, "tiles:2": 4.004, "tiles:3": 9.0, "tiles:2,3": 13.0}
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("accuracy", "says"),  # by passes; the ladder is chosen, by its error; a standard error of .9 is .03
+    [
+        ((0.90, 0.88, 0.89), "tiles:2 would take 4.01 passes a picture instead of 13 and loses 0.0200 of"),
+        ((0.90, 0.91, 0.89), "tiles:2 would take 4.01 passes a picture instead of 13 and gains 0.0100 of"),
+        ((0.90, 0.90, 0.89), "tiles:2 would take 4.01 passes a picture instead of 13 and loses nothing of"),
+        ((0.90, 0.86, 0.89), "tiles:3 would take 9 passes a picture instead of 13 and loses 0.0100 of"),
+        ((0.90, 0.871, 0.89), "tiles:2 would take 4.01 passes"),
+        ((0.90, 0.87, 0.86), ""),  # a whole standard error is too much
+    ],
+)
+def test_what_is_cheaper_and_as_accurate_is_told_and_its_limit_chooses_it(
+    tried: dict[Any, tuple[float, float]], accuracy: tuple[float, float, float], says: str
+) -> None:
+    three = Setting(regions="tiles:3", power=8.0)
+    worse = Setting(regions="tiles:2", power=4.0)  # of a larger error, if more accurate: it would not be taken
+    tried.update({PATCHES: (0.05, 0.85), worse: (0.045, 0.90)})
+    tried.update(zip((LADDER, TILES, three), zip((0.01, 0.04, 0.03), accuracy, strict=True), strict=True))
+    every = (PATCHES, worse, TILES, three, LADDER)
+    costs = {"costs": lambda s: COSTS[s.regions]}
+    chosen, lines = taken(plan(*every, **costs))
+    assert chosen == LADDER, "the rule is as it was"
+    words = " ".join(table_lines(lines, chosen, N))
+    assert says in words
+    assert ("within a standard error (0.0300): --passes" in words) == bool(says)
+    limit = float(words.rpartition("--passes ")[2].split()[0].rstrip(".")) if says else 100.0
+    there, _ = taken(plan(*(s for s in every if COSTS[s.regions] <= limit), **costs))
+    assert there.regions == (says.split()[0] if says else LADDER.regions)
+    assert there != worse
+    if limit < 9.0:
+        assert "would take" not in " ".join(table_lines(lines, there, N)), "nothing is cheaper"
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_limit_is_not_named_where_patches_would_be_taken(tried: dict[Any, tuple[float, float]]) -> None:
+    tried.update({PATCHES: (0.02, 0.92), LADDER: (0.01, 0.90), TILES: (0.03, 0.885)})  # .92 less its error is .893
+    chosen, lines = taken(plan(PATCHES, TILES, LADDER, costs=lambda s: COSTS[s.regions]))
+    assert chosen == LADDER
+    assert "would take" not in " ".join(table_lines(lines, chosen, N))
 
 
 @pytest.mark.parametrize("name", ["tau", "coarsen"])

@@ -257,20 +257,21 @@ def test_contributions_to_a_sum_are_drops(folder: Path) -> None:
     model = carrot(readout="sum", regions="tiles:2", power=4.0).fit(folder)
     e = model.explain(tiles.noise(40), k=1)
     torch.testing.assert_close(e.parts.token, e.parts.drop, rtol=0, atol=1e-12)
-    assert "of which nothing is shown" in str(e)
+    assert "of which nothing is shown" in e.proof()
 
 
 def test_the_page_says_what_adds_up_and_where_it_starts(folder: Path) -> None:
     e = carrot(global_share=0.2).fit(folder).explain(tiles.noise(40), k=1)
-    page, sums = " ".join(e.to_html().split()), e.parts
-    assert "All tiles, the whole picture and the start add up" in page
+    page, sums = " ".join(e.to_html().split("<script")[0].split()), e.parts
+    assert "The whole picture, as a region of its own" in page
+    assert "Start: what the average training picture gets" in page
     assert float(sums.token.sum()) + sums.prior == pytest.approx(sums.logit, abs=1e-12)
     assert "the share of the class among them" in page
     for words in ("Power of the attention", "Patches on a region", "squares", "patch"):
         assert words not in page, "words of patches"
     page = carrot(readout="sum").fit(folder).explain(tiles.noise(40), k=1).to_html()
-    assert "All tiles and the start add up" in page
-    assert "of which nothing is shown" in page
+    page = page.split("<script")[0]
+    assert "Start: what a picture gets of which nothing is shown" in page
     assert "the share of the class among them" not in page
     assert "per hundredth of the picture" in " ".join(axis.get_title() for axis in e.plot().axes)
 
@@ -297,11 +298,12 @@ def test_tile_level_and_pixel_level_are_the_same_numbers() -> None:
 def test_what_features_take_is_told_before_the_first_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
 
-    def silent(pieces: Any, description: str, *_: Any) -> Any:
+    def silent(pieces: Any, description: str, *_: Any, **__: Any) -> Any:
         told.append(description)
         return pieces
 
     monkeypatch.setattr("carrot.embedding.filling.progress", silent)
     birds = ToyBirds(n_train_per_class=2, n_test_per_class=0, n_species=3)
     Carrot("toy", regions="tiles:2,3", device="cpu").fit(birds, tokens=tmp_path)
-    assert told == [f"embedding toy, tiles:{k} ({6 * k * k * 64 * 2 / 1e6:.1f} MB)" for k in (2, 3)]
+    tokens = [f"embedding toy, tiles:{k} ({6 * k * k * 64 * 2 / 1e6:.1f} MB)" for k in (2, 3)]
+    assert told == ["reading toy", *tokens]

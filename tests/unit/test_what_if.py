@@ -148,7 +148,7 @@ def test_it_says_it_in_words(models: dict[str | None, Carrot]) -> None:
     assert "temperature" not in str(model.what_if(TEST, regions=[3])), "the model is the same"
     assert repr(answer).startswith("<WhatIf picture 0: without 5 training pictures (")
     assert "labelled" in str(model.what_if(TEST, relabel={own[0]: str(next(c for c in model.classes_ if c != said))}))
-    assert "its region 3 dropped" in str(model.what_if(TEST, regions=[3]))
+    assert "its patch 3 (row 0, column 3) dropped" in str(model.what_if(TEST, regions=[3]))
 
 
 @pytest.mark.usefixtures("as_user")
@@ -236,9 +236,9 @@ def test_an_explanation_answers_further_questions(models: dict[str | None, Carro
     assert float(values.sum()) == pytest.approx(e.parts.logit - float(model.head_.bias[c]), abs=1e-11)
     assert repr(e) == f"<Explanation of picture 0: {e.target}, {e.parts.logit:+.6f}>"
     assert repr(trace).startswith("<Trace of H (100, ")
-    assert e.region_name(23) == "23 (2,3)"
+    assert e.region_name(23) == "patch 23 (row 2, column 3)"
     most = int(e.drops.abs().argmax())
-    assert f"region that matters most: {most} ({most // 10},{most % 10});" in str(e)
+    assert f"patch that matters most: patch {most} (row {most // 10}, column {most % 10});" in e.proof()
     assert e.without([5]) == pytest.approx(e.parts.logit - float(e.drops[5]), abs=1e-12)
     assert torch.equal(e.removals, e.drops)
     assert e.without(range(100)) == pytest.approx(float(model.head_.bias[c]), abs=1e-12)
@@ -381,8 +381,8 @@ def test_the_command_names_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[s
     expected = model.what_if(TEST, regions=[2, 7, 11, 13])
     assert [row["after"] for row in found["classes"]] == pytest.approx(expected.logits.tolist(), abs=1e-12)
     for wrong, said in (
-        ("1,0", "may be tile 2 (row 1, column 0 of 2 x 2) or 7 (row 1, column 0 of 3 x 3)"),
-        ("2,1@2", "no such tile; its tiles are 0 (row 0, column 0 of 2 x 2) .. 12"),
+        ("1,0", "may be tile 2 (row 1, column 0 of 2 x 2) or tile 7 (row 1, column 0 of 3 x 3)"),
+        ("2,1@2", "no such tile; there are tile 0 (row 0, column 0 of 2 x 2) .. region 13 (the whole picture)"),
         ("14", "must be in 0 .. 13; got 14"),
     ):
         assert cli.main([*words, wrong]) == 1

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from carrot._display.brief import brief
 from carrot.data.toy.scene import SIZE, Background, Scene
 from carrot.data.toy.shapes import OBJECTS, SHAPES, WATERMARK, Colour, Number, Points, Shape, body
 from carrot.data.toy.species import PARTS
@@ -40,6 +41,8 @@ class Rendered:
     image: Image.Image
     samples: npt.NDArray[np.uint8]
     names: tuple[str, ...]
+
+    __repr__ = brief
 
     @property
     def parts(self) -> npt.NDArray[np.uint8]:

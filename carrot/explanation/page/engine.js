@@ -105,7 +105,7 @@ const CARROT = (() => {
       const out = state.out.includes(k) || k === besides, label = state.relabel[k] ?? one.label;
       if (!out && !hidden.length && label === one.label) continue;
       const row = new Map([[REGIONS + model.N + k, 1]]);
-      found.push({ k, point: row, c: -one.weight, label: one.label });
+      found.push({ k, point: row, c: -one.weight, label: one.label, own: -one.slack / one.weight });
       if (out) continue;
       const share = data.classWeights ? data.classWeights[label] / data.classWeights[one.label] : 1;
       const seen = hidden.length ? pointOf(weights(model.training[k], hidden), one.first) : row;
@@ -162,6 +162,7 @@ const CARROT = (() => {
     const n = found.length, A = new Float64Array(n * n);
     for (let i = 0; i < n; i++) {
       for (let j = 0; j < n; j++) A[i * n + j] = inner(model, found[i].point, found[j].point) + (i === j ? 1 / found[i].c : 0);
+      if (found[i].own !== undefined) A[i * n + i] = found[i].own;  // the same, less the rounding of a difference
     }
     return solve(A, B, n, k);
   }

@@ -1,0 +1,102 @@
+"""What ``select`` tried, in words and as a table: what was chosen, what that gave up or gained, and what is cheaper."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from carrot._choices import PATCHES
+from carrot.classifier.selecting import Score, standard_error, taken
+from carrot.embedding.setting import AXES, Setting, short_regions
+from carrot.evaluation.selection import select
+
+
+def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting, n: int, is_whole: bool = False) -> Iterator[str]:
+    """Yield what was chosen, what was given up for it, what is cheaper, and a table of what was tried, best first.
+
+    Args:
+        tried: As ``choose`` returns it.
+        chosen: As ``choose`` returns it.
+        n: Number of training pictures.
+        is_whole: Whether the table has every line; else the best of each kind of regions, and what was chosen.
+    """
+    lines = [(line, Setting(**{name: line[name] for name in AXES if name in line})) for line in tried]
+    yield from given_up(lines, chosen)
+    yield from cheaper(lines, chosen, n)
+    yield f"{'setting':<64} {'passes':>7} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
+    seen: set[tuple[str, float]] = set()
+    left_out = 0
+    for line, s in sorted(lines, key=lambda pair: float(pair[0]["loo_mse"])):
+        kind = (s.regions, s.global_share)
+        if kind in seen and s != chosen and not is_whole:
+            left_out += 1
+            continue
+        seen.add(kind)
+        mark = "  <- chosen" if s == chosen else ""
+        passes = f"{line.get('passes', 1.0):7.3g}"
+        what = str(s) if s.is_tiled else f"{PATCHES}, {s}"
+        yield f"{what:<64} {passes} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
+    if left_out:
+        yield (
+            f"{left_out} more settings of these kinds were tried, each worse than the first of its kind; --verbose "
+            "lists them, and `selection_` in Python."
+        )
+    yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
+    yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
+
+
+def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:
+    """Yield in sentences what was chosen of tiles and patches, what that gave up, and what a picture costs."""
+    best: dict[bool, Mapping[str, Any]] = {}
+    for line, s in sorted(lines, key=lambda pair: -float(pair[0]["loo_mse"])):
+        best[s.is_tiled] = line  # the last is that of the least error
+    taken = next((line for line, s in lines if s == chosen), None)
+    if len(best) < 2 or taken is None:
+        return
+    other = best[not chosen.is_tiled]
+    mine, theirs = float(taken["loo_accuracy"]), float(other["loo_accuracy"])
+    told = (
+        f", with {chosen.global_share:g} of the readout told to be the whole picture's" if chosen.global_share else ""
+    )
+    pays, costs = (f"{line.get('passes', 1.0):.3g}" for line in (taken, other))
+    if chosen.is_tiled:
+        how = "nothing lost" if mine == theirs else f"{abs(mine - theirs):.4f} {'lost' if mine < theirs else 'gained'}"
+        yield f"Tiles are chosen{told}: what their map shows is what the model saw."
+        yield f"Against the best patches: leave-one-out accuracy {mine:.4f}, not {theirs:.4f} ({how})," + (
+            f" for {pays} passes a picture, not {costs}."
+        )
+    else:
+        share = next(s.global_share for line, s in lines if line is other)
+        tiles = f"tiles with {share:g} told to be the whole picture's" if share else "tiles"
+        yield f"Patches are chosen: {tiles} would give up {mine - theirs:.4f} of leave-one-out accuracy ({theirs:.4f},"
+        yield f"not {mine:.4f}), more than a standard error, and cost {costs} passes a picture, not {pays}."
+        yield "The map of patches is exact for tokens, which have seen the whole picture, not for pixels."
+
+
+def cheaper(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting, n: int) -> Iterator[str]:
+    """Yield in a sentence the least passes for which tiles lose no standard error against the tiles that were chosen.
+
+    It is what ``choose`` would take at t = 0 if regions were to cost no more, so that the limit it names gives it.
+    """
+    mine_line = next((line for line, s in lines if s == chosen), None)
+    if mine_line is None or not chosen.is_tiled:
+        return
+    mine, pays = float(mine_line["loo_accuracy"]), float(mine_line.get("passes", 1.0))
+    error = standard_error(mine, n)
+    limits = {math.ceil(100.0 * float(line.get("passes", 1.0))) / 100.0 for line, s in lines if s.is_tiled}
+    for limit in sorted(limit for limit in limits if limit < pays):
+        found: dict[tuple[bool, float], Score] = {}
+        for line, s in lines:
+            if not s.t and float(line.get("passes", 1.0)) <= limit:
+                score, kind = (
+                    Score(s, float(line["loo_mse"]), float(line["loo_accuracy"])),
+                    (s.is_tiled, s.global_share),
+                )
+                found[kind] = select([found.get(kind, score), score])
+        c = taken(found.values(), n) if found else None
+        if c is None or not c.setting.is_tiled or mine - c.loo_accuracy >= error:
+            continue
+        lost, regions = mine - c.loo_accuracy, short_regions(c.setting.regions)
+        how = f"{'loses' if lost > 0 else 'gains'} {abs(lost):.4f}" if lost else "loses nothing"
+        yield f"{regions} would take {limit:g} passes a picture instead of {pays:.3g} and {how} of leave-one-out"
+        yield f"accuracy, within a standard error ({error:.4f}): --passes {limit:g}."
+        return

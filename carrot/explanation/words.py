@@ -1,0 +1,106 @@
+"""The page's sentence and the numbers on it: what the model says, where it saw it, terms that add up as they are shown.
+
+``page/view.js`` says the same of what a person supposes; ``tests/end_to_end/test_view.py`` holds the two together.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from carrot.explanation.drawing import name, text
+
+if TYPE_CHECKING:
+    from carrot.explanation.record import Explanation, Picture
+
+SIDES = (
+    ("the upper left", "the top", "the upper right"),
+    ("the left side", "the middle", "the right side"),
+    ("the lower left", "the bottom", "the lower right"),
+)
+THIRDS = (0.38, 0.62)  # of a picture's side: between them lies its middle
+MOSTLY, MANY = (
+    0.5,
+    0.1,
+)  # of all that supports an answer: from there on one region is most of it; below it is one of many
+NEARLY_ALL = 0.8  # of a picture's area
+
+
+def where(picture: "Picture", region: int) -> str:
+    """Return where a region lies in plain words, and its name: "the middle, tile 4 (row 1, column 1 of 3 × 3)"."""
+    called = picture.name(region).replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
+    if region >= len(picture.boxes):
+        return picture.place(region)
+    (w, h), (x0, y0, x1, y1) = picture.image.size, picture.boxes[region].tolist()
+    if x1 <= x0 or y1 <= y0:
+        return f"the padding, {called}"
+    if (x1 - x0) * (y1 - y0) > NEARLY_ALL * w * h:
+        return called
+    column, row = (sum(middle > third for third in THIRDS) for middle in ((x0 + x1) / (2 * w), (y0 + y1) / (2 * h)))
+    return f"{SIDES[row][column]}, {called}"
+
+
+def percent(p: float, digits: int = 1) -> str:
+    """Return a probability in per cent as HTML, never rounded to certainty."""
+    least, sign = 10.0**-digits, ""
+    told = 100 * p
+    if told >= 100 - least / 2 and p < 1:
+        sign, told = "&gt; ", 100 - least
+    elif 0 < told < least / 2:
+        sign, told = "&lt; ", least
+    shown = f"{sign}{told:.{digits}f}&nbsp;%"
+    return f'<data value="{p!r}">{shown}</data>'
+
+
+def digits_for(values: Sequence[float]) -> int:
+    """Return how many decimals show three digits of the largest number: from 3 to 6."""
+    most = max(map(abs, values), default=0.0)
+    return min(max(2 - math.floor(math.log10(most)), 3), 6) if most > 0 else 3
+
+
+def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
+    """Return terms with so many decimals that they add up as they are shown: each rounded up or down.
+
+    Those that lose most by being rounded down are rounded up, as many as the total asks for.
+    """
+    scaled = [value * 10**digits for value in values]
+    floors = [math.floor(value) for value in scaled]
+    missing = math.floor(total * 10**digits + 0.5) - sum(floors)
+    by_rest = sorted(range(len(values)), key=lambda i: floors[i] - scaled[i])
+    for i in by_rest[: max(missing, 0)]:
+        floors[i] += 1
+    return [
+        f'<data value="{value!r}">{_signed(shown, digits)}</data>' for value, shown in zip(values, floors, strict=True)
+    ]
+
+
+def _signed(units: int, digits: int) -> str:
+    """Return a whole number of the last decimal's units, written out with its sign."""
+    whole, rest = divmod(abs(units), 10**digits)
+    return f"{'-' if units < 0 else '+'}{whole}.{rest:0{digits}d}"
+
+
+def supporters(e: "Explanation", k: int) -> list[int]:
+    """Return up to k regions that bring most, best first; none that brings nothing or argues against the answer."""
+    order = e.parts.token.argsort(descending=True, stable=True)[:k].tolist()
+    return [i for i in order if float(e.parts.token[i]) > 0]
+
+
+def sentence(e: "Explanation") -> str:
+    """Return what the model says and why, in one sentence, as HTML."""
+    predicted = int(e.parts.logits.argmax())
+    said = f"The model says <em>{name(e.classes[predicted])}</em> ({percent(float(e.probabilities[predicted]), 0)})"
+    best = supporters(e, 1)
+    because = text(where(e.picture, best[0])) if best else "no part of the picture"
+    if e.against is not None:
+        chance = "" if e.parts.target == predicted else f" ({percent(float(e.probabilities[e.parts.target]), 0)})"
+        lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"
+        return f"{said}. For {lead} speaks most of all {because}."
+    if e.parts.target != predicted:
+        chance = percent(float(e.probabilities[e.parts.target]), 0)
+        return f"{said}. For <em>{name(e.target)}</em> ({chance}) speaks most of all {because}."
+    if not best:
+        return f"{said}, though no part of the picture speaks for it."
+    share = float(e.parts.token[best[0]]) / float(e.parts.token.clamp(min=0).sum())
+    if share < MANY:
+        return f"{said}, because of many {e.level.many} together, most of all {because}."
+    return f"{said}, {'mostly' if share >= MOSTLY else 'most of all'} because of {because}."

@@ -1,0 +1,200 @@
+"""The page of a report: first the answer in plain words, then what it rests on. Static HTML, everything in it."""
+
+from importlib import resources
+from string import Template
+from typing import Any
+
+from carrot import __version__
+from carrot._choices import PATCHES
+from carrot.embedding.setting import AXES
+from carrot.explanation.drawing import text
+from carrot.overview import report_sections as sections
+from carrot.overview.judged import HELD_OUT
+from carrot.overview.marks import counted, percent
+from carrot.overview.report import ModelReport
+
+FACTS = {
+    "backbone": "Vision model that describes the regions",
+    "crop": "How pictures are cut",
+    "dtype": "Tokens are rounded to",
+    **{key: axis.label for key, axis in AXES.items()},
+    "lam": "Ridge penalty",
+    "class_weight": "Weights of the classes",
+    "temperature": "Temperature of the probabilities",
+}
+EVEN = 0.02  # a promise that is off by less is called kept
+ALONE = 0.5  # share of one place from which a class is said to stand on it
+
+
+def styled(page: str, **filled: str) -> str:
+    """Return a page of this package's: its template, the one style, and what it is filled with."""
+    files = resources.files("carrot.overview")
+    template = Template(files.joinpath(page).read_text("utf-8"))
+    style = files.joinpath("style.css").read_text("utf-8")
+    return template.substitute(filled, style=style, version=text(__version__))
+
+
+def report_page(r: ModelReport) -> str:
+    """Return the page."""
+    first, *words = plain_words(r)
+    return styled(
+        "report.html",
+        title=text(f"The model {r.name}"),
+        made=text(_made(r)),
+        answer=text(first),
+        words="".join(f"<li>{text(line)}</li>" for line in words),
+        figures=_figures(r),
+        gaps="".join(_gap(*gap) for gap in r.gaps),
+        accuracy=sections.accuracy(r),
+        calibration=sections.calibration(r),
+        classes=sections.classes(r),
+        confusions=sections.confusions(r),
+        examples_of=text(r.examples_of),
+        best=sections.examples(r.best),
+        worst=sections.worst(r),
+        suspects=sections.suspects(r),
+        duplicates=sections.duplicates(r),
+        evidence=sections.evidence(r),
+        explanations=sections.explanations(r),
+        facts=_facts(r),
+        hashes=_list(r.provenance["files"]) or "<dt>None</dt><dd>the model is not saved, or was changed since</dd>",
+    )
+
+
+def plain_words(r: ModelReport) -> list[str]:
+    """Return what to know if nothing else is read, as sentences; the first is the answer."""
+    a = r.judged.accuracy
+    who = "pictures that were held out" if r.held_out else "training pictures, each judged by a fit without it"
+    lines = [
+        f"Of {a['n']:,} {who}, the model names {percent(a['top1'])} rightly"
+        f" (± {100 * a['top1_se']:.1f}, one standard error)."
+    ]
+    lines += [
+        line
+        for line in (_honest(r), _beside(r), _flattered(r), _confused(r), _weakest(r), _doubtful(r), _narrow(r))
+        if line
+    ]
+    return lines
+
+
+def _honest(r: ModelReport) -> str:
+    if not r.judged.reliability:
+        off = r.judged.calibration["expected_calibration_error"]
+        return f"Its probabilities are off by {100 * off:.1f} percentage points on average."
+    n = sum(one["n"] for one in r.judged.reliability)
+    promised = sum(one["n"] * one["promised"] for one in r.judged.reliability) / n
+    gap = promised - r.judged.accuracy["top1"]
+    word = "it keeps its promises" if abs(gap) < EVEN else "it is too sure of itself" if gap > 0 else "it is too modest"
+    return f"On average it promises {percent(promised)}, and is right in {percent(r.judged.accuracy['top1'])}: {word}."
+
+
+def _beside(r: ModelReport) -> str:
+    rows = [(what, row) for what, row in r.measured.get("baselines", {}).items() if "top1" in row]
+    if not rows or r.judged.of != HELD_OUT:
+        return ""
+    what, best = max(rows, key=lambda row: row[1]["top1"])
+    ours = r.judged.accuracy
+    gap = 100 * (ours["top1"] - best["top1"])
+    error = 100 * (ours["top1_se"] ** 2 + best["top1_se"] ** 2) ** 0.5
+    than = "about as good as" if abs(gap) <= error else f"{abs(gap):.1f} points {'better' if gap > 0 else 'worse'} than"
+    plain = f"the best of {len(rows)} plain ways with the same vision model"
+    return f"That is {than} {plain} ({what}: {percent(best['top1'])})."
+
+
+def _flattered(r: ModelReport) -> str:
+    if r.held_out is not None or not r.audit.duplicates:
+        return ""
+    n = len(r.audit.duplicates)
+    pairs = f"{n} pairs of training pictures are" if n > 1 else "One pair of training pictures is"
+    return f"{pairs} nearly the same: each helps the other, which flatters these numbers."
+
+
+def _confused(r: ModelReport) -> str:
+    if not r.judged.confusions:
+        return "It confused no classes."
+    worst = r.judged.confusions[0]
+    n = next(row["n"] for row in r.judged.classes if row["name"] == worst["true"])
+    some = f"{worst['count']} of {counted(n, 'picture')} of {worst['true']}"
+    return f"What it confuses most: {some} it took for {worst['predicted']}."
+
+
+def _weakest(r: ModelReport) -> str:
+    known = [row for row in r.judged.classes if row["n"]]
+    if len(known) < 2:
+        return ""
+    row = min(known, key=lambda one: one["accuracy"])
+    return "" if row["accuracy"] == 1 else f"Its weakest class is {row['name']}: {row['right']} of {row['n']} right."
+
+
+def _doubtful(r: ModelReport) -> str:
+    wrong, n = r.audit.contradicted, len(r.audit.suspects)
+    if not wrong:
+        return f"None of {n:,} training labels is contradicted by the others."
+    first, look = wrong[0], "looks" if len(wrong) == 1 else "look"
+    said = f"{first.id}, labelled {first.label}, of which the others say {first.suggested}"
+    head = "" if len(wrong) == 1 else "first "
+    return f"{len(wrong)} of {n:,} training labels {look} wrong to the others: {head}{said}."
+
+
+def _narrow(r: ModelReport) -> str:
+    shown = r.shown_classes
+    if not shown or len(shown[0].places) < 2:
+        return ""
+    one = shown[0]
+    where = f"{percent(one.share, 0)} of what speaks for {one.name} lies in {r.places[int(one.places.argmax())]}"
+    if one.share < ALONE:
+        return f"No class stands on one place alone; the most: {where}."
+    return f"{where}: look whether that is the object, or a shortcut."
+
+
+def _made(r: ModelReport) -> str:
+    n, C = sum(r.training.values()), len(r.training)
+    what = f"{counted(n, 'training picture')} of {C:,} classes; {r.facts['backbone']}; {r.regions}"
+    return f"{what}."
+
+
+def _figures(r: ModelReport) -> str:
+    j = r.judged
+    off = 100 * j.calibration["expected_calibration_error"]
+    shown = [
+        (percent(j.accuracy["top1"]), f"right, of {j.accuracy['n']:,} {j.of}"),
+        (percent(j.accuracy["mean_per_class"]), "right, mean over the classes"),
+        (f"{off:.1f} points", "its probabilities are off, group by group"),
+        (f"{len(r.audit.contradicted)}", "labels that look wrong"),
+        (f"{len(r.audit.duplicates)}", "pairs of nearly the same pictures"),
+    ]
+    return "".join(f"<li><strong>{text(value)}</strong>{text(what)}</li>" for value, what in shown)
+
+
+def _gap(what: str, why: str, command: str) -> str:
+    head, how = f"<strong>Not measured: {text(what)}</strong>", f"<code>{text(command)}</code>"
+    return f'<p class="gap">{head}, for {text(why.rstrip("."))}. To have it: {how}</p>'
+
+
+def _facts(r: ModelReport) -> str:
+    p = r.provenance
+    shown: dict[str, Any] = {"Regions": r.regions}
+    is_tiled = r.facts["regions"] != PATCHES
+    moot = ["regions", *(("tau", "coarsen") if is_tiled else ("tile_size",))]
+    moot += ("crop",) if is_tiled and not r.facts["global_share"] else ()
+    moot += () if r.facts["t"] else ("sigma_spatial", "sigma_feature")
+    shown |= {FACTS[key]: _plain(key, value) for key, value in r.facts.items() if key in FACTS and key not in moot}
+    shown |= {"Training data": p["data"] or "given from Python", "Fingerprint of the vision model": p["fingerprint"]}
+    shown |= {"Pictures set aside when fitting": str(len(p["set_aside"]))}
+    shown |= {"Versions": ", ".join(f"{key} {value}" for key, value in p["versions"].items())}
+    shown |= {"Machine": p["machine"]}
+    times = r.measured.get("milliseconds_a_picture", {})
+    if times:
+        said = "; ".join(f"{stage.strip()} {ms:.2f} ms" for stage, ms in times.items())
+        shown["Time a picture, measured by carrot evaluate"] = said
+    return _list(shown)
+
+
+def _plain(key: str, value: object) -> str:
+    if value is None:
+        return "every picture alike" if key == "class_weight" else "not noted"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _list(rows: dict[str, Any]) -> str:
+    return "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in rows.items())
