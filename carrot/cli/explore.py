@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, UsageError, Whole, note, versions
+from carrot.cli.options import Checkpoint, Device, UsageError, Whole, note
+from carrot.store.versions import versions
 
 
 def explore(
