@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,27 @@ def decode_image(content: bytes, name: str) -> Image.Image:
             raise ValueError("it is empty (0 bytes)")
         with _open_quietly(io.BytesIO(content), name) as image:
             return _upright_rgb(image, name)
+    except Exception as error:
+        raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.") from error
+
+
+class Header(NamedTuple):
+    """What a picture's file says of itself, before it is decoded."""
+
+    width: int
+    height: int
+    is_animated: bool
+
+
+def header(content: bytes, name: str) -> Header:
+    """Return what the file that holds ``content`` says of itself; pixels are not checked.
+
+    Raises:
+        UnreadableImageError: It is of no format that is read.
+    """
+    try:
+        with _open_quietly(io.BytesIO(content), name) as image:
+            return Header(image.width, image.height, bool(getattr(image, "is_animated", False)))
     except Exception as error:
         raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.") from error
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from carrot._ambient import pinned_class
 from carrot._ridge.blocks import times
+from carrot._ridge.edited import EditedLoo
 from carrot._ridge.logit import Logit
 from carrot._ridge.loo import LooPath, loo_path
 from carrot._ridge.replacement import Replacements
@@ -217,6 +218,14 @@ class RidgeHead(Solution):
     def loo_predict(self) -> Float[Tensor, "n C"]:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
+
+    def edited_loo(self) -> EditedLoo:
+        """Return what ``loo_predict`` would return with pictures relabelled or left out, edit by edit: O(n C) each.
+
+        Nothing is changed, and nothing is fitted again.
+        """
+        self._need_rows()
+        return EditedLoo.of(self)
 
     def smoother(
         self, g: Float[Tensor, "*m D"], indices: Int[Tensor, " k"] | Iterable[SupportsIndex] | None = None

@@ -466,6 +466,54 @@ def check_training_attribution(
     close(ours, expected, tolerance, "replacements")
 
 
+def really_left_out(problem: Training, Y: Array, gone: list[int], i: int) -> Array:
+    """What a fit without some pictures, and without picture i besides, says of i."""
+    out = sorted({*gone, i})
+    G, Y, w = (None if x is None else ref.without(x, out) for x in (problem.G, Y, problem.w))
+    return ref.predict(G, Y, problem.lam, problem.intercept, problem.G[i : i + 1], w)[0]
+
+
+def check_edited_loo(c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool = True) -> None:
+    """Leave-one-out after edits, one on the other, in any order: against as many real refits."""
+    problem = Training(c, n, D, 3, lam, intercept, weighted, seed=1)
+    Y, y = problem.Y.copy(), np.array([2.0, -1.0, 0.5])
+    edited, gone = problem.head.edited_loo(), list[int]()
+    for verb, k in (("relabel", 1), ("leave out", 3), ("relabel", n - 1), ("leave out", 0), ("relabel", 2)):
+        if verb == "relabel":
+            edited, Y[k] = edited.relabelled(k, torch.tensor(y)), y
+        else:
+            edited, gone = edited.without(k), [*gone, k]
+        stay = [i for i in range(n) if i not in gone]
+        assert edited.there.nonzero().flatten().tolist() == stay
+        expected = np.stack([really_left_out(problem, Y, gone, i) for i in stay])
+        tolerance = problem.tolerance(expected) * D
+        close(edited.logits[stay], expected, tolerance, f"leave-one-out after edits: {verb} {k}")
+        others = np.zeros((n, 3))
+        for j in set(stay) - {4}:
+            others[j] = really_left_out(problem, Y, gone, 4) - really_left_out(problem, Y, [*gone, j], 4)
+        found = torch.stack([edited.others(4, one) for one in torch.eye(3, dtype=torch.float64)], dim=1)
+        close(found, others, tolerance, f"what others do, after edits: {verb} {k}")
+
+
+def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: float = 1e-8) -> None:
+    """Of two copies that are alone in a direction each stands in for the other, until one is left out."""
+    rng = np.random.default_rng(0)
+    G, Y = rng.normal(size=(n, D)), rng.normal(size=(n, 2))
+    G[: n - 2, -1], G[n - 2 :, -1] = 0.0, 30.0
+    G[n - 1] = G[n - 2]
+    head = c.head.RidgeHead(lam, intercept).fit(torch.tensor(G), torch.tensor(Y))
+    edited = head.edited_loo().without(n - 1)
+    stay = list(range(n - 1))
+    expected = [head.without(n - 1).loo_predict().numpy()]
+    tolerance = 1e-8 * float(np.abs(expected[0]).max())  # half of the digits: lam is 1e-8
+    close(edited.logits[stay], expected[0], tolerance, "a copy left out")
+    again = edited.without(0)  # and what comes after it
+    close(again.logits[stay[1:]], head.without([0, n - 1]).loo_predict().numpy(), tolerance, "and another picture")
+    question = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    effect = (head.loo_predict()[n - 2] - edited.said(n - 2)) @ question
+    close(head.edited_loo().others(n - 2, question)[n - 1], effect.numpy(), tolerance, "what a copy does")
+
+
 def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) -> None:
     """Region sums, energies, removals, pairs: against loops on the reference's own pi and H'."""
     a = c.attribution

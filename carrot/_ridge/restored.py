@@ -66,9 +66,9 @@ class RestoredSystem(System):
         """1 - leverage."""
         return self.solved.slack
 
-    def slack_among(self, rows: Tensor) -> Tensor:
-        """(I - s) among some rows."""
-        return self.solved.slack_among(rows)
+    def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
+        """(I - s) against some rows."""
+        return self.solved.slack_columns(rows, at)
 
     def inverse_times(self, z: Tensor) -> Tensor:
         """K^{-1} (z - gm)."""

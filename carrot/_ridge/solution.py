@@ -90,6 +90,14 @@ class Solution:
         rows = self._need_rows()
         return self._need_fit().slack_among(check_indices(indices, len(rows.G)).to(rows.G.device))
 
+    def slack_columns(self, indices: Int[Tensor, " k"] | Iterable[SupportsIndex]) -> Float[Tensor, "n k"]:
+        """Return ``I - s`` of all training pictures against some: what an edit of these does to all, left out or not.
+
+        A solve for each of the k, and one pass over the rows where n > D.
+        """
+        rows = self._need_rows()
+        return self._need_fit().slack_columns(check_indices(indices, len(rows.G)).to(rows.G.device))
+
     @property
     def shift(self) -> float:
         """What an intercept adds to k, whatever it is of: 1 / sum(w), the last term of equation (4); 0 without one."""

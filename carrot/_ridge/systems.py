@@ -55,8 +55,12 @@ class System(ABC):
         """1 - leverage, (n,)."""
 
     @abstractmethod
+    def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
+        """(I - s) at some rows, all by default, against k: (m, k)."""
+
     def slack_among(self, rows: Tensor) -> Tensor:
         """(I - s) among some rows, (k, k)."""
+        return self.slack_columns(rows, rows)
 
     @abstractmethod
     def inverse_times(self, z: Tensor) -> Tensor:
@@ -163,11 +167,11 @@ class PrimalSystem(System):
             alpha[i] = R_i * per_lam[i]
         return alpha
 
-    def slack_among(self, rows: Tensor) -> Tensor:
-        """(I - s) among some rows; the diagonal without cancellation."""
-        inside = -self.smoother(self._need_rows().G[rows].to(torch.float64), rows)
-        inside.diagonal().copy_(self.slack[rows])
-        return inside
+    def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
+        """(I - s) against some rows; the diagonal without cancellation."""
+        G, _, w = self._need_rows()
+        columns = -(times(G[at], self.g_mean, self.inverse_times(G[rows].to(torch.float64))) + self._shift) * w[rows]
+        return torch.where(torch.arange(len(w), device=w.device)[at].unsqueeze(-1) == rows, self.slack[rows], columns)
 
     @cached_property
     def slack(self) -> Tensor:
@@ -200,8 +204,8 @@ class PrimalSystem(System):
         return found
 
     def _need_rows(self) -> Rows:
-        if self._rows is None:  # the head asks first, with a message for the user
-            raise RuntimeError("this system was made from statistics alone")
+        if self._rows is None:
+            raise RuntimeError("this system was made from statistics alone")  # the head asks first, with words
         return self._rows
 
 
@@ -257,20 +261,17 @@ class DualSystem(System):
 
     def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """<g - gm, g_i - gm> and s(g), of all rows: one pass over them."""
-        products = self._products((g - self.g_mean).reshape(-1, g.shape[-1]))
-        shape = (*g.shape[:-1], len(products))
+        products, shape = self._products((g - self.g_mean).reshape(-1, g.shape[-1])), (*g.shape[:-1], len(self._root))
         return (products.mT / self._root).reshape(shape), self._smoothed(products).reshape(shape)
 
     def _smoothed(self, products: Tensor) -> Tensor:  # A g of each, (n, m) -> s(g), (m, n)
         return _solve_factored(self._factor, products).mT * self._root + self._shift * self._rows.w
 
-    def slack_among(self, rows: Tensor) -> Tensor:
-        """(I - s) among some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
-        unit = self._factor.new_zeros(len(self._root), len(rows))
-        unit[rows, torch.arange(len(rows), device=rows.device)] = 1.0
-        inverse = _solve_factored(self._factor, unit)[rows]
-        v, root = self._v_share[rows].sqrt(), self._root[rows]
-        return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)
+    def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
+        """(I - s) against some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
+        unit = torch.nn.functional.one_hot(rows, len(self._root)).mT.to(self._factor)
+        inverse, v, root = _solve_factored(self._factor, unit)[at], self._v_share.sqrt(), self._root
+        return self._lam * (inverse - torch.outer(v[at], v[rows])) * root[rows] / root[at].unsqueeze(-1)
 
     @cached_property
     def slack(self) -> Tensor:

@@ -100,10 +100,7 @@ class Audit(Presented):
             ValueError: ``threshold`` is not in (0, 1].
         """
         head, names, records = fitted.head, fitted.classes, fitted.records
-        found, leverage = judged_by_others(fitted), head.leverage
-        suspects = _suspects(
-            found, fitted, [record.id for record in records], fitted.labels.tolist(), leverage.tolist()
-        )
+        suspects = training_suspects(fitted)
         pairs = near_duplicates(head.G, threshold)
         duplicates = tuple(
             Duplicates(
@@ -119,11 +116,7 @@ class Audit(Presented):
 
     def with_held_out(self, fitted: Fitted, found: HeldOut) -> "Audit":
         """Return it with pictures that were not fitted on: their labels against the model, by the same thresholds."""
-        logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
-        thresholds = judged_by_others(fitted).thresholds
-        judged = label_suspects(logits, found.labels, fitted.temperature, thresholds)
-        ids = [found.test.records[place].id for place in found.places]
-        return replace(self, held_out=_suspects(judged, fitted, ids, found.labels.tolist()), counts=found.counts)
+        return replace(self, held_out=held_out_suspects(fitted, found), counts=found.counts)
 
     @property
     def contradicted(self) -> tuple[Suspect, ...]:
@@ -249,6 +242,19 @@ def judged_by_others(fitted: Fitted) -> LabelSuspects:
     It is decided here alone who is flagged.
     """
     return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
+
+
+def training_suspects(fitted: Fitted) -> tuple[Suspect, ...]:
+    """Return a model's training pictures, most suspicious label first."""
+    ids = [record.id for record in fitted.records]
+    return _suspects(judged_by_others(fitted), fitted, ids, fitted.labels.tolist(), fitted.head.leverage.tolist())
+
+
+def held_out_suspects(fitted: Fitted, found: HeldOut) -> tuple[Suspect, ...]:
+    """Return pictures that were not fitted on, most suspicious label first; thresholds are the training pictures'."""
+    logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
+    judged = label_suspects(logits, found.labels, fitted.temperature, judged_by_others(fitted).thresholds)
+    return _suspects(judged, fitted, [found.test.records[place].id for place in found.places], found.labels.tolist())
 
 
 def _suspects(

@@ -21,6 +21,7 @@ from carrot.cli.answer import predict
 from carrot.cli.ask import audit, explain, info
 from carrot.cli.change import add, apply, forget, relabel
 from carrot.cli.demonstrate import demo
+from carrot.cli.explore import explore
 from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
@@ -46,6 +47,7 @@ With pictures of your own, in one folder per class:
     carrot evaluate my_model
     carrot report my_model
     carrot audit my_model
+    carrot explore my_model
 """
 EPILOGUE = (
     "Flags may come from a YAML file, by command: --config FILE. "
@@ -64,7 +66,7 @@ app = cyclopts.App(
     result_action="return_value",
 )
 COMMANDS: tuple[Any, ...] = (
-    *(demo, select, fit, predict, explain, what_if, evaluate, report, audit, forget, relabel, add, apply),
+    *(demo, select, fit, predict, explain, what_if, evaluate, report, audit, explore, forget, relabel, add, apply),
     *(export, info, bench),
 )
 BY_WORD = {command.__name__.replace("_", "-"): command for command in COMMANDS}

@@ -39,7 +39,7 @@ def short(value: object, limit: int = 48) -> str:
     return f'<bdi title="{text(whole)}">&hellip;/{text(last)}</bdi>'
 
 
-def number(value: float, form: str = "+.3g") -> str:
+def number(value: float | int, form: str = "+.3g") -> str:
     """Return a number to read, with all of its digits behind it."""
     return f'<data value="{value!r}">{value + 0.0:{form}}</data>'
 

@@ -37,12 +37,28 @@ LAYERS = [
     ["overview"],
     ["model"],
     ["protocol", "export", "report"],
+    ["app"],
     ["cli"],
 ]
 RANK = {name: place for place, line in enumerate(LAYERS) for name in line}
 # Imported for their type alone, by what is made for them: a method that returns a view, a mixin that returns its user.
-TYPES_ONLY = {("_ridge/logit.py", "head"), ("_ridge/replacement.py", "head"), ("classifier/hub.py", "model")}
-HEAVY = ("timm", "torchvision", "matplotlib", "gradio", "scipy", "sklearn", "PIL", "rich", "pandas")
+TYPES_ONLY = {
+    *((f"_ridge/{name}.py", "head") for name in ("edited", "logit", "replacement")),
+    ("classifier/hub.py", "model"),
+}
+HEAVY = (
+    "timm",
+    "torchvision",
+    "matplotlib",
+    "gradio",
+    "scipy",
+    "sklearn",
+    "PIL",
+    "rich",
+    "pandas",
+    "starlette",
+    "uvicorn",
+)
 
 
 def imports(path: Path) -> set[str]:

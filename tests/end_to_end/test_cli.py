@@ -76,8 +76,10 @@ def examples() -> list[str]:
     return found
 
 
-# in an order in which what is named is there; those that fetch from the hub or need large data are left to other tests
+# in an order in which what is named is there; those that fetch from the hub, need large data or go on until they are
+# interrupted are left to other tests
 ELSEWHERE = (
+    "carrot explore my_model",
     "carrot select cub:CUB_200_2011",
     "carrot export my_model model.onnx",
     "carrot export my_model table.parquet",

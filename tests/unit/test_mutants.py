@@ -17,7 +17,10 @@ import torch
 from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
-RIDGE = ("blocks", "statistics", "rows", "gram", "systems", "loo", "restored", "solution", "logit", "replacement")
+RIDGE = (
+    *("blocks", "statistics", "rows", "gram", "systems", "loo", "edited", "restored", "solution", "logit"),
+    "replacement",
+)
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
@@ -185,8 +188,8 @@ MUTANTS = {
     ),
     "group that cancels off the diagonal": (
         "systems",
-        "return self._lam * (inverse - torch.outer(v, v)) * root / root.unsqueeze(-1)",
-        "return self._lam * (inverse - torch.outer(v, v))",
+        "return self._lam * (inverse - torch.outer(v[at], v[rows])) * root[rows] / root[at].unsqueeze(-1)",
+        "return self._lam * (inverse - torch.outer(v[at], v[rows]))",
     ),
     "group never by a fit": ("influence", "> 1.0 / ALONE", "> float('inf')"),
     "targets that are gone not remembered": ("statistics", "reach=max(self.reach, other.reach)", "reach=0.0"),
@@ -205,6 +208,13 @@ MUTANTS = {
     "another in a picture's place, the old one's residual": ("replacement", "logit.Y[self.index] - logits_new", "logit.residual[self.index] + 0.0 * logits_new"),
     "another in a picture's place, from the origin": ("replacement", "solved * (z - head.g_mean)", "solved * z"),
     "another in a picture's place, the first picture's": ("replacement", "head.G[index[some]]", "head.G[index[:1]]"),
+    "a relabelled picture's column only of itself": ("edited", "torch.outer(self._column(k), change)", "torch.outer(self._column(k) * (self.Y[:, 0] == self.Y[k, 0]), change)"),
+    "leave-one-out after leaving out, slack of before": ("edited", "slack = self.slack - q * self._row(k, q) / q[k]", "slack = self.slack.clone()"),
+    "leave-one-out after leaving out, without weights": ("edited", "return q * w / w[k]", "return q * 1.0"),
+    "the column of before the edits": ("edited", "q = q - q_d * (q[d] / q_d[d])", "pass"),
+    "two left out, the second's residual alone": ("edited", "(s * R - q * R[k])", "(s * R)"),
+    "two left out, each alone": ("edited", "pair = self.slack - row * q / s", "pair = self.slack"),
+    "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
     "targets that move twice": ("systems", "self.statistics - before + after", "self.statistics - before + after + after"),
@@ -285,6 +295,8 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     for n, D in ((15, 5), (8, 20)):
         contract.check_head(c, n, D, 2, 0.3, True)
         contract.check_training_attribution(c, n, D, 2, 0.3, True)
+        for intercept in (True, False):
+            contract.check_edited_loo(c, n, D, 0.3, intercept)
         contract.check_head(c, n, D, 2, 0.3, False)
         contract.check_updates(c, n, D, 0.3, True, True)
         contract.check_updates(c, n, D, 0.3, True, True, giant=1e6)
@@ -295,6 +307,8 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_giants(c, 32, 30, intercept)
         contract.check_giants(c, 34, 30, intercept)
         contract.check_small_lam(c, 1e-11, intercept)
+        contract.check_edited_copies(c, 12, 5, intercept)
+        contract.check_edited_copies(c, 6, 9, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 

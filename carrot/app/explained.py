@@ -1,0 +1,136 @@
+"""Explanation pages as they are served: ``Explanation.to_html``, under a bar that leads back."""
+
+import html
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Semaphore
+
+from PIL import Image
+
+from carrot.app.bounded import Bounded
+from carrot.app.held import Entry, Held
+from carrot.app.pages import template, text
+from carrot.evaluation.calibration import probabilities
+
+PAGES = 96 * 2**20  # bytes of pages that are kept
+AT_ONCE = 2  # explanations that are made at the same time: torch has threads of its own
+_META = re.compile(r"<meta http-equiv=[\"']Content-Security-Policy[\"'] content=\"([^\"]*)\"")
+_BODY = re.compile(r"<body[^>]*>")
+_OURS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and what its headers say.
+
+    Attributes:
+        content: HTML.
+        policy: Its content security policy, as it states it itself.
+    """
+
+    content: bytes
+    policy: str
+
+
+class Explainer:
+    """Makes explanation pages, and keeps some."""
+
+    def __init__(self) -> None:
+        self._pages, self._gate = Bounded(PAGES), Semaphore(AT_ONCE)
+        self._places: dict[tuple[str, str], int | None] = {}
+
+    def of_entry(self, held: Held, entry: Entry, target: str | None = None, against: str | None = None) -> Page:
+        """Return the page of a picture that the index names.
+
+        Raises:
+            FileNotFoundError: The picture can't be shown; the message says why.
+            ValueError: A class is unknown.
+        """
+        key = (held.state, entry.key, target, against)
+        kept = self._pages.get(key)
+        if kept is None:
+            picture = held.picture(entry)
+            if isinstance(picture, str):
+                raise FileNotFoundError(f"{entry.suspect.id}: {picture}.")
+            name = entry.suspect.id
+            page, left_out = self._made(held, picture, name, entry.suspect.label, target, against, entry)
+            self._places[held.state, entry.key] = left_out
+            kept = _under(page, _bar(held, entry, left_out)).encode()
+            self._pages.put(key, kept)
+        return Page(kept, _policy(kept))
+
+    def left_out(self, held: Held, entry: Entry) -> int | None:
+        """Return the place of a training picture among those that its own page can leave out; None: it is none."""
+        if (held.state, entry.key) not in self._places:
+            self.of_entry(held, entry)
+        return self._places.get((held.state, entry.key))
+
+    def of_upload(self, held: Held, digest: str, picture: Image.Image, name: str, note: str) -> Page:
+        """Return the page of a picture that somebody gave."""
+        key = (held.state, digest, None, None)
+        kept = self._pages.get(key)
+        if kept is None:
+            page, _ = self._made(held, picture, name, None, None, None, None)
+            told = template(
+                "bar.html", about=text(note or "Your picture: kept in memory alone, for a while."), links=""
+            )
+            kept = _under(page, told).encode()
+            self._pages.put(key, kept)
+        return Page(kept, _policy(kept))
+
+    def _made(
+        self,
+        held: Held,
+        picture: Image.Image,
+        name: str,
+        label: str | None,
+        target: str | None,
+        against: str | None,
+        entry: Entry | None,
+    ) -> tuple[str, int | None]:
+        with self._gate:
+            e = held.carrot.explain(picture, target=target, against=against, label=label)
+            e = replace(e, picture=replace(e.picture, id=name))
+            rows = () if e.counterfactuals is None else e.counterfactuals.rows
+            own = entry is not None and entry.is_training and entry.place in rows
+            return e.to_html(), rows.index(entry.place) if own and entry is not None else None
+
+
+def _bar(held: Held, entry: Entry, left_out: int | None) -> str:
+    suspect, links = entry.suspect, []
+    if not entry.is_training:
+        return template("bar.html", about="A held-out picture: the model was not fitted on it.", links="")
+    p = probabilities(held.fitted.head.loo_predict()[entry.place].unsqueeze(0), held.fitted.temperature)[0]
+    said = held.fitted.classes.index(entry.said)
+    about = (
+        f"The model was fitted on this picture, labelled <b>{text(suspect.label)}</b>. "
+        f"Fitted without it, it says <b>{text(entry.said)}</b> (probability {float(p[said]):.2f}). "
+    )
+    if left_out is not None:
+        links += [f'<a href="#o={left_out}">As if it had not been there</a>', '<a href="#">With it</a>']
+    links.append(f'<a href="/desk/{entry.key}">To the desk</a>')
+    return template("bar.html", about=about, links=" ".join(links))
+
+
+def _under(page: str, bar: str) -> str:
+    return _BODY.sub(lambda found: found[0] + bar, page, count=1)
+
+
+def _policy(page: bytes) -> str:
+    """Return the policy that a page states, and that it may stand in no frame."""
+    found = _META.search(page[: 2**16].decode("utf-8", "replace"))
+    stated = html.unescape(found[1]).rstrip("; ") if found else "default-src 'none'"
+    return f"{stated}; {_OURS}"
+
+
+def upload_note(size: tuple[int, int], is_animated: bool) -> str:
+    """Return what a reader should know of a picture that came in."""
+    first = " It moves: its first frame is explained." if is_animated else ""
+    return f"Your picture, {size[0]} x {size[1]} pixels: kept in memory alone, for a while.{first}"
+
+
+def shown_name(name: str) -> str:
+    """Return what a picture that came in is called: no path, nothing that isn't to be read."""
+    plain = "".join(c for c in Path(name.replace("\\", "/")).name if c.isprintable())
+    return plain[:80] or "your picture"

@@ -1,0 +1,258 @@
+"""Going through suspects: what speaks for and against a label, and what each way to settle it does, before it is done.
+
+Every training picture is asked of the head fitted without it (``carrot._ridge.edited``), on top of the edits that are
+decided on already. Nothing is changed, and nothing fitted again; but class weights that an edit moves (balanced ones:
+any edit) change all of the fit, and it is fitted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from carrot._ambient import pinned_class
+from carrot._ridge.edited import EditedLoo
+from carrot.attribution import pair_contribution
+from carrot.classifier.classifier import Classifier
+from carrot.classifier.fitted import Fitted
+from carrot.explanation.parts import strongest_pairs
+from carrot.head import RidgeHead
+
+
+class Standing(NamedTuple):
+    """How many training pictures are told right by the heads fitted without them.
+
+    Attributes:
+        right: That many.
+        pictures: Of so many.
+        own: Whether the picture in question is; None: it is left out, or there is none.
+    """
+
+    right: int
+    pictures: int
+    own: bool | None = None
+
+
+class Witness(NamedTuple):
+    """What a training picture does to what is said of another one, without that.
+
+    Attributes:
+        row: It.
+        effect: How far the question's logit would fall, had it not been there either.
+    """
+
+    row: int
+    effect: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The region of one picture and that of a training picture which together bring most.
+
+    Attributes:
+        row: The training picture.
+        region: Of the picture that is asked about.
+        training_region: Of the training picture.
+        contribution: What they bring to the question's logit.
+        total: What all pairs with that training picture bring.
+    """
+
+    row: int
+    region: int
+    training_region: int
+    contribution: float
+    total: float
+
+
+@pinned_class
+class Review:
+    """Training pictures as they are once some edits are made, and what one more would do.
+
+    Args:
+        fitted: The model, which stays.
+        decided: New class by row, None for a picture to be left out: a decision for each.
+
+    Exactness: exact, real refits to rounding; ``tests/unit/test_review.py``.
+    """
+
+    def __init__(self, fitted: Fitted, decided: Mapping[int, int | None] | None = None) -> None:
+        self.fitted, self.decided = fitted, dict(decided or {})
+        self._edited = self._after(self.decided)
+
+    @property
+    def standing(self) -> Standing:
+        """How it is with what is decided."""
+        return _standing(self._right, self._edited)
+
+    def deciding(self, row: int, label: int | None) -> "Review":
+        """Return it with one more decision, or another one."""
+        other = object.__new__(Review)
+        other.fitted, other.decided = self.fitted, {**self.decided, row: label}
+        other._edited = self._with(row, label)
+        return other
+
+    def outcome(self, row: int, label: int | None) -> Standing:
+        """Return how it would be with one more decision: the picture relabelled, or, None, left out."""
+        edited = self._with(row, label)
+        return _standing(_right(edited), edited, row)
+
+    def kept(self, row: int) -> Standing:
+        """Return how it is, as if nothing were decided on this picture."""
+        edited = self._base(row)
+        return _standing(self._right if edited is self._edited else _right(edited), edited, row)
+
+    def refusal(self, row: int, label: int | None) -> str | None:
+        """Return why a decision can't be made, in words; None: it can."""
+        classes, own = self.fitted.classes, self.fitted.records[row].label
+        if label == own:
+            return f"It is labelled {classes[own]} already: keep it."
+        counts = [0] * len(classes)
+        decided: dict[int, int | None] = {**self.decided, row: label}
+        for place, record in enumerate(self.fitted.records):
+            now = decided.get(place, record.label)
+            if now is not None:
+                counts[now] += 1
+        if 0 in counts:
+            return f"Class {classes[counts.index(0)]} would be left without a training picture."
+        return None
+
+    def said(self, row: int) -> Float[Tensor, " C"]:
+        """Return the logits of a picture, said by the head fitted without it."""
+        return self._base(row).said(row)
+
+    def witnesses(self, row: int, target: int, against: int, k: int = 3) -> tuple[list[Witness], list[Witness]]:
+        """Return the training pictures that speak most for one class and against another, and those that speak back.
+
+        Args:
+            row: The picture.
+            target: Class c, of logit_c - logit_a.
+            against: Class a.
+            k: How many of each.
+        """
+        base = self._base(row)
+        question = torch.zeros_like(base.Y[row])
+        question[target], question[against] = 1.0, -1.0
+        found = base.others(row, question)
+        k = min(k, len(found))
+        most, least = found.topk(k), found.topk(k, largest=False)
+        ours = zip(most.indices.tolist(), most.values.tolist(), strict=True)
+        theirs = zip(least.indices.tolist(), least.values.tolist(), strict=True)
+        return [Witness(i, x) for i, x in ours if x > 0], [Witness(i, x) for i, x in theirs if x < 0]
+
+    def strongest_pair(
+        self,
+        classifier: Classifier,
+        row: int,
+        pictures: Mapping[int, Image.Image | str],
+        target: int,
+        against: int,
+    ) -> Pair | None:
+        """Return the pair of regions that brings most to logit_c - logit_a, said without the picture; None: none does.
+
+        Args:
+            classifier: Of the same model.
+            row: The picture.
+            pictures: Its own picture, and those of the training pictures to look at, by row, as found.
+            target: Class c.
+            against: Class a.
+        """
+        records, head = self.fitted.records, self.fitted.head
+        tokens = {i: classifier.training_tokens(records[i], found) for i, found in pictures.items()}
+        own = tokens.pop(row, None)
+        if own is None:
+            return None
+        trace, without = classifier.pooling.trace(own), self._base(row).without(row)
+        residual = without.residual[:, target] - without.residual[:, against]
+        alpha = without.weights * residual / head.lam
+        origin = without.g_mean if head.fit_intercept and not trace.is_additive else None
+        best: Pair | None = None
+        for i, there in tokens.items():
+            if there is None:
+                continue
+            other = classifier.pooling.trace(there)
+            found = pair_contribution(
+                trace.H,
+                trace.pi,
+                other.H.unsqueeze(0),
+                other.pi.unsqueeze(0),
+                alpha[i].reshape(1, 1),
+                target=0,
+                lift=trace.lift,
+                origin=origin,
+            )[:, 0]
+            region, training_region, brings = strongest_pairs(found, 1)[0]
+            if brings > 0 and (best is None or brings > best.contribution):
+                best = Pair(i, region, training_region, brings, float(found.sum()))
+        return best
+
+    # ---- inside
+
+    @cached_property
+    def _right(self) -> Bool[Tensor, " n"]:
+        return _right(self._edited)
+
+    def _base(self, row: int) -> EditedLoo:
+        """Return the pictures as they are decided on, this one as it was."""
+        if row not in self.decided:
+            return self._edited
+        return self._after({place: label for place, label in self.decided.items() if place != row})
+
+    def _with(self, row: int, label: int | None) -> EditedLoo:
+        """Return the pictures with one more decision."""
+        if row in self.decided or not self._keeps_weights({**self.decided, row: label}):
+            return self._after({**{i: c for i, c in self.decided.items() if i != row}, row: label})
+        return _step(self._edited, row, label)
+
+    def _after(self, decided: Mapping[int, int | None]) -> EditedLoo:
+        if not self._keeps_weights(decided):
+            return self._fitted(decided)
+        edited = self.fitted.head.edited_loo()
+        for row, label in decided.items():
+            edited = _step(edited, row, label)
+        return edited
+
+    def _keeps_weights(self, decided: Mapping[int, int | None]) -> bool:
+        if self.fitted.class_weight is None:
+            return True
+        stay, labels = self._labels(decided)
+        return torch.equal(self._weights(stay, labels), self.fitted.head.sample_weight[stay].cpu())
+
+    def _labels(self, decided: Mapping[int, int | None]) -> tuple[list[int], list[int]]:
+        """Return the rows that stay, and the classes of these."""
+        now = {row: decided.get(row, record.label) for row, record in enumerate(self.fitted.records)}
+        stay = [row for row, label in now.items() if label is not None]
+        return stay, [label for label in now.values() if label is not None]
+
+    def _weights(self, stay: list[int], labels: list[int]) -> Float[Tensor, " m"]:
+        records = [replace(self.fitted.records[row], label=label) for row, label in zip(stay, labels, strict=True)]
+        return self.fitted.weights(records, self.fitted.classes)
+
+    def _fitted(self, decided: Mapping[int, int | None]) -> EditedLoo:
+        """Return what a fit of the edited pictures gives, their weights moved."""
+        head, (stay, labels) = self.fitted.head, self._labels(decided)
+        Y = torch.nn.functional.one_hot(torch.tensor(labels), len(self.fitted.classes)).to(head.Y)
+        again = RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], Y, self._weights(stay, labels))
+        return EditedLoo.fitted(again, torch.tensor(stay), head.Y)
+
+
+def _step(edited: EditedLoo, row: int, label: int | None) -> EditedLoo:
+    if label is None:
+        return edited.without(row)
+    y = torch.zeros_like(edited.Y[row])
+    y[label] = 1.0
+    return edited.relabelled(row, y)
+
+
+def _right(edited: EditedLoo) -> Bool[Tensor, " n"]:
+    """Return which pictures are told right; of those that are left out none."""
+    return (edited.logits.argmax(dim=1) == edited.Y.argmax(dim=1)) & edited.there
+
+
+def _standing(right: Bool[Tensor, " n"], edited: EditedLoo, row: int | None = None) -> Standing:
+    own = None if row is None or not bool(edited.there[row]) else bool(right[row])
+    return Standing(int(right.sum()), int(edited.there.sum()), own)

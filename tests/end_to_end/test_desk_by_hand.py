@@ -1,0 +1,126 @@
+"""The explorer in a browser: the desk by keyboard, kept through a reload, and one's own picture pasted."""
+
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed: nobody can press a key")
+pytest.importorskip("starlette")
+
+import uvicorn
+from playwright import sync_api as api
+
+from carrot import Carrot
+from carrot.app.decisions import Decisions
+from carrot.app.held import Asked
+from carrot.app.server import Explorer
+from carrot.app.serving import listening
+from carrot.data.toy import ToyBirds
+
+CHROMIUM = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no browser")
+BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=1, n_species=4, wrong_labels=0.15)
+PASTE = """async () => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 64;
+  canvas.getContext("2d").fillRect(0, 0, 32, 32);
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([await new Promise((done) => canvas.toBlob(done))], "mine.png", { type: "image/png" }));
+  document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+}"""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The address of a server of toy birds, and their model's folder."""
+    for place, record in enumerate(BIRDS.records):
+        folder = tmp_path / "birds" / record.split / BIRDS.classes[record.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        BIRDS.image(place).save(folder / f"{place}.png")
+    model = Carrot("toy", regions="tiles:2@0", lam=0.1).fit(tmp_path / "birds", tokens=tmp_path / "m" / "tokens")
+    model.save(tmp_path / "m")
+    socket = listening("127.0.0.1", 0)
+    app = Explorer(Asked(tmp_path / "m"), "127.0.0.1", {}).app
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{socket.getsockname()[1]}", tmp_path / "m"
+    server.should_exit = True
+    thread.join(10)
+    socket.close()
+
+
+@pytest.fixture
+def page(served: tuple[str, Path]) -> Iterator[Any]:
+    """A page that nothing went wrong on, and that asked nothing of others."""
+    wrong: list[str] = []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = browser.new_page()
+        found.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        found.on("pageerror", lambda error: wrong.append(str(error)))
+        found.on(
+            "request", lambda asked: None if asked.url.startswith((served[0], "data:")) else wrong.append(asked.url)
+        )
+        yield found
+        browser.close()
+    assert not wrong
+
+
+def at(page: Any, place: int) -> None:
+    """Wait until that suspect is shown."""
+    page.locator("#where", has_text=re.compile(rf"^{place} of ")).wait_for()
+
+
+def decided(page: Any, number: int) -> None:
+    """Wait until so many are decided, and the next one is shown."""
+    page.locator("#where", has_text=re.compile(rf"· {number} of \d+ decided$")).wait_for()
+
+
+def test_the_desk_by_keyboard(served: tuple[str, Path], page: Any) -> None:
+    address, folder = served
+    page.goto(f"{address}/desk")
+    decided(page, 0)
+    page.locator("#pair", has_text="pairs").wait_for()
+    assert page.locator(".box").count() == 2
+    for key, done in (("r", 1), ("f", 2), ("k", 3)):
+        promised = page.locator(f'.move[data-action="{dict(r="relabel", f="forget", k="keep")[key]}"]').inner_text()
+        page.keyboard.press(key)
+        decided(page, done)
+        if key != "k":
+            right = promised.split(" right")[0].split("\n")[-1]
+            page.locator(".move[data-action=keep]", has_text=f"{right} right").wait_for()
+    assert [decision.action for decision in Decisions(folder / "desk").all] == ["relabel", "forget", "keep"]
+    page.keyboard.press("u")
+    decided(page, 2)
+    page.reload()
+    at(page, 3)
+    page.keyboard.press("ArrowLeft")
+    at(page, 2)
+    page.go_back()
+    at(page, 3)
+    page.locator("#apply button").click()
+    page.locator("#made", has_text="relabelled 1 of 24").wait_for()
+    assert len(Carrot.load(folder.parent / "m-2").records_) == 23
+    assert len(Carrot.load(folder).records_) == 24
+
+
+def test_a_picture_that_is_pasted_is_explained(served: tuple[str, Path], page: Any) -> None:
+    page.goto(served[0])
+    page.evaluate(PASTE)
+    page.wait_for_url("**/yours/*")
+    assert "mine.png" in page.content()
+    page.goto(served[0])
+    page.locator(".card a").first.click()
+    page.wait_for_url("**/page*")
+    assert page.locator(".explore-bar").count() == 1
+    page.get_by_text("To the desk").click()
+    decided(page, 0)

@@ -1,0 +1,111 @@
+"""Reviewing labels: what each decision would do to leave-one-out accuracy, against as many real refits."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from carrot import Carrot, RidgeHead
+from carrot.classifier.review import Review, Standing
+from carrot.data.toy import ToyBirds
+from carrot.explanation.parts import region_to_region
+
+BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=1, n_species=4, wrong_labels=0.1)
+DECIDED: dict[int, int | None] = {2: 1, 9: None, 11: 0}
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[int, Carrot]:
+    names = BIRDS.classes
+    weights = (None, "balanced", {names[0]: 3.0})
+    settings: dict[str, Any] = {"t": 1.0, "lift": "identity", "lam": 0.1}
+    return {k: Carrot("toy", class_weight=weight, **settings).fit(BIRDS) for k, weight in enumerate(weights)}
+
+
+def really(model: Carrot, decided: dict[int, int | None]) -> tuple[list[int], Tensor, Tensor]:
+    """Return the rows that stay, their labels, and what real fits without each of them say of it."""
+    f, classes = model.fitted, model.fitted.classes
+    labels = {row: decided.get(row, record.label) for row, record in enumerate(f.records)}
+    stay = [row for row, label in labels.items() if label is not None]
+    y = torch.tensor([labels[row] for row in stay])
+    records = [replace(f.records[row], label=int(label)) for row, label in zip(stay, y, strict=True)]
+    w = f.weights(records, classes)
+    G, Y = f.head.G[stay], torch.nn.functional.one_hot(y, len(classes)).double()
+    said = []
+    for i in range(len(stay)):
+        others = [j for j in range(len(stay)) if j != i]
+        head = RidgeHead(f.head.lam, f.head.fit_intercept).fit(G[others], Y[others], w[others])
+        said.append(head.predict(G[i]))
+    return stay, y, torch.stack(said)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+@pytest.mark.parametrize(("row", "label"), [(0, 2), (0, None), (9, 3), (11, None), (13, 1)])
+def test_an_outcome_is_that_of_real_refits(models: dict[int, Carrot], k: int, row: int, label: int | None) -> None:
+    model, decided = models[k], {**DECIDED, row: label}
+    review = Review(model.fitted, DECIDED)
+    stay, y, said = really(model, decided)
+    edited = review._with(row, label)
+    assert edited.there.nonzero().flatten().tolist() == stay
+    assert float((edited.logits[stay] - said).abs().max()) < 1e-10
+    right = said.argmax(dim=1) == y
+    own = None if label is None else bool(right[stay.index(row)])
+    assert review.outcome(row, label) == Standing(int(right.sum()), len(stay), own)
+    assert review.deciding(row, label).standing == Standing(int(right.sum()), len(stay))
+    _, y, said = really(model, {i: c for i, c in DECIDED.items() if i != row})
+    assert review.kept(row).right == int((said.argmax(dim=1) == y).sum())
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_before_any_decision_it_is_the_models_own_leave_one_out(models: dict[int, Carrot], k: int) -> None:
+    review, f = Review(models[k].fitted), models[k].fitted
+    assert review.standing.right / review.standing.pictures == pytest.approx(f.leave_one_out()["loo_accuracy"])
+    torch.testing.assert_close(review.said(3), f.head.loo_predict()[3])
+
+
+def test_witnesses_are_what_leaving_them_out_does(models: dict[int, Carrot]) -> None:
+    model = models[0]
+    f, row, decided = model.fitted, 5, DECIDED
+    review = Review(f, decided)
+    labels = {i: decided.get(i, record.label) for i, record in enumerate(f.records)}
+    stay = [i for i, label in labels.items() if label is not None and i != row]
+    Y = torch.nn.functional.one_hot(torch.tensor([labels[i] for i in stay]), 4).double()
+    head = RidgeHead(f.head.lam, f.head.fit_intercept).fit(f.head.G[stay], Y)
+    lead = {}
+    for i in range(len(stay)):
+        said = head.predict(f.head.G[row]) - head.without(i).predict(f.head.G[row])
+        lead[stay[i]] = float(said[3] - said[1])
+    ours, theirs = review.witnesses(row, 3, 1)
+    order = sorted(lead, key=lambda i: -lead[i])
+    assert [one.row for one in ours] == order[:3]
+    assert [one.row for one in theirs] == order[::-1][:3]
+    assert all(abs(one.effect - lead[one.row]) < 1e-10 for one in (*ours, *theirs))
+
+
+def test_the_strongest_pair_is_of_the_head_without_the_picture(models: dict[int, Carrot]) -> None:
+    model = models[0]
+    f, row = model.fitted, 5
+    own = model.classifier
+    pictures = {i: own.find(f.records[i]) for i in (row, 0, 7)}
+    found = Review(f).strongest_pair(own, row, pictures, 3, 1)
+    stay = [i for i in range(len(f.records)) if i != row]
+    head = RidgeHead(f.head.lam, f.head.fit_intercept).fit(f.head.G[stay], f.head.Y[stay])
+    traces = {i: own.trace(picture) for i, picture in pictures.items()}
+    pairs = {i: region_to_region(traces[row], traces[i], head.logit(3, 1), stay.index(i)) for i in (0, 7)}
+    best = max(pairs, key=lambda i: float(pairs[i].max()))
+    assert found is not None
+    assert found.row == best
+    assert found.contribution == pytest.approx(float(pairs[best].max()), rel=1e-8)
+    assert float(pairs[best][found.region, found.training_region]) == pytest.approx(found.contribution, rel=1e-8)
+    assert found.total == pytest.approx(float(pairs[best].sum()), rel=1e-6, abs=1e-9)
+
+
+def test_what_cannot_be_decided_is_said(models: dict[int, Carrot]) -> None:
+    f = models[0].fitted
+    first = [row for row, record in enumerate(f.records) if record.label == 0]
+    review = Review(f, dict.fromkeys(first[1:]))
+    assert "would be left without a training picture" in str(review.refusal(first[0], None))
+    assert "labelled" in str(review.refusal(first[0], 0))
+    assert Review(f).refusal(first[0], 1) is None
