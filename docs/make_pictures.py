@@ -1,8 +1,9 @@
-"""Draw the pictures of the README and of docs/: one toy bird taken apart, and a sheet of maps of many.
+"""Draw the pictures of the README and of docs/: a page, one toy bird taken apart, and a sheet of maps of many.
 
-Usage: python -m docs.make_pictures     (from the repository's root; half a minute)
+Usage: python -m docs.make_pictures     (from the repository's root; half a minute; a Chromium and the extra `browser`)
 """
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -40,12 +41,30 @@ def sheet(model: Carrot, birds: ToyBirds) -> Figure:
     return figure
 
 
+def photograph(page: Path, picture: Path) -> None:
+    """Write what a page shows when it is opened, down to its training pictures."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1200, "height": 1000}, color_scheme="light")
+        opened.goto(page.as_uri())
+        cards = opened.locator(".card").first.bounding_box()
+        height = 1000 if cards is None else int(cards["y"] + cards["height"]) - 70
+        opened.screenshot(path=picture, full_page=True, clip={"x": 60, "y": 0, "width": 1080, "height": height})
+        browser.close()
+
+
 def main() -> None:
-    """Draw both."""
+    """Draw them."""
     birds = ToyBirds()
     with tempfile.TemporaryDirectory() as folder:
         model = Carrot("toy").select(birds, tokens=folder)
-        write_figure(model.explain(birds.image(SHOWN)).plot(), DOCS / "explanation.png")
+        shown = model.explain(birds.image(SHOWN))
+        write_figure(shown.plot(), DOCS / "explanation.png")
+        shown.to_html(Path(folder) / "page.html")
+        photograph(Path(folder) / "page.html", DOCS / "page.png")
         write_figure(sheet(model, birds), DOCS / "maps.png")
 
 
