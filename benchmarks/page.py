@@ -52,7 +52,7 @@ TIMED = """() => new Promise((done) => {
 class Package:
     """What the package answers in a state of a page."""
 
-    def __init__(self, model: Carrot, e: Explanation) -> None:
+    def __init__(self, model: Carrot, e: Explanation, fits: int) -> None:
         assert e.counterfactuals is not None
         self.head, self.fitted, self.c, self.temperature = (
             model.head_,
@@ -60,10 +60,10 @@ class Package:
             e.counterfactuals,
             model.temperature_,
         )
-        self.fits = 0
+        self.fits, self.most = 0, fits
 
-    def logits(self, state: dict[str, Any]) -> Tensor:
-        """Return the logits that it gives."""
+    def logits(self, state: dict[str, Any]) -> Tensor | None:
+        """Return the logits that it gives; None: that would be one real fit too many."""
         c, rows = self.c, self.c.rows
         g = c.picture.shown(_kept(len(c.picture.H), state["dropped"]))
         gone = {rows[k] for k in state["out"]}
@@ -73,6 +73,8 @@ class Package:
         if not hidden:
             changed = edit_effect(self.head, g, sorted(gone), moved) if gone or moved else 0.0
             return self.head.predict(g) + changed
+        if self.fits == self.most:
+            return None
         self.fits += 1
         G, Y, stay = self.head.G.double().clone(), self.head.Y.clone(), torch.ones(len(self.head.G), dtype=torch.bool)
         for k, regions in hidden.items():
@@ -131,9 +133,10 @@ def acts(page: Page, rng: random.Random) -> list[Callable[[], object]]:
     ]
 
 
-def differences(package: Package, found: dict[str, Any], classes: tuple[str, ...]) -> tuple[float, float]:
+def differences(
+    package: Package, logits: Tensor, found: dict[str, Any], classes: tuple[str, ...]
+) -> tuple[float, float]:
     """Return the largest difference of a logit or probability, and of one that is shown, less half its last digit."""
-    logits = package.logits(found["state"])
     p = torch.softmax(logits / package.temperature, dim=0)
     behind = max(
         float((torch.tensor(found["logits"]) - logits).abs().max()),
@@ -160,6 +163,7 @@ def main() -> None:
     parser.add_argument("--regions", default="tiles:3,4")
     parser.add_argument("--interactions", type=int, default=1000)
     parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--fits", type=int, default=1000, help="real fits a picture; states that ask for more pass by")
     given = parser.parse_args()
     data = open_dataset(given.data) if given.data else ToyBirds(n_train_per_class=10, n_test_per_class=4, n_species=8)
     model = Carrot(given.backbone, checkpoint=given.checkpoint, regions=given.regions).fit(data, tokens=given.tokens)
@@ -172,7 +176,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for k in range(given.pictures):
             e = model.explain(data.image(test[k * len(test) // given.pictures]))
-            package, path = Package(model, e), Path(folder) / f"{k}.html"
+            package, path = Package(model, e, given.fits), Path(folder) / f"{k}.html"
             e.to_html(path)
             context = browser.new_context(viewport=SCREENS[k % 2])
             page = context.new_page()
@@ -181,14 +185,18 @@ def main() -> None:
             page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else console.append(r.url))
             page.goto(path.as_uri())
             page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-            things, worst, worst_shown, refused = acts(page, rng), 0.0, 0.0, 0
+            things, worst, worst_shown, refused, compared = acts(page, rng), 0.0, 0.0, 0, 0
             for _ in range(given.interactions // given.pictures):
                 rng.choice(things)()
                 found = page.evaluate(STATE)
                 if found["refused"]:
                     refused += 1
                     continue
-                behind, shown = differences(package, found, e.classes)
+                logits = package.logits(found["state"])
+                if logits is None:
+                    continue
+                compared += 1
+                behind, shown = differences(package, logits, found, e.classes)
                 worst, worst_shown = max(worst, behind), max(worst_shown, shown)
             page.evaluate("location.hash = ''")
             times = [float(page.evaluate(TIMED)) for _ in range(40)]
@@ -197,6 +205,7 @@ def main() -> None:
                 "screen": SCREENS[k % 2]["width"],
                 "interactions": given.interactions // given.pictures,
                 "refused": refused,
+                "compared": compared,
                 "real_fits": package.fits,
                 "largest_difference": worst,
                 "largest_difference_shown": worst_shown,

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._ridge.blocks import weighted_mean
 from carrot._ridge.systems import ALONE
 
@@ -56,6 +57,8 @@ class EditedLoo:
     slack: Float[Tensor, " n"]
     left: tuple[tuple[int, Float[Tensor, " n"]], ...] = ()
     _last: dict[int, Float[Tensor, " n"]] = field(default_factory=dict, repr=False)  # column that was asked for
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, head: "RidgeHead") -> "EditedLoo":
