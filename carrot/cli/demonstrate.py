@@ -11,7 +11,7 @@ from carrot.cli.options import Json, Whole, note, show, write_config
 def demo(
     *,
     out: Path = Path("runs/toy"),
-    pictures: Annotated[Whole, Parameter(help="Training pictures of each species.")] = 20,
+    pictures: Annotated[Whole, Parameter(help="Training pictures of each species.")] = 12,
     json: Json = False,
 ) -> int:
     """Show what CARROT does on toy birds, offline: fit, measure, explain, find planted wrong labels, forget a picture.
@@ -37,7 +37,7 @@ def demo(
     from carrot.model import Carrot
     from carrot.store.layout import refuse_other_folder
 
-    birds = ToyBirds(n_train_per_class=pictures, wrong_labels=0.05)
+    birds = ToyBirds(n_train_per_class=pictures, n_test_per_class=5, wrong_labels=0.05)
     train, test = (Subset(birds, split_indices(birds, split)) for split in ("train", "test"))
     sizes = f"{len(train.records)} training and {len(test.records)} test pictures of {len(birds.classes)} species"
     note(f"{sizes}; 1 in 20 training labels is wrong, on purpose")
