@@ -3,6 +3,7 @@
 import torch
 from PIL import Image
 
+from carrot.classifier.audit import judged_by_others
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data.inputs import PictureLike, as_picture, name_of
@@ -77,12 +78,9 @@ def explain(
 
 
 def _doubtful(fitted: Fitted, rows: list[int]) -> dict[int, str]:
-    """Return the class of training pictures fitted without them, where it isn't their label: exact leave-one-out."""
-    head, index = fitted.head, torch.tensor(rows)
-    Y = head.Y[index]
-    loo = Y - (Y - head.predict(head.G[index])) / head.slack[index].unsqueeze(-1)
-    said = zip(rows, loo.argmax(dim=-1).tolist(), strict=True)
-    return {row: fitted.classes[c] for row, c in said if c != int(fitted.labels[row])}
+    """Return what the others say of training pictures whose label they contradict, as ``Carrot.audit`` flags them."""
+    judged = judged_by_others(fitted)
+    return {row: fitted.classes[int(judged.suggested[row])] for row in rows if bool(judged.flagged[row])}
 
 
 def _further(parts: LogitParts, shown: list[int]) -> list[int]:

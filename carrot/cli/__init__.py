@@ -69,6 +69,15 @@ COMMANDS: tuple[Any, ...] = (
     *(demo, select, fit, predict, explain, what_if, evaluate, report, audit, explore, forget, relabel, add, apply),
     *(export, info, bench),
 )
+MEANT = {  # what others call it
+    "train": "carrot select, which chooses the settings, or carrot fit",
+    "test": "carrot evaluate",
+    "serve": "carrot explore",
+    "delete": "carrot forget",
+    "unlearn": "carrot forget",
+    "interpret": "carrot explain",
+    "classify": "carrot predict",
+}
 BY_WORD = {command.__name__.replace("_", "-"): command for command in COMMANDS}
 for _place, (_word, _command) in enumerate(BY_WORD.items()):
     app.command(_command, name=_word, sort_key=_place)
@@ -108,6 +117,8 @@ def _run(words: list[str]) -> int:
             status = app(words)
         return status if isinstance(status, int) else 0
     except cyclopts.CycloptsError as error:
+        if words and (meant := MEANT.get(words[0])):
+            return _say(f"there is no carrot {words[0]}. Did you mean {meant}?\nTry `carrot --help`.", 2)
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
         is_index = words[:1] == ["explain"] and sum(Path(word).is_dir() for word in words[1:]) > 1

@@ -103,6 +103,20 @@ def say_if_whole(found: "Carrot", box: "Box | None") -> None:
         )
 
 
+def say_if_known(found: "Carrot", picture: Path, box: "Box | None") -> None:
+    """Say that a picture is one that the model was fitted on: it then is a reason of its own."""
+    from carrot.data.inputs import content_sha256
+    from carrot.data.records import Record
+
+    content = content_sha256(Record("", 0, "train", picture, window=None if box is None else box.window))
+    known = next((record for record in found.records_ if record.sha256 == content), None)
+    if known is not None:
+        note(
+            f"the model was fitted on this picture ({known.id}), which speaks for its own label. What it says without: "
+            f"carrot what-if MODEL {quoted(picture)} --without {quoted(known.id)}"
+        )
+
+
 def need_data(data: str | None) -> None:
     """Refuse a data set that isn't there, or is not what its format says.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from carrot.data import ImageDataset
     from carrot.model import Carrot
 
-Out = Annotated[Path | None, Parameter(help="Folder of the model. [default: runs/NAME]")]
+Out = Annotated[Path | None, Parameter(name=("--out", "-o"), help="Folder of the model. [default: runs/NAME]")]
 ClassWeight = Annotated[
     Literal["balanced"] | None,
     Parameter(group=SETTING, help="balanced: every class counts alike, however many pictures it has."),

@@ -11,6 +11,7 @@ SUPPORTERS = 3  # regions that are named and numbered
 ON_COLOURS = 0.55  # opacity of the largest number on a picture in colour
 CLASSES = 5  # in the table
 PER_AREA = " (per hundredth of the area)"
+OVERLAP = "The map adds up {} that overlap: the middle lies in more of them than a corner does."
 START = {
     False: "Start: what the average training picture gets",
     True: "Start: what a picture gets of which nothing is shown",
@@ -28,6 +29,7 @@ def answer(v: View) -> dict[str, str]:
         "picture": _picture(v),
         "legend": legend(v.spread(e.parts.token)[1], *v.ends, ON_COLOURS),
         "legend_of": f"Red speaks for {v.target}, blue {v.opposite}{PER_AREA if v.is_tiled else ''}.",
+        "overlap": OVERLAP.format(e.level.many) if v.overlaps else "",
         "unseen": _unseen(v),
         "supporters": _supporters(v),
         "classes": _classes(v),

@@ -29,6 +29,7 @@ def training(v: View) -> dict[str, str]:
         "word": v.short,
         "n": f"{n:,}",
         "leading": told if rows else "None is shown.",
+        "opposing": _opposing(v, digits),
         "cards": "".join(cards[:LEADING]),
         "further": ""
         if not folded
@@ -37,6 +38,20 @@ def training(v: View) -> dict[str, str]:
         "training_sum": _training_sum(v),
         "training_numbers": _training_numbers(v),
     }
+
+
+def _opposing(v: View, digits: int) -> str:
+    """Return a sentence on the training picture without which the score would rise most, if by more than it falls."""
+    e, removal = v.e, v.e.parts.removal
+    worst = min(v.rows, key=lambda i: float(removal[i]), default=None)
+    most = max((float(removal[i]) for i in v.rows[:LEADING]), default=0.0)
+    if worst is None or -float(removal[worst]) <= most:
+        return ""
+    told = f"{short(e.training_ids[worst])}, labelled {name(e.training_labels[worst])}"
+    told = f"One speaks against it more: {told}. Without it {_falls(v, float(removal[worst]), digits)}."
+    if worst in e.doubtful:
+        told += f" Its label is doubtful: fitted without it, the model says {name(e.doubtful[worst])}."
+    return f'<p id="opposing">{told}</p>'
 
 
 def _card(v: View, k: int, i: int, digits: int) -> str:

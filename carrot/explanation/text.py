@@ -56,9 +56,14 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
     if most:
         lines.append(f"  most for it: {'; '.join(f'{e.region_name(i)} {float(local[i]):+.3f}' for i in most)}")
     missed = [i for i in e.shown[:k] if p.removal[i] > 0]
+    worst = int(p.removal.argmin())
     if missed:
         names = (f"{e.training_ids[i]} ({e.training_labels[i]}) by {float(p.removal[i]):.3f}" for i in missed)
         lines.append(f"  it would fall most without the training pictures {'; '.join(names)}")
+    if -p.removal[worst] > max((p.removal[i] for i in missed), default=0.0):
+        doubt = f", whose label is doubtful (the others say {e.doubtful[worst]})" if worst in e.doubtful else ""
+        told = f"{e.training_ids[worst]} ({e.training_labels[worst]}){doubt}"
+        lines.append(f"  it would rise by {-float(p.removal[worst]):.3f} without the training picture {told}")
     return lines
 
 

@@ -123,6 +123,11 @@ class View:
         heights = share @ local.double() / size * (width * height / 100.0)
         return replace(self.test, boxes=boxes), heights, ["per hundredth of the picture"] * len(heights)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a place of the picture lies in more tiles than another one."""
+        return self.is_tiled and bool((counts := cells(self.e.picture.boxes)[1].gt(0).sum(dim=1)).max() > counts.min())
+
     def mark(self, k: int) -> str:
         """Return the number of a marked region, from 0, as it stands in a table."""
         return f'<span class="mark" style="background:{MARKS[k]}">{k + 1}</span>'

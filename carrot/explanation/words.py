@@ -18,10 +18,7 @@ SIDES = (
     ("the lower left", "the bottom", "the lower right"),
 )
 THIRDS = (0.38, 0.62)  # of a picture's side: between them lies its middle
-MOSTLY, MANY = (
-    0.5,
-    0.1,
-)  # of all that supports an answer: from there on one region is most of it; below it is one of many
+MOSTLY, MANY = 0.5, 0.25  # of all that supports an answer: from there on one region is most; below it is one of many
 NEARLY_ALL = 0.8  # of a picture's area
 
 

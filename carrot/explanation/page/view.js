@@ -5,7 +5,7 @@
 
 (() => {
   const SUPPORTERS = 3, CLASSES = 5, ON_COLOURS = 0.55;          // as in carrot/explanation/answer.py
-  const MOSTLY = 0.5, MANY = 0.1;                                // as in words.py
+  const MOSTLY = 0.5, MANY = 0.25;                                // as in words.py
   const FOR = "#b2182b", AGAINST = "#2166ac", MARKS = ["#f0a202", "#56b4e9", "#3fc199"];  // as in drawing.py
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
   const { picture, words } = data, canHide = (weighing) => weighing && !weighing.fixed;
@@ -79,6 +79,7 @@
     show();
   }
 
+  const leading = $("leading").textContent;
   const followers = [];  // what else to call when the state has changed
   const undo = () => step(past, future), redo = () => step(future, past);
 
@@ -213,6 +214,7 @@
     $("before").replaceChildren(...(supposed ? [
       "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted], 0)}). The `, ...what(), " goes from ", was, " to ",
       make("span", { class: "changed" }, is), ".",
+      state.dropped.length && state.dropped.length < model.N && !model.picture.additive ? ` The ${words.many} left take over the weight of what is hidden.` : "",
     ] : []));
     const changed = now.predicted === start.predicted ? "" : `, no longer ${data.classes[start.predicted]}`;
     say(supposed || hasChanged() ? `${supposed || "As it is"}, the model says ${said} (${chance(now.predicted)})${changed}. The ${noun()} of ${target()} is ${is.textContent}.` : "");
@@ -347,6 +349,8 @@
     const isFirst = CARROT.toHash(model, state) === CARROT.toHash(model, first);
     $("reset").disabled = isFirst;
     $("as-it-was").hidden = isFirst;
+    $("leading").textContent = isFirst ? leading : leading.replace(/ holds? the answer/, " held the first answer");
+    if ($("opposing")) $("opposing").hidden = !isFirst;
     $("target").value = String(state.target);
     $("against").value = state.against === null ? "" : String(state.against);
     $("legend-of").replaceChildren("Red speaks for ", named(target()), ", blue ", ...(state.against === null ? ["against it"] : ["for ", named(against())]),
