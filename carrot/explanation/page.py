@@ -19,7 +19,7 @@ from carrot.explanation import sections
 from carrot.explanation.answer import START, answer
 from carrot.explanation.drawing import number, short, text
 from carrot.explanation.view import View
-from carrot.explanation.words import where
+from carrot.explanation.words import marked, where
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
@@ -76,6 +76,7 @@ def _scripts(v: View) -> dict[str, str]:
     for one in (data["picture"], *data["training"]):
         one["image"] = None  # it is among the page's pictures
     data["picture"]["where"] = [where(v.e.picture, region) for region in range(len(v.e.parts.token))]
+    data["picture"]["marked"] = [marked(v.e.picture, region) for region in range(len(v.e.parts.token))]
     data["picture"]["names"] = v.region_names
     data["words"] = {
         "one": v.e.level.one,

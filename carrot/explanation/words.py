@@ -36,6 +36,15 @@ def where(picture: "Picture", region: int) -> str:
     return f"{SIDES[row][column]}, {called}"
 
 
+def marked(picture: "Picture", region: int) -> str:
+    """Return where the first of the numbered regions lies, as a sentence has it: "the middle, marked 1"."""
+    told = where(picture, region)
+    if region >= len(picture.boxes):
+        return told
+    called = picture.name(region).replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
+    return f"{told.removesuffix(called).removesuffix(', ') or called}, marked 1"
+
+
 def percent(p: float, digits: int = 1) -> str:
     """Return a probability in per cent as HTML, never rounded to certainty."""
     least, sign = 10.0**-digits, ""
@@ -87,7 +96,7 @@ def sentence(e: "Explanation") -> str:
     predicted = int(e.parts.logits.argmax())
     said = f"The model says <em>{name(e.classes[predicted])}</em> ({percent(float(e.probabilities[predicted]), 0)})"
     best = supporters(e, 1)
-    because = text(where(e.picture, best[0])) if best else "no part of the picture"
+    because = text(marked(e.picture, best[0])) if best else "no part of the picture"
     if e.against is not None:
         chance = "" if e.parts.target == predicted else f" ({percent(float(e.probabilities[e.parts.target]), 0)})"
         lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"

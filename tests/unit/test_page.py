@@ -154,10 +154,10 @@ def test_a_region_that_argues_against_the_answer_never_comes_first() -> None:
     token[5] = 0.02
     p = replace(e.parts, token=token)
     page = Page(replace(e, parts=replace(p, prior=p.logit - float(token.sum()))).to_html())
-    assert "mostly because of the left side, patch 5 (row 1, column 1)" in page.text
+    assert "mostly because of the left side, marked 1" in page.text
     assert page.rows["supporters"][0] == [0.02]
     many = Page(replace(e, parts=replace(p, token=torch.full_like(token, 0.01))).to_html())
-    assert "because of many patches together, most of all the upper left, patch 0 (row 0, column 0)" in many.text
+    assert "because of many patches together, most of all the upper left, marked 1" in many.text
     none = Page(replace(e, parts=replace(e.parts, token=token - 1.0)).to_html())
     assert "though no part of the picture speaks for it" in none.text
 

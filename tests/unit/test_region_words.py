@@ -67,7 +67,8 @@ def test_regions_are_called_what_they_are_everywhere(case: str) -> None:
     assert f"{kind} that matters most: {most};" in text
     best = int(e.regions.argmax())
     first = names[best] if best < local else "the whole picture"
-    assert re.search(rf"The model says .* because of [^.]*{re.escape(first.replace(' x ', ' × '))}\.", page)
+    assert re.search(r"The model says .*(?: because of |, most of all )(?:[^.]*, marked 1|the whole picture)\.", page)
+    assert re.search(rf"What speaks for it 1 [^.]*{re.escape(first.replace(' x ', ' × '))}", page)
     pair = e.pairs(1)[0]
     assert f"{names[pair.region]} because of {names[pair.training_region]} of {pair.training_id}" in text
     for name in names:

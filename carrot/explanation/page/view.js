@@ -196,7 +196,7 @@
   }
 
   function paintSentence() {
-    const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.where[top];
+    const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.marked[top];
     const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
     const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
     const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
