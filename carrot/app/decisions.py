@@ -99,13 +99,19 @@ class Decisions:
         """The table that ``carrot apply`` replays."""
         return self._folder / EDITS
 
+    def table(self) -> bytes:
+        """Return that table as it was read or written here.
+
+        Raises:
+            DeskChangedError: It is another one by now.
+        """
+        self._require_unchanged()
+        return self._seen[0] or b""
+
     # ---- inside
 
     def _write(self, decisions: list[Decision]) -> None:
-        if self._contents() != self._seen:
-            raise DeskChangedError(
-                f"{self._folder}: its tables were changed by another program since they were read here. Reload."
-            )
+        self._require_unchanged()
         numbered = list(enumerate(decisions, start=1))
         edits = [{**d._asdict(), "decided": n} for n, d in numbered if d.action != "keep"]
         kept = [{"id": d.id, "decided": n} for n, d in numbered if d.action == "keep"]
@@ -114,13 +120,19 @@ class Decisions:
         write_atomically(self._folder / EDITS, csv_text((*COLUMNS, "decided"), edits).encode())
         self.all, self._seen = decisions, self._contents()
 
+    def _require_unchanged(self) -> None:
+        if self._contents() != self._seen:
+            raise DeskChangedError(
+                f"{self._folder}: its tables were changed by another program since they were read here. Reload."
+            )
+
     def _contents(self) -> tuple[bytes | None, ...]:
         paths = [self._folder / name for name in (EDITS, KEPT)]
         return tuple(path.read_bytes() if path.is_file() else None for path in paths)
 
     def _edits(self) -> list[tuple[int, int, Decision]]:
         content = self._seen[0]
-        if content is None or len(content.splitlines()) < 2:
+        if content is None or content.strip() == ",".join((*COLUMNS, "decided")).encode():
             return []
         edits, _ = read_edits(self.edits)
         if any(edit.action == "add" for edit in edits):
@@ -133,6 +145,9 @@ class Decisions:
 
     def _kept(self) -> list[tuple[int, int, Decision]]:
         content = self._seen[1]
+        if content is not None and not content.startswith(b"id,decided"):
+            path = self._folder / KEPT
+            raise DataError(f"{path}: is no table of this desk's. Move it elsewhere, and start again.")
         return [] if content is None else [(n, 0, Decision(name, "keep")) for name, n in _numbers(content).items()]
 
 
@@ -142,5 +157,7 @@ def _numbers(content: bytes) -> dict[str, int]:
     found = {}
     for row in rows:
         number = str(row.get("decided") or "0")
-        found[str(row.get("id") or "")] = int(number) if number.isascii() and number.isdecimal() else 0
+        found[str(row.get("id") or "")] = (
+            int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else 0
+        )
     return found

@@ -112,7 +112,7 @@ class DeskRoutes:
                 raise ValueError("Some decisions are done in this model already. Put them away first.")
             model = held.asked.folder
             name = given.get("name") or next_name(model)
-            made = new_version(model, desk.decisions.edits, name, held.seal, self._explorer.versions)
+            made = new_version(model, desk.decisions.table(), name, held.seal, self._explorer.versions)
             told = {"folder": str(made.folder), "certificate": str(made.file), "text": made.text}
             return JSONResponse({**told, "next": next_name(model)})
 

@@ -1,5 +1,7 @@
 """A new version of a model: a copy beside it, changed as ``carrot apply`` changes, with its certificate."""
 
+import csv
+import io
 import os
 import re
 import secrets
@@ -37,14 +39,14 @@ def next_name(model: Path) -> str:
     return next(name for n in range(first, 10**7) if not os.path.lexists(whole.with_name(name := f"{base}-{n}")))
 
 
-def new_version(model: Path, edits: Path, name: str, seen: str | None, versions: Mapping[str, str]) -> Version:
+def new_version(model: Path, edits: bytes, name: str, seen: str | None, versions: Mapping[str, str]) -> Version:
     """Write the model as the edits make it into a new folder beside it; the old one stays as it is.
 
     The new folder appears whole, or not at all. Tokens are shared by hard links: what is deleted here stays there.
 
     Args:
         model: Folder of the model.
-        edits: Table, as ``carrot apply`` takes it.
+        edits: Table, as ``carrot apply`` takes it: what the desk shows, whatever lies on the disk by now.
         name: Of the new folder.
         seen: Seal of the model that the edits were decided on.
         versions: Of the software, for the certificate.
@@ -65,15 +67,18 @@ def new_version(model: Path, edits: Path, name: str, seen: str | None, versions:
             if seal(model) != seen:
                 raise ModelError(f"{model}: the model was changed since these edits were decided on. Reload.")
             _copy(model, temporary)
-        asked = {"command": "apply", "table": sha256(edits.read_bytes()).hexdigest()}
+        asked = {"command": "apply", "table": sha256(edits).hexdigest()}
         with locked(temporary):
             changed = Carrot.load(temporary)
-            certificate = changed.apply(edits)
+            certificate = changed.apply(csv.DictReader(io.StringIO(edits.decode(), newline="")))
             facts = {**certificate.to_dict(), "asked": asked, "versions": dict(versions), "made_from": str(model)}
             begin(temporary, facts)
             changed.save(temporary)
             done = complete(temporary, facts)
-        os.rename(temporary, target)
+        with locked(model):  # one at a time: a folder that is there by now is not replaced
+            if os.path.lexists(target):
+                raise ValueError(f"{target} is there already. Give another name.")
+            os.rename(temporary, target)
         flush_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -155,7 +155,9 @@ class PictureList:
         unknown = sorted(set(given) - place_of.keys())
         if unknown:
             raise ValueError(f"`labels` must be among the {len(place_of)} classes; {unknown[0]!r} is not.")
-        first = 1 + max((int(name.split()[1]) for name in taken if re.fullmatch(r"picture \d+", name)), default=-1)
+        first = 1 + max(
+            (int(name.split()[1]) for name in taken if re.fullmatch(r"picture \d+( \(box .*\))?", name)), default=-1
+        )
         given_names = [name_of(picture, first + place) for place, picture in enumerate(self._pictures)]
         names = given_names if ids is None else list(ids)
         if not all(isinstance(name, str) for name in names):

@@ -1,7 +1,7 @@
 """What every data set gives: a list of records, the names of its classes, and one picture at a time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -63,6 +63,12 @@ class Box(NamedTuple):
     @property
     def window(self) -> Window:
         """The whole pixels that hold any of it: rounded outwards, kept off what lies left of and above the picture."""
+        try:
+            is_box = all(map(math.isfinite, self)) and self.width > 0 and self.height > 0
+        except TypeError:
+            is_box = False
+        if not is_box:
+            raise ValueError(f"A box must be x, y, width and height in pixels, with an area; got {tuple(self)}.")
         right, bottom = max(math.ceil(self.x + self.width), 0), max(math.ceil(self.y + self.height), 0)
         return Window(max(math.floor(self.x), 0), max(math.floor(self.y), 0), right, bottom)
 
@@ -78,6 +84,12 @@ class Cut:
 
     picture: Any
     box: Box
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.box, Iterable) or len(tuple(self.box)) != 4:
+            raise ValueError(f"`box` must be x, y, width and height in pixels; got {self.box!r}.")
+        object.__setattr__(self, "box", Box(*self.box))
+        _ = self.box.window  # refuses what is none
 
 
 @dataclass(frozen=True)

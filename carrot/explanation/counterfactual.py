@@ -45,7 +45,9 @@ class Counterfactuals:
         values: F of all points.
         counts: Training pictures of each class.
         weights: w of ``rows``.
-        slack: 1 - leverage of ``rows``: as a difference of K's entries it would lose the digits that a removal needs.
+        slack: 1 - leverage of ``rows``; it and the next, as differences of what is above, would lose the digits that
+            a removal needs.
+        residual: Their targets less their logits.
         total: Sum of all training pictures' weights.
         class_weights: What a picture counts by its class; None where classes are balanced anew with every change, so
             that nothing short of fitting again would do.
@@ -60,6 +62,7 @@ class Counterfactuals:
     counts: Int[Tensor, " C"]
     weights: Float[Tensor, " K"]
     slack: Float[Tensor, " K"]
+    residual: Float[Tensor, "K C"]
     total: float
     class_weights: Float[Tensor, " C"] | None
     has_intercept: bool
@@ -118,6 +121,7 @@ def counterfactuals(
         counts=torch.bincount(labels, minlength=len(head.bias)),
         weights=w,
         slack=head.slack[index],
+        residual=head.residual[index],
         total=float(head.sample_weight.sum()),
         class_weights=class_weights,
         has_intercept=head.fit_intercept,

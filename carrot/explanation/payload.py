@@ -61,6 +61,7 @@ def payload(e: "Explanation") -> dict[str, Any] | None:
         "training": training,
         "kernel": _numbers(c.kernel),
         "values": _numbers(c.values),
+        "residual": _numbers(c.residual),
     }
 
 

@@ -135,5 +135,6 @@ def framed(page: str) -> str:
 def stored(content: str, path: Path | str | None) -> str:
     """Return the text, written to a path if there is one (``carrot.store.outputs``)."""
     if path is not None:
+        check_replaced(path)
         write_output(path, content.encode())
     return content

@@ -56,7 +56,7 @@ def write_page(explanation: "Explanation", page: Path) -> None:
         StoreError: The disk refuses.
     """
     if not is_regular(page):
-        explanation.to_html(page)
+        write_output(page, explanation.to_html().encode())
         return
     html, numbers = explanation.to_html(), explanation.to_json()
     figure = figure_bytes(explanation.plot(), "png")  # what takes long is done before anything is replaced

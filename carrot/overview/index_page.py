@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from carrot import __version__
 from carrot._progress import progress
@@ -208,6 +209,6 @@ def _row(row: Row, page: Path | None) -> str:
     counts = f"{short(row.training)}, {name(row.training_label)}<br>"
     counts += f"<span class='soft small'>without it the score falls by {number(row.falls, '.3g')}</span>"
     label = text(f"open the whole page of {row.file}")
-    link = "" if page is None else f'<a href="{PAGES}/{text(page.name)}" aria-label="{label}">open</a>'
+    link = "" if page is None else f'<a href="{PAGES}/{quote(page.name)}" aria-label="{label}">open</a>'
     cells = f'<td data-head="strongest">{region}</td><td data-head="counts most">{counts}</td><td>{link}</td>'
     return f'<tr><td class="picture">{shot}</td><td>{said}</td>{cells}</tr>'

@@ -76,7 +76,8 @@ def with_frame(image: Image.Image, box: Sequence[float] | None, side: int = SIDE
     dark.paste(small.crop((x0, y0, x1, y1)), (x0, y0))
     drawn = ImageDraw.Draw(dark)
     drawn.rectangle((x0, y0, x1 - 1, y1 - 1), outline="#ffffff", width=3)
-    drawn.rectangle((x0 + 1, y0 + 1, x1 - 2, y1 - 2), outline=FOR, width=1)
+    if min(x1 - x0, y1 - y0) > 2:
+        drawn.rectangle((x0 + 1, y0 + 1, x1 - 2, y1 - 2), outline=FOR, width=1)
     return dark
 
 

@@ -207,6 +207,16 @@ def test_a_bad_link_is_the_start(asked: tuple[Carrot, Explanation, dict[str, Any
     assert found["logits"] == start["logits"]
 
 
+def test_pictures_of_high_leverage() -> None:
+    """At a penalty so small that every picture nearly decides its own logits."""
+    model = Carrot("toy", regions="tiles:2", lam=1e-3).fit(BIRDS)
+    e = model.explain(BIRDS.image(PICTURE))
+    given = json.loads(json.dumps(payload(e)))
+    state = {"target": 0, "against": None, "dropped": [], "hidden": {}, "out": [0, 1, 2], "relabel": {"3": 1}}
+    (found,) = answers(given, [state])
+    np.testing.assert_allclose(found["logits"], Refit(model, e, state).logits, atol=1e-8)
+
+
 def test_a_class_is_not_left_without_a_picture() -> None:
     model = Carrot("toy", regions="tiles:2", lam=1.0).fit(
         ToyBirds(n_train_per_class=1, n_test_per_class=1, n_species=3)

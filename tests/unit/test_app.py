@@ -473,6 +473,35 @@ def test_what_others_wrote_is_not_replaced(asking: Asking, folder: Path) -> None
         Decisions(folder / "desk")
 
 
+def test_what_is_applied_is_what_the_desk_shows(asking: Asking, folder: Path) -> None:
+    asking.post(f"/desk/api/look/{asking.key()}", {"action": "forget"})
+    table = folder / "desk" / "edits.csv"
+    table.write_text(table.read_text().replace(",forget,", ",relabel,x"))
+    assert asking.post("/desk/api/apply", {}).status_code == 409
+    assert not (folder.parent / "model-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("edits.csv", "my own notes\n"), ("edits.csv", "\xff\xfe"), ("kept.csv", "a,b\n1,2\nmine,3\n")]
+)
+def test_a_table_that_no_desk_wrote_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "desk").mkdir()
+    (tmp_path / "desk" / name).write_text(text, encoding="latin-1")
+    with pytest.raises(DataError):
+        Decisions(tmp_path / "desk")
+    assert (tmp_path / "desk" / name).read_text(encoding="latin-1") == text
+
+
+def test_two_who_apply_at_once_make_one_version(asking: Asking, folder: Path) -> None:
+    asking.post(f"/desk/api/look/{asking.key()}", {"action": "forget"})
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: asking.post("/desk/api/apply", {"name": "new"}), range(4)))
+    found = [one.status_code for one in made]
+    assert sorted(found)[0] == 200
+    assert set(sorted(found)[1:]) <= {400, 409}, "it is there already, or is being made"
+    assert not list(folder.parent.glob(".new*"))
+
+
 def test_decisions_that_are_done_are_put_away_and_kept(asking: Asking, folder: Path) -> None:
     asking.post(f"/desk/api/look/{asking.key()}", {"action": "forget"})
     table = (folder / "desk" / "edits.csv").read_bytes()

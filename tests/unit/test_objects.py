@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,3 +164,20 @@ def test_a_picture_without_a_box_is_refused_by_name(boxed: Path, tmp_path: Path)
         with pytest.raises(DataError, match="line 2: box_x, box_y, box_width, box_height must be four numbers"):
             CsvFolder(table)
     table.unlink()
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    "box", [(0, 0, float("nan"), 1), (0, 0, float("inf"), 1), ("a", 0, 1, 1), (1, 2, 3), None, (0, 0, 0, 5)]
+)
+def test_what_is_no_box_is_refused(boxed: Path, box: Any) -> None:
+    with pytest.raises(ValueError, match="must be x, y, width and height in pixels"):
+        Cut(boxed / "1.png", box)
+
+
+def test_cuts_at_hand_are_numbered_on(boxed: Path) -> None:
+    pictures = [Image.open(boxed / f"{i}.png") for i in range(5)]
+    cuts, labels = [Cut(picture, BOX) for picture in pictures], ["dark", "light", "dark", "light"]
+    model = Carrot("toy", regions="tiles:2", lam=1.0).fit(cuts[:4], labels)
+    model.add(cuts[4:], ["dark"])
+    assert model.records_[4].id.startswith("picture 4 (box ")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from carrot import Carrot, TimmViTPatchBackbone, cli
 from carrot.classifier.held_out import NotKept, held_out
@@ -21,6 +22,7 @@ from carrot.evaluation.figures import reliability, sure_and
 from carrot.overview import evidence, judged
 from carrot.overview.index_page import write_index
 from carrot.overview.rows import rows_of
+from carrot.overview.thumbs import with_frame
 from tests.unit.test_tile_mutants import damage
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
@@ -360,3 +362,10 @@ def test_what_is_stamped_on_a_class_stands_out_among_the_places(tmp_path: Path) 
         assert is_corner == (one.name == "c1")
         assert (one.share > 0.9) == (one.name == "c1")
         assert ({tile.region for tile in one.tiles} == {0}) == (one.name == "c1")
+
+
+@pytest.mark.parametrize("size", [(6, 400), (400, 6), (3, 3), (1, 1)])
+def test_a_thin_picture_can_be_framed(size: tuple[int, int]) -> None:
+    width, height = size
+    for box in ((0, 0, width, height), (0, 0, width / 2, height / 2), (width / 2, 0, width, height)):
+        assert with_frame(Image.new("RGB", size), tuple(map(float, box))).size[0] >= 1

@@ -26,7 +26,8 @@ const CARROT = (() => {
   function load(data) {
     const C = data.classes.length, values = numbers(data.values), m = values.length / C, kernel = numbers(data.kernel);
     const picture = weighing(data.picture), training = data.training.map(weighing);
-    return { data, C, values, kernel, q: kernel.length / m, picture, training, N: m - kernel.length / m - 1, rows: training.length };
+    const residual = numbers(data.residual);
+    return { data, C, values, residual, kernel, q: kernel.length / m, picture, training, N: m - kernel.length / m - 1, rows: training.length };
   }
 
   // ---- how regions weigh when some are left out: carrot.readout, carrot.operator
@@ -105,11 +106,11 @@ const CARROT = (() => {
       const out = state.out.includes(k) || k === besides, label = state.relabel[k] ?? one.label;
       if (!out && !hidden.length && label === one.label) continue;
       const row = new Map([[REGIONS + model.N + k, 1]]);
-      found.push({ k, point: row, c: -one.weight, label: one.label, own: -one.slack / one.weight });
+      found.push({ k, point: row, c: -one.weight, label: one.label, own: -one.slack / one.weight, row: k });
       if (out) continue;
       const share = data.classWeights ? data.classWeights[label] / data.classWeights[one.label] : 1;
       const seen = hidden.length ? pointOf(weights(model.training[k], hidden), one.first) : row;
-      found.push({ k, point: seen, c: one.weight * share, label });
+      found.push({ k, point: seen, c: one.weight * share, label, row: hidden.length ? null : k });
     }
     return found;
   }
@@ -129,6 +130,13 @@ const CARROT = (() => {
     let sum = 0;
     for (const [b, x] of p) sum += x * (model.values[b * model.C + c] - (a === null ? 0 : model.values[b * model.C + a]));
     return sum;
+  }
+
+  // Target less logit of a picture taken out or put in, of one class: of a training picture as it is, the model's own.
+  function missing(model, u, c) {
+    if (u.row === null) return (u.label === c ? 1 : 0) - value(model, u.point, c);
+    const was = model.data.training[u.k].label;
+    return model.residual[u.row * model.C + c] + (u.label === c ? 1 : 0) - (was === c ? 1 : 0);
   }
 
   // Solve A X = B in place, by elimination with pivots; B is (n, k), row by row.
@@ -169,8 +177,7 @@ const CARROT = (() => {
 
   // The model fitted again, as a function from a point to a logit: of one class, or of the lead of c over a.
   function fitted(model, found, c, a) {
-    const y = (label) => (label === c ? 1 : 0) - (label === a ? 1 : 0);
-    const missed = Float64Array.from(found, (u) => y(u.label) - value(model, u.point, c, a));
+    const missed = Float64Array.from(found, (u) => missing(model, u, c) - (a === null ? 0 : missing(model, u, a)));
     const X = settled(model, found, missed, 1);
     return (p) => found.reduce((sum, u, j) => sum + inner(model, p, u.point) * X[j], value(model, p, c, a));
   }
@@ -211,7 +218,7 @@ const CARROT = (() => {
     const found = changes(model, state), pi = weights(model.picture, state.dropped), seen = pointOf(pi, REGIONS);
 
     const missed = new Float64Array(found.length * C);
-    found.forEach((u, i) => { for (let k = 0; k < C; k++) missed[i * C + k] = (u.label === k ? 1 : 0) - value(model, u.point, k); });
+    found.forEach((u, i) => { for (let k = 0; k < C; k++) missed[i * C + k] = missing(model, u, k); });
     const X = settled(model, found, missed, C), near = found.map((u) => inner(model, seen, u.point));
     const logits = new Float64Array(C);
     for (let k = 0; k < C; k++) logits[k] = near.reduce((sum, x, j) => sum + x * X[j * C + k], value(model, seen, k));
@@ -277,7 +284,7 @@ const CARROT = (() => {
     if (state.against !== null) parts.push(`a=${state.against}`);
     if (state.dropped.length) parts.push(`x=${state.dropped.join(".")}`);
     if (state.out.length) parts.push(`o=${state.out.join(".")}`);
-    for (const [k, c] of Object.entries(state.relabel)) parts.push(`l=${k}-${c}`);
+    for (const [k, c] of Object.entries(state.relabel)) if (c !== model.data.training[k].label) parts.push(`l=${k}-${c}`);
     for (const [k, regions] of Object.entries(state.hidden)) if (regions.length) parts.push(`h=${k}-${regions.join(".")}`);
     return parts.join("&");
   }
@@ -293,7 +300,7 @@ const CARROT = (() => {
       if (key === "a" && whole(given, model.C) !== null) state.against = Number(given);
       if (key === "x" && !model.picture.fixed) state.dropped = list(given, model.N);
       if (key === "o" && data.classWeights) state.out = list(given, model.rows);
-      if (key === "l" && data.classWeights && k !== null && whole(right, model.C) !== null) state.relabel[k] = Number(right);
+      if (key === "l" && data.classWeights && k !== null && whole(right, model.C) !== null && Number(right) !== data.training[k].label) state.relabel[k] = Number(right);
       if (key === "h" && k !== null && model.training[k]) state.hidden[k] = list(right, model.training[k].r.length);
     }
     if (state.against === state.target) state.against = null;
