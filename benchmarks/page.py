@@ -139,8 +139,8 @@ def differences(
     """Return the largest difference of a logit or probability, and of one that is shown, less half its last digit."""
     p = torch.softmax(logits / package.temperature, dim=0)
     behind = max(
-        float((torch.tensor(found["logits"]) - logits).abs().max()),
-        float((torch.tensor(found["probabilities"]) - p).abs().max()),
+        float((torch.tensor(found["logits"], dtype=torch.float64) - logits).abs().max()),
+        float((torch.tensor(found["probabilities"], dtype=torch.float64) - p).abs().max()),
     )
     shown = 0.0
     for title, score, *_ in found["shown"]:

@@ -83,6 +83,7 @@ def _scripts(v: View) -> dict[str, str]:
         "many": v.e.level.many,
         "isTiled": v.is_tiled,
         "start": START[v.e.parts.is_additive],
+        "nothing": START[True],
         "canRefit": data["classWeights"] is not None,
     }
     script = "\n".join(map(_read, SCRIPTS))

@@ -67,10 +67,10 @@ def _card(v: View, k: int, i: int, digits: int) -> str:
             '<p class="flag"><strong>Doubtful label:</strong> fitted without this picture, the model says '
             f"{name(e.doubtful[i])}.</p>"
         )
-    effect = f'<span class="{side(value)}">{_falls(v, value, digits)}</span>'
-    told = (
-        f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}<p class="without">Without it {effect}.</p>'
-    )
+    effect = f'Without it <span class="{side(value)}">{_falls(v, value, digits)}</span>.'
+    if e.counterfactuals is not None and int(e.counterfactuals.counts[e.classes.index(label)]) == 1:
+        effect = "Without it, no picture of its class would be left."
+    told = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}<p class="without">{effect}</p>'
     return f'<li class="card" data-k="{k}">{picture}<div class="told">{told}</div></li>'
 
 

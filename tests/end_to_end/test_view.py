@@ -121,3 +121,12 @@ def test_names_of_the_data_stay_text(tmp_path: Path) -> None:
     text = dom(tmp_path / "page.html", "x=1&l=0-1")
     assert len(re.findall("<script", text.split("CARROT.load")[0])) <= 3
     assert e.target in told(text, "<h1.*?</h1>")[0]
+
+
+def test_the_only_picture_of_a_class_is_told_alike_with_and_without_scripts(tmp_path: Path) -> None:
+    birds = ToyBirds(n_train_per_class=1, n_test_per_class=1, n_species=4)
+    e, path = Carrot("toy", regions="tiles:2", lam=1.0).fit(birds).explain(PICTURE), tmp_path / "page.html"
+    e.to_html(path)
+    says = "Without it, no picture of its class would be left."
+    assert path.read_text("utf-8").count(says) == 4 + 1, "on each card, and once in the script"
+    assert dom(path).count(says) == 4 + 1

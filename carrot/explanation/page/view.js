@@ -239,7 +239,7 @@
     const local = rest(0, boxes.length), whole = rest(boxes.length), rows = top.map((r, k) => [k, picture.where[r], now.contributions[r]]);
     if (local.length) rows.push([null, `All ${local.length.toLocaleString("en")}${top.length ? " other" : ""} ${words.many}`, sum(local)]);
     if (whole.length) rows.push([null, "The whole picture, as a region of its own", sum(whole)]);
-    if (now.prior) rows.push([null, words.start, now.prior]);
+    if (now.prior) rows.push([null, state.dropped.length === model.N ? words.nothing : words.start, now.prior]);
     const values = rows.map((row) => row[2]), digits = digitsFor([...values, now.logit]);
     const most = Math.max(...[...values, now.logit].map(Math.abs)) || 1, numbers = addedUp(values, now.logit, digits);
     const lines = rows.map(([k, told, value], i) => make(
