@@ -160,7 +160,8 @@ def _read(path: Path | str, convert: Callable[[Image.Image, str], T]) -> T:
         with _open_quietly(path, name) as image:
             return convert(image, name)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        remedy = "" if _URL.match(name) else " Replace the file or remove it."
+        told = bool(_URL.match(name)) or Path(path).is_dir()  # what to do has been said
+        remedy = "" if told else " Replace the file or remove it."
         raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.{remedy}", name) from error
 
 
