@@ -53,6 +53,12 @@ class Classifier:
         return Pooling(self.fitted.setting)
 
     @property
+    def region_places(self) -> tuple[str, ...]:
+        """Where each region of a picture lies, in words, a global one last."""
+        s = self.fitted.setting
+        return s.region_places(None if s.is_tiled else self.encoder.backbone.grid_hw)
+
+    @property
     def region_names(self) -> tuple[str, ...]:
         """What each region of a picture is called, a global one last."""
         s = self.fitted.setting

@@ -200,7 +200,7 @@ def hidden_regions(
         difference = max(abs(a - float(effects[cell])) for a, cell in zip(again, cells[:VERIFIED], strict=True))
     records = [fitted.records[row] for row in hiding.index]
     s, names = classifier.fitted.setting, classifier.region_names
-    places = s.region_places(None if s.is_tiled else classifier.encoder.backbone.grid_hw)
+    places = classifier.region_places
     return HiddenRegions(
         picture=name_of(picture, 0),
         target=fitted.classes[logit.target],

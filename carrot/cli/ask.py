@@ -110,7 +110,7 @@ def explain(
     found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
     early.say_if_whole(found, where)
     shown = early.cut(picture, where)
-    early.say_if_known(found, picture, where)
+    early.say_if_known(found, model, picture, where)
     explanation = found.explain(shown, target, against, training)
     for row, reason in explanation.missing.items():
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")

@@ -103,7 +103,7 @@ def say_if_whole(found: "Carrot", box: "Box | None") -> None:
         )
 
 
-def say_if_known(found: "Carrot", picture: Path, box: "Box | None") -> None:
+def say_if_known(found: "Carrot", model: Path, picture: Path, box: "Box | None") -> None:
     """Say that a picture is one that the model was fitted on: it then is a reason of its own."""
     from carrot.data.inputs import content_sha256
     from carrot.data.records import Record
@@ -113,7 +113,7 @@ def say_if_known(found: "Carrot", picture: Path, box: "Box | None") -> None:
     if known is not None:
         note(
             f"the model was fitted on this picture ({known.id}), which speaks for its own label. What it says without: "
-            f"carrot what-if MODEL {quoted(picture)} --without {quoted(known.id)}"
+            f"carrot what-if {quoted(model)} {quoted(picture)} --without {quoted(known.id)}"
         )
 
 

@@ -43,13 +43,10 @@ class Presented:
 
     _format: ClassVar[str]  # what it is, in a word: JSON says so
 
-    def _card(self) -> str:
-        """Return it as a piece of HTML that needs nothing around it."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        raise NotImplementedError
+        def _card(self) -> str: ...  # a piece of HTML that needs nothing around it
+        def to_dict(self) -> dict[str, Any]: ...  # noqa: D102 (of what subclasses give)
 
     def _repr_html_(self) -> str:
         return self._card()

@@ -31,7 +31,6 @@ from carrot._progress import progress
 from carrot.attribution import region_contribution
 from carrot.classifier.classifier import Classifier
 from carrot.embedding.tokens import Tokens
-from carrot.overview.places import places_of
 
 BATCH = 64  # pictures whose tokens are scored at once
 TOP = 3  # tiles of a class that are shown, each of another picture
@@ -131,7 +130,7 @@ def class_evidence(classifier: Classifier) -> list[ClassEvidence] | None:
     towards = means if origin is None else means - origin
     scores = head.predict(means).diagonal()
     starts = head.bias if is_sum else head.y_mean
-    N = len(places_of(classifier))
+    N = len(classifier.region_places)
     found = [
         ClassEvidence(name, float(scores[c]), float(starts[c]), 0.0, torch.zeros(N, dtype=torch.float64))
         for c, name in enumerate(fitted.classes)

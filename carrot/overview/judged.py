@@ -28,7 +28,6 @@ from carrot.embedding.tokens import Tokens
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.confusion import confusion_pairs, per_class
 from carrot.evaluation.figures import accuracy_figures, calibration_figures, reliability, sure_and
-from carrot.overview.places import places_of
 from carrot.overview.thumbs import thumbnail, with_map
 
 HELD_OUT, LEAVE_ONE_OUT = "held-out pictures", "training pictures, each judged without itself"
@@ -190,7 +189,7 @@ def _example(
         float(logits[c]),
         start,
         regions,
-        places_of(classifier)[int(regions.argmax())],
+        classifier.region_places[int(regions.argmax())],
         plain,
         mapped,
         image if isinstance(image, str) else "",

@@ -23,7 +23,6 @@ from carrot.classifier.held_out import NotKept, held_out
 from carrot.errors import CarrotError
 from carrot.overview.evidence import ClassEvidence, class_evidence
 from carrot.overview.judged import HELD_OUT, Example, Judged, of_held_out, of_training
-from carrot.overview.places import places_of
 from carrot.overview.thumbs import thumbnail, with_frame
 from carrot.store.layout import load_config
 from carrot.store.versions import versions
@@ -201,7 +200,7 @@ def report_of(
         evidence=None if evidence is None else tuple(evidence),
         pictures={},
         tiles={},
-        places=tuple(places_of(classifier)),
+        places=tuple(classifier.region_places),
         boxes=_shares(classifier),
         ids=tuple(record.id for record in fitted.records),
         provenance=_provenance(classifier, folder),

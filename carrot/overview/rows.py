@@ -24,7 +24,6 @@ from carrot.data.walking import pictures_below
 from carrot.embedding.tokens import Tokens
 from carrot.errors import UnreadableImageError
 from carrot.evaluation.calibration import probabilities
-from carrot.overview.places import places_of
 from carrot.overview.thumbs import data_uri, with_map
 from carrot.store.files import write_atomically
 
@@ -140,7 +139,7 @@ class _Maker:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._places = places_of(classifier)
+        self._places = classifier.region_places
         self._known = {record.sha256 for record in classifier.fitted.records}
 
     def of(self, folder: Path, batch: Sequence[tuple[str, str]], aside: dict[str, str]) -> list[Row]:

@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("starlette")
-pytest.importorskip("httpx")
+pytest.importorskip("starlette", reason="pip install 'carrot-attribution[app]'")
+pytest.importorskip("httpx", reason="pip install 'carrot-attribution[dev]'")
 
 from starlette.testclient import TestClient
 

@@ -379,7 +379,7 @@ def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_they_are_data_frames() -> None:
-    pd = pytest.importorskip("pandas")
+    pd = pytest.importorskip("pandas", reason="pip install 'carrot-attribution[frames]'")
     for make in (*PRESENTED.values(), lambda: Selection(LINES), lambda: Selection(())):
         assert isinstance(make().to_frame(), pd.DataFrame)
     assert dataclasses.replace(audit(), duplicates=()).to_frame("duplicates").columns.tolist()[-1] == "second_label"
@@ -435,5 +435,5 @@ def test_the_page_on_notebooks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     names: dict[str, Any] = {}
     exec(compile(first, "notebooks.md", "exec"), names)
     assert {p.name for p in tmp_path.iterdir()} >= {"bird.html", "trace.png", "graph.png"}
-    pytest.importorskip("pandas")
+    pytest.importorskip("pandas", reason="pip install 'carrot-attribution[frames]'")
     exec(compile(second, "notebooks.md", "exec"), names)
