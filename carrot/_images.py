@@ -12,6 +12,7 @@ What can't be made so is an error that names the picture. Pixels are converted, 
 """
 
 import io
+import os
 import re
 import threading
 import warnings
@@ -160,7 +161,7 @@ def _read(path: Path | str, convert: Callable[[Image.Image, str], T]) -> T:
         with _open_quietly(path, name) as image:
             return convert(image, name)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        told = bool(_URL.match(name)) or Path(path).is_dir()  # what to do has been said
+        told = bool(_URL.match(name)) or os.path.isdir(path)  # what to do has been said
         remedy = "" if told else " Replace the file or remove it."
         raise UnreadableImageError(f"{name}: can't be read as a picture: {_reason(error)}.{remedy}", name) from error
 

@@ -11,6 +11,7 @@
     model.save("birds"); Carrot.load("birds")
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -169,7 +170,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
             sample_weight: What each counts in the share; default: all alike.
         """
         items, now = as_list(pictures), self.classifier
-        if any(isinstance(item, str | Path) and Path(item).is_dir() for item in items):
+        if any(isinstance(item, str | Path) and os.path.isdir(item) for item in items):
             raise ValueError(
                 "`pictures` must be pictures; got a folder. A data set is measured by `carrot evaluate MODEL FOLDER`."
             )

@@ -1,5 +1,6 @@
 """From what a user calls data to the rows that a head is fitted on."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     """
     spec = None
     if y is not None:
-        is_named = isinstance(data, str | Path) and (Path(data).is_dir() or str(data).partition(":")[0] in KINDS)
+        is_named = isinstance(data, str | Path) and (os.path.isdir(data) or str(data).partition(":")[0] in KINDS)
         if is_named or is_labelled(data):
             what = repr(str(data)) if is_named else f"this {type(data).__name__}"
             raise ValueError(

@@ -121,7 +121,7 @@ def _run(words: list[str]) -> int:
             return _say(f"there is no carrot {words[0]}. Did you mean {meant}?\nTry `carrot --help`.", 2)
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
-        is_index = words[:1] == ["explain"] and sum(Path(word).is_dir() for word in words[1:]) > 1
+        is_index = words[:1] == ["explain"] and sum(os.path.isdir(word) for word in words[1:]) > 1
         goes_on = words[:1] and (words[0] in ("fit", "select", "evaluate") or is_index)
         rest = (
             "; what was finished is on the disk, and the same command goes on from there."

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from carrot import Carrot, StoreError, cli
+from carrot import Carrot, StoreError, UnreadableImageError, cli
 from carrot.data.toy import ToyBirds
 from carrot.explanation import Explanation
 from carrot.explanation.written import check_page
@@ -293,6 +293,17 @@ def test_one_impossible_name_among_many_is_set_aside(home: Path, capsys: pytest.
     told = json.loads(capsys.readouterr().out)
     assert len(told["predictions"]) == 1
     assert len(told["set_aside"]) == 2
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "no\x00thing.png"], ids=["too long", "a zero byte"])
+def test_python_refuses_an_impossible_name_as_a_picture(home: Path, name: str) -> None:
+    model = Carrot.load(home / "model")
+    jay = model.classes_[0]
+    for ask in (model.predict, model.explain, lambda given: model.score([given], [jay])):
+        with pytest.raises(UnreadableImageError, match="can't be read as a picture"):
+            ask(name)
+    with pytest.raises(UnreadableImageError, match="can't be read as a picture"):
+        Carrot("toy").fit([str(home / "new.png"), name], ["a", "b"])
 
 
 def test_cut_names_are_short_different_and_text() -> None:
