@@ -129,5 +129,5 @@ def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[st
 def _digest(record: Record) -> str | None:
     try:
         return None if record.path is None else content_sha256(record)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None  # it is set aside when its turn comes

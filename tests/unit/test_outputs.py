@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from carrot import Carrot, StoreError, UnreadableImageError, cli
+from carrot import Carrot, DataError, StoreError, UnreadableImageError, cli
 from carrot.data.toy import ToyBirds
 from carrot.explanation import Explanation
 from carrot.explanation.written import check_page
@@ -302,7 +302,7 @@ def test_python_refuses_an_impossible_name_as_a_picture(home: Path, name: str) -
     for ask in (model.predict, model.explain, lambda given: model.score([given], [jay])):
         with pytest.raises(UnreadableImageError, match="can't be read as a picture"):
             ask(name)
-    with pytest.raises(UnreadableImageError, match="can't be read as a picture"):
+    with pytest.raises(DataError, match="class 'b' has no training picture that can be read"):
         Carrot("toy").fit([str(home / "new.png"), name], ["a", "b"])
 
 
