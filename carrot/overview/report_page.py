@@ -6,11 +6,12 @@ from typing import Any
 
 from carrot import __version__
 from carrot._choices import PATCHES
+from carrot._display.words import counted
 from carrot.embedding.setting import AXES
 from carrot.explanation.drawing import text
 from carrot.overview import report_sections as sections
 from carrot.overview.judged import HELD_OUT
-from carrot.overview.marks import counted, percent
+from carrot.overview.marks import percent
 from carrot.overview.report import ModelReport
 
 FACTS = {

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from carrot._display.words import counted
 from carrot.explanation.drawing import name, number, short, text
 from carrot.overview.evidence import ClassEvidence
 from carrot.overview.judged import Example
-from carrot.overview.marks import bar, card, counted, line, percent, picture, reliability_chart, said, shots, table
+from carrot.overview.marks import bar, card, line, percent, picture, reliability_chart, said, shots, table
 from carrot.overview.report import CLASSES, PAIRS, SUSPECTS, ModelReport
 from carrot.overview.thumbs import place_map
 
