@@ -290,7 +290,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
 
     def __repr__(self) -> str:
         f = None if self._now is None else self._now.fitted
-        what = f"{f.setting}; fitted on {len(f.records)} pictures of {len(f.classes)} classes" if f else "not fitted"
+        what = f"{f.setting}; fitted on {f.counts}" if f else "not fitted"
         return f"<Carrot {self.encoder.spec.name}, {what}>"
 
     head_ = property(lambda self: self.fitted.head)

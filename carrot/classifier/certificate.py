@@ -55,7 +55,8 @@ class Certificate:
     def __repr__(self) -> str:
         done = (("forgot", self.forgotten), ("relabelled", self.relabelled), ("added", self.added))
         told = ", ".join(f"{verb} {len(pictures)}" for verb, pictures in done if pictures) or "changed nothing"
-        return f"<Certificate: {told}; {self.pictures_before} training pictures before, {self.pictures_after} after>"
+        before = counted(self.pictures_before, "training picture")
+        return f"<Certificate: {told}; {before} before, {self.pictures_after} after>"
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON."""
@@ -82,9 +83,8 @@ class Certificate:
             before, after = percent(self.accuracy_before), percent(self.accuracy_after)
             lines.append(f"  accuracy, each training picture judged without itself: {before} before, {after} now")
         if self.largest_difference is not None:
-            told = (
-                "gives the same model" if self._relative < SAME else f"differs by {self._relative:.1e} of its weights"
-            )
+            is_same = self._relative < SAME
+            told = "gives the same model" if is_same else f"differs by {self._relative:.1e} of its largest weight"
             lines.append(f"  checked: a fit from scratch {told}")
         if self.same_content:
             lines.append(f"  the same content is still there under another name: {_some(self.same_content)}")
@@ -94,7 +94,9 @@ class Certificate:
         """Return what was measured, and what the change doesn't say."""
         lines = []
         if self.largest_difference is not None:
-            lines.append(f"  largest difference from a real fit after the change: {self._relative:.1e} of its weights")
+            lines.append(
+                f"  largest difference from a real fit after the change: {self._relative:.1e} of its largest weight"
+            )
         return "\n".join([*lines, f"  {self.scope}"])
 
     @property

@@ -227,6 +227,6 @@ def bench(
     lines = ["milliseconds a picture, medians:"]
     lines += [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]
     counts = Counts(pictures)
-    lines.append(f"{counts.line('timed')}, of noise, {rounds} times")
+    lines.append(f"{counts.line('timed')}, of noise, {counted(rounds, 'time')}")
     show({"model": str(model), "milliseconds_a_picture": stages, "counts": counts.to_dict()}, lines, json)
     return 0

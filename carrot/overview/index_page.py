@@ -143,8 +143,9 @@ def _page(
     )
     answer, *words = _words(found)
     if len(pages) < n:
+        have = "has" if len(pages) == 1 else "have"
         words.append(
-            f"{counted(len(pages), 'picture')} have a whole page, the most doubtful. Of another: "
+            f"{counted(len(pages), 'picture')} {have} a whole page, the most doubtful. Of another: "
             f"carrot explain {model} PICTURE; of more: --pages N."
         )
     return styled(
