@@ -11,13 +11,12 @@
     model.save("birds"); Carrot.load("birds")
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +34,11 @@ from carrot.classifier.fittable import Fittable
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
 from carrot.classifier.records import PictureFinder
+from carrot.classifier.scoring import score
 from carrot.classifier.selection import Selection
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
 from carrot.data import open_dataset
-from carrot.data.inputs import Pictures, as_list
+from carrot.data.inputs import Pictures, with_folders
 from carrot.data.labels import Labels
 from carrot.data.opening import resolved
 from carrot.embedding.encoder import Encoder
@@ -50,6 +50,15 @@ from carrot.evaluation.calibration import probabilities
 from carrot.head import RidgeHead
 from carrot.overview.report import ModelReport, report_of
 from carrot.tiling import Tiling
+
+MEANT = {  # what others call it
+    "evaluate": "score(DATA), the accuracy; or carrot.protocol.evaluate(model, DATA, FOLDER), all that carrot evaluate "
+    "measures",
+    "train": "fit or select",
+    "test": "score(DATA)",
+    "delete": "forget",
+    "unlearn": "forget",
+}
 
 
 @pinned_class
@@ -146,39 +155,41 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
 
         Args:
             pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors
-                (3, height, width).
+                (3, height, width). A folder is the pictures in it, in the order of ``carrot.data.pictures_in``.
+
+        Raises:
+            UnreadableImageError: A picture can't be read; the message names it.
         """
         now = self.classifier
-        best = now.logits(as_list(pictures)).argmax(dim=1)
+        best = now.logits(with_folders(pictures)).argmax(dim=1)
         return now.fitted.labels_of(now.fitted.classes)[best.numpy()]
 
     def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
         """Return softmax(logits / temperature), (m, C); the temperature is that of exact leave-one-out logits."""
         now = self.classifier
-        return probabilities(now.logits(as_list(pictures)), now.fitted.temperature).numpy()
+        return probabilities(now.logits(with_folders(pictures)), now.fitted.temperature).numpy()
 
     def decision_function(self, pictures: Pictures) -> NDArray[np.float64]:
         """Return logits, (m, C): ridge scores in units of the targets, not log-odds."""
-        return self.classifier.logits(as_list(pictures)).numpy()
+        return self.classifier.logits(with_folders(pictures)).numpy()
 
-    def score(self, pictures: Pictures, y: Labels, sample_weight: Any = None) -> float:
-        """Return the share of pictures whose predicted class is ``y``.
+    def score(self, pictures: Pictures, y: Labels | None = None, sample_weight: Any = None) -> float:
+        """Return the share of pictures that it is right of.
+
+        Of a data set, such as a folder of class folders, it is the accuracy that ``carrot evaluate`` measures: of its
+        test pictures, or of those that were held out of the data set that it was fitted on; of any other, of all
+        pictures that it was not fitted on.
 
         Args:
-            pictures: As in ``predict``.
-            y: One label for each, or, where labels are names, an index into ``classes_``.
+            pictures: As in ``predict``; or, without ``y``, a data set by its folder or ``kind:PATH``.
+            y: One label for each, or, where labels are names, an index into ``classes_``; None: of a data set.
             sample_weight: What each counts in the share; default: all alike.
+
+        Raises:
+            ValueError: Labels are missing, or of another number.
+            DataError: The data set has no picture that the model can be measured on.
         """
-        items, now = as_list(pictures), self.classifier
-        if any(isinstance(item, str | Path) and os.path.isdir(item) for item in items):
-            raise ValueError(
-                "`pictures` must be pictures; got a folder. A data set is measured by `carrot evaluate MODEL FOLDER`."
-            )
-        truth = now.fitted.class_names(y)
-        if len(items) != len(truth) or not items:
-            raise ValueError(f"`y` must be one class for each of {len(items)} pictures; got {len(truth)}.")
-        right = np.array(now.fitted.classes)[now.logits(items).argmax(dim=1).numpy()] == np.array(truth)
-        return float(np.average(right, weights=sample_weight))
+        return score(self.classifier, pictures, y, sample_weight)
 
     # ---- keeping; changing is in ``carrot.classifier.editing``
 
@@ -271,9 +282,15 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         asks = self._given["tau"] is None and not tiled  # only then the backbone is looked at, and built
         return Setting.asked(self._given, asks and bool(self.encoder.backbone.attention))
 
+    if not TYPE_CHECKING:  # a type checker would take any name for known
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f" Did you mean {MEANT[name]}?" if name in MEANT else ""
+            raise AttributeError(f"A Carrot has no {name!r}.{hint}", name=name, obj=self)
+
     def __repr__(self) -> str:
         f = None if self._now is None else self._now.fitted
-        what = f"{f.setting}; fitted on {len(f.records)} pictures of {len(f.classes)} classes" if f else "not fitted"
+        what = f"{f.setting}; fitted on {f.counts}" if f else "not fitted"
         return f"<Carrot {self.encoder.spec.name}, {what}>"
 
     head_ = property(lambda self: self.fitted.head)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from carrot._display.frame import Table, by_column, chosen, data_frame
 from carrot._display.html import card, said, table
+from carrot._display.words import counted, percent
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
@@ -88,9 +89,11 @@ class Audit(Presented):
     _format = "audit"
 
     def __repr__(self) -> str:
-        of = f"{len(self.suspects)} training pictures" + (f", {len(self.held_out)} held out" if self.held_out else "")
+        held_out = f", {len(self.held_out):,} held out" if self.held_out else ""
+        of = counted(len(self.suspects), "training picture") + held_out
         wrong = len(self.contradicted) + len(self.held_out_contradicted)
-        return f"<Audit of {of}: {wrong} labels contradicted, {len(self.duplicates)} pairs nearly the same>"
+        pairs = counted(len(self.duplicates), "pair")
+        return f"<Audit of {of}: {counted(wrong, 'label')} contradicted, {pairs} nearly the same>"
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
@@ -122,6 +125,11 @@ class Audit(Presented):
     def contradicted(self) -> tuple[Suspect, ...]:
         """The training pictures whose label the others contradict."""
         return tuple(suspect for suspect in self.suspects if suspect.flagged)
+
+    @property
+    def uncertain(self) -> tuple[Suspect, ...]:
+        """The other training pictures of which the others say another class, if no surer than is usual of these."""
+        return tuple(suspect for suspect in self.suspects if suspect.margin < 0 and not suspect.flagged)
 
     @property
     def held_out_contradicted(self) -> tuple[Suspect, ...]:
@@ -158,13 +166,13 @@ class Audit(Presented):
 
     def _card(self) -> str:
         wrong, held = self.contradicted, self.held_out_contradicted
-        lines = [f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures"]
+        of = f"of {counted(len(self.suspects), 'label')}"
+        lines = [f"{len(wrong)} {of} {_look(len(wrong))} wrong: the other training pictures say another class"]
         lines += _more(wrong)
         parts = [said(*lines), _suspects_table(wrong) if wrong else ""]
         if self.held_out:
-            line = f"{len(held)} of {len(self.held_out)} held-out pictures have a label that the model contradicts"
-            parts += [said(line, *_more(held)), _suspects_table(held) if held else ""]
-        parts.append(said(f"{len(self.duplicates)} pairs are nearly the same", *_more(self.duplicates)))
+            parts += [said(self._held_out_line, *_more(held)), _suspects_table(held) if held else ""]
+        parts.append(said(f"{_pairs(len(self.duplicates))} nearly the same", *_more(self.duplicates)))
         if self.duplicates:
             rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.duplicates[:SHOWN]]
             parts.append(table(["one", "the other", "cosine", "same file", "label", "label"], rows))
@@ -186,31 +194,36 @@ class Audit(Presented):
         """Return a line for each picture, most suspicious first; training pictures, then those held out."""
         return csv_text(Suspect.__dataclass_fields__, map(asdict, (*self.suspects, *self.held_out)))
 
+    @property
+    def _held_out_line(self) -> str:
+        n = len(self.held_out_contradicted)
+        of = counted(len(self.held_out), "held-out picture")
+        return f"{n} of {of} {'has' if n == 1 else 'have'} a label that looks wrong: the model says another class"
+
     def lines(self, k: int = 20) -> list[str]:
         """Return the k most suspicious of each kind as text."""
-        wrong = self.contradicted
+        wrong, unsure = self.contradicted, self.uncertain
+        of = f"of {counted(len(self.suspects), 'training label')}"
         lines = [
-            f"{len(wrong)} of {len(self.suspects)} labels are contradicted by the other training pictures (exact "
-            "leave-one-out)",
-            *_table(wrong, k, "others say"),
+            f"{len(wrong)} {of} {_look(len(wrong))} wrong: the other pictures say another class, and are sure of it "
+            "(each is judged by the model fitted without it)",
+            *_table(wrong, k, "the others say"),
         ]
-        unsure = [s for s in self.suspects if s.margin < 0 and not s.flagged]
         if unsure:
             lines.append(
-                f"{len(unsure)} more are less sure: another class is likelier, but by no more than is usual of these "
-                "classes"
+                f"{len(unsure)} more may be wrong: the others say another class, but no surer than they are of some "
+                "right labels of these classes"
             )
-            lines += _table(unsure, max(k - len(wrong), 0), "others say")
+            lines += _table(unsure, max(k - len(wrong), 0), "the others say")
         if self.counts is not None:
-            wrong = self.held_out_contradicted
             lines += [
-                f"{len(wrong)} of {len(self.held_out)} held-out pictures have a label that the model contradicts",
-                *_table(wrong, k, "the model says"),
+                self._held_out_line,
+                *_table(self.held_out_contradicted, k, "the model says"),
                 f"  looked for in {self.counts.line('audited')}",
             ]
         lines.append(
-            f"{len(self.duplicates)} pairs are nearly the same (cosine >= {self.threshold:g}, and nearer than others "
-            "of their kind)"
+            f"{_pairs(len(self.duplicates))} nearly the same (cosine >= {self.threshold:g}, and nearer than others of "
+            "their kind)"
         )
         for pair in self.duplicates[:k]:
             note = "the same file" if pair.same_file else f"cosine {pair.cosine:.4f}"
@@ -218,7 +231,10 @@ class Audit(Presented):
             lines.append(f"  {pair.first}   {pair.second}   {note}")
         if len(self.duplicates) > k:
             lines.append(f"  and {len(self.duplicates) - k} more")
-        lines.append("highest leverage: their own label decides their own logits most")
+        lines.append(
+            "what the model could least do without (leverage: how much a picture's own label counts in what is said of "
+            "it)"
+        )
         lines += [f"  {s.id:<58} {s.label:<30} leverage {s.leverage:.3f}" for s in self.by_leverage[: min(k, 5)]]
         return lines
 
@@ -292,8 +308,13 @@ def _more(found: Sized) -> list[str]:
 
 
 def _table(wrong: Sequence[Suspect], k: int, who: str) -> list[str]:
-    lines = [
-        f"  {s.id:<58} labelled {s.label}, {who} {s.suggested}   margin {s.margin:+.3f}   p {s.probability:.3f}"
-        for s in wrong[:k]
-    ]
+    lines = [f"  {s.id:<58} labelled {s.label} ({percent(s.probability)}), {who} {s.suggested}" for s in wrong[:k]]
     return lines + ([f"  and {len(wrong) - k} more"] if len(wrong) > k else [])
+
+
+def _look(n: int) -> str:
+    return "looks" if n == 1 else "look"
+
+
+def _pairs(n: int) -> str:
+    return f"{counted(n, 'pair')} of pictures {'is' if n == 1 else 'are'}"

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from carrot._display.words import counted, percent
+
+SAME = 1e-9  # of the largest weight: what rounding leaves, and no picture would
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -25,6 +29,8 @@ class Certificate:
         added: Id, SHA-256 and label of each new picture.
         classes_removed: Classes that are no more.
         classes_added: Classes that are new.
+        accuracy_before: Exact leave-one-out accuracy of the training pictures before ..
+        accuracy_after: .. and after, each of the pictures and labels of its time.
     """
 
     forgotten: tuple[dict[str, str], ...]
@@ -43,11 +49,14 @@ class Certificate:
     added: tuple[dict[str, str], ...] = ()
     classes_removed: tuple[str, ...] = ()
     classes_added: tuple[str, ...] = ()
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
 
     def __repr__(self) -> str:
         done = (("forgot", self.forgotten), ("relabelled", self.relabelled), ("added", self.added))
         told = ", ".join(f"{verb} {len(pictures)}" for verb, pictures in done if pictures) or "changed nothing"
-        return f"<Certificate: {told}; {self.pictures_before} training pictures before, {self.pictures_after} after>"
+        before = counted(self.pictures_before, "training picture")
+        return f"<Certificate: {told}; {before} before, {self.pictures_after} after>"
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON."""
@@ -55,25 +64,44 @@ class Certificate:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     def __str__(self) -> str:
-        """Return it in a few lines."""
+        """Return what happened, in a few lines."""
         lines = []
         if self.forgotten:
             names = _some([picture["id"] for picture in self.forgotten])
-            lines.append(f"forgot {len(self.forgotten)} of {self.pictures_before} training pictures: {names}")
+            lines.append(f"forgot {counted(len(self.forgotten), 'training picture')}: {names}")
         if self.relabelled:
             moves = _some([f"{p['id']} ({p['from']} -> {p['to']})" for p in self.relabelled])
-            lines.append(f"relabelled {len(self.relabelled)} of {self.pictures_before} training pictures: {moves}")
+            lines.append(f"relabelled {counted(len(self.relabelled), 'training picture')}: {moves}")
         if self.added:
             names = _some([f"{picture['id']} ({picture['label']})" for picture in self.added])
-            lines.append(f"added {len(self.added)}: {names}; {self.pictures_after} training pictures now")
+            lines.append(f"added {counted(len(self.added), 'training picture')}: {names}")
         for what, classes in (("no longer known", self.classes_removed), ("new", self.classes_added)):
-            lines += [f"  classes {what}: {_some(classes)}"] if classes else []
+            lines += [f"  {'class' if len(classes) == 1 else 'classes'} {what}: {_some(classes)}"] if classes else []
+        if self.pictures_after != self.pictures_before:
+            lines.append(f"  training pictures: {self.pictures_before:,} before, {self.pictures_after:,} now")
+        if self.accuracy_before is not None and self.accuracy_after is not None:
+            before, after = percent(self.accuracy_before), percent(self.accuracy_after)
+            lines.append(f"  accuracy, each training picture judged without itself: {before} before, {after} now")
         if self.largest_difference is not None:
-            relative = self.largest_difference / (self.largest_weight or 1.0)
-            lines.append(f"  largest difference from a real fit after the change: {relative:.1e} of the largest weight")
+            is_same = self._relative < SAME
+            told = "gives the same model" if is_same else f"differs by {self._relative:.1e} of its largest weight"
+            lines.append(f"  checked: a fit from scratch {told}")
         if self.same_content:
             lines.append(f"  the same content is still there under another name: {_some(self.same_content)}")
+        return "\n".join(lines)
+
+    def proof(self) -> str:
+        """Return what was measured, and what the change doesn't say."""
+        lines = []
+        if self.largest_difference is not None:
+            lines.append(
+                f"  largest difference from a real fit after the change: {self._relative:.1e} of its largest weight"
+            )
         return "\n".join([*lines, f"  {self.scope}"])
+
+    @property
+    def _relative(self) -> float:
+        return (self.largest_difference or 0.0) / (self.largest_weight or 1.0)
 
 
 def _some(names: Sequence[str]) -> str:

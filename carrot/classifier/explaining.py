@@ -1,5 +1,7 @@
 """A model's explanation of one picture: traced, taken apart, and its training pictures found again."""
 
+import os
+
 import torch
 from PIL import Image
 
@@ -8,6 +10,7 @@ from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
+from carrot.errors import UnreadableImageError
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.counterfactual import counterfactuals
 from carrot.explanation.parts import LogitParts, region_to_region, take_apart
@@ -31,6 +34,13 @@ def explain(
         ValueError: A class is unknown, ``target`` and ``against`` are the same, or k is less than 1.
     """
     k = whole_number("k", k, 1)
+    if isinstance(picture, str | os.PathLike) and os.path.isdir(picture):
+        raise UnreadableImageError(
+            f"{picture}: it is a folder; give the pictures in it: [model.explain(p) for p in "
+            f"carrot.data.pictures_in({os.fspath(picture)!r})]. One page with a row for each: carrot explain MODEL "
+            f"{picture}",
+            str(picture),
+        )
     fitted, image = classifier.fitted, as_picture(picture)
     for name in (target, against):
         if name is not None:

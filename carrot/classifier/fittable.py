@@ -134,7 +134,8 @@ class Fittable:
 
         self._solve(train, spec, sample_weight, tokens, plan.plain, solve)
         if show:
-            print(*table_lines(self.selection_, self.setting_, len(self.records_)), sep="\n")
+            n = len(self.records_)
+            print(*table_lines(self.selection_, self.setting_, n, False, plan.limit, plan.beyond), sep="\n")
         return self
 
     def _solve(

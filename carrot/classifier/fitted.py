@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carrot._display.words import counted
 from carrot.classifier.records import TrainingRecord, training_records
 from carrot.classifier.weighting import ClassWeight, row_weights
 from carrot.data.labels import Label, Labels, canonical, flat, label_kind, name_of_label, restored
@@ -62,7 +63,12 @@ class Fitted:
     asked_lam: float | Literal["loo"] = "loo"
 
     def __repr__(self) -> str:
-        return f"<Fitted on {len(self.records)} pictures of {len(self.classes)} classes: {self.setting}>"
+        return f"<Fitted on {self.counts}: {self.setting}>"
+
+    @property
+    def counts(self) -> str:
+        """How many pictures of how many classes, in words."""
+        return f"{counted(len(self.records), 'picture')} of {counted(len(self.classes), 'class', 'classes')}"
 
     @classmethod
     def of(

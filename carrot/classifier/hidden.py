@@ -17,6 +17,7 @@ from carrot._choices import MANY
 from carrot._display.brief import one_line
 from carrot._display.frame import Table, by_column, chosen, data_frame
 from carrot._display.html import card, said, table
+from carrot._display.words import counted
 from carrot._ridge.logit import Logit
 from carrot.classifier.asked import ids_of
 from carrot.classifier.classifier import Classifier
@@ -121,7 +122,7 @@ class HiddenRegions(Presented):
     def _card(self) -> str:
         rows = [(one.training_id, one.label, one.place, one.effect) for one in self.top]
         columns = ["training picture", "labelled", self.kind, "change"]
-        gone = [f"nothing is said of {len(self.missing)} training pictures"] if self.missing else []
+        gone = [f"nothing is said of {counted(len(self.missing), 'training picture')}"] if self.missing else []
         return card(
             "Hidden regions",
             said(f"{self._question}; it would change, had one region never been shown"),

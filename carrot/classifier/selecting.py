@@ -28,7 +28,7 @@ from carrot._progress import progress
 from carrot.classifier.fitting import Caches
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
-from carrot.embedding.setting import AXES, Setting
+from carrot.embedding.setting import AXES, Setting, short_regions
 from carrot.errors import BackboneError
 from carrot.evaluation.selection import Candidate, candidate, select
 from carrot.lift import lift_from
@@ -71,6 +71,7 @@ class Plan(NamedTuple):
         costs: What a picture costs in passes of the backbone, by regions, size of a tile and whether the whole is seen.
         limit: What it may cost.
         shares: Told shares of the whole picture that are offered where tiles alone lose.
+        beyond: Kinds of regions of which every setting costs more than the limit, with what they cost; cheapest first.
     """
 
     plain: tuple[Setting, ...]
@@ -79,6 +80,7 @@ class Plan(NamedTuple):
     costs: Callable[[Setting], float]
     limit: float = math.inf
     shares: tuple[float, ...] = ()
+    beyond: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def of(
@@ -114,14 +116,18 @@ class Plan(NamedTuple):
         if passes is not None and not 0 < real_number("passes", passes) < math.inf:
             raise ValueError(f"`passes` must be a finite number > 0; got {passes!r}.")
         limit = math.inf if passes is None else passes
-        kept = tuple(s for s in settings if encoder.passes(s) <= limit)
+        costs = {s: encoder.passes(s) for s in settings}
+        kept = tuple(s for s in settings if costs[s] <= limit)
         if not kept:
-            least = min(settings, key=encoder.passes)
+            least = min(settings, key=costs.__getitem__)
             raise ValueError(
-                f"`passes` = {passes} leaves nothing: the least, {least.regions}, costs {encoder.passes(least):.3g}."
+                f"`passes` = {passes} leaves nothing: the least, {least.regions}, costs {costs[least]:.3g}."
             )
         shares = () if "global_share" in grid else SHARES  # of a class token, or of the mean where there is none
-        return cls(kept, graphs, tuple(t for t in axes["t"] if t), encoder.passes, limit, shares)
+        dear = {_kind(s): cost for s, cost in costs.items() if cost > limit}
+        beyond = sorted((dear.keys() - set(map(_kind, kept))), key=lambda kind: (dear[kind], kind))
+        left_out = tuple((kind, dear[kind]) for kind in beyond)
+        return cls(kept, graphs, tuple(t for t in axes["t"] if t), encoder.passes, limit, shares, left_out)
 
     def diffused(self, start: Setting, graph: tuple[float, float]) -> list[Setting]:
         """Return one setting for each t > 0, on one graph."""
@@ -195,6 +201,11 @@ def taken(found: Iterable[Score], n: int) -> Score:
     candidates = list(found)
     tiles = sorted((c for c in candidates if c.setting.is_tiled), key=lambda c: c.setting.global_share)
     return next((c for c in tiles if _holds(c, candidates, n)), None) or select(candidates)
+
+
+def _kind(s: Setting) -> str:
+    """Return what costs alike, in words."""
+    return short_regions(s.regions) + (" with the whole picture" if s.is_tiled and s.global_share else "")
 
 
 def _plain(axes: Mapping[str, tuple[Any, ...]], regions: str, asked: set[str]) -> Iterator[Setting]:

@@ -5,12 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from carrot._choices import PATCHES
+from carrot._display.words import counted
 from carrot.classifier.selecting import Score, standard_error, taken
 from carrot.embedding.setting import AXES, Setting, short_regions
 from carrot.evaluation.selection import select
 
 
-def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting, n: int, is_whole: bool = False) -> Iterator[str]:
+def table_lines(
+    tried: Sequence[Mapping[str, Any]],
+    chosen: Setting,
+    n: int,
+    is_whole: bool = False,
+    limit: float = math.inf,
+    beyond: Sequence[tuple[str, float]] = (),
+) -> Iterator[str]:
     """Yield what was chosen, what was given up for it, what is cheaper, and a table of what was tried, best first.
 
     Args:
@@ -18,6 +26,8 @@ def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting, n: int, is_
         chosen: As ``choose`` returns it.
         n: Number of training pictures.
         is_whole: Whether the table has every line; else the best of each kind of regions, and what was chosen.
+        limit: The passes that a picture could cost.
+        beyond: Kinds of regions that cost more and were not tried, with what they cost.
     """
     lines = [(line, Setting(**{name: line[name] for name in AXES if name in line})) for line in tried]
     yield from given_up(lines, chosen)
@@ -36,10 +46,14 @@ def table_lines(tried: Sequence[Mapping[str, Any]], chosen: Setting, n: int, is_
         what = str(s) if s.is_tiled else f"{PATCHES}, {s}"
         yield f"{what:<64} {passes} {line['lam']:9.2g} {line['loo_mse']:10.5f} {line['loo_accuracy']:13.4f}{mark}"
     if left_out:
+        were = "was tried, worse" if left_out == 1 else "were tried, each worse"
         yield (
-            f"{left_out} more settings of these kinds were tried, each worse than the first of its kind; --verbose "
-            "lists them, and `selection_` in Python."
+            f"{counted(left_out, 'more setting')} of these kinds {were} than the first of its kind; --verbose lists "
+            f"{'it' if left_out == 1 else 'them'}, and `selection_` in Python."
         )
+    if beyond:
+        told = "; ".join(f"{kind} ({passes:.3g} passes)" for kind, passes in beyond)
+        yield f"Not tried, for they cost more than the {limit:g} passes that --passes allows: {told}."
     yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
     yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
 

@@ -63,6 +63,7 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
         difference = float((head.W_star - refit.W_star).abs().max())
     forgotten = [fitted.records[row] for row in sorted(gone)]
     hashes = {record.sha256 for record in forgotten}
+    changed = fitted.with_head(head, records, classes)
     certificate = Certificate(
         forgotten=tuple({"id": record.id, "sha256": record.sha256} for record in forgotten),
         pictures_before=len(fitted.records),
@@ -88,11 +89,13 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
         added=tuple({"id": r.id, "sha256": r.sha256, "label": classes[r.label]} for r in new),
         classes_removed=tuple(name for name in fitted.classes if name not in label_of),
         classes_added=added_classes,
+        accuracy_before=fitted.leave_one_out()["loo_accuracy"],
+        accuracy_after=changed.leave_one_out()["loo_accuracy"],
     )
     weight = fitted.class_weight
     if isinstance(weight, Mapping):  # of classes that are gone: a fit of what is left would refuse it
         weight = {name: value for name, value in weight.items() if name in classes}
-    return replace(fitted.with_head(head, records, classes), class_weight=weight), certificate
+    return replace(changed, class_weight=weight), certificate
 
 
 def _embedded(

@@ -40,6 +40,8 @@ def predict(
 ) -> int:
     """Say what is in pictures, with calibrated probabilities. Pictures that can't be read are set aside.
 
+    Those of a folder come in natural order ("2" before "10"), folder by folder.
+
     ```
     carrot predict my_model new.jpg
     carrot predict my_model holiday/ --top 3 --csv predictions.csv
@@ -119,7 +121,7 @@ def predict(
 
 def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
     """Return the pictures that are named, and those in folders that are; ``aside`` notes what is passed over there."""
-    from carrot.data.walking import pictures_below
+    from carrot.data.walking import pictures_in
 
     files: list[Path] = []
     for path in pictures:
@@ -127,7 +129,7 @@ def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
             files.append(path)
             continue
         skipped: dict[str, str] = {}
-        files += [path / name for name in pictures_below(path, skipped)]
+        files += pictures_in(path, skipped)
         aside += [
             {"picture": str(path / name), "problem": f"{path / name}: {reason}"} for name, reason in skipped.items()
         ]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carrot._display.words import counted
 from carrot.cli import early
 from carrot.cli.options import (
     Checkpoint,
@@ -15,6 +16,7 @@ from carrot.cli.options import (
     UsageError,
     Whole,
     note,
+    quoted,
     report_set_aside,
     show,
     write_config,
@@ -196,7 +198,11 @@ def audit(
         write_output(csv, found.to_csv().encode())
         arguments = {"model": model, "data": data, "top": top, "duplicates": duplicates, "held_out": held_out}
         write_config(csv.parent, "audit", arguments, csv)
-    show({"model": str(model), **found.to_dict()}, found.lines(top), json)
+    lines = found.lines(top)
+    if wrong := found.contradicted:
+        command = f"carrot relabel {quoted(model)} {quoted(wrong[0].id)} {quoted(wrong[0].suggested)}"
+        lines += [f"to mend the first: {command}", f"one by one, with their pictures: carrot explore {quoted(model)}"]
+    show({"model": str(model), **found.to_dict()}, lines, json)
     return 0
 
 
@@ -238,7 +244,8 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
         some = [str(name) for name in names[:SHOWN_CLASSES]]
         lines.append(f"classes: {', '.join(some)}" + f" and {len(names) - len(some)} more" * (len(names) > len(some)))
         lines.append(
-            f"{trained['pictures']} training pictures of {len(names)} classes, from {trained['data'] or 'Python'}"
+            f"{counted(trained['pictures'], 'training picture')} of {counted(len(names), 'class', 'classes')}, from "
+            f"{trained['data'] or 'Python'}"
         )
     show(result, lines, json)
     return 0

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from carrot._display.words import counted
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, Json, UsageError, note, show
+from carrot.cli.options import Checkpoint, Device, Extra, Json, UsageError, note, show
 from carrot.store.versions import versions
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def forget(
     *,
     classes: Annotated[list[str] | None, Parameter(name="--class", consume_multiple=True, negative="")] = None,
     verify: Verify = True,
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Delete training pictures from a model: what is left is what fitting without them gives. A certificate is written.
@@ -43,6 +45,7 @@ def forget(
         ids: Of the training pictures, as audit and explain print them.
         classes: Whole classes, with all their pictures.
         verify: Fit again from scratch without them, and measure the difference.
+        verbose: Print what was measured, and what the change doesn't say.
         json: Print the certificate as JSON.
     """
     names, whole = list(ids or ()), list(classes or ())
@@ -55,7 +58,7 @@ def forget(
         left = [name for name in names if name not in gone]
         return found.forget(left, verify, classes=whole) if left or whole else None
 
-    return _changed(model, asked, change, json)
+    return _changed(model, asked, change, verbose, json)
 
 
 def relabel(
@@ -66,6 +69,7 @@ def relabel(
     *,
     new_class: NewClass = False,
     verify: Verify = True,
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Give a training picture another label: what comes out is what fitting with it gives. A certificate is written.
@@ -82,10 +86,13 @@ def relabel(
         label: Its right class.
         new_class: The label may be a class that the model doesn't know yet.
         verify: Fit again from scratch with it, and measure the difference.
+        verbose: Print what was measured, and what the change doesn't say.
         json: Print the certificate as JSON.
     """
     asked = {"command": "relabel", "id": id, "label": label}
-    return _changed(model, asked, lambda found, _: found.relabel({id: label}, verify, new_classes=new_class), json)
+    return _changed(
+        model, asked, lambda found, _: found.relabel({id: label}, verify, new_classes=new_class), verbose, json
+    )
 
 
 def add(
@@ -98,6 +105,7 @@ def add(
     verify: Verify = True,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Add training pictures to a model: what comes out is what fitting with them gives. A certificate is written.
@@ -114,6 +122,7 @@ def add(
         verify: Fit again from scratch with them, and measure the difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        verbose: Print what was measured, and what the change doesn't say.
         json: Print the certificate as JSON.
     """
     early.need_model(model, *pictures[:1])
@@ -127,7 +136,7 @@ def add(
         names = [_id(root, path) for path in pictures]
         return found.add(pictures, [label] * len(pictures), names, verify, new_classes=new_class)
 
-    return _changed(model, asked, change, json, checkpoint=checkpoint, device=device)
+    return _changed(model, asked, change, verbose, json, checkpoint=checkpoint, device=device)
 
 
 def apply(
@@ -139,6 +148,7 @@ def apply(
     verify: Verify = True,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
     """Apply a table of edits, all of them or none: forget, relabel and add. A certificate is written.
@@ -157,6 +167,7 @@ def apply(
         verify: Fit again from scratch on the changed pictures, and measure the difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        verbose: Print what was measured, and what the change doesn't say.
         json: Print the certificate as JSON.
     """
     from hashlib import sha256
@@ -170,13 +181,14 @@ def apply(
     def change(found: "Carrot", _: "Finished | None") -> "Certificate":
         return found.apply(edits, verify, new_classes=new_class)
 
-    return _changed(model, asked, change, json, checkpoint=checkpoint, device=device)
+    return _changed(model, asked, change, verbose, json, checkpoint=checkpoint, device=device)
 
 
 def _changed(
     model: Path,
     asked: dict[str, Any],
     change: Callable[["Carrot", "Finished | None"], "Certificate | None"],
+    verbose: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -199,18 +211,18 @@ def _changed(
             facts = {**certificate.to_dict(), "asked": asked, "versions": versions()}
             begin(model, facts)
             found.save(model)
-            done, lines = complete(model, facts), [str(certificate)]
+            done, lines = complete(model, facts), str(certificate).splitlines()
     if done is None:
         raise RuntimeError("a change that is refused raises")
     answer = done.certificate
     if answer["removed_files"]:
-        lines.append(
-            f"  removed, for they may show the pictures: {len(answer['removed_files'])} files of explanations/ and "
-            "tokens/"
-        )
+        gone = counted(len(answer["removed_files"]), "file")
+        lines.append(f"  also deleted, for they may show it: {gone} of explanations/ and tokens/")
     lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
-    if answer["forgotten"]:
-        lines.append(f"  looked for in {model} alone: pages and tables that were written elsewhere are not known")
+    if verbose:
+        lines += certificate.proof().splitlines() if certificate is not None else [f"  {answer['scope']}"]
+        if answer["forgotten"]:
+            lines.append(f"  looked for in {model} alone: pages and tables that were written elsewhere are not known")
     result = {**answer, "model": str(model), "training_pictures": len(found.records_), "certificate": str(done.file)}
     show(result, [*lines, f"certificate: {done.file}"], as_json)
     return 0

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from carrot._display.words import counted
 from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, Json, UsageError, Whole, report_set_aside, show, write_config
 
@@ -87,5 +88,5 @@ def export(
     }
     lines = [f"  training: {counts['training'].line('written')}"]
     lines += [f"  held out: {counts['held_out'].line('written', str(data))}"] if "held_out" in counts else []
-    show(result, [f"{out}: {len(rows)} pictures", *lines], json)
+    show(result, [f"{out}: {counted(len(rows), 'picture')}", *lines], json)
     return 0

@@ -3,13 +3,15 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from carrot._display.words import counted
 from carrot.cli import early
 from carrot.cli.options import (
     STRICT,
     Checkpoint,
     Device,
+    Extra,
     Json,
     Strict,
     UsageError,
@@ -22,6 +24,9 @@ from carrot.cli.options import (
     write_config,
 )
 
+if TYPE_CHECKING:
+    from carrot.classifier.classifier import Classifier
+
 
 def evaluate(
     model: Path,
@@ -29,23 +34,27 @@ def evaluate(
     /,
     *,
     explained: Whole = 50,
-    occluded: Whole = 10,
+    occluded: Whole = 0,
     refits: Whole = 5,
     baselines: bool = True,
     out: Path | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     strict: Strict = False,
+    verbose: Extra = False,
     json: Json = False,
 ) -> int:
-    """Measure a model on test pictures: accuracy, calibration, each class, baselines, time; explanations against truth.
+    """Measure a model on test pictures: is it better than what else one would take, and do its maps tell the truth.
+
+    Accuracy comes first; it ends in a verdict. All numbers (calibration, each class, baselines, every measure of the
+    maps, times) are in tables.md, and printed with --verbose.
 
     A data set that has a split of its own is measured on its test pictures; any other is measured whole, but for
     pictures that the model was fitted on: of the folder that it was fitted on, that is the fifth that was held out.
 
     Numbers and tables to paste are written to MODEL/evaluation, those of another data set to a folder of its own there.
-    Faithfulness is measured at token level (exact) and at pixel level (patches occluded, backbone run again): two
-    families of numbers, never mixed.
+    Maps are measured by dropping regions, which is exact and costs no pass of the backbone; --occluded also measures
+    them at pixel level, with the backbone run again: another family of numbers, never mixed with these.
 
     ```
     carrot evaluate my_model
@@ -56,8 +65,8 @@ def evaluate(
         model: Folder of the model.
         data: Data set. [default: the one that it was fitted on]
         explained: How many test pictures to explain, evenly spaced; 0: none.
-        occluded: How many of those to occlude at pixel level; the backbone runs again up to 112 times for each (84
-            without diffusion).
+        occluded: How many of those to measure at pixel level too; the backbone runs again up to 112 times for each (84
+            without diffusion), which is told before.
         refits: How many leave-one-outs to check against real fits, and with them the removal of a group; 0: neither.
         baselines: Measure class token, mean, kNN and logistic regression beside it.
         out: Folder for numbers and tables. [default: MODEL/evaluation, or for another data set
@@ -65,6 +74,7 @@ def evaluate(
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
         strict: End with status 3 if a picture had to be set aside.
+        verbose: Print every table too.
         json: Print the result as JSON.
     """
     import json as json_module
@@ -79,8 +89,7 @@ def evaluate(
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
     from carrot.protocol.measure import evaluate as run
-    from carrot.protocol.pixel_level import inputs_of, passes
-    from carrot.protocol.tables import lines_of, markdown_of
+    from carrot.protocol.tables import lines_of, markdown_of, short_lines, verdict
     from carrot.store.outputs import check_folder, write_output
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device)
@@ -94,18 +103,19 @@ def evaluate(
         check_folder(out)  # before the work, not after it
         _refuse_others_numbers(out)
 
+    said = lines_of if verbose else short_lines
+
     def done(answer: dict[str, Any], phase: str) -> None:
-        for line in () if json else lines_of(answer, phase):
+        for line in () if json else said(answer, phase):
             print(printable(line), flush=True)
-        if phase == "checks" and explained:
-            there = min(explained, answer["data"]["test_pictures"])
-            by_occlusion = min(there, occluded)
-            runs = passes(found.classifier, by_occlusion)
-            seconds = runs / inputs_of(found.classifier) * answer["milliseconds_a_picture"]["backbone"] / 1e3
-            passed = (
-                f"; {by_occlusion} of them at pixel level too, {runs:,} passes of the backbone, {seconds:.0f} s or more"
+        if phase == "accuracy" and baselines:
+            n = answer["model"]["training_pictures"] + answer["data"]["test_pictures"]
+            note(
+                "measuring plain ways beside it: the backbone looks once at each of "
+                f"{counted(n, 'picture')} whole, unless it did before. Without: --no-baselines"
             )
-            note(f"explaining {there} pictures{passed if runs else ''}. Fewer: --explained, --occluded")
+        if phase == "checks" and explained:
+            note(_cost(answer, explained, occluded, found.classifier))
 
     tokens = model if is_writable else out or model
     try:
@@ -133,8 +143,26 @@ def evaluate(
     }
     write_config(folder, "evaluate", {"model": model, "data": where, **arguments})
     report_set_aside(result["set_aside"])
-    show(result, [f"numbers: {folder / 'metrics.json'}", f"tables: {folder / 'tables.md'}"], json)
+    last = [*(verdict(result) if verbose else ()), f"numbers: {folder / 'metrics.json'}"]
+    show({**result, "verdict": list(verdict(result))}, [*last, f"tables: {folder / 'tables.md'}"], json)
     return STRICT if strict and result["set_aside"] else 0
+
+
+def _cost(answer: dict[str, Any], explained: int, occluded: int, classifier: "Classifier") -> str:
+    """Return what explaining so many pictures will cost: by the times that were just measured."""
+    from carrot.protocol.pixel_level import inputs_of, passes
+
+    times = answer["milliseconds_a_picture"]
+    there = min(explained, answer["data"]["test_pictures"])
+    by_occlusion = min(there, occluded)
+    runs = passes(classifier, by_occlusion)
+    each = next(ms for what, ms in times.items() if what.startswith("explanation"))
+    seconds = there * each / 1e3
+    said = f"explaining {counted(there, 'picture')}"
+    if runs:
+        seconds += runs / inputs_of(classifier) * times["backbone"] / 1e3
+        said += f"; {by_occlusion} of them at pixel level too, {counted(runs, 'pass', 'passes')} of the backbone"
+    return f"{said}: {seconds:.0f} s or more. Fewer: --explained{', --occluded' if runs else ''}"
 
 
 def _refuse_others_numbers(folder: Path) -> None:
@@ -199,6 +227,6 @@ def bench(
     lines = ["milliseconds a picture, medians:"]
     lines += [f"{name:<52} {milliseconds:9.3f} ms" for name, milliseconds in stages.items()]
     counts = Counts(pictures)
-    lines.append(f"{counts.line('timed')}, of noise, {rounds} times")
+    lines.append(f"{counts.line('timed')}, of noise, {counted(rounds, 'time')}")
     show({"model": str(model), "milliseconds_a_picture": stages, "counts": counts.to_dict()}, lines, json)
     return 0

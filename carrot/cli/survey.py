@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from carrot._display.words import counted
 from carrot.cli import early
 from carrot.cli.options import (
     Checkpoint,
@@ -118,17 +119,19 @@ def explain_folder(
     )
     report_set_aside(index.rows.aside)
     n, wrong = len(index.rows.rows), [row for row in index.rows.doubtful_first if row.is_wrong]
-    whole = f"{len(index.pages)} whole page{'' if len(index.pages) == 1 else 's'}"
-    lines = [f"{n:,} picture{'' if n == 1 else 's'} explained, {len(index.rows.aside)} set aside; {whole}"]
+    whole = counted(len(index.pages), "whole page")
+    lines = [f"{counted(n, 'picture')} explained, {len(index.rows.aside)} set aside; {whole}"]
     if len(index.pages) < n:
         lines.append(
             "whole pages are of what contradicts its folder, then of what is least sure; more of them: --pages N"
         )
     if index.again:
-        lines.append(f"{index.again:,} rows and pages were there already")
+        were = "was" if index.again == 1 else "were"
+        lines.append(f"{counted(index.again, 'row or page', 'rows and pages')} {were} there already")
     lines += [
         f"  {row.file}: {row.predicted}, {row.probability:.3f}; its folder says {row.label}" for row in wrong[:SOME]
     ]
-    lines += [f"  and {len(wrong) - SOME:,} more that contradict their folder"] if len(wrong) > SOME else []
+    rest = len(wrong) - SOME
+    lines += [f"  and {rest:,} more that {'contradicts its' if rest == 1 else 'contradict their'} folder"] * (rest > 0)
     show(index.to_dict() if json else {}, [*lines, f"page: {index.page}"], json)
     return 0

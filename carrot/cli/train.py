@@ -1,5 +1,6 @@
 """``carrot select`` and ``carrot fit``: from pictures to a model in a folder."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from carrot._display.words import counted
 from carrot.cli import early
 from carrot.cli.options import (
     SETTING,
@@ -156,6 +158,8 @@ def _train(
     refuse_other_folder(folder)
 
     from carrot.classifier.changes import edited_ids
+    from carrot.classifier.fittable import MAX_EMBEDDINGS
+    from carrot.classifier.selecting import Plan
     from carrot.classifier.selection_table import table_lines
     from carrot.data.counts import FORGOTTEN, HELD_OUT, Counts
     from carrot.model import Carrot
@@ -167,7 +171,7 @@ def _train(
     model = Carrot(**same, **settings)
     if not _is_there(folder, command, arguments, overwrite):
         model.require(grid, passes)  # of a large data set even the list takes long
-    dataset = _opened(data)
+    dataset, beyond = _opened(data), tuple[tuple[str, float], ...]()
     with locked(folder):
         if _is_there(folder, command, arguments, overwrite):
             model = Carrot.load(folder, checkpoint=options.checkpoint, device=options.device)
@@ -184,6 +188,7 @@ def _train(
                 model.fit(data, tokens=folder / "tokens")
             else:
                 model.select(data, grid=grid, tokens=folder / "tokens", passes=passes, show=False)
+                beyond = Plan.of(grid, model.encoder, len(model.records_), MAX_EMBEDDINGS, passes).beyond
             model.save(folder)
             write_config(folder, command, arguments)
     report_set_aside(model.set_aside_)
@@ -193,7 +198,8 @@ def _train(
     counts = Counts(len(model.records_), {HELD_OUT: held_out, FORGOTTEN: forgotten}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
     tried, n = model.selection_, len(model.records_)
-    table = list(table_lines(tried, model.setting_, n, verbose)) if tried else []
+    limit = math.inf if passes is None else passes
+    table = list(table_lines(tried, model.setting_, n, verbose, limit, beyond)) if tried else []
     show(
         {
             "model": str(folder),
@@ -206,10 +212,10 @@ def _train(
         },
         [
             *table,
-            f"{len(model.classes_)} classes, {len(model.records_)} training pictures; {model.setting_}, lam "
-            f"{model.head_.lam:.3g}",
+            f"{counted(len(model.classes_), 'class', 'classes')}, {counted(n, 'training picture')}; "
+            f"{model.setting_}, lam {model.head_.lam:.3g}",
             counts.line("fitted on", data),
-            *([f"the {held_out} held out are for measuring: carrot evaluate {quoted(folder)}"] if held_out else []),
+            *([f"{held_out} held out for measuring: carrot evaluate {quoted(folder)}"] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} ({_seen(model)})",
             f"model: {folder}",
         ],
@@ -233,9 +239,10 @@ def _split_line(dataset: "ImageDataset", data: str) -> str:
 
     train, test = (len(split_indices(dataset, side)) for side in ("train", "test"))
     if not test:
-        return f"{data}: {train} pictures to fit on; none are held out for testing"
+        return f"{data}: {counted(train, 'picture')} to fit on; none are held out for testing"
     who = "its own split" if split_is_own(dataset) else "every fifth of a class, for it has no split of its own"
-    return f"{data}: {train} pictures to fit on; {test} are held out for testing ({who})"
+    are = "is" if test == 1 else "are"
+    return f"{data}: {counted(train, 'picture')} to fit on; {test} {are} held out for testing ({who})"
 
 
 def _refuse_changed(folder: Path, data: str, dataset: "ImageDataset", model: "Carrot") -> None:

@@ -55,6 +55,7 @@ from carrot.data.objects import Objects
 from carrot.data.opening import open_dataset, require_place
 from carrot.data.pets import Pets
 from carrot.data.records import Box, Cut, ImageDataset, Record, Segmented, Split, Window, split_indices, split_is_own
+from carrot.data.walking import pictures_in
 
 __all__ = [
     "Aircraft",
@@ -78,6 +79,7 @@ __all__ = [
     "Window",
     "open_dataset",
     "open_image",
+    "pictures_in",
     "require_place",
     "split_indices",
     "split_is_own",

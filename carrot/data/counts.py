@@ -6,6 +6,7 @@ The same in text and JSON.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from carrot._display.words import counted
 from carrot.data.records import ImageDataset, split_indices
 from carrot.errors import DataError
 
@@ -49,8 +50,7 @@ class Counts:
         parts = [f"{self.used} {verb}"]
         parts += [f"{n} left out ({reason})" for reason, n in self.left_out.items() if n]
         parts += [f"{self.set_aside} set aside ({UNREADABLE})"] if self.set_aside else []
-        noun = "picture" if self.pictures == 1 else "pictures"
-        return f"{self.pictures} {noun}{f' of {of}' if of else ''}: {', '.join(parts)}"
+        return f"{counted(self.pictures, 'picture')}{f' of {of}' if of else ''}: {', '.join(parts)}"
 
 
 def readable_splits(dataset: ImageDataset, is_there: Sequence[bool]) -> tuple[list[int], list[int], Counts]:

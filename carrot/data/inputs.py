@@ -15,6 +15,7 @@ from torch import Tensor
 from carrot._images import decode_image, open_image, upright_rgb
 from carrot.data.labels import Labels, in_order, names_of
 from carrot.data.records import Box, Cut, LabelKind, Record, Split
+from carrot.data.walking import pictures_in
 
 
 @runtime_checkable
@@ -55,6 +56,20 @@ def as_list(pictures: Pictures) -> list[PictureLike]:
     if isinstance(pictures, Iterable):
         return [_content(picture) if isinstance(picture, Readable) else picture for picture in pictures]
     raise TypeError(f"`pictures` must be {_KINDS}, or several of them; got {type(pictures).__name__}.")
+
+
+def with_folders(pictures: Pictures) -> list[PictureLike]:
+    """Return them as a list, the pictures in a folder for the folder: ``carrot.data.pictures_in``.
+
+    Raises:
+        DataError: A folder holds no picture.
+        TypeError: As ``as_list``.
+    """
+    found = list[PictureLike]()
+    for item in as_list(pictures):
+        is_folder = isinstance(item, str | os.PathLike) and os.path.isdir(item)
+        found += pictures_in(item) if is_folder else [item]  # type: ignore[arg-type]  # narrowed in the line before
+    return found
 
 
 def as_picture(picture: PictureLike) -> Image.Image:

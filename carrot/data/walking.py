@@ -11,6 +11,7 @@ extension are read.
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,30 @@ _MAGIC = tuple(
         (rb".{128}DICM", ".dcm"),
     )
 )
+
+
+def pictures_in(folder: str | os.PathLike[str], skipped: dict[str, str] | None = None) -> list[Path]:
+    """Return the pictures of a folder, at any depth and in natural order: what ``predict`` answers for, in that order.
+
+    Args:
+        folder: Where to look.
+        skipped: What is passed over is added here, the reason by its path below the folder; None: it is warned of.
+
+    Raises:
+        DataError: A folder can't be listed, or there is no picture.
+    """
+    root, passed = Path(folder), dict[str, str]()
+    found = [root / name for name in pictures_below(root, passed)]
+    if skipped is not None:
+        skipped |= passed
+        return found
+    some = next(iter(passed.items()), None)
+    told = "" if some is None else f"{len(passed)} passed over; the first: {some[0]}: {some[1]}."
+    if not found:
+        raise DataError(f"{folder}: holds no picture that is read. {told or 'Give another folder.'}")
+    if told:
+        warnings.warn(f"{folder}: {told}", stacklevel=3)
+    return found
 
 
 def pictures_below(folder: Path, skipped: dict[str, str], root: Path | None = None) -> Iterator[str]:

@@ -20,6 +20,7 @@
 ``pixels``             which regions hold something of a mask
 ``baselines``          what a user would take instead, on the same embeddings
 ``tables``             results as Markdown
+``verdict``            what figures come to, in plain sentences
 =====================  ==================================================================================
 """
 

@@ -1,10 +1,11 @@
 """Explanations and accuracies as lines of text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from carrot._display.words import counted, percent
 from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts
 
@@ -45,13 +46,16 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
     what = f"score of {e.target}" if e.against is None else f"lead of {e.target} over {e.against}"
     local = p.token[: len(p.token) - p.num_global]
     speaks, opposes = local.clamp(min=0.0), local.clamp(max=0.0)
-    sums = [f"{p.prior:+.3f} to start with", f"{float(speaks.sum()):+.3f} from {_count(speaks, e)} for it"]
-    if bool((opposes < 0).any()):
-        sums.append(f"{float(opposes.sum()):+.3f} from {_count(opposes, e)} against it")
+    for_it, against_it = ("for it", "against it") if e.against is None else (f"for {e.target}", f"for {e.against}")
+    sums = [f"{p.prior:+.3f} to start with", f"{float(speaks.sum()):+.3f} from {_count(speaks, e)} {for_it}"]
+    if e.against is not None or bool((opposes < 0).any()):
+        sums.append(f"{float(opposes.sum()):+.3f} from {_count(opposes, e)} {against_it}")
     if p.num_global:
         sums.append(f"{float(p.token[len(local) :].sum()):+.3f} from the whole picture")
-    lines = [f"{e.picture.id}: {e.classes[best]}, probability {_percent(float(e.probabilities[best]))}{labelled}"]
+    lines = [f"{e.picture.id}: {e.classes[best]}, probability {percent(float(e.probabilities[best]))}{labelled}"]
     lines.append(f"  the {what} is {p.logit:+.3f}: {', '.join(sums)}")
+    if e.against is not None:
+        return lines + list(_both_sides(e, k))
     most = [int(i) for i in speaks.argsort(descending=True, stable=True)[:k] if speaks[i] > 0]
     if most:
         lines.append(f"  most for it: {'; '.join(f'{e.region_name(i)} {float(local[i]):+.3f}' for i in most)}")
@@ -67,14 +71,27 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
     return lines
 
 
+def _both_sides(e: "Explanation", k: int) -> Iterator[str]:
+    """Yield what speaks for the one class and what for the other: regions, then training pictures, k of each."""
+    p = e.parts
+    local = p.token[: len(p.token) - p.num_global]
+    for name, sign in ((e.target, 1.0), (e.against, -1.0)):
+        order = (sign * local).argsort(descending=True, stable=True)[:k].tolist()
+        found = [f"{e.region_name(i)} {float(local[i]):+.3f}" for i in order if sign * float(local[i]) > 0]
+        yield f"  for {name}: {'; '.join(found) or f'nothing in the picture, no {e.level.one} of it'}"
+        rows = (sign * p.removal).argsort(descending=True, stable=True)[:k].tolist()
+        missed = [_who(e, i, sign * float(p.removal[i])) for i in rows if sign * float(p.removal[i]) > 0]
+        if missed:
+            yield f"    the training pictures that do most for {name}: {'; '.join(missed)}"
+
+
+def _who(e: "Explanation", i: int, moves: float) -> str:
+    doubt = f", a doubtful label: the others say {e.doubtful[i]}" if i in e.doubtful else ""
+    return f"{e.training_ids[i]} ({e.training_labels[i]}{doubt}) {moves:.3f}"
+
+
 def _count(values: Tensor, e: "Explanation") -> str:
-    count = int((values != 0).sum())
-    return f"{count} {e.level.one if count == 1 else e.level.many}"
-
-
-def _percent(p: float) -> str:
-    """Return a probability in per cent, never rounded to certainty."""
-    return "> 99.9 %" if 0.9995 <= p < 1 else "< 0.1 %" if 0 < p < 0.0005 else f"{100 * p:.1f} %"
+    return counted(int((values != 0).sum()), e.level.one, e.level.many)
 
 
 def story_lines(e: "Explanation", k: int = 3) -> list[str]:

@@ -100,7 +100,9 @@ def sentence(e: "Explanation") -> str:
     if e.against is not None:
         chance = "" if e.parts.target == predicted else f" ({percent(float(e.probabilities[e.parts.target]), 0)})"
         lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"
-        return f"{said}. For {lead} speaks most of all {because}."
+        least = int(e.parts.token.argmin())
+        other = text(where(e.picture, least)) if float(e.parts.token[least]) < 0 else "no part of the picture"
+        return f"{said}. For {lead} speaks most of all {because}; for <em>{name(e.against)}</em> {other}."
     if e.parts.target != predicted:
         chance = percent(float(e.probabilities[e.parts.target]), 0)
         return f"{said}. For <em>{name(e.target)}</em> ({chance}) speaks most of all {because}."

@@ -8,12 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from carrot import __version__
+from carrot._display.words import counted
 from carrot._progress import progress
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.explaining import explain
 from carrot.errors import StoreError
 from carrot.explanation.drawing import name, number, short, text
-from carrot.overview.marks import counted, percent
+from carrot.overview.marks import percent
 from carrot.overview.report_page import styled
 from carrot.overview.rows import Row, Rows, rows_of
 from carrot.store.layout import GENERATOR
@@ -142,8 +143,9 @@ def _page(
     )
     answer, *words = _words(found)
     if len(pages) < n:
+        have = "has" if len(pages) == 1 else "have"
         words.append(
-            f"{counted(len(pages), 'picture')} have a whole page, the most doubtful. Of another: "
+            f"{counted(len(pages), 'picture')} {have} a whole page, the most doubtful. Of another: "
             f"carrot explain {model} PICTURE; of more: --pages N."
         )
     return styled(

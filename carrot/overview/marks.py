@@ -4,23 +4,14 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from carrot._display import words
 from carrot.explanation.drawing import text
 from carrot.overview.thumbs import data_uri
 
-SIGN = "\N{NO-BREAK SPACE}%"
-
 
 def percent(p: float, digits: int = 1) -> str:
-    """Return a share in per cent, never rounded to certainty."""
-    least = 0.5 * 10.0 ** (-digits - 2)
-    if 1 - least <= p < 1:
-        return f"> {100 - 10.0**-digits:.{digits}f}{SIGN}"
-    return f"< {10.0**-digits:.{digits}f}{SIGN}" if 0 < p < least else f"{100 * p:.{digits}f}{SIGN}"
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number of things."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+    """Return a share in per cent, never rounded to certainty, that no line break takes apart."""
+    return words.percent(p, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def bar(share: float, alt: str = "") -> str:
@@ -44,7 +35,7 @@ def reliability_chart(bins: Sequence[dict[str, float]]) -> str:
     most, drawn = max(one["n"] for one in bins), []
     for one in bins:
         x, y, ideal = 44 + 200 * one["promised"], 214 - 200 * one["right"], 214 - 200 * one["promised"]
-        n = counted(int(one["n"]), "picture")
+        n = words.counted(int(one["n"]), "picture")
         said = f"promised {percent(one['promised'])}, right {percent(one['right'])}, {n}"
         radius = 2.5 + 5.5 * (one["n"] / most) ** 0.5
         drawn.append(f'<line class="stem" x1="{x:.1f}" y1="{ideal:.1f}" x2="{x:.1f}" y2="{y:.1f}"></line>')

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from carrot._display.words import percent
 from carrot._progress import progress
 from carrot.classifier.audit import Audit
 from carrot.classifier.classifier import Classifier
@@ -49,6 +51,7 @@ class ModelReport:
 
     Attributes:
         name: What it is called.
+        path: Its folder as a command takes it; "MODEL" where it is not saved.
         facts: What it was made with, as ``Carrot.facts``.
         regions: What its regions are, in words.
         training: Training pictures by class.
@@ -70,6 +73,7 @@ class ModelReport:
     """
 
     name: str
+    path: str
     facts: Mapping[str, object]
     regions: str
     training: Mapping[str, int]
@@ -103,7 +107,7 @@ class ModelReport:
 
     def __repr__(self) -> str:
         accuracy = self.judged.accuracy
-        return f"<ModelReport of {self.name}: {100 * accuracy['top1']:.1f} % of {accuracy['n']} {self.judged.of}>"
+        return f"<ModelReport of {self.name}: {percent(accuracy['top1'])} of {accuracy['n']} {self.judged.of}>"
 
     def __str__(self) -> str:
         """Return what to know if nothing else is read."""
@@ -164,7 +168,8 @@ def report_of(
 
     loo, best, worst = done("leave-one-out", lambda: of_training(classifier, EXAMPLES))
     audit = done("audit", lambda: Audit.of(fitted))
-    measured, gaps = _evaluation(classifier, folder)
+    path = "MODEL" if folder is None else shlex.quote(str(folder))
+    measured, gaps = _evaluation(classifier, folder, path)
     where = data or fitted.data
     judged, source, examples_of = None, None, "training pictures, each judged by the model fitted without it"
     try:
@@ -176,15 +181,17 @@ def report_of(
         if measured and data is None and measured["data"]["is_own"]:
             judged = _from_evaluation(measured)
         else:
-            how = "carrot report MODEL --held-out"
+            how = f"carrot report {path} --held-out"
             if where is None or not isinstance(error, NotKept):
                 how += " --data DATA"
             gaps.insert(0, Gap("Accuracy on pictures that were held out", source, how))
     evidence = done("tiles of classes", lambda: class_evidence(classifier))
     if evidence is None:
         why = "the tokens that the model was fitted from are not kept"
-        gaps.append(Gap("Which tiles of training pictures carry each class", why, "carrot fit DATA --out MODEL"))
+        how = f"carrot fit {'DATA' if where is None else shlex.quote(where)} --out NEW_MODEL"
+        gaps.append(Gap("Which tiles of training pictures carry each class", why, how))
     made = ModelReport(
+        path=path,
         name=folder.name if folder is not None else str(classifier.encoder.spec.name),
         facts=classifier.facts(),
         regions=fitted.setting.regions_in_words(classifier.encoder.tile_size),
@@ -220,9 +227,9 @@ def _held_out(
         return of_held_out(classifier, held_out(classifier, where, Path(place), not measure), EXAMPLES)
 
 
-def _evaluation(classifier: Classifier, folder: Path | None) -> tuple[dict[str, Any], list[Gap]]:
+def _evaluation(classifier: Classifier, folder: Path | None, path: str) -> tuple[dict[str, Any], list[Gap]]:
     """Return what ``carrot evaluate`` measured, if it was of this very model, and else what is missing."""
-    missing = Gap("Baselines, explanations against the truth, time a picture", "", "carrot evaluate MODEL")
+    missing = Gap("Baselines, explanations against the truth, time a picture", "", f"carrot evaluate {path}")
     try:
         found = json.loads(((folder or Path("/nonexistent")) / "evaluation" / "metrics.json").read_bytes())
         if (
@@ -253,7 +260,7 @@ def _from_evaluation(measured: Mapping[str, Any]) -> Judged:
 def _with_pictures(made: ModelReport, classifier: Classifier) -> ModelReport:
     """Return it with the small pictures that its page shows."""
     fitted, view = classifier.fitted, classifier.encoder.view
-    wanted = [s.id for s in made.audit.contradicted[:SUSPECTS]]
+    wanted = [s.id for s in (*made.audit.contradicted, *made.audit.uncertain)[:SUSPECTS]]
     wanted += [name for pair in made.audit.duplicates[:PAIRS] for name in (pair.first, pair.second)]
     framed: dict[int, list[int]] = {}
     for one in made.shown_classes:

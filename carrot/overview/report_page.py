@@ -6,11 +6,13 @@ from typing import Any
 
 from carrot import __version__
 from carrot._choices import PATCHES
+from carrot._display.words import counted, wilson
 from carrot.embedding.setting import AXES
+from carrot.evaluation.verdict import beside, how_often
 from carrot.explanation.drawing import text
 from carrot.overview import report_sections as sections
 from carrot.overview.judged import HELD_OUT
-from carrot.overview.marks import counted, percent
+from carrot.overview.marks import percent
 from carrot.overview.report import ModelReport
 
 FACTS = {
@@ -64,11 +66,9 @@ def report_page(r: ModelReport) -> str:
 def plain_words(r: ModelReport) -> list[str]:
     """Return what to know if nothing else is read, as sentences; the first is the answer."""
     a = r.judged.accuracy
-    who = "pictures that were held out" if r.held_out else "training pictures, each judged by a fit without it"
-    lines = [
-        f"Of {a['n']:,} {who}, the model names {percent(a['top1'])} rightly"
-        f" (± {100 * a['top1_se']:.1f}, one standard error)."
-    ]
+    who = "held-out picture" if r.held_out else "training picture"
+    said = how_often(a["top1"], a["n"], who).replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = [f"The model is {said}{'' if r.held_out else ', each judged by a fit without it'}."]
     lines += [
         line
         for line in (_honest(r), _beside(r), _flattered(r), _confused(r), _weakest(r), _doubtful(r), _narrow(r))
@@ -81,31 +81,33 @@ def _honest(r: ModelReport) -> str:
     if not r.judged.reliability:
         off = r.judged.calibration["expected_calibration_error"]
         return f"Its probabilities are off by {100 * off:.1f} percentage points on average."
-    n = sum(one["n"] for one in r.judged.reliability)
+    n = int(sum(one["n"] for one in r.judged.reliability))
     promised = sum(one["n"] * one["promised"] for one in r.judged.reliability) / n
-    gap = promised - r.judged.accuracy["top1"]
-    word = "it keeps its promises" if abs(gap) < EVEN else "it is too sure of itself" if gap > 0 else "it is too modest"
-    return f"On average it promises {percent(promised)}, and is right in {percent(r.judged.accuracy['top1'])}: {word}."
+    came = r.judged.accuracy["top1"]
+    low, high = wilson(came, n)
+    word = (
+        "it keeps its promises"
+        if abs(promised - came) < EVEN
+        else f"it keeps its promises, as far as {counted(n, 'picture')} can tell"
+        if low <= promised <= high
+        else "it is too sure of itself"
+        if promised > came
+        else "it is too modest"
+    )
+    return f"On average it promises {percent(promised)}, and is right in {percent(came)}: {word}."
 
 
 def _beside(r: ModelReport) -> str:
-    rows = [(what, row) for what, row in r.measured.get("baselines", {}).items() if "top1" in row]
-    if not rows or r.judged.of != HELD_OUT:
+    if r.judged.of != HELD_OUT:
         return ""
-    what, best = max(rows, key=lambda row: row[1]["top1"])
-    ours = r.judged.accuracy
-    gap = 100 * (ours["top1"] - best["top1"])
-    error = 100 * (ours["top1_se"] ** 2 + best["top1_se"] ** 2) ** 0.5
-    than = "about as good as" if abs(gap) <= error else f"{abs(gap):.1f} points {'better' if gap > 0 else 'worse'} than"
-    plain = f"the best of {len(rows)} plain ways with the same vision model"
-    return f"That is {than} {plain} ({what}: {percent(best['top1'])})."
+    return beside(r.judged.accuracy, r.measured.get("baselines", {}))
 
 
 def _flattered(r: ModelReport) -> str:
     if r.held_out is not None or not r.audit.duplicates:
         return ""
     n = len(r.audit.duplicates)
-    pairs = f"{n} pairs of training pictures are" if n > 1 else "One pair of training pictures is"
+    pairs = f"{counted(n, 'pair')} of training pictures {'is' if n == 1 else 'are'}"
     return f"{pairs} nearly the same: each helps the other, which flatters these numbers."
 
 
@@ -123,17 +125,22 @@ def _weakest(r: ModelReport) -> str:
     if len(known) < 2:
         return ""
     row = min(known, key=lambda one: one["accuracy"])
-    return "" if row["accuracy"] == 1 else f"Its weakest class is {row['name']}: {row['right']} of {row['n']} right."
+    is_told = bool(r.judged.confusions) and r.judged.confusions[0]["true"] == row["name"]
+    if is_told or row["accuracy"] == 1:
+        return ""
+    return f"Its weakest class is {row['name']}: {row['right']} of {row['n']} right."
 
 
 def _doubtful(r: ModelReport) -> str:
-    wrong, n = r.audit.contradicted, len(r.audit.suspects)
+    wrong, n, unsure = r.audit.contradicted, len(r.audit.suspects), len(r.audit.uncertain)
+    may = f"{unsure} {'more ' if wrong else ''}may be" if unsure else ""
     if not wrong:
-        return f"None of {n:,} training labels is contradicted by the others."
-    first, look = wrong[0], "looks" if len(wrong) == 1 else "look"
+        return f"None of {counted(n, 'training label')} looks wrong to the others{f'; {may}' if may else ''}."
+    first, look = wrong[0], _look(r)
     said = f"{first.id}, labelled {first.label}, of which the others say {first.suggested}"
     head = "" if len(wrong) == 1 else "first "
-    return f"{len(wrong)} of {n:,} training labels {look} wrong to the others: {head}{said}."
+    of = f"of {counted(n, 'training label')}"
+    return f"{len(wrong)} {of} {look} wrong to the others{f', and {may}' if may else ''}: {head}{said}."
 
 
 def _narrow(r: ModelReport) -> str:
@@ -149,7 +156,7 @@ def _narrow(r: ModelReport) -> str:
 
 def _made(r: ModelReport) -> str:
     n, C = sum(r.training.values()), len(r.training)
-    what = f"{counted(n, 'training picture')} of {C:,} classes; {r.facts['backbone']}; {r.regions}"
+    what = f"{counted(n, 'training picture')} of {counted(C, 'class', 'classes')}; {r.facts['backbone']}; {r.regions}"
     return f"{what}."
 
 
@@ -159,11 +166,19 @@ def _figures(r: ModelReport) -> str:
     shown = [
         (percent(j.accuracy["top1"]), f"right, of {j.accuracy['n']:,} {j.of}"),
         (percent(j.accuracy["mean_per_class"]), "right, mean over the classes"),
-        (f"{off:.1f} points", "its probabilities are off, group by group"),
-        (f"{len(r.audit.contradicted)}", "labels that look wrong"),
-        (f"{len(r.audit.duplicates)}", "pairs of nearly the same pictures"),
+        (f"{off:.1f} points", "between what it promises and what comes, group by group; few pictures alone make some"),
+        (f"{len(r.audit.contradicted)}", f"{_noun(len(r.audit.contradicted), 'label')} that {_look(r)} wrong"),
+        (f"{len(r.audit.duplicates)}", f"{_noun(len(r.audit.duplicates), 'pair')} of nearly the same pictures"),
     ]
     return "".join(f"<li><strong>{text(value)}</strong>{text(what)}</li>" for value, what in shown)
+
+
+def _noun(n: int, one: str) -> str:
+    return one if n == 1 else f"{one}s"
+
+
+def _look(r: ModelReport) -> str:
+    return "looks" if len(r.audit.contradicted) == 1 else "look"
 
 
 def _gap(what: str, why: str, command: str) -> str:

@@ -1,12 +1,15 @@
 """The sections of a report's page, each as HTML."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from carrot._display.words import between, counted
+from carrot.evaluation.verdict import of_maps
 from carrot.explanation.drawing import name, number, short, text
 from carrot.overview.evidence import ClassEvidence
 from carrot.overview.judged import Example
-from carrot.overview.marks import bar, card, counted, line, percent, picture, reliability_chart, said, shots, table
+from carrot.overview.marks import bar, card, line, percent, picture, reliability_chart, said, shots, table
 from carrot.overview.report import CLASSES, PAIRS, SUSPECTS, ModelReport
 from carrot.overview.thumbs import place_map
 
@@ -26,18 +29,21 @@ def accuracy(r: ModelReport) -> str:
     leaks = r.measured.get("leaks", {})
     if leaks.get("test_pictures"):
         near = f"(cosine of at least {leaks['threshold']:g})"
-        sources.append(f"{leaks['test_pictures']} test pictures are training pictures over again {near}: they flatter.")
+        n = leaks["test_pictures"]
+        what = "is a training picture over again" if n == 1 else "are training pictures over again"
+        sources.append(f"{counted(n, 'test picture')} {what} {near}: that flatters.")
     if baselines:
         sources.append("&ldquo;Instead&rdquo; are other heads on whole pictures, by the same vision model.")
-    heads = ("What", "#Right", "", "#Mean of classes", "#Among first 5")
+    sources.append("The interval is one of 95&nbsp;% (Wilson), of these pictures alone.")
+    heads = ("What", "#Right", "#Interval", "", "#Mean of classes", "#Among first 5")
     notes = "".join(f"<li>{source}</li>" for source in sources)
     return f'{table(heads, [_accuracy_row(*row) for row in rows])}<ul class="words {SOFT}">{notes}</ul>'
 
 
 def _accuracy_row(what: str, row: dict[str, Any], ours: bool) -> str:
-    right = f"#{100 * row['top1']:.1f} ± {100 * row['top1_se']:.1f} %"
+    right, around = f"#{percent(row['top1'])}", f"#{between(row['top1'], row['n'])}"
     rest = (f"#{percent(row['mean_per_class'])}", f"#{percent(row['top5'])}")
-    return line(text(what), right, bar(row["top1"]), *rest, kind="ours" if ours else "")
+    return line(text(what), right, around, bar(row["top1"]), *rest, kind="ours" if ours else "")
 
 
 def calibration(r: ModelReport) -> str:
@@ -101,7 +107,8 @@ def worst(r: ModelReport) -> str:
     """Return the pictures that it was surest of and wrong."""
     if r.judged.accuracy["top1"] == 1.0:
         return said("It made no mistake.")
-    return f'<ul class="cards">{examples(r.worst)}</ul>'
+    either = said("Where a picture shows what the model said, it is the label that is wrong.", SOFT)
+    return f'{either}<ul class="cards">{examples(r.worst)}</ul>'
 
 
 def _example(e: Example) -> str:
@@ -120,23 +127,33 @@ def _example(e: Example) -> str:
 
 def suspects(r: ModelReport) -> str:
     """Return the labels that the others contradict, with their pictures."""
-    wrong, n = r.audit.contradicted, len(r.audit.suspects)
-    if not wrong:
-        return said(f"None: the others contradict no label of {counted(n, 'training picture')} (exact leave-one-out).")
-    what = f"{len(wrong)} of {n:,} labels {'is' if len(wrong) == 1 else 'are'} contradicted by the other pictures. "
-    what += "Each was judged by the model fitted without it. Most doubtful first."
+    wrong, unsure, of = r.audit.contradicted, r.audit.uncertain, counted(len(r.audit.suspects), "training label")
+    judged = "Each was judged by the model fitted without it (exact leave-one-out)."
+    if not (wrong or unsure):
+        return said(f"None of {of}. {judged}")
+    look = "look" if len(wrong) > 1 else "looks"
+    what = f"{len(wrong) or 'None'} of {of} {look} wrong: the others are sure of another class"
+    if unsure:
+        more = f"{len(unsure)} {'more ' if wrong else ''}may be"
+        what += f"; {more}: the others say another class, but no surer than they are of some right labels"
+    both = (*wrong, *unsure)
     cards = "".join(
         card(
             picture(r.pictures.get(s.id), s.id),
             said(f'Labelled <strong class="for">{name(s.label)}</strong>, {percent(s.probability)}.'),
-            said(f"The others say <strong>{name(s.suggested)}</strong>."),
+            said(f"The others {'say' if s.flagged else 'may say'} <strong>{name(s.suggested)}</strong>."),
             said(short(s.id), "file"),
         )
-        for s in wrong[:SUSPECTS]
+        for s in both[:SUSPECTS]
     )
-    more = said(f"And {len(wrong) - SUSPECTS:,} more: <code>carrot audit MODEL</code>") if len(wrong) > SUSPECTS else ""
-    hint = said("To mend one: <code>carrot relabel MODEL ID CLASS</code>")
-    return f'{said(what)}<ul class="cards narrow">{cards}</ul>{more}{hint}'
+    model = text(r.path)
+    more = said(f"And {len(both) - SUSPECTS:,} more: <code>carrot audit {model}</code>") if len(both) > SUSPECTS else ""
+    first = f"{shlex.quote(both[0].id)} {shlex.quote(both[0].suggested)}"
+    hint = said(
+        f"To mend the first: <code>carrot relabel {model} {text(first)}</code>. One by one, with what speaks for each: "
+        f"<code>carrot explore {model}</code>"
+    )
+    return f'{said(f"{what}. {judged} Most doubtful first.")}<ul class="cards narrow">{cards}</ul>{more}{hint}'
 
 
 def duplicates(r: ModelReport) -> str:
@@ -152,7 +169,8 @@ def duplicates(r: ModelReport) -> str:
         )
         for d in found[:PAIRS]
     )
-    more = said(f"And {len(found) - PAIRS:,} more: <code>carrot audit MODEL</code>") if len(found) > PAIRS else ""
+    rest = f"And {len(found) - PAIRS:,} more: <code>carrot audit {text(r.path)}</code>"
+    more = said(rest) if len(found) > PAIRS else ""
     return f'<ul class="cards">{cards}</ul>{more}'
 
 
@@ -174,7 +192,8 @@ def evidence(r: ModelReport) -> str:
         "on doesn't show here. The classes that stand on one place most come first; rows and columns count from 0."
     )
     shown = r.shown_classes
-    some = f"{len(shown)} of {len(r.evidence)} classes are shown; <code>carrot report MODEL --json</code> has all."
+    whole = f"<code>carrot report {text(r.path)} --json</code>"
+    some = f"{len(shown)} of {len(r.evidence)} classes are shown; {whole} has all."
     note = said(some, SOFT) if len(r.evidence) > CLASSES else ""
     return f'{said(what)}<ul class="cards wide">{"".join(_class_card(r, one) for one in shown)}</ul>{note}'
 
@@ -194,17 +213,16 @@ def _class_card(r: ModelReport, one: ClassEvidence) -> str:
 def explanations(r: ModelReport) -> str:
     """Return what was measured of explanations, and how far formulas are from real fits."""
     found, checks = r.measured.get("explanations", {}), r.measured.get("checks", {})
-    lines = []
+    lines = [text(verdict)] if (verdict := of_maps(found)) else []
     if found.get("pictures"):
         largest = number(max(found["largest_residual"].values()), ".1e")
-        lines.append(
-            f"Of {found['pictures']} held-out pictures, every sum of an explanation is the score to {largest}."
-        )
+        of = counted(found["pictures"], "held-out picture")
+        lines.append(f"Of {of}, every sum of an explanation is the score to {largest}.")
     for what, check in checks.items():
         formula = f"{text(what.replace('_', ' ').capitalize())} by formula"
         lines.append(f"{formula} is that of real fits to {number(check['largest'], '.1e')} ({check['n']} tried).")
     if not lines:
-        return said("Not measured yet: <code>carrot evaluate MODEL</code>")
+        return said(f"Not measured yet: <code>carrot evaluate {text(r.path)}</code>")
     maps = table(("What", "#Mean", "#Chance"), list(_metric_rows(found)))
     items = "".join(f"<li>{one}</li>" for one in lines)
     return f'<ul class="words">{items}</ul><details><summary>All measures of its maps</summary>{maps}</details>'

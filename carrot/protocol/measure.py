@@ -23,6 +23,7 @@ from carrot.errors import CarrotError
 from carrot.evaluation.baselines import knn, logistic_regression, sklearn_ridge
 from carrot.evaluation.confusion import confusion_pairs, per_class
 from carrot.evaluation.duplicates import near_copies
+from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.figures import accuracy_figures, calibration_figures
 from carrot.evaluation.selection import candidate
 from carrot.head import RidgeHead
@@ -41,9 +42,9 @@ PHASES = ("accuracy", "baselines", "checks", "explanations")
 def evaluate(
     model: Carrot,
     data: str,
-    folder: Path,
+    folder: str | Path,
     explained: int = 50,
-    occluded: int = 10,
+    occluded: int = 0,
     refits: int = 5,
     baselines: bool = True,
     done: Callable[[Answer, str], None] = lambda answer, phase: None,
@@ -58,7 +59,7 @@ def evaluate(
         data: Data set, as ``open_dataset`` takes it.
         folder: Where tokens are kept: the model's, as a rule.
         explained: How many test pictures to explain, evenly spaced.
-        occluded: How many of those to occlude at pixel level.
+        occluded: How many of those to occlude at pixel level: the backbone runs again, tens of times for each.
         refits: How many leave-one-outs to hold against real fits, and with them the removal of one group; 0: neither.
         baselines: Also measure what a user would pick instead.
         done: Called after each of ``PHASES`` with what is known by then, and the phase's name.
@@ -70,7 +71,7 @@ def evaluate(
     for name, number in (("explained", explained), ("occluded", occluded), ("refits", refits)):
         if number < 0:
             raise ValueError(f"`{name}` must be 0 or more; got {number}.")
-    classifier = model.classifier
+    folder, classifier = Path(folder), model.classifier
     fitted, encoder = classifier.fitted, classifier.encoder
     found = held_out(classifier, data, folder / "tokens")
     test, cache, places, y = found.test, found.cache, found.places, found.labels
@@ -98,7 +99,7 @@ def evaluate(
     }
     done(_plain(answer), "accuracy")
     if baselines:
-        answer["baselines"] = _baselines(model, found, folder)
+        answer["baselines"] = _baselines(model, found, folder, logits.argmax(dim=1) == y)
         done(_plain(answer), "baselines")
     answer["checks"] = _checks(fitted.head, g, refits) if refits else {}
     answer["milliseconds_a_picture"] = time_stages(classifier)
@@ -146,8 +147,11 @@ def _spread(places: list[int], k: int) -> list[int]:
     return [places[i * len(places) // k] for i in range(k)]
 
 
-def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
-    """Return accuracies of other embeddings and heads of whole pictures, fitted on the model's training pictures."""
+def _baselines(model: Carrot, found: HeldOut, folder: Path, right: Tensor) -> Answer:
+    """Return accuracies of other embeddings and heads of whole pictures, fitted on the model's training pictures.
+
+    ``right`` is which test pictures the model itself had right: "ahead" is by how much, picture by picture.
+    """
     fitted, encoder = model.fitted, model.encoder
     known = {record.id: record for record in fitted.records}  # what was forgotten stays forgotten
     try:
@@ -170,13 +174,18 @@ def _baselines(model: Carrot, found: HeldOut, folder: Path) -> Answer:
     if missing := C - len(labels.unique()):
         return _not_measured(f"{dataset.name} has no training pictures of {missing} classes")
     y, places = found.labels, found.places
+
+    def figures(scores: Tensor) -> Answer:
+        theirs = scores.argmax(dim=1) == y
+        return {**accuracy_figures(scores, y), "ahead": Estimate.of((right.double() - theirs.double()).tolist())}
+
     for name, setting in progress(embeddings.items(), "baselines", len(embeddings), "embeddings"):
         G, g = cache.embed(rows, setting), test_cache.embed(places, setting)
-        measured[f"{name}, ridge"] = accuracy_figures(candidate(G, labels, setting).head.predict(g), y)
-        measured[f"{name}, kNN"] = accuracy_figures(knn(G, labels, g, C), y)
+        measured[f"{name}, ridge"] = figures(candidate(G, labels, setting).head.predict(g))
+        measured[f"{name}, kNN"] = figures(knn(G, labels, g, C))
         for head, fit in (("logistic regression", logistic_regression), ("ridge by scikit-learn", sklearn_ridge)):
             try:
-                measured[f"{name}, {head}"] = accuracy_figures(fit(G, labels, g, C), y)
+                measured[f"{name}, {head}"] = figures(fit(G, labels, g, C))
             except ImportError as error:
                 measured[f"{name}, {head}"] = {"not_measured": str(error)}
     return measured

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from carrot._display.words import counted, percent
 from carrot.data.counts import Counts
 from carrot.embedding.setting import AXES, Setting
 from carrot.evaluation.tables import Measured, markdown_table
+from carrot.evaluation.verdict import beside, how_often, of_maps
 from carrot.protocol.metrics import METRICS
 
 Answer = Mapping[str, Any]
@@ -19,10 +21,48 @@ def lines_of(answer: Answer, phase: str | None = None) -> Iterator[str]:
             yield from lines[name](answer)
 
 
+def short_lines(answer: Answer, phase: str) -> Iterator[str]:
+    """Yield what to know if nothing else is read: accuracy when it is there, and at the end what it all comes to."""
+    if phase == "accuracy":
+        accuracy, off = answer["accuracy"], answer["calibration"]["expected_calibration_error"]
+        yield measured_line(answer)
+        yield how_often(accuracy["top1"], accuracy["n"], "picture") + (
+            f"; mean over the classes {percent(accuracy['mean_per_class'])}"
+        )
+        yield f"its probabilities are off by {100 * off:.1f} percentage points on average"
+        for pair in answer["confusions"][:1]:
+            times = "once" if pair["count"] == 1 else f"{pair['count']} times"
+            yield f"what it confuses most: {pair['true']} taken for {pair['predicted']}, {times}"
+        yield from _warned(answer)
+    if phase == "explanations":
+        yield from verdict(answer)
+
+
+def verdict(answer: Answer) -> Iterator[str]:
+    """Yield what the answer comes to, in plain sentences; what was not measured is said."""
+    measured = answer.get("baselines", {})
+    without = next((row["not_measured"] for row in measured.values() if "not_measured" in row), "")
+    left_out = f"Not compared with anything: {without or 'it was not asked for (--baselines)'}."
+    yield beside(answer["accuracy"], measured) or left_out
+    yield of_maps(answer["explanations"]) or "Its maps were not measured: --explained says of how many pictures."
+
+
 def _accuracy(answer: Answer) -> Iterator[str]:
     data, calibration = answer["data"], answer["calibration"]
-    yield f"{counted(answer)}; crop {data['crop']!r}"
+    yield f"{measured_line(answer)}; crop {data['crop']!r}"
     yield from map(_accuracy_line, _accuracies({"accuracy": answer["accuracy"]}))
+    yield from _warned(answer)
+    yield (
+        f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), "
+        f"negative log likelihood {calibration['negative_log_likelihood']:.3f}, "
+        f"temperature {calibration['temperature']:.3g}"
+    )
+    for pair in answer["confusions"][:3]:
+        yield f"  {pair['true']} taken for {pair['predicted']}: {counted(pair['count'], 'time')}"
+
+
+def _warned(answer: Answer) -> Iterator[str]:
+    """Yield what takes from the worth of an accuracy."""
     if answer["unknown_classes"]:
         yield "classes that the model doesn't know: " + ", ".join(
             f"{name} ({n})" for name, n in answer["unknown_classes"].items()
@@ -30,21 +70,17 @@ def _accuracy(answer: Answer) -> Iterator[str]:
     absent = [row["name"] for row in answer["classes"] if not row["n"]]
     if absent:
         some = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
-        counts = f"{len(absent)} of {len(answer['classes'])} classes"
-        yield f"{counts} have no picture here, and don't count in the mean per class: {some}"
+        counts = f"{len(absent)} of {counted(len(answer['classes']), 'class', 'classes')}"
+        have = "has no picture here, and doesn't" if len(absent) == 1 else "have no picture here, and don't"
+        yield f"{counts} {have} count in the mean per class: {some}"
     leaks = answer["leaks"]
     if leaks["test_pictures"]:
         without = leaks["accuracy_without"]
         rest = "" if without is None else f"; top-1 without them {without['top1']:.3f} ± {without['top1_se']:.3f}"
         near = f"(cosine >= {leaks['threshold']:g})"
-        yield f"{leaks['test_pictures']} test pictures are training pictures over again {near}{rest}"
-    yield (
-        f"calibration: expected error {calibration['expected_calibration_error']:.3f} ({calibration['bins']} bins), "
-        f"negative log likelihood {calibration['negative_log_likelihood']:.3f}, "
-        f"temperature {calibration['temperature']:.3g}"
-    )
-    for pair in answer["confusions"][:3]:
-        yield f"  {pair['true']} taken for {pair['predicted']}: {pair['count']} times"
+        n = leaks["test_pictures"]
+        are = "is a training picture" if n == 1 else "are training pictures"
+        yield f"{counted(n, 'test picture')} {are} over again {near}{rest}"
 
 
 def _baselines(answer: Answer) -> Iterator[str]:
@@ -69,10 +105,10 @@ def _explanations(answer: Answer) -> Iterator[str]:
     e = answer["explanations"]
     if e["pictures"]:
         largest = max(e["largest_residual"].values())
-        yield f"explanations of {e['pictures']} pictures: every sum is the logit to {largest:.1e}"
+        yield f"explanations of {counted(e['pictures'], 'picture')}: every sum is the logit to {largest:.1e}"
         spent = []
         for what, seconds in e["seconds"].items():
-            fewer = f" (of {e['occluded']} pictures)" if what in METRICS and METRICS[what].is_costly else ""
+            fewer = f" (of {counted(e['occluded'], 'picture')})" if what in METRICS and METRICS[what].is_costly else ""
             if e.get(what, True):  # nothing was measured where the data set knows nothing to measure against
                 spent.append(f"{what.replace('_', ' ')} {seconds:.1f} s{fewer}")
         yield f"  they took {sum(e['seconds'].values()):.1f} s: {', '.join(spent)}"
@@ -89,10 +125,12 @@ def markdown_of(answer: Answer) -> str:
     """Return every table, with what each is about."""
     data, model, e = answer["data"], answer["model"], answer["explanations"]
     parts = [
-        f"# {data['name']}: {data['test_pictures']} test pictures, crop {data['crop']!r}",
-        f"{counted(answer)}.",
+        f"# {data['name']}: {counted(data['test_pictures'], 'test picture')}, crop {data['crop']!r}",
+        f"{measured_line(answer)}.",
+        "\n".join(f"- {sentence}" for sentence in verdict(answer)),
         f"Backbone {model['backbone']}; {Setting(**{name: model[name] for name in AXES})}, "
-        f"lam {model['lam']:.3g}; {model['training_pictures']} training pictures of {model['classes']} classes. "
+        f"lam {model['lam']:.3g}; {counted(model['training_pictures'], 'training picture')} of "
+        f"{counted(model['classes'], 'class', 'classes')}. "
         "± is one standard error.",
         "## Accuracy",
         markdown_table(list(_accuracies(answer))),
@@ -104,14 +142,14 @@ def markdown_of(answer: Answer) -> str:
     if answer["confusions"]:
         parts += ["## Most frequent confusions", markdown_table(list(answer["confusions"][:20]))]
     if e["pictures"]:
-        parts.append(f"## Explanations of the predicted class, {e['pictures']} pictures")
+        parts.append(f"## Explanations of the predicted class, {counted(e['pictures'], 'picture')}")
         for kind, metric in METRICS.items():
             if e.get(kind):
                 parts += [metric.says, markdown_table(list(_rows(e[kind])))]
     return "\n\n".join(parts) + "\n"
 
 
-def counted(answer: Answer) -> str:
+def measured_line(answer: Answer) -> str:
     """Return how many pictures were measured, and what became of the others."""
     counts = answer["counts"]
     return Counts(counts["used"], counts["left_out"], counts["set_aside"]).line("measured", answer["data"]["given"])

@@ -149,15 +149,23 @@ def test_the_proof_says_what_is_said_and_what_is_explained() -> None:
 def test_the_answer_is_a_few_plain_lines_that_add_up(name: str) -> None:
     e = VARIANTS[name]
     lines, p = str(e).splitlines(), e.parts
-    assert len(lines) <= 5
+    assert len(lines) <= (5 if e.against is None else 6)
     assert e.classes[int(p.logits.argmax())] in str(e)
     assert not re.search(r"residual|dual|token level|logit|e-\d", str(e).replace(e.picture.id, ""))
     said, *parts = (float(x) for x in re.findall(r"[-+]\d+\.\d{3}", lines[1].replace(e.picture.id, "")))
     assert said == pytest.approx(p.logit, abs=6e-4)
     assert sum(parts) == pytest.approx(said, abs=3e-3)
-    most = [line for line in lines if line.startswith("  most for it: ")]
-    assert len(most) == bool((p.token[: len(p.token) - p.num_global] > 0).any())
+    local = p.token[: len(p.token) - p.num_global]
+    opens = "  most for it: " if e.against is None else f"  for {e.target}: "
+    most = [line for line in lines if line.startswith(opens)]
+    assert len(most) == bool((local > 0).any())
     assert all(float(x) > 0 for line in most for x in re.findall(r"[-+]\d+\.\d{3}", line))
+    if e.against is not None:
+        (other,) = (line for line in lines if line.startswith(f"  for {e.against}: "))
+        assert e.region_name(int(local.argmin())) in other.split(";")[0], "the other class's best comes first"
+        assert all(float(x) < 0 for x in re.findall(r"[-+]\d+\.\d{3}", other))
+        (missed,) = (line for line in lines if f"that do most for {e.against}:" in line)
+        assert f": {e.training_ids[int(p.removal.argmin())]} (" in missed
     assert ("the whole picture" in lines[1]) == (p.num_global > 0)
 
 

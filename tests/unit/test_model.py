@@ -1,6 +1,7 @@
 """``Carrot`` as a user has it: every verb and kind of picture, each promise held against the modules or a real fit."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -364,12 +365,52 @@ def test_an_array_of_paths_is_pictures(birds: ToyBirds, fitted: Carrot, tmp_path
         assert list(fitted.predict(array)) == list(fitted.predict(paths))
 
 
+@pytest.fixture
+def classes(birds: ToyBirds, fitted: Carrot, tmp_path: Path) -> Path:
+    """A folder of class folders: two test pictures of each class, and one that the model was fitted on."""
+    own, test = ([i for i, r in enumerate(birds.records) if r.split == side] for side in ("train", "test"))
+    for k, i in enumerate([*test[:4], own[0]]):
+        place = tmp_path / "classes" / birds.classes[birds.records[i].label]
+        place.mkdir(parents=True, exist_ok=True)
+        birds.image(i).save(place / f"{k + 8}.png")
+    return tmp_path / "classes"
+
+
+def test_a_folder_is_the_pictures_in_it_in_natural_order(fitted: Carrot, classes: Path) -> None:
+    paths = carrot.data.pictures_in(classes)
+    assert paths == sorted(paths, key=lambda path: (path.parent.name, int(path.stem)))
+    assert len(paths) == 5
+    assert list(fitted.predict(classes)) == list(fitted.predict(paths))
+    assert np.array_equal(fitted.predict_proba([str(classes)]), fitted.predict_proba(paths))
+    assert np.array_equal(fitted.decision_function(classes), fitted.decision_function(paths))
+    (classes / "empty").mkdir()
+    with pytest.raises(carrot.DataError, match="holds no picture that is read"):
+        fitted.predict(classes / "empty")
+    (classes / "empty" / "a.heic").touch()
+    with pytest.warns(UserWarning, match="1 passed over; the first: empty/a.heic: HEIC"):
+        fitted.predict(classes)
+
+
+def test_the_score_of_a_data_set_is_its_accuracy(fitted: Carrot, classes: Path) -> None:
+    paths = carrot.data.pictures_in(classes)
+    labels = [path.parent.name for path in paths]
+    right = fitted.predict(paths) == np.array(labels)
+    assert fitted.score(paths, labels) == pytest.approx(right.mean())
+    assert fitted.score(classes) == pytest.approx(right.mean())  # none of these bytes was fitted on
+    with pytest.raises(ValueError, match=re.escape(f"model.score({str(classes)!r})")):
+        fitted.score(classes, labels)
+    with pytest.raises(ValueError, match="`y` is missing"):
+        fitted.score(paths)
+
+
 @pytest.mark.usefixtures("as_user")
-def test_a_folder_is_no_picture(fitted: Carrot, tmp_path: Path) -> None:
-    with pytest.raises(carrot.UnreadableImageError, match="it is a folder; give the pictures in it"):
-        fitted.predict(tmp_path)
-    with pytest.raises(ValueError, match="carrot evaluate MODEL FOLDER"):
-        fitted.score(tmp_path, [0])
+def test_what_takes_one_picture_says_what_to_write_for_a_folder(fitted: Carrot, classes: Path) -> None:
+    with pytest.raises(carrot.UnreadableImageError, match=r"it is a folder; give the pictures in it: \[model.explain"):
+        fitted.explain(classes)
+    with pytest.raises(AttributeError, match=r"no 'evaluate'. Did you mean score\(DATA\)"):
+        fitted.evaluate  # noqa: B018
+    with pytest.raises(carrot.NotFittedError, match="call `fit`"):
+        Carrot("toy").score(classes)
 
 
 def test_labels_beside_a_folder_are_refused(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_report_asks_nothing_of_the_backbone(
         no_backbone(patch)
         report = model.report()
     assert report.held_out is None
-    assert [gap.command for gap in report.gaps] == ["carrot report MODEL --held-out", "carrot evaluate MODEL"]
+    assert [gap.command for gap in report.gaps] == [f"carrot report {saved} --held-out", f"carrot evaluate {saved}"]
     assert report.judged.accuracy["top1"] == model.fitted.leave_one_out()["loo_accuracy"]
     text = report.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text() == text

@@ -212,7 +212,10 @@ def test_costs_and_limits() -> None:
     every = Plan.of(grid, encoder, N)
     assert {s.regions: every.costs(s) for s in every.plain} == {"patches": 1.0, "tiles:2": 4.0, "tiles:2,3": 13.0}
     assert every.costs(Setting(regions="tiles:2", global_share=0.1)) == 5.0, "the whole picture is a pass too"
-    assert {s.regions for s in Plan.of(grid, encoder, N, passes=4.0).plain} == {"patches", "tiles:2"}
+    four = Plan.of(grid, encoder, N, passes=4.0)
+    assert {s.regions for s in four.plain} == {"patches", "tiles:2"}
+    assert four.beyond == (("tiles:2,3", 13.0),)
+    assert every.beyond == ()
     with pytest.raises(ValueError, match=r"`passes` = 0.5 leaves nothing: the least, patches, costs 1"):
         Plan.of(grid, encoder, N, passes=0.5)
     with pytest.raises(ValueError, match="`passes` must be"):
@@ -232,3 +235,15 @@ def test_costs_and_limits() -> None:
 def test_who_names_what_means_nothing_to_the_others_means_these(grid: dict[str, Any], kinds: set[str]) -> None:
     found = Plan.of({"lift": ["identity"], **grid}, Encoder(tiles.backbone()), N)
     assert {s.regions for s in found.plain} == kinds
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_costs_too_much_is_said_under_the_table(tried: dict[Any, tuple[float, float]]) -> None:
+    tried[False, 0.0], tried[True, 0.0] = (0.01, 0.90), (0.01, 0.90)
+    chosen, lines = taken(plan(PATCHES, TILES))
+    told = list(table_lines(lines, chosen, N, limit=4.0, beyond=(("tiles:2,3", 13.0), ("tiles:3,4", 25.0))))
+    assert (
+        "Not tried, for they cost more than the 4 passes that --passes allows: tiles:2,3 (13 passes); tiles:3,4 "
+        "(25 passes)."
+    ) in told
+    assert not any("Not tried" in line for line in table_lines(lines, chosen, N))

@@ -195,12 +195,18 @@
     return earlier[key];
   }
 
+  // What speaks most for the other class of a contrast.
+  function other() {
+    const least = Math.min(...now.contributions);
+    return least < 0 ? picture.where[now.contributions.indexOf(least)] : "no part of the picture";
+  }
+
   function paintSentence() {
     const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.marked[top];
     const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
     const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
     const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
-    if (state.against !== null) says.push(". For ", strong(target()), `${own} and not `, strong(against()), ` speaks most of all ${because}.`);
+    if (state.against !== null) says.push(". For ", strong(target()), `${own} and not `, strong(against()), ` speaks most of all ${because}; for `, strong(against()), ` ${other()}.`);
     else if (isAsked) says.push(". For ", strong(target()), `${own} speaks most of all ${because}.`);
     else if (top === undefined) says.push(", though no part of the picture speaks for it.");
     else {
