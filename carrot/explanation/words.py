@@ -20,6 +20,7 @@ SIDES = (
 THIRDS = (0.38, 0.62)  # of a picture's side: between them lies its middle
 MOSTLY, MANY = 0.5, 0.25  # of all that supports an answer: from there on one region is most; below it is one of many
 NEARLY_ALL = 0.8  # of a picture's area
+SUPPORTERS, OPPONENTS = 3, 2  # regions that are named and numbered: for an answer; of a lead, for the other class
 
 
 def where(picture: "Picture", region: int) -> str:
@@ -36,13 +37,13 @@ def where(picture: "Picture", region: int) -> str:
     return f"{SIDES[row][column]}, {called}"
 
 
-def marked(picture: "Picture", region: int) -> str:
-    """Return where the first of the numbered regions lies, as a sentence has it: "the middle, marked 1"."""
+def marked(picture: "Picture", region: int, mark: int = 1) -> str:
+    """Return where a numbered region lies, as a sentence has it: "the middle, marked 1"."""
     told = where(picture, region)
     if region >= len(picture.boxes):
         return told
     called = picture.name(region).replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
-    return f"{told.removesuffix(called).removesuffix(', ') or called}, marked 1"
+    return f"{told.removesuffix(called).removesuffix(', ') or called}, marked {mark}"
 
 
 def percent(p: float, digits: int = 1) -> str:
@@ -63,7 +64,7 @@ def digits_for(values: Sequence[float]) -> int:
     return min(max(2 - math.floor(math.log10(most)), 3), 6) if most > 0 else 3
 
 
-def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
+def rounded(values: Sequence[float], total: float, digits: int) -> list[str]:
     """Return terms with so many decimals that they add up as they are shown: each rounded up or down.
 
     Those that lose most by being rounded down are rounded up, as many as the total asks for.
@@ -74,9 +75,17 @@ def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
     by_rest = sorted(range(len(values)), key=lambda i: floors[i] - scaled[i])
     for i in by_rest[: max(missing, 0)]:
         floors[i] += 1
-    return [
-        f'<data value="{value!r}">{_signed(shown, digits)}</data>' for value, shown in zip(values, floors, strict=True)
-    ]
+    return [_signed(units, digits) for units in floors]
+
+
+def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
+    """Return the same as HTML, with all digits of each behind it."""
+    return [exactly(value, number) for value, number in zip(values, rounded(values, total, digits), strict=True)]
+
+
+def exactly(value: float, shown: str) -> str:
+    """Return a number as it is shown, as HTML with all of its digits behind it."""
+    return f'<data value="{value!r}">{shown}</data>'
 
 
 def _signed(units: int, digits: int) -> str:
@@ -91,6 +100,17 @@ def supporters(e: "Explanation", k: int) -> list[int]:
     return [i for i in order if float(e.parts.token[i]) > 0]
 
 
+def opponents(e: "Explanation", k: int) -> list[int]:
+    """Return up to k regions that speak most for the other class of a lead, best first."""
+    order = e.parts.token.argsort(stable=True)[:k].tolist()
+    return [i for i in order if float(e.parts.token[i]) < 0 and e.against is not None]
+
+
+def numbered(e: "Explanation") -> list[int]:
+    """Return the regions that are named and numbered, in the order of their numbers: both sides of a lead."""
+    return supporters(e, SUPPORTERS) + opponents(e, OPPONENTS)
+
+
 def sentence(e: "Explanation") -> str:
     """Return what the model says and why, in one sentence, as HTML."""
     predicted = int(e.parts.logits.argmax())
@@ -100,7 +120,11 @@ def sentence(e: "Explanation") -> str:
     if e.against is not None:
         chance = "" if e.parts.target == predicted else f" ({percent(float(e.probabilities[e.parts.target]), 0)})"
         lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"
-        return f"{said}. For {lead} speaks most of all {because}."
+        other = "".join(
+            f"; for <em>{name(e.against)}</em>, {text(marked(e.picture, i, len(supporters(e, SUPPORTERS)) + 1))}"
+            for i in opponents(e, 1)
+        )
+        return f"{said}. For {lead} speaks most of all {because}{other}."
     if e.parts.target != predicted:
         chance = percent(float(e.probabilities[e.parts.target]), 0)
         return f"{said}. For <em>{name(e.target)}</em> ({chance}) speaks most of all {because}."
