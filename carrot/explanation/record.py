@@ -278,11 +278,15 @@ class Explanation(Presented):
 
         return "\n".join(story_lines(self))
 
-    def plot(self) -> "Figure":
-        """Return it as a matplotlib figure; save it with ``figure.savefig(path)``."""
+    def plot(self, maps: bool = False) -> "Figure":
+        """Return it as a matplotlib figure, the answer as its page opens with it; ``figure.savefig(path)`` saves it.
+
+        Args:
+            maps: Draw every map instead, with pairs of regions.
+        """
         from carrot.explanation.figure import plot_explanation
 
-        return plot_explanation(self)
+        return plot_explanation(self, maps)
 
     def to_frame(self, what: str = "regions") -> "pandas.DataFrame":
         """Return one of its tables as a data frame of pandas (extra ``frames``).
