@@ -279,11 +279,7 @@ class Explanation(Presented):
         return "\n".join(story_lines(self))
 
     def plot(self, maps: bool = False) -> "Figure":
-        """Return it as a matplotlib figure, the answer as its page opens with it; ``figure.savefig(path)`` saves it.
-
-        Args:
-            maps: Draw every map instead, with pairs of regions.
-        """
+        """Return what its page opens with as a figure, or every map of it; save it with ``figure.savefig(path)``."""
         from carrot.explanation.figure import plot_explanation
 
         return plot_explanation(self, maps)

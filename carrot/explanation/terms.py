@@ -5,7 +5,7 @@ They add up to the score, also as they are shown; the page and the figure have t
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from carrot.explanation.words import digits_for, numbered, rounded, where
+from carrot.explanation.words import ROUNDING, digits_for, numbered, rounded, where
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
@@ -46,7 +46,7 @@ def terms(e: "Explanation") -> tuple[list[Term], str]:
     whole = [i for i in range(local, len(p.token)) if i not in best]
     if whole:
         rows.append((None, "The whole picture, as a region of its own", float(p.token[whole].sum())))
-    if p.prior:
+    if abs(p.prior) > ROUNDING:
         rows.append((None, START[p.is_additive], p.prior))
     values = [value for _, _, value in rows]
     digits = digits_for([*values, p.logit])

@@ -19,6 +19,7 @@ SIDES = (
 )
 THIRDS = (0.38, 0.62)  # of a picture's side: between them lies its middle
 MOSTLY, MANY = 0.5, 0.25  # of all that supports an answer: from there on one region is most; below it is one of many
+ROUNDING = 1e-12  # a start that is smaller is none
 NEARLY_ALL = 0.8  # of a picture's area
 SUPPORTERS, OPPONENTS = 3, 2  # regions that are named and numbered: for an answer; of a lead, for the other class
 
@@ -115,19 +116,21 @@ def sentence(e: "Explanation") -> str:
     """Return what the model says and why, in one sentence, as HTML."""
     predicted = int(e.parts.logits.argmax())
     said = f"The model says <em>{name(e.classes[predicted])}</em> ({percent(float(e.probabilities[predicted]), 0)})"
-    best = supporters(e, 1)
-    because = text(marked(e.picture, best[0])) if best else "no part of the picture"
+    best, none = supporters(e, 1), "no part of the picture"
+    because = text(marked(e.picture, best[0])) if best else none
+
+    def speaks(whom: str) -> str:
+        return f"For {whom} speaks most of all {because}" if best else f"{none.capitalize()} speaks for {whom}"
+
     if e.against is not None:
         chance = "" if e.parts.target == predicted else f" ({percent(float(e.probabilities[e.parts.target]), 0)})"
         lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"
-        other = "".join(
-            f"; for <em>{name(e.against)}</em>, {text(marked(e.picture, i, len(supporters(e, SUPPORTERS)) + 1))}"
-            for i in opponents(e, 1)
-        )
-        return f"{said}. For {lead} speaks most of all {because}{other}."
+        after = len(supporters(e, SUPPORTERS)) + 1
+        other = next((text(marked(e.picture, i, after)) for i in opponents(e, 1)), none)
+        return f"{said}. {speaks(lead)}; for <em>{name(e.against)}</em>, {other}."
     if e.parts.target != predicted:
         chance = percent(float(e.probabilities[e.parts.target]), 0)
-        return f"{said}. For <em>{name(e.target)}</em> ({chance}) speaks most of all {because}."
+        return f"{said}. {speaks(f'<em>{name(e.target)}</em> ({chance})')}."
     if not best:
         return f"{said}, though no part of the picture speaks for it."
     share = float(e.parts.token[best[0]]) / float(e.parts.token.clamp(min=0).sum())

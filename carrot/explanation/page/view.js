@@ -4,8 +4,8 @@
 "use strict";
 
 (() => {
-  const CLASSES = 5;                                              // as in carrot/explanation/answer.py
-  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25; // as in words.py
+  const CLASSES = 5;  // as in carrot/explanation/answer.py
+  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25, ROUNDING = 1e-12;  // as in words.py
   const FOR = "#b2182b", AGAINST = "#2166ac", ON_COLOURS = 0.55;  // as in drawing.py
   const MARKS = ["#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0"];
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
@@ -206,17 +206,17 @@
   }
 
   function paintSentence() {
-    const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.marked[top];
+    const supposed = suppositions(), [top] = best(), because = picture.marked[top];
     const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
     const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
     const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
+    const speaks = (...whom) => (top === undefined ? [". No part of the picture speaks for ", ...whom] : [". For ", ...whom, ` speaks most of all ${because}`]);
     if (state.against !== null) {
-      says.push(". For ", strong(target()), `${own} and not `, strong(against()), ` speaks most of all ${because}`);
       const [other] = worst(), mark = `marked ${best().length + 1}`;
-      if (other !== undefined) says.push("; for ", strong(against()), `, ${picture.marked[other].replace(/marked 1$/, mark)}`);
-      says.push(".");
+      const there = other === undefined ? "no part of the picture" : picture.marked[other].replace(/marked 1$/, mark);
+      says.push(...speaks(strong(target()), `${own} and not `, strong(against())), "; for ", strong(against()), `, ${there}.`);
     }
-    else if (isAsked) says.push(". For ", strong(target()), `${own} speaks most of all ${because}.`);
+    else if (isAsked) says.push(...speaks(strong(target()), own), ".");
     else if (top === undefined) says.push(", though no part of the picture speaks for it.");
     else {
       const share = now.contributions[top] / now.contributions.reduce((sum, x) => sum + Math.max(x, 0), 0);
@@ -254,7 +254,7 @@
     const local = rest(0, boxes.length), whole = rest(boxes.length), rows = top.map((r, k) => [k, picture.where[r], now.contributions[r]]);
     if (local.length) rows.push([null, `All ${local.length.toLocaleString("en")}${top.length ? " other" : ""} ${words.many}`, sum(local)]);
     if (whole.length) rows.push([null, "The whole picture, as a region of its own", sum(whole)]);
-    if (now.prior) rows.push([null, state.dropped.length === model.N ? words.nothing : words.start, now.prior]);
+    if (Math.abs(now.prior) > ROUNDING) rows.push([null, state.dropped.length === model.N ? words.nothing : words.start, now.prior]);
     const values = rows.map((row) => row[2]), digits = digitsFor([...values, now.logit]);
     const most = Math.max(...[...values, now.logit].map(Math.abs)) || 1, numbers = addedUp(values, now.logit, digits);
     const lines = rows.map(([k, told, value], i) => make(
