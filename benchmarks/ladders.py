@@ -5,7 +5,8 @@ Usage: python -m benchmarks.ladders NAME --data DATA --backbone NAME --checkpoin
 One row for each kind of regions, power p of a tile's norm, and told share of the whole picture; quadratic lift, no
 diffusion, lam by exact leave-one-out. Leave-one-out squared error and accuracy, test accuracy; on test pictures whose
 object is known by a mask: does the map of the predicted class point at it, beside chance and the centre of the same
-tiles; passes of the backbone and CPU seconds a picture, decoding included. Nothing is chosen by a test picture.
+tiles, the map spread evenly over boxes (``benchmarks.maps`` has others); passes of the backbone and CPU seconds a
+picture, decoding included. Nothing is chosen by a test picture.
 """
 
 import argparse

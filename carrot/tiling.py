@@ -7,13 +7,17 @@ grid whose boxes overlap by a share o has boxes of side
 ::
 
     b = 1 / (1 + (k - 1) (1 - o)),      starting at 0, (1 - o) b, 2 (1 - o) b, ..., 1 - b                            (1)
-    map(x) = sum over the boxes r that hold x of value_r / |box_r|                                                   (2)
+    map(x) = sum over the middles r that hold x of value_r / |middle_r|                                              (2)
 
-(2) is the map for the eye: it sums over pixels to the sum of the values; scales that overlap give a fine picture. Boxes
-are rounded to whole pixels and cut before they are resized: a filter that resizes looks beyond the edge of a box.
+(2) is the map for the eye, which sums over pixels to the sum of the values. The middle of a tile is the part around its
+centre of side (1 - o) b, as far as the next centre: middles of a grid lie side by side, so that equal values are even
+where tiles' whole boxes would make a hill of them (docs/decisions/0007). Disjoint tiles, and boxes of one's own, are
+their own middles. Boxes are rounded to whole pixels and cut before they are resized: a filter that resizes looks beyond
+the edge of a box.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import SupportsFloat, SupportsIndex
 
 import torch
@@ -113,6 +117,14 @@ class Tiling:
         return torch.tensor(boxes, dtype=torch.float64)
 
     @property
+    def middles(self) -> Float[Tensor, "R 4"]:
+        """The part of each box on which its value is drawn, in shares too: side by side within a grid."""
+        boxes: list[Box] = []
+        for item in self._items:
+            boxes += _middles(item) if isinstance(item, Grid) else [item]
+        return torch.tensor(boxes, dtype=torch.float64)
+
+    @property
     def places(self) -> tuple[str, ...]:
         """Where each tile lies, in words: "row 0, column 2 of 3 x 3"."""
         return tile_places(self._items)
@@ -136,6 +148,10 @@ class Tiling:
             )
         return boxes
 
+    def drawn(self, image_size: tuple[int, int]) -> Float[Tensor, "R 4"]:
+        """Return where each tile's value is drawn, its middle, in pixels of an original, to the fraction of one."""
+        return self.middles * torch.tensor([*image_size, *image_size], dtype=torch.float64)
+
     def cut(self, image: Image.Image) -> list[Image.Image]:
         """Return the tiles of a picture, made upright and RGB first, each of its own size.
 
@@ -147,19 +163,20 @@ class Tiling:
         return [image.crop((box[0], box[1], box[2], box[3])) for box in self.boxes(image.size).tolist()]
 
     def pixel_map(self, values: Float[Tensor, " R"], image_size: tuple[int, int]) -> Float[Tensor, "img_h img_w"]:
-        """Return ``values`` of the tiles spread over the pixels of an original of (width, height): equation (2).
+        """Return ``values`` of the tiles on the pixels of an original of (width, height): equation (2).
 
         Raises:
-            ValueError: There is not one value for each tile, or one is not finite.
+            ValueError: There is not one value for each tile, one is not finite, or the picture is too small.
         """
-        return pixel_map(values, self.boxes(image_size), (image_size[1], image_size[0]))
+        self.boxes(image_size)  # refuses what is too small for the tiling
+        return pixel_map(values, self.drawn(image_size), (image_size[1], image_size[0]))
 
 
 @pinned()
 def pixel_map(
     values: Real[Tensor, " N"], boxes: Real[Tensor, "N 4"], image_hw: tuple[int, int]
 ) -> Float[Tensor, "img_h img_w"]:
-    """Return values of boxes spread over the pixels of a picture: equation (2), to the fraction of a pixel.
+    """Return values spread evenly over boxes of a picture, ``value_r / |box_r|`` to the fraction of a pixel.
 
     Its sum is that of the values whose boxes lie in the picture.
 
@@ -205,5 +222,15 @@ def coverage(
 def _grid_boxes(grid: Grid) -> list[Box]:
     step = 1.0 - grid.overlap  # in sides; where boxes are disjoint, one's end and the next one's start are one number
     whole = 1.0 + (grid.k - 1) * step
-    spans = [(i * step / whole, (1.0 + i * step) / whole) for i in range(grid.k)]
+    return _squared([(i * step / whole, (1.0 + i * step) / whole) for i in range(grid.k)])
+
+
+def _middles(grid: Grid) -> list[Box]:
+    step = 1.0 - grid.overlap
+    whole, half = 1.0 + (grid.k - 1) * step, (step if grid.k > 1 else 1.0) / 2
+    edges = [0.5 - half + i * step for i in range(grid.k)] + [0.5 + half + (grid.k - 1) * step]
+    return _squared([(low / whole, high / whole) for low, high in pairwise(edges)])
+
+
+def _squared(spans: Sequence[tuple[float, float]]) -> list[Box]:
     return [(x0, y0, x1, y1) for y0, y1 in spans for x0, x1 in spans]

@@ -14,6 +14,7 @@ from docs import (
     funnybirds_table,
     ladders_table,
     large_head_table,
+    maps_table,
     search_table,
     watermark_table,
 )
@@ -108,6 +109,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "tiles": ladders_table.cost,
         "watermark": watermark_table.table,
     },
+    "docs/decisions/0007-a-tile-is-drawn-at-its-middle.md": {"maps": maps_table.table},
     "docs/decisions/0001-lifted-regions-weighted-by-attention.md": {"search": search_table.table},
 }
 

@@ -192,15 +192,24 @@ def check_additive() -> None:
             assert error <= 1e-12, f"{what}: {error:.1e}"
 
 
+def middle_shares(k: int, overlap: float) -> Array:
+    """What each box of a grid is drawn on: as far around its centre as half the way to the next one."""
+    boxes = grid_shares(k, overlap)
+    centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (1.0 - overlap) * (boxes[0, 2] - boxes[0, 0]) / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
 def check_map() -> None:
     """The map for the eye against a loop over pixels, and its sum."""
     tiling = own("tiling").Tiling.from_spec(SPEC)
     values = torch.tensor(np.random.default_rng(5).normal(size=len(tiling)))
-    expected = np.zeros(SIZE[::-1])
-    for value, (x0, y0, x1, y1) in zip(values.tolist(), tiling.boxes(SIZE).tolist(), strict=True):
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                expected[y, x] += value / ((y1 - y0) * (x1 - x0))
+    expected, (width, height) = np.zeros(SIZE[::-1]), SIZE
+    drawn = np.concatenate([middle_shares(k, 0.25) for k in GRIDS]) * [width, height, width, height]
+    for value, (x0, y0, x1, y1) in zip(values.tolist(), drawn, strict=True):
+        for y in range(height):
+            for x in range(width):
+                covered = max(min(x1, x + 1) - max(x0, x), 0) * max(min(y1, y + 1) - max(y0, y), 0)
+                expected[y, x] += value * covered / ((y1 - y0) * (x1 - x0))
     found = tiling.pixel_map(values, SIZE)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-15)
     np.testing.assert_allclose(float(found.sum()), float(values.sum()), rtol=0, atol=1e-12)

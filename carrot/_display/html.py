@@ -6,8 +6,9 @@ around it, light or dark.
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape, unescape
 from typing import Any
 from unicodedata import category
 
@@ -25,6 +26,36 @@ def text(value: object) -> str:
     """Return data as text for HTML: markup characters escaped, also quotes; what no page can hold replaced."""
     clean = str(value).encode("utf-8", "replace").decode()
     return escape("".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and not c.isspace() else c for c in clean))
+
+
+def plain(markup: str) -> str:
+    """Return what is read of a piece of HTML of ours, without its tags."""
+    return unescape(re.sub("<[^>]*>", "", markup))
+
+
+def page_head(title: str, style: str, script_policy: str = "") -> str:
+    """Return the head of a page that is one file: it is read from disk, in light or dark, and can load nothing.
+
+    Args:
+        title: HTML.
+        style: CSS.
+        script_policy: What its policy says of scripts, with a semicolon; nothing: none runs.
+    """
+    policy = f"default-src 'none';{script_policy} img-src data:; style-src 'unsafe-inline'"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<meta name="generator" content="CARROT">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<style>
+{style.rstrip()}
+</style>
+</head>"""
 
 
 def card(title: object, *parts: str) -> str:

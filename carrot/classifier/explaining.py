@@ -104,4 +104,5 @@ def _placed(classifier: Classifier, name: str, image: Image.Image, label: str | 
     s, view = classifier.fitted.setting, classifier.encoder.view
     boxes = view.boxes(image.size, s.coarsen)
     grid_hw = None if s.is_tiled else s.grid_hw(classifier.encoder.backbone.grid_hw)
-    return Picture(name, image, boxes, grid_hw, label, s.region_places() if s.is_tiled else (), s.region_kind)
+    places = s.region_places() if s.is_tiled else ()
+    return Picture(name, image, boxes, grid_hw, label, places, s.region_kind, view.drawn(image.size, s.coarsen))

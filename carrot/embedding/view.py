@@ -54,6 +54,10 @@ class PatchView:
         gh, gw = self.backbone.grid_hw
         return self.backbone.geometry(image_size).patch_boxes((gh // coarsen, gw // coarsen))
 
+    def drawn(self, image_size: tuple[int, int], coarsen: int = 1) -> Float[Tensor, "N 4"]:
+        """Return where a map has each region: its box."""
+        return self.boxes(image_size, coarsen)
+
     @property
     def inputs(self) -> tuple[int, ...]:
         """How many model inputs a picture has, as leading axes of ``transform``: none, it is one."""
@@ -121,6 +125,10 @@ class TileView:
     def boxes(self, image_size: tuple[int, int], coarsen: int = 1) -> Float[Tensor, "R 4"]:
         """Return the box of each tile in pixels of an original of (width, height): what was cut."""
         return self.tiling.boxes(image_size).double()
+
+    def drawn(self, image_size: tuple[int, int], coarsen: int = 1) -> Float[Tensor, "R 4"]:
+        """Return where a map has each tile: the middle of its box, side by side with the others of its grid."""
+        return self.tiling.drawn(image_size)
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -3,34 +3,27 @@
 import torch
 
 from carrot.evaluation.cells import cells
-from carrot.explanation.drawing import bar, legend, marks, name, overlay, short, side, text
+from carrot.explanation.drawing import ON_COLOURS, bar, legend, marks, name, overlay, short, side, text
+from carrot.explanation.terms import terms
 from carrot.explanation.view import View
-from carrot.explanation.words import added_up, digits_for, percent, sentence, supporters, where
+from carrot.explanation.words import added_up, digits_for, exactly, numbered, percent, sentence, where
 
-SUPPORTERS = 3  # regions that are named and numbered
-ON_COLOURS = 0.55  # opacity of the largest number on a picture in colour
 CLASSES = 5  # in the table
-PER_AREA = " (per hundredth of the area)"
-OVERLAP = "The map adds up {} that overlap: the middle lies in more of them than a corner does."
-START = {
-    False: "Start: what the average training picture gets",
-    True: "Start: what a picture gets of which nothing is shown",
-}
 
 
 def answer(v: View) -> dict[str, str]:
     """Return what the head of the template needs."""
     e = v.e
     return {
-        "title": text(f"{e.target if e.against is None else f'{e.target}, not {e.against}'}: {e.picture.id}"),
         "sentence": sentence(e),
         "picture_id": short(e.picture.id),
         "labelled": _labelled(v),
         "picture": _picture(v),
         "legend": legend(v.spread(e.parts.token)[1], *v.ends, ON_COLOURS),
-        "legend_of": f"Red speaks for {v.target}, blue {v.opposite}{PER_AREA if v.is_tiled else ''}.",
-        "overlap": OVERLAP.format(e.level.many) if v.overlaps else "",
+        "legend_of": v.legend_of,
+        "middles": v.middles,
         "unseen": _unseen(v),
+        "because": v.because,
         "supporters": _supporters(v),
         "classes": _classes(v),
     }
@@ -46,13 +39,14 @@ def _labelled(v: View) -> str:
 
 def _picture(v: View) -> str:
     """Return the picture in colour: what was never seen dimmed, the map over the rest, what supports most numbered."""
-    e, best = v.e, supporters(v.e, SUPPORTERS)
+    e, best = v.e, numbered(v.e)
     sheet, values, names = v.spread(e.parts.token)
     told = "; ".join(f"{k}: {where(e.picture, region)}" for k, region in enumerate(best, start=1)) or "nothing"
+    whom = e.target if e.against is None else f"{e.target} or {e.against}"
     drawn = f'<g class="map">{sheet.used("muted")}{overlay(sheet, values, names, ON_COLOURS)}</g>'
-    numbered = f'<g class="marks">{marks(v.test, best)}</g>'
-    alt = f"{e.picture.id}. Marked is what speaks most for {e.target}: {told}"
-    return v.test.svg(alt, drawn + _dimmed(v) + numbered)
+    framed = f'<g class="marks">{marks(v.test, best)}</g>'
+    alt = f"{e.picture.id}. Marked is what speaks most for {whom}: {told}"
+    return v.test.svg(alt, drawn + _dimmed(v) + framed)
 
 
 def _shown(v: View) -> float:
@@ -88,30 +82,17 @@ def _unseen(v: View) -> str:
 
 
 def _supporters(v: View) -> str:
-    """Return the regions that bring most, all others and the start: they add up to the score, also as shown."""
-    e, p = v.e, v.e.parts
-    best = supporters(e, SUPPORTERS)
-    others = [i for i in range(v.num_local) if i not in best]
-    rows = [(v.mark(k), text(where(e.picture, i)), float(p.token[i])) for k, i in enumerate(best)]
-    if others:
-        told = f"All {len(others):,}{' other' if best else ''} {e.level.many}"
-        rows.append(("", told, float(p.token[others].sum())))
-    whole = [i for i in range(v.num_local, len(p.token)) if i not in best]
-    if whole:
-        rows.append(("", "The whole picture, as a region of its own", float(p.token[whole].sum())))
-    if p.prior:
-        rows.append(("", START[p.is_additive], p.prior))
-    values = [value for _, _, value in rows]
-    digits, most = digits_for([*values, p.logit]), max(map(abs, [*values, p.logit])) or 1.0
-    shown = added_up([*values], p.logit, digits)
+    """Return the terms of the score; they add up to it, also as shown."""
+    found, total = terms(v.e)
+    score = v.e.parts.logit
+    most = max(abs(x) for x in (*(term.value for term in found), score)) or 1.0
     lines = "".join(
-        f'<tr><td>{mark}</td><th scope="row">{what}</th><td class="{side(value)}">{bar(value, most)}</td>'
-        f'<td class="number">{number}</td></tr>'
-        for (mark, what, value), number in zip(rows, shown, strict=True)
+        f'<tr><td>{"" if mark is None else v.mark(mark)}</td><th scope="row">{text(told)}</th>'
+        f'<td class="{side(value)}">{bar(value, most)}</td><td class="number">{exactly(value, shown)}</td></tr>'
+        for mark, told, value, shown in found
     )
-    (total,) = added_up([p.logit], p.logit, digits)
-    last = f'<tr class="total"><td></td><th scope="row">= {v.score}</th><td></td><td class="number">{total}</td></tr>'
-    return f'<table id="supporters"><tbody>{lines}{last}</tbody></table>'
+    last = f'<th scope="row">= {v.score}</th><td></td><td class="number">{exactly(score, total)}</td>'
+    return f'<table id="supporters"><tbody>{lines}<tr class="total"><td></td>{last}</tr></tbody></table>'
 
 
 def _classes(v: View) -> str:

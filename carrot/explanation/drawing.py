@@ -16,7 +16,8 @@ from carrot._display.brief import brief
 from carrot._display.html import text as text  # with the others, where the page looks for it
 
 FOR, AGAINST = "#b2182b", "#2166ac"
-STRONGEST = 0.85  # opacity of the largest number of a map
+STRONGEST = 0.85  # opacity of the largest number of a map ..
+ON_COLOURS = 0.55  # .. and on a picture in colour
 MARKS = ("#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0")  # light enough for black numbers
 LEAST_SHOWN = 0.3  # of a picture's longer side: what a smaller region is shown with
 MAX_WIDTH, MAX_HEIGHT = 400, 600  # pixels of an embedded picture

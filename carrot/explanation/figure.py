@@ -1,4 +1,4 @@
-"""One figure that answers: which regions, which training pictures, and which region because of which.
+"""An explanation as a figure, of all its maps too: which regions, which training pictures, which because of which.
 
 Maps of patches are at the level of tokens: exact for the map tokens -> logit, not a statement about pixels. Maps of
 tiles are exact for the picture; overlapping tiles are drawn as ``carrot.tiling`` has it, per hundredth of the picture.
@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._display.brief import brief
-from carrot.explanation.drawing import strongest
+from carrot.explanation.answer_figure import answer_figure, families
+from carrot.explanation.drawing import AGAINST, FOR, strongest
 from carrot.explanation.parts import is_unmixed, separate_pairs
 from carrot.tiling import pixel_map
 
@@ -28,27 +29,20 @@ if TYPE_CHECKING:
 PAIR_COLOURS = ("#00c8ff", "#ff2fd0", "#ffe000")
 MAX_PICTURES = 6  # training pictures in one figure
 WRAP = 34  # letters of a title beside each other
-OTHER_SCRIPTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Micro Hei",
-    "Noto Sans",
-    "Noto Sans Arabic",
-    "Arial Unicode MS",
-)
 
 
 @dataclass(frozen=True)
 class Panel:
     """A picture, its regions' boxes in its own pixels (x0, y0, x1, y1), row-major on their grid, and the words above.
 
-    Tiles have no grid, and may overlap.
+    Tiles have no grid, and may overlap; ``drawn`` is where a map has them, their boxes where nobody says.
     """
 
     image: Image.Image
     boxes: Float[Tensor, "N 4"]
     grid_hw: tuple[int, int] | None
     title: str
+    drawn: Float[Tensor, "N 4"] | None = None
 
     __repr__ = brief
 
@@ -92,17 +86,8 @@ def explanation_figure(
     """
     import matplotlib
 
-    with matplotlib.rc_context({"font.family": _families()}):
+    with matplotlib.rc_context({"font.family": families()}):
         return _drawn(test, maps, training, pairs, heading)
-
-
-def _families() -> list[str]:
-    """Return the fonts to write names with: the usual one, and those for other scripts that are installed."""
-    import matplotlib
-    from matplotlib.font_manager import fontManager
-
-    there = {font.name for font in fontManager.ttflist}
-    return [*matplotlib.rcParams["font.family"], *(name for name in OTHER_SCRIPTS if name in there)]
 
 
 def _drawn(
@@ -138,17 +123,22 @@ def _drawn(
     return figure
 
 
-def plot_explanation(e: "Explanation") -> "matplotlib.figure.Figure":
+def plot_explanation(e: "Explanation", maps: bool = False) -> "matplotlib.figure.Figure":
     """Draw an explanation.
-
-    Of a training picture that is not at hand it is said why, and pairs are those of the first that has both.
 
     Args:
         e: The explanation.
+        maps: Draw every map, training pictures by their share of the logit, and pairs of regions; default: the answer
+            as its page opens with it.
     """
+    return _maps(e) if maps else answer_figure(e)
+
+
+def _maps(e: "Explanation") -> "matplotlib.figure.Figure":
+    """Draw every map; of a training picture that isn't at hand it is said why; pairs are of the first that has both."""
     p, local = e.parts, len(e.picture.boxes)
     what = f"logit of {e.target}" if e.against is None else f"{e.target} less {e.against}"
-    test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}")
+    test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}", e.picture.on_map)
     brings = f"what each {e.level.one} brings"
     names = {brings: p.token, "what each holds after sharing": p.node, "drop without it": p.drop}
     if is_unmixed(p):
@@ -195,7 +185,8 @@ def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
     _show(axis, Panel(panel.image.convert("L").convert("RGB"), panel.boxes, panel.grid_hw, title))
     if panel.grid_hw is None:  # a map over pixels
         width, height = panel.image.size
-        values = pixel_map(values, panel.boxes, (height, width)) * (width * height / 100.0)
+        on_map = panel.boxes if panel.drawn is None else panel.drawn
+        values = pixel_map(values, on_map, (height, width)) * (width * height / 100.0)
         x, y, cells = np.arange(width + 1), np.arange(height + 1), values.numpy()
         values = values.flatten()
     else:
@@ -203,13 +194,19 @@ def _overlay(axis: Any, panel: Panel, values: Tensor, name: str) -> None:
         cells = values.reshape(panel.grid_hw).double().cpu().numpy()
     limit = strongest(values)
     drawn = axis.pcolormesh(
-        x, y, cells, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.6, linewidth=0, antialiased=False
+        x, y, cells, cmap=_colours(), vmin=-limit, vmax=limit, alpha=0.6, linewidth=0, antialiased=False
     )
     axis.set_xlim(0, panel.image.width)
     axis.set_ylim(panel.image.height, 0)
     beyond = "both" if float(values.abs().max()) > limit else "neither"
     bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.6, extend=beyond)
     bar.ax.tick_params(labelsize=6)
+
+
+def _colours() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("for and against", [AGAINST, "#ffffff", FOR])
 
 
 def _label(axis: Any, panel: Panel, box: Tensor, words: str, colour: str, place: int) -> None:

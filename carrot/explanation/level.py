@@ -93,8 +93,8 @@ def _tiles(one: str, many: str) -> Level:
             ),
             (
                 f"It says nothing of what is inside of a {one}.",
-                f"A {one} is the smallest thing that the model sees. Where {many} overlap, the map adds what they "
-                "bring, each spread evenly over its area.",
+                f"A {one} is the smallest thing that the model sees. The map has what it brings evenly on its middle, "
+                f"though all that it saw may have to do with it. Where {many} overlap, their parts add up.",
             ),
         ),
         one,

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from carrot import __version__
 from carrot._choices import PATCHES
+from carrot._display.html import page_head
 from carrot.embedding.setting import AXES
 from carrot.explanation import sections
-from carrot.explanation.answer import START, answer
+from carrot.explanation.answer import answer
 from carrot.explanation.drawing import number, short, text
+from carrot.explanation.terms import START
 from carrot.explanation.view import View
 from carrot.explanation.words import marked, where
 
@@ -52,10 +54,13 @@ def explanation_page(e: "Explanation") -> str:
         e: The explanation.
     """
     v = View(e)
-    filled = answer(v) | sections.training(v) | sections.pairs(v) | sections.maps(v) | _scripts(v)
+    policy, scripts = _scripts(v)
+    filled = answer(v) | sections.training(v) | sections.pairs(v) | sections.maps(v)
+    title = text(f"{e.target if e.against is None else f'{e.target}, not {e.against}'}: {e.picture.id}")
     return Template(_read("page.html")).substitute(
         filled,
-        style=_read("page.css"),
+        head=page_head(title, _read("page.css"), policy),
+        scripts=scripts,
         origin=ORIGIN[e.parts.is_additive],
         pictures=v.definitions,
         sums=_sums(v),
@@ -68,11 +73,11 @@ def _read(name: str) -> str:
     return resources.files("carrot.explanation").joinpath("page").joinpath(name).read_text("utf-8")
 
 
-def _scripts(v: View) -> dict[str, str]:
-    """Return the page's data and script, and what its policy says of scripts; nothing where it can't compute."""
+def _scripts(v: View) -> tuple[str, str]:
+    """Return what the page's policy says of scripts, and its data and script; nothing where it can't compute."""
     data = v.payload
     if data is None:
-        return {"script_policy": "", "scripts": ""}
+        return "", ""
     for one in (data["picture"], *data["training"]):
         one["image"] = None  # it is among the page's pictures
     data["picture"]["where"] = [where(v.e.picture, region) for region in range(len(v.e.parts.token))]
@@ -89,10 +94,10 @@ def _scripts(v: View) -> dict[str, str]:
     script = "\n".join(map(_read, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     told = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no end of a script in a name
-    return {
-        "script_policy": f" script-src 'sha256-{digest}';",
-        "scripts": f'<script type="application/json" id="carrot-data">{told}</script>\n<script>{script}</script>\n',
-    }
+    return (
+        f" script-src 'sha256-{digest}';",
+        f'<script type="application/json" id="carrot-data">{told}</script>\n<script>{script}</script>\n',
+    )
 
 
 def _sums(v: View) -> str:

@@ -56,6 +56,7 @@ def payload(e: "Explanation") -> dict[str, Any] | None:
             "name": e.picture.id,
             "label": None if label is None else index.get(label),
             **_picture(e.picture),
+            "drawn": e.picture.on_map.tolist(),
             **_weighing(c.picture),
         },
         "training": training,

@@ -8,34 +8,17 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from carrot._display.html import text
+from carrot._display.html import page_head, text
 from carrot.explanation.written import MARKS, figure_bytes
-from carrot.store.layout import GENERATOR
 from carrot.store.outputs import check_output, check_replaced, write_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEIGHT = 720  # pixels of a page in a notebook; it can be pulled larger
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_PAGE = Template(f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{GENERATOR.decode()}
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>:root {{ color-scheme: light dark }} body {{ font: 1rem/1.4 system-ui, sans-serif; margin: 1rem }}</style>
-</head>
-<body>
-$card
-</body>
-</html>
-""")
+_STYLE = ":root { color-scheme: light dark } body { font: 1rem/1.4 system-ui, sans-serif; margin: 1rem }"
 
 
 class Presented:
@@ -57,7 +40,8 @@ class Presented:
         Raises:
             StoreError: The disk refuses.
         """
-        return stored(_PAGE.substitute(title=text(repr(self)), card=self._card()), path)
+        page = f"{page_head(text(repr(self)), _STYLE)}\n<body>\n{self._card()}\n</body>\n</html>\n"
+        return stored(page, path)
 
     def to_json(self, path: Path | str | None = None) -> str:
         """Return it as JSON, and write it where a path is given; numbers are kept to the last bit.

@@ -45,6 +45,7 @@ class Picture:
         label: The class that it is labelled with, if that is known.
         places: Where each region lies, in words; default: row and column.
         kind: What a region is, as ``Setting.region_kind`` has it.
+        drawn: Where a map has its regions, of tiles their middles; default: ``boxes``.
     """
 
     id: str
@@ -54,8 +55,14 @@ class Picture:
     label: str | None = None
     places: tuple[str, ...] = ()
     kind: str = "patch"
+    drawn: Float[Tensor, "n_local 4"] | None = None
 
     __repr__ = brief
+
+    @property
+    def on_map(self) -> Float[Tensor, "n_local 4"]:
+        """Where a map has its regions."""
+        return self.boxes if self.drawn is None else self.drawn
 
     def place(self, region: int) -> str:
         """Return where a region lies, in words; rows and columns count from 0."""
@@ -271,11 +278,11 @@ class Explanation(Presented):
 
         return "\n".join(story_lines(self))
 
-    def plot(self) -> "Figure":
-        """Return it as a matplotlib figure; save it with ``figure.savefig(path)``."""
+    def plot(self, maps: bool = False) -> "Figure":
+        """Return what its page opens with as a figure, or every map of it; save it with ``figure.savefig(path)``."""
         from carrot.explanation.figure import plot_explanation
 
-        return plot_explanation(self)
+        return plot_explanation(self, maps)
 
     def to_frame(self, what: str = "regions") -> "pandas.DataFrame":
         """Return one of its tables as a data frame of pandas (extra ``frames``).

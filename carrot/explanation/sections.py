@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from carrot.explanation.answer import START
 from carrot.explanation.drawing import MARKS, legend, name, number, overlay, short, side, text
 from carrot.explanation.level import WHOLE
 from carrot.explanation.parts import separate_pairs
+from carrot.explanation.terms import START
 from carrot.explanation.view import View
 from carrot.explanation.words import added_up, digits_for
 
 LEADING = 3  # training pictures that are not folded
 PAIRED = 2  # training pictures whose pairs are drawn
 PAIRS = 3  # of each training picture
-LEAST = 0.05  # of what a training picture brings: pairs that carry less are not drawn
+LEAST = 0.2  # of what a training picture brings: pairs that together carry less are not drawn
 
 
 def training(v: View) -> dict[str, str]:
@@ -41,14 +41,19 @@ def training(v: View) -> dict[str, str]:
 
 
 def _opposing(v: View, digits: int) -> str:
-    """Return a sentence on the training picture without which the score would rise most, if by more than it falls."""
+    """Return a sentence on the training picture without which the score would rise most, if by more than it falls.
+
+    Of a lead, which has two sides, whenever there is one.
+    """
     e, removal = v.e, v.e.parts.removal
     worst = min(v.rows, key=lambda i: float(removal[i]), default=None)
     most = max((float(removal[i]) for i in v.rows[:LEADING]), default=0.0)
-    if worst is None or -float(removal[worst]) <= most:
+    least = -float(removal[worst]) if worst is not None else 0.0
+    if worst is None or least <= (most if e.against is None else 0.0):
         return ""
     told = f"{short(e.training_ids[worst])}, labelled {name(e.training_labels[worst])}"
-    told = f"One speaks against it more: {told}. Without it {_falls(v, float(removal[worst]), digits)}."
+    how = "One speaks against it more:" if e.against is None else f"Most for {v.against} speaks"
+    told = f"{how} {told}. Without it {_falls(v, float(removal[worst]), digits)}."
     if worst in e.doubtful:
         told += f" Its label is doubtful: fitted without it, the model says {name(e.doubtful[worst])}."
     return f'<p id="opposing">{told}</p>'
@@ -57,7 +62,7 @@ def _opposing(v: View, digits: int) -> str:
 def _card(v: View, k: int, i: int, digits: int) -> str:
     """Return a training picture with the one number that counts; ``data-k`` is its place in the page's payload."""
     e, sheet = v.e, v.training.get(i)
-    who, label, value = e.training_ids[i], e.training_labels[i], float(e.parts.removal[i])
+    who, label = e.training_ids[i], e.training_labels[i]
     picture = _gone(v, i)
     if sheet is not None:
         picture = f'<div class="frame">{sheet.svg(f"Training picture {who}, labelled {label}")}</div>'
@@ -67,11 +72,17 @@ def _card(v: View, k: int, i: int, digits: int) -> str:
             '<p class="flag"><strong>Doubtful label:</strong> fitted without this picture, the model says '
             f"{name(e.doubtful[i])}.</p>"
         )
-    effect = f'Without it <span class="{side(value)}">{_falls(v, value, digits)}</span>.'
-    if e.counterfactuals is not None and int(e.counterfactuals.counts[e.classes.index(label)]) == 1:
-        effect = "Without it, no picture of its class would be left."
-    told = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}<p class="without">{effect}</p>'
+    told = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}'
+    told += f'<p class="without">{effect(v, i, digits)}</p>'
     return f'<li class="card" data-k="{k}">{picture}<div class="told">{told}</div></li>'
+
+
+def effect(v: View, i: int, digits: int) -> str:
+    """Return what a training picture did, as HTML: how far the score would fall or rise without it."""
+    e, value = v.e, float(v.e.parts.removal[i])
+    if e.counterfactuals is not None and int(e.counterfactuals.counts[e.classes.index(e.training_labels[i])]) == 1:
+        return "Without it, no picture of its class would be left."
+    return f'Without it <span class="{side(value)}">{_falls(v, value, digits)}</span>.'
 
 
 def _falls(v: View, value: float, digits: int) -> str:
@@ -115,8 +126,8 @@ def pairs(v: View) -> dict[str, str]:
     few = ""
     if v.e.pair_maps and not told:
         few = (
-            f"<p>Pairs of {v.e.level.many} are not drawn: the strongest carry less than {100 * LEAST:.0f} % of what "
-            "they explain. They add up all the same.</p>"
+            f"<p>Pairs of {v.e.level.many} are not drawn: with no training picture do the {PAIRS} strongest "
+            "carry a fifth of what all pairs explain. They add up all the same.</p>"
         )
     return {"pairs": _PAIRS_HEAD + "".join(told) + "</section>" if told else "", "few_pairs": few}
 

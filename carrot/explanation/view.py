@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from carrot.explanation.record import Explanation, Picture
 
 
+PER_AREA = " (per hundredth of the area)"
+MIDDLES = "Each {} is coloured at its middle; its frame shows all that it saw."
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """An explanation, ready to be written down.
@@ -112,21 +116,33 @@ class View:
     def spread(self, values: Tensor) -> tuple[Sheet, Tensor, list[str]]:
         """Return where a map over regions is drawn, how high it is there, and what each place is called.
 
-        Regions that may overlap are drawn as a density, per hundredth of the picture's area.
+        Tiles are drawn as a density on their middles, per hundredth of the picture's area.
         """
         local, picture = values[: self.num_local], self.e.picture
         if not self.is_tiled:
             return self.test, local, self.region_names
-        boxes, share = cells(picture.boxes)
+        boxes, share = cells(picture.on_map)
         size = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         width, height = picture.image.size
         heights = share @ local.double() / size * (width * height / 100.0)
         return replace(self.test, boxes=boxes), heights, ["per hundredth of the picture"] * len(heights)
 
     @property
-    def overlaps(self) -> bool:
-        """Whether a place of the picture lies in more tiles than another one."""
-        return self.is_tiled and bool((counts := cells(self.e.picture.boxes)[1].gt(0).sum(dim=1)).max() > counts.min())
+    def middles(self) -> str:
+        """Where a tile is drawn, in words; nothing where that is all that it saw, to the rounding of a pixel."""
+        picture = self.e.picture
+        is_part = len(picture.boxes) and bool((picture.on_map - picture.boxes).abs().max() > 1.0)
+        return MIDDLES.format(self.e.level.one) if is_part else ""
+
+    @property
+    def legend_of(self) -> str:
+        """What the colours of the map say, as HTML."""
+        return f"Red speaks for {self.target}, blue {self.opposite}{PER_AREA if self.is_tiled else ''}."
+
+    @property
+    def because(self) -> str:
+        """What stands above the terms of the score, as HTML."""
+        return f"What speaks for {self.target}, and for {self.against}" if self.against else "What speaks for it"
 
     def mark(self, k: int) -> str:
         """Return the number of a marked region, from 0, as it stands in a table."""

@@ -19,7 +19,9 @@ SIDES = (
 )
 THIRDS = (0.38, 0.62)  # of a picture's side: between them lies its middle
 MOSTLY, MANY = 0.5, 0.25  # of all that supports an answer: from there on one region is most; below it is one of many
+ROUNDING = 1e-12  # a start that is smaller is none
 NEARLY_ALL = 0.8  # of a picture's area
+SUPPORTERS, OPPONENTS = 3, 2  # regions that are named and numbered: for an answer; of a lead, for the other class
 
 
 def where(picture: "Picture", region: int) -> str:
@@ -36,13 +38,13 @@ def where(picture: "Picture", region: int) -> str:
     return f"{SIDES[row][column]}, {called}"
 
 
-def marked(picture: "Picture", region: int) -> str:
-    """Return where the first of the numbered regions lies, as a sentence has it: "the middle, marked 1"."""
+def marked(picture: "Picture", region: int, mark: int = 1) -> str:
+    """Return where a numbered region lies, as a sentence has it: "the middle, marked 1"."""
     told = where(picture, region)
     if region >= len(picture.boxes):
         return told
     called = picture.name(region).replace(" x ", "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}")
-    return f"{told.removesuffix(called).removesuffix(', ') or called}, marked 1"
+    return f"{told.removesuffix(called).removesuffix(', ') or called}, marked {mark}"
 
 
 def percent(p: float, digits: int = 1) -> str:
@@ -63,7 +65,7 @@ def digits_for(values: Sequence[float]) -> int:
     return min(max(2 - math.floor(math.log10(most)), 3), 6) if most > 0 else 3
 
 
-def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
+def rounded(values: Sequence[float], total: float, digits: int) -> list[str]:
     """Return terms with so many decimals that they add up as they are shown: each rounded up or down.
 
     Those that lose most by being rounded down are rounded up, as many as the total asks for.
@@ -74,9 +76,17 @@ def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
     by_rest = sorted(range(len(values)), key=lambda i: floors[i] - scaled[i])
     for i in by_rest[: max(missing, 0)]:
         floors[i] += 1
-    return [
-        f'<data value="{value!r}">{_signed(shown, digits)}</data>' for value, shown in zip(values, floors, strict=True)
-    ]
+    return [_signed(units, digits) for units in floors]
+
+
+def added_up(values: Sequence[float], total: float, digits: int) -> list[str]:
+    """Return the same as HTML, with all digits of each behind it."""
+    return [exactly(value, number) for value, number in zip(values, rounded(values, total, digits), strict=True)]
+
+
+def exactly(value: float, shown: str) -> str:
+    """Return a number as it is shown, as HTML with all of its digits behind it."""
+    return f'<data value="{value!r}">{shown}</data>'
 
 
 def _signed(units: int, digits: int) -> str:
@@ -91,21 +101,36 @@ def supporters(e: "Explanation", k: int) -> list[int]:
     return [i for i in order if float(e.parts.token[i]) > 0]
 
 
+def opponents(e: "Explanation", k: int) -> list[int]:
+    """Return up to k regions that speak most for the other class of a lead, best first."""
+    order = e.parts.token.argsort(stable=True)[:k].tolist()
+    return [i for i in order if float(e.parts.token[i]) < 0 and e.against is not None]
+
+
+def numbered(e: "Explanation") -> list[int]:
+    """Return the regions that are named and numbered, in the order of their numbers: both sides of a lead."""
+    return supporters(e, SUPPORTERS) + opponents(e, OPPONENTS)
+
+
 def sentence(e: "Explanation") -> str:
     """Return what the model says and why, in one sentence, as HTML."""
     predicted = int(e.parts.logits.argmax())
     said = f"The model says <em>{name(e.classes[predicted])}</em> ({percent(float(e.probabilities[predicted]), 0)})"
-    best = supporters(e, 1)
-    because = text(marked(e.picture, best[0])) if best else "no part of the picture"
+    best, none = supporters(e, 1), "no part of the picture"
+    because = text(marked(e.picture, best[0])) if best else none
+
+    def speaks(whom: str) -> str:
+        return f"For {whom} speaks most of all {because}" if best else f"{none.capitalize()} speaks for {whom}"
+
     if e.against is not None:
         chance = "" if e.parts.target == predicted else f" ({percent(float(e.probabilities[e.parts.target]), 0)})"
         lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"
-        least = int(e.parts.token.argmin())
-        other = text(where(e.picture, least)) if float(e.parts.token[least]) < 0 else "no part of the picture"
-        return f"{said}. For {lead} speaks most of all {because}; for <em>{name(e.against)}</em> {other}."
+        after = len(supporters(e, SUPPORTERS)) + 1
+        other = next((text(marked(e.picture, i, after)) for i in opponents(e, 1)), none)
+        return f"{said}. {speaks(lead)}; for <em>{name(e.against)}</em>, {other}."
     if e.parts.target != predicted:
         chance = percent(float(e.probabilities[e.parts.target]), 0)
-        return f"{said}. For <em>{name(e.target)}</em> ({chance}) speaks most of all {because}."
+        return f"{said}. {speaks(f'<em>{name(e.target)}</em> ({chance})')}."
     if not best:
         return f"{said}, though no part of the picture speaks for it."
     share = float(e.parts.token[best[0]]) / float(e.parts.token.clamp(min=0).sum())

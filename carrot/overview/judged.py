@@ -180,7 +180,7 @@ def _example(
     p = probabilities(logits.unsqueeze(0), fitted.temperature)[0]
     plain = mapped = None
     if not isinstance(image, str):
-        boxes = classifier.encoder.view.boxes(image.size, pooling.setting.coarsen)
+        boxes = classifier.encoder.view.drawn(image.size, pooling.setting.coarsen)
         plain, mapped = thumbnail(image), with_map(image, boxes, regions[: len(boxes)])
     return Example(
         *who,

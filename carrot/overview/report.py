@@ -284,9 +284,9 @@ def _with_pictures(made: ModelReport, classifier: Classifier) -> ModelReport:
 
 
 def _shares(classifier: Classifier) -> Float[Tensor, "n 4"]:
-    """Return the boxes of regions in shares of a picture: tiles', or the patches' of a square one."""
+    """Return where regions are drawn, in shares of a picture: tiles, or the patches of a square one."""
     side = 1000
-    return classifier.encoder.view.boxes((side, side), classifier.fitted.setting.coarsen) / side
+    return classifier.encoder.view.drawn((side, side), classifier.fitted.setting.coarsen) / side
 
 
 def _provenance(classifier: Classifier, folder: Path | None) -> dict[str, Any]:

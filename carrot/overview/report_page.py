@@ -6,6 +6,7 @@ from typing import Any
 
 from carrot import __version__
 from carrot._choices import PATCHES
+from carrot._display.html import page_head
 from carrot._display.words import counted, wilson
 from carrot.embedding.setting import AXES
 from carrot.evaluation.verdict import beside, how_often
@@ -28,12 +29,12 @@ EVEN = 0.02  # a promise that is off by less is called kept
 ALONE = 0.5  # share of one place from which a class is said to stand on it
 
 
-def styled(page: str, **filled: str) -> str:
-    """Return a page of this package's: its template, the one style, and what it is filled with."""
+def styled(page: str, title: str, **filled: str) -> str:
+    """Return a page of this package's: its template, its title, the one style, and what it is filled with."""
     files = resources.files("carrot.overview")
     template = Template(files.joinpath(page).read_text("utf-8"))
     style = files.joinpath("style.css").read_text("utf-8")
-    return template.substitute(filled, style=style, version=text(__version__))
+    return template.substitute(filled, head=page_head(title, style), title=title, version=text(__version__))
 
 
 def report_page(r: ModelReport) -> str:

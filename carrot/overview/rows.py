@@ -180,7 +180,7 @@ class _Maker:
             )[:, 0]
             removal = smoother[i] * logit.residual[:, 0] / head.slack
             region, first = int(token.argmax()), int(removal.argmax())
-            boxes = view.boxes(images[i].size, fitted.setting.coarsen)
+            boxes = view.drawn(images[i].size, fitted.setting.coarsen)
             record, parent = fitted.records[first], Path(file).parent.name
             row = Row(
                 file=file,

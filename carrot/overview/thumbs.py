@@ -32,11 +32,11 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> Image.Image:
 def with_map(
     image: Image.Image, boxes: Float[Tensor, "n 4"], values: Float[Tensor, " n"], side: int = SIDE
 ) -> Image.Image:
-    """Return a small copy under a map: red speaks for, blue against, each region's number spread over its box.
+    """Return a small copy under a map: red speaks for, blue against, each number spread over its place.
 
     Args:
         image: The picture.
-        boxes: Of its regions, (x0, y0, x1, y1) in its pixels; they may overlap.
+        boxes: Where its regions are drawn, (x0, y0, x1, y1) in its pixels; they may overlap.
         values: What each of them brings.
         side: Of the longer side.
     """

@@ -60,6 +60,11 @@ class Case:
         return TILE if self.classifier.fitted.setting.is_tiled else TOKEN
 
     @property
+    def drawn(self) -> Float[Tensor, "n_local 4"]:
+        """Where a map has the regions, in pixels of the picture."""
+        return self.classifier.encoder.view.drawn(self.image.size, self.classifier.fitted.setting.coarsen)
+
+    @property
     def boxes(self) -> Float[Tensor, "n_local 4"]:
         """Of the regions, in pixels of the picture."""
         return self.classifier.encoder.view.boxes(self.image.size, self.classifier.fitted.setting.coarsen)

@@ -102,7 +102,7 @@ def _localisation(case: Case) -> Iterator[tuple[str, tuple[float, float]]]:
     record = case.test.records[case.place]
     if record.box is None and not record.parts and not isinstance(case.test.dataset, Segmented):
         return
-    mask, boxes = case.test.mask(case.place), case.boxes
+    mask, boxes = case.test.mask(case.place), case.drawn
     targets = {} if mask is None else {"mask": torch.from_numpy(mask.copy())}
     if record.box is not None:
         targets["box"] = box_mask(record.box, (case.image.height, case.image.width))

@@ -9,7 +9,7 @@ STATEMENT = (
     "The map over pixels sums to the contributions of tiles; under a sum without diffusion a contribution is the drop "
     "without the tile and its Shapley value, and no order of deletion is steeper"
 )
-FORMULA = "map(x) = sum_{r: x in b_r} c_r / |b_r|;  sum: c_r = drop_r = Shapley_r, I_rs = 0"
+FORMULA = "map(x) = sum_{r: x in m_r} c_r / |m_r|;  sum: c_r = drop_r = Shapley_r, I_rs = 0"
 ASSUMPTION = "readout a sum, t = 0; the map: none"
 ORDERS = 1000
 

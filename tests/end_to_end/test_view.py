@@ -32,7 +32,10 @@ def opened(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Carrot, Explanation, Path]:
     model = Carrot("toy", **SETTINGS[request.param]).fit(BIRDS)
-    e, path = model.explain(PICTURE), tmp_path_factory.mktemp("page") / "page.html"
+    e = model.explain(PICTURE)
+    if request.param == "a sum":
+        e = model.explain(PICTURE, against=next(one for one in e.classes if one != e.target))
+    path = tmp_path_factory.mktemp("page") / "page.html"
     e.to_html(path)
     return model, e, path
 
@@ -61,6 +64,7 @@ def test_scripts_say_what_the_page_said_without_them(opened: tuple[Carrot, Expla
     live = dom(path)
     for pattern in (
         "<h1.*?</h1>",
+        '<h2 id="because">.*?</h2>',
         '<p class="without">.*?</p>',
         '<span id="legend-of">.*?</span>',
         '<div class="ends">.*?</div>',
@@ -93,6 +97,10 @@ def test_a_state_in_the_link_is_what_the_package_answers(opened: tuple[Carrot, E
     (sentence,) = told(text, "<h1.*?</h1>")
     assert sentence.startswith(f"Without 2 of {len(e.parts.token)} ")
     assert f"without 2 training pictures and with {third} labelled {e.classes[label]}, the model says" in sentence
+    lead = rf"{e.classes[other]} (\(.*? %\) )?and not {e.target} ?"
+    sides = rf"(For {lead}speaks most of all .*?|No part of the picture speaks for {lead}); for {e.target}, .*?\.$"
+    assert re.search(sides, sentence)
+    assert told(text, '<h2 id="because">.*?</h2>') == [f"What speaks for {e.classes[other]}, and for {e.target}"]
     assert told(text, '<p id="as-it-was".*?</p>') == [
         "What follows is the answer as it was, before what you supposed above."
     ]
@@ -108,6 +116,33 @@ def test_a_model_that_cannot_be_fitted_is_refused(opened: tuple[Carrot, Explanat
     assert told(text, '<p id="before".*?</p>') == [
         f"No training picture of {e.target} would be left. Such a model can't be fitted: undo it."
     ]
+
+
+def test_a_model_that_cannot_be_fitted_says_nothing_whatever_it_is_asked(
+    opened: tuple[Carrot, Explanation, Path],
+) -> None:
+    """Not what it said last, of another class."""
+    _, e, path = opened
+    assert e.counterfactuals is not None
+    places = [k for k, i in enumerate(e.counterfactuals.rows) if e.training_labels[i] == e.target]
+    other = next(c for c, name in enumerate(e.classes) if name not in (e.target, e.against))
+    page = Page(text := dom(path, f"c={other}&o=" + ".".join(map(str, places))))
+    assert told(text, "<h1.*?</h1>") == ["There is no answer."]
+    assert page.rows["supporters"] == []
+    assert page.rows["classes"] == [[]], "its head"
+    assert {told for told in told(text, '<p class="without">.*?</p>')} <= {"", "Left out."}
+    drawn = text[text.index('<g class="map">') : text.index("</svg>", text.index('<g class="map">'))]
+    assert set(re.findall(r'fill-opacity="([^"]*)"><title>', drawn)) == {"0"}
+
+
+def test_a_picture_that_is_left_out_has_no_label_and_no_tiles(opened: tuple[Carrot, Explanation, Path]) -> None:
+    _, e, path = opened
+    assert e.counterfactuals is not None
+    first = e.counterfactuals.rows[0]
+    label = (e.classes.index(e.training_labels[first]) + 1) % len(e.classes)
+    state = "o=0" + (f"&l=0-{label}&h=0-1" if e.counterfactuals.traces else f"&l=0-{label}")
+    (sentence,) = told(dom(path, state), "<h1.*?</h1>")
+    assert sentence.startswith(f"Without training picture {e.training_ids[first]}, the model says ")
 
 
 def test_names_of_the_data_stay_text(tmp_path: Path) -> None:

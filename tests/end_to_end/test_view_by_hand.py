@@ -63,6 +63,22 @@ def said(page: Any) -> str:
     return "".join(page.inner_text(f"#{part}") for part in ("sentence", "supporters", "classes", "training"))
 
 
+def test_what_is_pointed_at_is_what_is_coloured_there_and_all_that_it_saw_is_framed(page: Any, path: Path) -> None:
+    data = page.evaluate("JSON.parse(document.getElementById('carrot-data').textContent).picture")
+    width, height = data["size"]
+    draw = random.Random(0)
+    for _ in range(12):
+        x, y = draw.uniform(0.13, 0.87), draw.uniform(0.13, 0.87)
+        page.mouse.move(*point(page, x, y))
+        hot = page.locator("#picture .tile.hot")
+        assert hot.count() == 1
+        box = [float(hot.get_attribute(key)) for key in ("x", "y", "width", "height")]
+        (region,) = [r for r, (x0, y0, x1, y1) in enumerate(data["boxes"]) if [x0, y0, x1 - x0, y1 - y0] == box]
+        x0, y0, x1, y1 = data["drawn"][region]
+        assert x0 - 1 <= x * width <= x1 + 1
+        assert y0 - 1 <= y * height <= y1 + 1
+
+
 def test_a_click_hides_and_the_next_shows_again(page: Any) -> None:
     before = said(page)
     page.mouse.click(*point(page, 0.1, 0.1))

@@ -3,19 +3,23 @@
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from carrot import Carrot
+from carrot._display.html import plain
 from carrot.data.toy import ToyBirds
 from carrot.errors import StoreError
 from carrot.explanation import Explanation, Picture
 from carrot.explanation.parts import LogitParts
+from carrot.explanation.view import View
 
 HOSTILE = "<script>alert('1')</script> & \"Müller's\" $x_1$ 鳥"
 
@@ -171,26 +175,72 @@ def test_the_answer_is_a_few_plain_lines_that_add_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "hostile"])
 def test_every_explanation_is_drawn(name: str) -> None:
-    figure = VARIANTS[name].plot()
+    figure = VARIANTS[name].plot(maps=True)
     figure.canvas.draw()
     assert len([a for a in figure.axes if a.images]) >= 4
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_figure_says_what_the_page_says(name: str) -> None:
+    e = VARIANTS[name]
+    figure = e.plot()
+    figure.canvas.draw()
+    v, page = View(e), e.to_html()
+
+    def words(markup: str) -> str:
+        return "".join(plain(markup).split())  # lines are broken elsewhere
+
+    def read(found: Iterable[str]) -> str:
+        return "".join(" ".join(found).split())
+
+    (sentence,) = re.findall('<h1 id="sentence">(.*?)</h1>', page, re.DOTALL)
+    assert read([figure.get_suptitle()]) == words(sentence)
+    picture, terms, *training = figure.axes
+    assert words(v.legend_of) in read([picture.get_xlabel()])
+    (table,) = re.findall('<table id="supporters">(.*?)</table>', page, re.DOTALL)
+    drawn = [read([text.get_text()]) for text in terms.texts]
+    for row in re.findall("<tr.*?</tr>", table, re.DOTALL):
+        (told,) = re.findall("<th.*?</th>", row, re.DOTALL)
+        shown = words(re.findall('<td class="number">(.*?)</td>', row, re.DOTALL)[0])
+        assert shown in drawn
+        assert any(words(told).startswith(one.removesuffix("…")) for one in drawn if len(one) > 6)
+    *bars, whole = terms.patches
+    assert sum(bar.get_width() for bar in bars) == pytest.approx(whole.get_width(), abs=1e-9)
+    cards = re.findall('<p class="without">(.*?)</p>', page, re.DOTALL)[:3]
+    assert len(training) == len(cards) == min(3, len(e.shown))
+    for axis, card in zip(training, cards, strict=True):
+        assert words(card) in read([axis.get_title()])
+
+
+def test_the_figure_has_the_map_of_the_page_and_flags_doubt() -> None:
+    e = explanation()
+    doubted = replace(e, doubtful={e.shown[1]: "class 6"})
+    picture, _, *training = doubted.plot().axes
+    said = [" ".join(text.get_text() for axis in [card] for text in axis.texts) for card in training]
+    assert ["Doubtful label" in words for words in said] == [False, True, False]
+    (cells,) = picture.collections
+    fills = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"><title>patch', doubted.to_html())[: len(e.picture.boxes)]
+    found = [(to_hex(colour), colour[3]) for colour in cells.get_facecolors()]
+    assert [colour for colour, _ in found] == [colour for colour, _ in fills]
+    assert [opacity for _, opacity in found] == pytest.approx([float(x) for _, x in fills], abs=6e-4)
+
+
 def test_a_name_with_dollars_is_no_formula() -> None:
-    explanation(hostile=r" $\nothing{$ < & ").plot().canvas.draw()
+    for maps in (False, True):
+        explanation(hostile=r" $\nothing{$ < & ").plot(maps).canvas.draw()
 
 
 def test_the_figure_marks_pairs_of_the_first_picture_that_has_them() -> None:
     e = explanation(against=4)
     first, second = e.shown[:2]
-    figure = replace(e, pair_maps={second: e.pair_maps[second]}).plot()
+    figure = replace(e, pair_maps={second: e.pair_maps[second]}).plot(maps=True)
     titles = [a.get_title() for a in figure.axes]
     assert titles.index(f"training {second}\ndual {float(e.parts.dual[second]):+.3f}") < titles.index(
         f"training {first}\ndual {float(e.parts.dual[first]):+.3f}"
     )
     assert len(figure.artists) == 3
     assert "why class 1 and not class 4" in figure.get_suptitle().replace("\n", " ")
-    assert replace(e, pair_maps={}).plot().artists == []
+    assert replace(e, pair_maps={}).plot(maps=True).artists == []
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -79,7 +79,7 @@ def test_regions_are_called_what_they_are_everywhere(case: str) -> None:
     assert re.search(rf"[Aa]ll {MANY[kind]} as numbers", page)
     assert f"All {MANY[kind]} as a list" in page
     if case in ("patches", "tiles", "boxes"):
-        assert f"what each {kind} brings" in "".join(axis.get_title() for axis in e.plot().axes)
+        assert f"what each {kind} brings" in "".join(axis.get_title() for axis in e.plot(maps=True).axes)
 
     for words in (text, page, told["exact"], str(hidden), e.level.line):
         wrong = re.findall(rf".{{0,30}}(?:{OTHERS[kind]}).{{0,30}}", without_terms(words))

@@ -273,7 +273,7 @@ def test_the_page_says_what_adds_up_and_where_it_starts(folder: Path) -> None:
     page = page.split("<script")[0]
     assert "Start: what a picture gets of which nothing is shown" in page
     assert "the share of the class among them" not in page
-    assert "per hundredth of the picture" in " ".join(axis.get_title() for axis in e.plot().axes)
+    assert "per hundredth of the picture" in " ".join(axis.get_title() for axis in e.plot(maps=True).axes)
 
 
 def test_tile_level_and_pixel_level_are_the_same_numbers() -> None:

@@ -92,6 +92,30 @@ def test_the_map_is_that_of_a_loop() -> None:
     tiles.check_map()
 
 
+@pytest.mark.parametrize("size", [(90, 61), (61, 90), (224, 224), (37, 300)])
+@pytest.mark.parametrize("spec", ["tiles:1", "tiles:2", "tiles:3", "tiles:5@0.25", "tiles:4@0", "tiles:3@0.75"])
+def test_equal_values_are_even_and_each_lies_in_its_box(spec: str, size: tuple[int, int]) -> None:
+    """Whatever the tiling: no hill where many tiles lie, no value lost, and none outside of what its tile saw."""
+    tiling = Tiling.from_spec(spec)
+    even = tiling.pixel_map(torch.ones(len(tiling), dtype=torch.float64), size)
+    assert float(even.sum()) == pytest.approx(len(tiling), rel=1e-12)
+    x0, y0 = tiling.drawn(size)[:, :2].amin(dim=0).ceil().long().tolist()
+    x1, y1 = tiling.drawn(size)[:, 2:].amax(dim=0).floor().long().tolist()
+    painted = even[y0:y1, x0:x1]
+    assert float(painted.min()) == pytest.approx(float(painted.max()), rel=1e-12)
+    assert (x1 - x0) * (y1 - y0) >= 0.2 * size[0] * size[1]
+    for region, (left, top, right, bottom) in enumerate(tiling.boxes(size).tolist()):
+        alone = tiling.pixel_map(torch.eye(len(tiling), dtype=torch.float64)[region], size)
+        assert float(alone.min()) >= 0.0
+        inside = alone[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1]  # boxes are of whole pixels
+        assert float(inside.sum()) == pytest.approx(1.0, rel=1e-12)
+
+
+def test_disjoint_tiles_and_boxes_of_ones_own_are_drawn_as_they_are() -> None:
+    for tiling in (Tiling(3, 0.0), Tiling(1), Tiling.from_boxes([(0.1, 0.2, 0.7, 0.9), (0, 0, 1, 0.5)])):
+        torch.testing.assert_close(tiling.middles, tiling.shares, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("values", "message"), [(torch.zeros(3), "values"), (torch.tensor([0.0, 1.0, 2.0, torch.nan]), "finite")]
 )

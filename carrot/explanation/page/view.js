@@ -4,9 +4,10 @@
 "use strict";
 
 (() => {
-  const SUPPORTERS = 3, CLASSES = 5, ON_COLOURS = 0.55;          // as in carrot/explanation/answer.py
-  const MOSTLY = 0.5, MANY = 0.25;                                // as in words.py
-  const FOR = "#b2182b", AGAINST = "#2166ac", MARKS = ["#f0a202", "#56b4e9", "#3fc199"];  // as in drawing.py
+  const CLASSES = 5;  // as in carrot/explanation/answer.py
+  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25, ROUNDING = 1e-12;  // as in words.py
+  const FOR = "#b2182b", AGAINST = "#2166ac", ON_COLOURS = 0.55;  // as in drawing.py
+  const MARKS = ["#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0"];
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
   const { picture, words } = data, canHide = (weighing) => weighing && !weighing.fixed;
   const { make, draw, named, strong, exactly, frame, surface, listed, covers, grid, touch } = SURFACE;
@@ -88,18 +89,18 @@
   const stage = document.querySelector("#picture .frame svg"), { boxes } = picture;
   const cells = [...stage.querySelectorAll(".map rect")].map((rect) => {
     const [x, y, w, h] = ["x", "y", "width", "height"].map((key) => Number(rect.getAttribute(key)));
-    const inside = (b) => b && x + w / 2 > b[0] && x + w / 2 < b[2] && y + h / 2 > b[1] && y + h / 2 < b[3];
-    return { rect, box: [x, y, x + w, y + h], seers: boxes.flatMap((b, r) => (inside(b) ? [r] : [])) };
+    const inside = (b) => x + w / 2 > b[0] && x + w / 2 < b[2] && y + h / 2 > b[1] && y + h / 2 < b[3];
+    return { rect, drawers: picture.drawn.flatMap((b, r) => (inside(b) ? [r] : [])) };
   });
   const marks = stage.querySelector(".marks"), isGone = (r) => state.dropped.includes(r);
-  const coverPicture = covers(stage, cells.map((cell) => cell.box), boxes);
+  const coverPicture = covers(stage, grid(boxes), boxes);
 
   function height(cell) {
     const spread = (r) => {
-      const [x0, y0, x1, y1] = boxes[r];
+      const [x0, y0, x1, y1] = picture.drawn[r];
       return now.contributions[r] / ((x1 - x0) * (y1 - y0)) * (picture.size[0] * picture.size[1] / 100);
     };
-    return words.isTiled ? cell.seers.reduce((sum, r) => sum + spread(r), 0) : now.contributions[cell.seers[0]];
+    return words.isTiled ? cell.drawers.reduce((sum, r) => sum + spread(r), 0) : now.contributions[cell.drawers[0]];
   }
 
   function strongest(values) {
@@ -112,16 +113,22 @@
   const best = () => picture.where.map((_, r) => r).filter((r) => now.contributions[r] > 0)
     .sort((a, b) => now.contributions[b] - now.contributions[a]).slice(0, SUPPORTERS);
 
+  // Of a lead, what speaks most for the other class.
+  const worst = () => (state.against === null ? [] : picture.where.map((_, r) => r).filter((r) => now.contributions[r] < 0)
+    .sort((a, b) => now.contributions[a] - now.contributions[b]).slice(0, OPPONENTS));
+  const numbered = () => [...best(), ...worst()];
+
   function paintPicture() {
     const heights = cells.map(height), limit = strongest(heights), beyond = Math.max(0, ...heights.map(Math.abs)) > limit ? " and beyond" : "";
-    cells.forEach(({ rect, seers }, i) => {
+    cells.forEach(({ rect, drawers }, i) => {
       rect.setAttribute("fill", heights[i] > 0 ? FOR : AGAINST);
       rect.setAttribute("fill-opacity", String(ON_COLOURS * Math.min(Math.abs(heights[i]) / limit, 1)));
-      const told = words.isTiled ? "per hundredth of the picture" : picture.names[seers[0]];
+      const told = words.isTiled ? "per hundredth of the picture" : picture.names[drawers[0]];
       rect.querySelector("title").textContent = `${told}: ${short(heights[i])}`;
     });
-    const [left, , right] = document.querySelectorAll("#picture .legend .ends span"), [against, towards] = ends();
+    const [left, zero, right] = document.querySelectorAll("#picture .legend .ends span"), [against, towards] = ends();
     left.replaceChildren(exactly(-limit, short(-limit)), `${beyond} ${against}`);
+    zero.textContent = "0";
     right.replaceChildren(exactly(limit, short(limit)), `${beyond} ${towards}`);
     coverPicture(isGone);
     paintMarks();
@@ -129,7 +136,7 @@
 
   function paintMarks() {
     const unit = 0.05 * Math.max(...picture.size), taken = [];
-    const drawn = best().flatMap((r, k) => {
+    const drawn = numbered().flatMap((r, k) => {
       if (!boxes[r]) return [];
       const [x0, y0, x1] = boxes[r], isSmall = x1 - x0 < 3 * unit, shift = (isSmall ? -0.6 : 0.8) * unit;
       const y = Math.max(y0 + shift, 0.8 * unit);
@@ -144,8 +151,9 @@
       ];
     });
     marks.replaceChildren(...drawn);
-    const told = best().map((r, k) => `${k + 1}: ${picture.where[r]}`).join("; ") || "nothing";
-    stage.setAttribute("aria-label", `${picture.name}. Marked is what speaks most for ${target()}: ${told}`);
+    const told = numbered().map((r, k) => `${k + 1}: ${picture.where[r]}`).join("; ") || "nothing";
+    const whom = state.against === null ? target() : `${target()} or ${against()}`;
+    stage.setAttribute("aria-label", `${picture.name}. Marked is what speaks most for ${whom}: ${told}`);
   }
 
   function drop(r, hide, goesOn) {
@@ -155,7 +163,7 @@
   const hint = $("pointed").textContent;
 
   function point(r) {
-    if (r === null || now.refused) { $("pointed").textContent = hint; return; }
+    if (r === null || document.body.classList.contains("refused")) { $("pointed").textContent = hint; return; }
     const told = picture.where[r];
     if (isGone(r)) { $("pointed").textContent = `Hidden: ${told}. Once more shows it again.`; return; }
     const without = CARROT.answer(model, { ...state, dropped: [...state.dropped, r] });
@@ -174,8 +182,10 @@
   const what = () => (state.against === null ? ["score of ", named(target())] : ["lead of ", named(target()), " over ", named(against())]);
 
   function suppositions() {
-    const told = [], { dropped, out } = state, relabelled = Object.keys(state.relabel);
-    const tiles = Object.values(state.hidden).reduce((sum, regions) => sum + regions.length, 0), id = (k) => tail(data.training[k].id);
+    const told = [], { dropped, out } = state;  // what is left out has no label, and no tiles
+    const relabelled = Object.keys(state.relabel).filter((k) => !out.includes(Number(k)));
+    const tiles = Object.entries(state.hidden).reduce((sum, [k, regions]) => sum + (out.includes(Number(k)) ? 0 : regions.length), 0);
+    const id = (k) => tail(data.training[k].id);
     if (dropped.length === 1) told.push(`without ${picture.where[dropped[0]]}`);
     else if (dropped.length === model.N) told.push("with nothing of the picture shown");
     else if (dropped.length) told.push(`without ${dropped.length} of ${model.N} ${words.many}`);
@@ -195,19 +205,18 @@
     return earlier[key];
   }
 
-  // What speaks most for the other class of a contrast.
-  function other() {
-    const least = Math.min(...now.contributions);
-    return least < 0 ? picture.where[now.contributions.indexOf(least)] : "no part of the picture";
-  }
-
   function paintSentence() {
-    const supposed = suppositions(), [top] = best(), because = top === undefined ? "no part of the picture" : picture.marked[top];
+    const supposed = suppositions(), [top] = best(), because = picture.marked[top];
     const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
     const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
     const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
-    if (state.against !== null) says.push(". For ", strong(target()), `${own} and not `, strong(against()), ` speaks most of all ${because}; for `, strong(against()), ` ${other()}.`);
-    else if (isAsked) says.push(". For ", strong(target()), `${own} speaks most of all ${because}.`);
+    const speaks = (...whom) => (top === undefined ? [". No part of the picture speaks for ", ...whom] : [". For ", ...whom, ` speaks most of all ${because}`]);
+    if (state.against !== null) {
+      const [other] = worst(), mark = `marked ${best().length + 1}`;
+      const there = other === undefined ? "no part of the picture" : picture.marked[other].replace(/marked 1$/, mark);
+      says.push(...speaks(strong(target()), `${own} and not `, strong(against())), "; for ", strong(against()), `, ${there}.`);
+    }
+    else if (isAsked) says.push(...speaks(strong(target()), own), ".");
     else if (top === undefined) says.push(", though no part of the picture speaks for it.");
     else {
       const share = now.contributions[top] / now.contributions.reduce((sum, x) => sum + Math.max(x, 0), 0);
@@ -240,12 +249,12 @@
   }
 
   function paintSupporters() {
-    const top = best(), sum = (regions) => regions.reduce((total, r) => total + now.contributions[r], 0);
+    const top = numbered(), sum = (regions) => regions.reduce((total, r) => total + now.contributions[r], 0);
     const rest = (from, to) => picture.where.map((_, r) => r).slice(from, to).filter((r) => !top.includes(r) && !isGone(r));
     const local = rest(0, boxes.length), whole = rest(boxes.length), rows = top.map((r, k) => [k, picture.where[r], now.contributions[r]]);
     if (local.length) rows.push([null, `All ${local.length.toLocaleString("en")}${top.length ? " other" : ""} ${words.many}`, sum(local)]);
     if (whole.length) rows.push([null, "The whole picture, as a region of its own", sum(whole)]);
-    if (now.prior) rows.push([null, state.dropped.length === model.N ? words.nothing : words.start, now.prior]);
+    if (Math.abs(now.prior) > ROUNDING) rows.push([null, state.dropped.length === model.N ? words.nothing : words.start, now.prior]);
     const values = rows.map((row) => row[2]), digits = digitsFor([...values, now.logit]);
     const most = Math.max(...[...values, now.logit].map(Math.abs)) || 1, numbers = addedUp(values, now.logit, digits);
     const lines = rows.map(([k, told, value], i) => make(
@@ -315,14 +324,15 @@
     return data.classes.map((told, c) => make("option", { value: c }, told));
   }
 
-  function paintCards() {
-    const digits = digitsFor(now.training.slice(0, 3).map((x) => x.without ?? 0));
+  function paintCards(hasAnswer) {
+    const digits = hasAnswer ? digitsFor(now.training.slice(0, 3).map((x) => x.without ?? 0)) : 0;
     for (const { li, k, one, label, flag, told, out, choice, cover } of cards) {
-      const isOut = state.out.includes(k), c = state.relabel[k] ?? one.label, { without } = now.training[k];
+      const isOut = state.out.includes(k), c = state.relabel[k] ?? one.label, without = hasAnswer ? now.training[k].without : null;
       li.classList.toggle("out", isOut);
       if (flag) flag.hidden = c !== one.label;
       label.replaceChildren(named(data.classes[c]), ...(c === one.label ? [] : [make("span", { class: "soft small" }, " (was ", named(data.classes[one.label]), ")")]));
       if (isOut) told.textContent = "Left out.";
+      else if (!hasAnswer) told.replaceChildren();
       else if (without === null) told.textContent = "Without it, no picture of its class would be left.";
       else told.replaceChildren("Without it ", make("span", { class: side(without) }, `the ${noun()} ${moves(without, digits)}`), ".");
       if (out) {
@@ -336,10 +346,26 @@
 
   // ---- all of it
 
+  // Take away what was said last: a model that can't be fitted says nothing, whatever it is asked.
+  function clear() {
+    for (const { rect } of cells) {
+      rect.setAttribute("fill-opacity", "0");
+      rect.querySelector("title").textContent = "";
+    }
+    for (const end of document.querySelectorAll("#picture .legend .ends span")) end.replaceChildren();
+    for (const part of [marks, $("supporters").tBodies[0], $("classes").tBodies[0]]) part.replaceChildren();
+    stage.setAttribute("aria-label", picture.name);
+    coverPicture(isGone);
+    $("pointed").textContent = hint;
+    $("sentence").replaceChildren("There is no answer.");
+  }
+
   function render() {
     const found = CARROT.answer(model, state);
     document.body.classList.toggle("refused", Boolean(found.refused));
-    if (found.refused) {
+    const hasAnswer = !found.refused;
+    if (!hasAnswer) {
+      clear();
       $("before").replaceChildren(make("strong", {}, found.refused), " Such a model can't be fitted: undo it.");
       say(found.refused);
     } else {
@@ -347,9 +373,9 @@
       paintPicture();
       paintSupporters();
       paintClasses();
-      paintCards();
       paintSentence();
     }
+    paintCards(hasAnswer);
     for (const follow of followers) follow();
     for (const [button, list] of [["undo", past], ["redo", future]]) $(button).disabled = !list.length;
     const isFirst = CARROT.toHash(model, state) === CARROT.toHash(model, first);
@@ -357,6 +383,7 @@
     $("as-it-was").hidden = isFirst;
     $("leading").textContent = isFirst ? leading : leading.replace(/ holds? the answer/, " held the first answer");
     if ($("opposing")) $("opposing").hidden = !isFirst;
+    $("because").replaceChildren("What speaks for ", ...(state.against === null ? ["it"] : [named(target()), ", and for ", named(against())]));
     $("target").value = String(state.target);
     $("against").value = state.against === null ? "" : String(state.against);
     $("legend-of").replaceChildren("Red speaks for ", named(target()), ", blue ", ...(state.against === null ? ["against it"] : ["for ", named(against())]),
@@ -365,7 +392,7 @@
 
   document.documentElement.classList.add("is-live");
   if (canHide(model.picture)) {
-    const number = (r) => (isGone(r) ? "" : short(now.contributions[r])), told = (r) => [picture.where[r], number(r)];
+    const number = (r) => (isGone(r) || document.body.classList.contains("refused") ? "" : short(now.contributions[r])), told = (r) => [picture.where[r], number(r)];
     followers.push(surface(stage, boxes, (r) => told(r).join(" "), { gone: isGone, put: drop, point }));
     followers.push(listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), told, isGone, drop));
   } else {
