@@ -1,6 +1,6 @@
 """Does looking at a model stay quick as its training set grows? Pages, the explorer and the desk, at 100 to 50,000.
 
-Usage: python -m benchmarks.view_at_scale [SIZE ...] [--folder FOLDER] [--index PICTURES]
+Usage: python -m benchmarks.view_at_scale [SIZE ...] [--only PART ...] [--folder FOLDER]   (index: if asked for)
 
 What is real: the commands, each in a process of its own; the server, asked over HTTP; Chromium; the embedded backbone
 with 3 x 3 tiles under the quadratic lift (M = 2,080), 20 classes; the fit, lam by leave-one-out. What is synthetic: toy
@@ -33,7 +33,7 @@ from urllib.parse import quote
 import torch
 from playwright.sync_api import sync_playwright
 
-from benchmarks.harness import write
+from benchmarks.harness import RESULTS, facts, write
 from benchmarks.page import STATE, TIMED
 from carrot import Carrot, RidgeHead
 from carrot.classifier.classifier import Classifier
@@ -52,6 +52,7 @@ from carrot.store.shards import EmbeddingStore
 SIZES = (100, 3_000, 50_000)
 SPECIES, DRAWN, SEED = 20, 25, 0  # pictures drawn of each species, at most
 MOVED = 50  # every so many labels one is another species'
+INDEXED = 3_000  # pictures of a folder
 ROUNDS = 4
 
 
@@ -340,40 +341,75 @@ def refitted(fitted: Fitted, made: dict[int, int | None]) -> int:
     return int((again.loo_predict().argmax(1) == labels[stay]).sum())
 
 
-def measured(root: Path, n: int) -> dict[str, Any]:
-    """Return a row."""
-    model, out = built(root, n), root / "out"
-    out.mkdir(exist_ok=True)
-    pictures = sorted((root / f"pictures-{n}" / "test").rglob("*.png"))
-    row: dict[str, Any] = {"training_pictures": n}
-    fitted = Carrot.load(model).fitted
-    row |= {"M": fitted.head.G.shape[1], "classes": len(fitted.classes), "lam": fitted.head.lam}
-    row["model_MB"] = sum(f.stat().st_size for f in model.iterdir() if f.is_file()) / 1e6
-    row["torch_and_timm"] = command("-c", "import torch, timm, torchvision")
-    page = out / "page.html"
-    row["explain"] = command("-m", "carrot", "explain", model, pictures[0], "--out", page)
-    row["audit"] = command("-m", "carrot", "audit", model)
-    row["report"] = command("-m", "carrot", "report", model, "--out", out / "report.html")
-    row["python"], logits = in_python(model, pictures[:3], page)
-    row["browser"] = in_chromium(page, logits)
-    row["explore"] = explored(model, n)
-    return row
+def in_processes(model: Path, pictures: list[Path], out: Path) -> dict[str, Any]:
+    """Return what the commands take, and what Python takes for what they import."""
+    return {
+        "torch, torchvision and timm": command("-c", "import torch, timm, torchvision"),
+        "explain": command("-m", "carrot", "explain", model, pictures[0], "--out", out / "page.html"),
+        "audit": command("-m", "carrot", "audit", model),
+        "report": command("-m", "carrot", "report", model, "--out", out / "report.html"),
+    }
+
+
+def page(model: Path, pictures: list[Path], out: Path) -> dict[str, Any]:
+    """Return what an explanation and its page take, and the model's size."""
+    found, logits = in_python(model, pictures[:3], out / "page.html")
+    head = Carrot.load(model).fitted.head
+    found |= {"n": head.G.shape[0], "M": head.G.shape[1], "classes": head.Y.shape[1], "lam": head.lam}
+    found["model_MB"] = sum(f.stat().st_size for f in model.iterdir() if f.is_file()) / 1e6
+    return found | in_chromium(out / "page.html", logits)
+
+
+def index(model: Path, root: Path, out: Path) -> dict[str, Any]:
+    """Return what an index of a folder of pictures takes, what it takes again, and how soon it is open."""
+    folder = root / "indexed"
+    if not folder.exists():
+        birds = ToyBirds(n_train_per_class=1, n_test_per_class=INDEXED // SPECIES, n_species=SPECIES)
+        folder.mkdir()
+        for place in split_indices(birds, "test"):
+            birds.image(place).save(folder / f"{place}.png")
+    shutil.rmtree(out / "index", ignore_errors=True)
+    words = ("-m", "carrot", "explain", model, folder, "--out", out / "index")
+    found: dict[str, Any] = {"pictures": len(list(folder.iterdir())), "made": command(*words), "again": command(*words)}
+    written = out / "index" / "index.html"
+    return found | {"bytes": written.stat().st_size} | in_chromium(written, None)
+
+
+PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "commands": lambda root, n: in_processes(built(root, n), shown_ones(root, n), root / "out"),
+    "page": lambda root, n: page(built(root, n), shown_ones(root, n), root / "out"),
+    "explorer": lambda root, n: explored(built(root, n), n),
+    "index": lambda root, n: index(built(root, n), root, root / "out"),
+}
+
+
+def shown_ones(root: Path, n: int) -> list[Path]:
+    """Return pictures that were not fitted on."""
+    return sorted((root / f"pictures-{n}" / "test").rglob("*.png"))
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, write: what was measured before of other sizes and parts stays, with its commit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", nargs="*", type=int, default=list(SIZES))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "index"])
     parser.add_argument("--folder", type=Path, help="models stay there, and are found again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = given.folder or Path(temporary)
-        rows = []
+        (root / "out").mkdir(parents=True, exist_ok=True)
         for n in given.sizes:
-            rows.append(measured(root, n))
-            print(json.dumps(rows[-1], indent=1), flush=True)
-    if tuple(given.sizes) == SIZES:
-        print(write("view_at_scale", rows, backbone="toy", setting="tiles:3, quadratic"))
+            built(root, n)
+            for part in given.only:
+                made = facts()
+                row = {"training_pictures": n, "part": part, "commit": made["commit"], "date": made["date"]}
+                row |= PARTS[part](root, n)
+                print(json.dumps(row, indent=1), flush=True)
+                path = RESULTS / "view_at_scale.json"
+                rows = json.loads(path.read_text())["rows"] if path.exists() else []
+                rows = [old for old in rows if (old["training_pictures"], old["part"]) != (n, part)]
+                rows = sorted([*rows, row], key=lambda row: (list(PARTS).index(row["part"]), row["training_pictures"]))
+                write("view_at_scale", rows, backbone="toy", setting="tiles:3, quadratic")
 
 
 if __name__ == "__main__":
