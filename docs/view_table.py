@@ -82,10 +82,11 @@ def at_scale() -> str:
     ]
     facts = found["facts"]
     base = [row["torch, torchvision and timm"]["cpu_s"] for row in parts["commands"].values()]
+    where = f"{facts['processor']}, one thread, torch {facts['torch']}, {facts['date']}"
     return (
         f"{markdown_table([one for one in lines if any(one[f'{n:,}'] for n in sizes)])}\n"
-        f"{facts['processor']}, one thread, torch {facts['torch']}, {facts['date']}: time of the processor, and in brackets on the clock of a machine that "
-        f"others used too. Importing torch, torchvision and timm is {median(base):.1f} s of each command."
+        f"{where}: time of the processor, and in brackets on the clock of a machine that others used too. Importing "
+        f"torch, torchvision and timm is {median(base):.1f} s of each command."
     )
 
 

@@ -117,7 +117,8 @@ class EditedLoo:
     def g_mean(self) -> Float[Tensor, " D"]:
         """Weighted mean of the embeddings of the pictures that are there."""
         rows = self.place[self.there]
-        return weighted_mean(self.head.G[rows], self.head.sample_weight[rows])
+        w = torch.zeros_like(self.head.sample_weight).index_copy(0, rows, self.head.sample_weight[rows])
+        return weighted_mean(self.head.G, w)
 
     @property
     def there(self) -> Bool[Tensor, " n"]:
