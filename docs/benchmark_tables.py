@@ -16,6 +16,7 @@ from docs import (
     large_head_table,
     maps_table,
     search_table,
+    view_table,
     watermark_table,
 )
 
@@ -97,6 +98,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "forward_gpu": on_a_gpu,
         "explanation": explanation,
         "large_head": large_head_table.table,
+        "pages": view_table.pages,
+        "view": view_table.at_scale,
     },
     "docs/accuracy.md": {
         "summary": accuracy_tables.summary,

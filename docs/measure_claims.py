@@ -1,6 +1,6 @@
 """Write the table of docs/claims.md: run every claim's brute-force check and put down the error that it measures.
 
-Usage: python -m docs.measure_claims     (from the repository's root)
+Usage: python -m docs.measure_claims     (from the repository's root; claim 24 needs node)
 """
 
 import importlib

@@ -20,7 +20,9 @@ pictures without i gives, lam held. Of a picture k, what it would be told withou
 Where a picture would be left nearly alone in a direction, (2) and (5) cancel: a fit answers instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +36,36 @@ from carrot._ridge.systems import ALONE
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
 
+KEPT = 2**28  # bytes of columns of Q that are kept for another time
+
+
+class Columns:
+    """Columns of Q of one head, before any edit: each is a pass over the rows, so those asked for last are kept.
+
+    Threads may share one.
+
+    Args:
+        head: The head.
+    """
+
+    def __init__(self, head: "RidgeHead") -> None:
+        self._head, self._kept, self._lock = head, dict[int, Tensor](), Lock()
+        self._most = max(1, KEPT // (8 * len(head.Y)))
+
+    def of(self, rows: Sequence[int]) -> list[Float[Tensor, " n"]]:
+        """Return the columns of some rows; those that aren't kept are solved for together."""
+        with self._lock:
+            found = {row: self._kept[row] for row in rows if row in self._kept}
+        missing = [row for row in dict.fromkeys(rows) if row not in found]
+        if missing:
+            solved = self._head.slack_columns(missing).mT.contiguous()
+            found |= {row: column.clone() for row, column in zip(missing, solved, strict=True)}
+        with self._lock:
+            self._kept = {**{row: q for row, q in self._kept.items() if row not in found}, **found}
+            for row in list(self._kept)[: -self._most]:
+                del self._kept[row]
+        return [found[row] for row in rows]
+
 
 @dataclass(frozen=True, eq=False)
 class EditedLoo:
@@ -46,6 +78,7 @@ class EditedLoo:
         residual: R.
         slack: 1 - leverage.
         left: The pictures that were left out since, each with its column of Q when it was.
+        columns: Q of the head.
 
     Exactness: exact, a real refit to rounding; ``tests/claims/test_23_edited_leave_one_out.py``.
     """
@@ -56,6 +89,7 @@ class EditedLoo:
     residual: Float[Tensor, "n C"]
     slack: Float[Tensor, " n"]
     left: tuple[tuple[int, Float[Tensor, " n"]], ...] = ()
+    columns: Columns = field(repr=False, kw_only=True)
     _last: dict[int, Float[Tensor, " n"]] = field(default_factory=dict, repr=False)  # column that was asked for
 
     __repr__ = brief
@@ -63,7 +97,8 @@ class EditedLoo:
     @classmethod
     def of(cls, head: "RidgeHead") -> "EditedLoo":
         """Return it before any edit."""
-        return cls(head, torch.arange(len(head.Y), device=head.Y.device), head.Y, head.residual, head.slack)
+        place = torch.arange(len(head.Y), device=head.Y.device)
+        return cls(head, place, head.Y, head.residual, head.slack, columns=Columns(head))
 
     @classmethod
     def fitted(cls, head: "RidgeHead", rows: Int[Tensor, " m"], Y: Float[Tensor, "n C"]) -> "EditedLoo":
@@ -71,7 +106,7 @@ class EditedLoo:
         place = rows.new_full((len(Y),), -1).index_copy(0, rows, torch.arange(len(rows), device=rows.device))
         slack = torch.ones_like(Y[:, 0]).index_copy(0, rows, head.slack)
         residual = torch.zeros_like(Y).index_copy(0, rows, head.residual)
-        return cls(head, place, Y.index_copy(0, rows, head.Y), residual, slack)
+        return cls(head, place, Y.index_copy(0, rows, head.Y), residual, slack, columns=Columns(head))
 
     @property
     def weights(self) -> Float[Tensor, " n"]:
@@ -82,7 +117,8 @@ class EditedLoo:
     def g_mean(self) -> Float[Tensor, " D"]:
         """Weighted mean of the embeddings of the pictures that are there."""
         rows = self.place[self.there]
-        return weighted_mean(self.head.G[rows], self.head.sample_weight[rows])
+        w = torch.zeros_like(self.head.sample_weight).index_copy(0, rows, self.head.sample_weight[rows])
+        return weighted_mean(self.head.G, w)
 
     @property
     def there(self) -> Bool[Tensor, " n"]:
@@ -95,6 +131,10 @@ class EditedLoo:
     def logits(self) -> Float[Tensor, "n C"]:
         """Of every picture, said by the head fitted without it: equation (4)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
+
+    def ahead(self, pictures: Sequence[int]) -> None:
+        """Have what edits of some pictures will ask for: one pass over the rows for all of them, not one for each."""
+        self.columns.of([int(row) for row in self.place[list(pictures)] if row >= 0])
 
     def said(self, k: int) -> Float[Tensor, " C"]:
         """Return equation (4) of one picture."""
@@ -141,7 +181,7 @@ class EditedLoo:
             return last[k]
         known = self.place >= 0
         q = torch.zeros_like(self.slack)
-        q[known] = self.head.slack_columns(self.place[k : k + 1])[:, 0]
+        q[known] = self.columns.of([int(self.place[k])])[0][self.place[known]]
         for d, q_d in self.left:
             q = q - q_d * (q[d] / q_d[d])
             q[d] = 0.0

@@ -24,8 +24,8 @@ class Desk:
     def __init__(self, held: Held) -> None:
         self._held, self._lock = held, RLock()
         self.decisions = Decisions(held.asked.folder / "desk")
-        self.review = Review(held.fitted, self.decisions.on(held.fitted))
-        self.start = self.review.standing if not self.review.decided else Review(held.fitted).standing
+        start = Review(held.fitted)
+        self.start, self.review = start.standing, start.having(self.decisions.on(held.fitted))
 
     @cached_property
     def queue(self) -> list[Entry]:
@@ -145,7 +145,7 @@ class Desk:
     # ---- inside
 
     def _again(self) -> None:
-        self.review = Review(self._held.fitted, self.decisions.on(self._held.fitted))
+        self.review = self.review.having(self.decisions.on(self._held.fitted))
 
     def _question(self, entry: Entry) -> tuple[int, int]:
         """Return the classes that are held against each other: the suggestion, and the label."""

@@ -23,6 +23,8 @@ from carrot.classifier.fitted import Fitted
 from carrot.explanation.parts import strongest_pairs
 from carrot.head import RidgeHead
 
+AHEAD = 64  # edits whose columns are solved for together
+
 
 class Standing(NamedTuple):
     """How many training pictures are told right by the heads fitted without them.
@@ -82,6 +84,7 @@ class Review:
 
     def __init__(self, fitted: Fitted, decided: Mapping[int, int | None] | None = None) -> None:
         self.fitted, self.decided = fitted, dict(decided or {})
+        self._start = fitted.head.edited_loo()
         self._edited = self._after(self.decided)
 
     @property
@@ -91,10 +94,11 @@ class Review:
 
     def deciding(self, row: int, label: int | None) -> "Review":
         """Return it with one more decision, or another one."""
-        other = object.__new__(Review)
-        other.fitted, other.decided = self.fitted, {**self.decided, row: label}
-        other._edited = self._with(row, label)
-        return other
+        return self._but({**self.decided, row: label}, self._with(row, label))
+
+    def having(self, decided: Mapping[int, int | None]) -> "Review":
+        """Return it with other decisions: what was solved for is not solved for again."""
+        return self._but(dict(decided), self._after(decided))
 
     def outcome(self, row: int, label: int | None) -> Standing:
         """Return how it would be with one more decision: the picture relabelled, or, None, left out."""
@@ -111,12 +115,10 @@ class Review:
         classes, own = self.fitted.classes, self.fitted.records[row].label
         if label == own:
             return f"It is labelled {classes[own]} already: keep it."
-        counts = [0] * len(classes)
-        decided: dict[int, int | None] = {**self.decided, row: label}
-        for place, record in enumerate(self.fitted.records):
-            now = decided.get(place, record.label)
-            if now is not None:
-                counts[now] += 1
+        counts, before = list(self._counts), self.decided.get(row, own)
+        for c, change in ((before, -1), (label, 1)):
+            if c is not None:
+                counts[c] += change
         if 0 in counts:
             return f"Class {classes[counts.index(0)]} would be left without a training picture."
         return None
@@ -192,6 +194,17 @@ class Review:
 
     # ---- inside
 
+    def _but(self, decided: dict[int, int | None], edited: EditedLoo) -> "Review":
+        other = object.__new__(Review)
+        other.fitted, other._start, other.decided, other._edited = self.fitted, self._start, decided, edited
+        return other
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        """Training pictures of each class, as they are decided on."""
+        _, labels = self._labels(self.decided)
+        return tuple(torch.bincount(torch.tensor(labels), minlength=len(self.fitted.classes)).tolist())
+
     @cached_property
     def _right(self) -> Bool[Tensor, " n"]:
         return _right(self._edited)
@@ -211,9 +224,11 @@ class Review:
     def _after(self, decided: Mapping[int, int | None]) -> EditedLoo:
         if not self._keeps_weights(decided):
             return self._fitted(decided)
-        edited = self.fitted.head.edited_loo()
-        for row, label in decided.items():
-            edited = _step(edited, row, label)
+        edited, rows = self._start, list(decided)
+        for place, row in enumerate(rows):
+            if place % AHEAD == 0:
+                edited.ahead(rows[place : place + AHEAD])
+            edited = _step(edited, row, decided[row])
         return edited
 
     def _keeps_weights(self, decided: Mapping[int, int | None]) -> bool:

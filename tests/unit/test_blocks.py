@@ -23,6 +23,16 @@ def test_blocks_cover_every_line_once(entries: int, length: int, monkeypatch: py
     assert all((b.stop - b.start) * 4 <= max(entries, 4) for b in blocks.blocks(length, 4))
 
 
+def test_blocks_that_meet_few_columns_are_small() -> None:
+    largest = {k: max(b.stop - b.start for b in blocks.blocks(10**6, 100, k)) for k in (None, 1, blocks.FEW, 200)}
+    assert largest == {
+        None: blocks.ENTRIES // 100,
+        1: blocks.CACHED // 100,
+        blocks.FEW: blocks.CACHED // 100,
+        200: blocks.ENTRIES // 100,
+    }
+
+
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize(("entries", "strip"), [(1, 1), (20, 2), (33, 4), (10**6, 512)])
 def test_products_are_those_of_whole_matrices(

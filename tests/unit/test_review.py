@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from carrot import Carrot, RidgeHead
+from carrot._ridge import edited
 from carrot.classifier.review import Review, Standing
 from carrot.data.toy import ToyBirds
 from carrot.explanation.parts import region_to_region
@@ -47,9 +48,9 @@ def test_an_outcome_is_that_of_real_refits(models: dict[int, Carrot], k: int, ro
     model, decided = models[k], {**DECIDED, row: label}
     review = Review(model.fitted, DECIDED)
     stay, y, said = really(model, decided)
-    edited = review._with(row, label)
-    assert edited.there.nonzero().flatten().tolist() == stay
-    assert float((edited.logits[stay] - said).abs().max()) < 1e-10
+    after = review._with(row, label)
+    assert after.there.nonzero().flatten().tolist() == stay
+    assert float((after.logits[stay] - said).abs().max()) < 1e-10
     right = said.argmax(dim=1) == y
     own = None if label is None else bool(right[stay.index(row)])
     assert review.outcome(row, label) == Standing(int(right.sum()), len(stay), own)
@@ -63,6 +64,36 @@ def test_before_any_decision_it_is_the_models_own_leave_one_out(models: dict[int
     review, f = Review(models[k].fitted), models[k].fitted
     assert review.standing.right / review.standing.pictures == pytest.approx(f.leave_one_out()["loo_accuracy"])
     torch.testing.assert_close(review.said(3), f.head.loo_predict()[3])
+
+
+def test_what_is_taken_back_is_as_it_was_and_solved_for_once(
+    models: dict[int, Carrot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, solve = list[int](), RidgeHead.slack_columns
+
+    def counted(head: RidgeHead, rows: list[int]) -> Tensor:
+        asked.append(len(rows))
+        return solve(head, rows)
+
+    monkeypatch.setattr(RidgeHead, "slack_columns", counted)
+    review = Review(models[0].fitted, DECIDED)
+    for label in (2, None):
+        review.outcome(0, label)
+    more = review.deciding(0, 2).deciding(5, None)
+    again = more.having(DECIDED)
+    assert asked == [len(DECIDED), 1, 1]
+    assert torch.equal(again._edited.residual, review._edited.residual)
+    assert again.decided == DECIDED
+
+
+def test_columns_that_are_no_longer_kept_are_solved_for_again(
+    models: dict[int, Carrot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Review(models[0].fitted, DECIDED)._edited.logits
+    monkeypatch.setattr(edited, "KEPT", 1)
+    review = Review(models[0].fitted, DECIDED)
+    assert len(review._start.columns._kept) == 1
+    torch.testing.assert_close(review._edited.logits, kept, rtol=0.0, atol=1e-12)
 
 
 def test_witnesses_are_what_leaving_them_out_does(models: dict[int, Carrot]) -> None:
