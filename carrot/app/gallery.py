@@ -104,7 +104,8 @@ class Query:
     def told(self, entry: Entry) -> str:
         """Return of a picture, in words, the number that it is sorted by, and the one that it is chosen by."""
         s = entry.suspect
-        margin, probability = f"margin {s.margin:+.2f}", f"its label: p {s.probability:.2f}"
+        p = f"{s.probability:.2f}" if s.probability >= 0.01 else f"{s.probability:.0e}"
+        margin, probability = f"margin {s.margin:+.2f}", f"its label: p {p}"
         leverage = "" if s.leverage is None else f"leverage {s.leverage:.2f}"
         by = {"doubt": probability, "margin": margin, "sure": margin, "leverage": leverage, "name": ""}[self.sort]
         chosen = {"low": margin, "suspects": probability}.get(self.show, "")

@@ -107,7 +107,7 @@ class Explorer:
         with self._lock:
             held, desk = self._held, self._desk
         if not held.is_current:
-            raise ModelChangedError("The model was changed by another program since it was read. Reload it.")
+            raise ModelChangedError("The model was changed by another program since it was read.")
         return held, desk
 
     def entry(self, request: Request) -> tuple[Held, Desk, Entry]:

@@ -120,7 +120,7 @@ def test_the_gallery(reading: Asking) -> None:
 
 
 def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
-    numbers = {"doubt": r"p ([0-9.]+)", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
+    numbers = {"doubt": r"p ([0-9.e-]+)", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
     numbers["leverage"] = r"leverage ([0-9.]+)"
     for sort, number in numbers.items():
         for show in ("all", "low", "suspects"):

@@ -121,7 +121,7 @@
     if (!standing || now.key !== key || turn !== considered) return;
     const name = standing.label ?? label, button = move("relabel", "", `Relabel: ${name}${standing.new ? " (a new class)" : ""}`, standing, name);
     const notes = [];
-    if (standing.alone) notes.push(`No other picture is of ${name}: fitted without this one there is no such class, and its score is 0.`);
+    if (standing.alone) notes.push(`No other picture is of ${name}: fitted without this one there is no such class, so its score is 0.`);
     if (standing.twins?.length) notes.push(`It looks like ${standing.twins.join(", ")}: names that look alike are classes of their own.`);
     extra.append(button, ...notes.map((note) => make("p", { className: "small", textContent: note })));
   }
