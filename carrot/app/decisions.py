@@ -80,7 +80,12 @@ class Decisions:
             row = fitted.places.get(decision.id)
             if row is None or decision.action == "keep":
                 continue
-            label = decision.label if decision.action == "relabel" else None
+            label = None
+            if decision.action == "relabel":
+                try:
+                    label = fitted.class_names([decision.label], True)[0]  # it may be a new one
+                except (ValueError, TypeError):
+                    continue
             if label != fitted.classes[fitted.records[row].label]:
                 found[row] = label
         return found

@@ -25,6 +25,8 @@ from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.explanation.parts import strongest_pairs
 from carrot.head import RidgeHead
 
+REFITTED = 2_000_000  # logits of which the temperature is fitted again: a second; of more the model's is held
+
 
 class Standing(NamedTuple):
     """How many training pictures are told right by the heads fitted without them.
@@ -46,7 +48,7 @@ class Opinion(NamedTuple):
     Attributes:
         suggested: The class, other than its label, that the others say of the picture in question.
         flagged: Rows of the pictures whose label the others contradict.
-        temperature: Of the probabilities.
+        temperature: Of the probabilities; of more than ``REFITTED`` logits the model's, as it was before the edits.
     """
 
     suggested: str
@@ -295,7 +297,7 @@ class Review:
         """Return how the others see labels, of which rows, and at which temperature."""
         stay = edited.there.nonzero().flatten()
         logits, labels = edited.logits[stay], edited.Y[stay].argmax(dim=1)
-        T = fit_temperature(logits, labels)
+        T = fit_temperature(logits, labels) if logits.numel() <= REFITTED else self.fitted.temperature
         return label_suspects(logits, labels, T), stay.tolist(), T
 
 

@@ -128,7 +128,7 @@ def test_what_cannot_be_decided_is_said(models: dict[int, Carrot]) -> None:
 
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_a_new_class_of_several_pictures_is_that_of_the_model_that_apply_makes(
-    models: dict[int, Carrot], k: int, tmp_path: Path
+    models: dict[int, Carrot], k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its leave-one-out, what it says of every label, and its temperature."""
     models[k].save(tmp_path)
@@ -153,4 +153,6 @@ def test_a_new_class_of_several_pictures_is_that_of_the_model_that_apply_makes(
         assert {ids[row] for row in opinion.flagged} == {name for name, s in audited.items() if s.flagged}
         for row in set(range(len(ids))) - decided.keys():
             assert one.opinion(row).suggested == audited[ids[row]].suggested
+    monkeypatch.setattr("carrot.classifier.review.REFITTED", 0)
+    assert Review(f, decided).opinion(1).temperature == f.temperature
     assert review.deciding(19, NAMES[1]).classes == (*NAMES, "owl"), "nobody is a wren any more"
