@@ -478,8 +478,11 @@ def check_edited_loo(c: ModuleType, n: int, D: int, lam: float, intercept: bool,
     problem = Training(c, n, D, 3, lam, intercept, weighted, seed=1)
     Y, y = problem.Y.copy(), np.array([2.0, -1.0, 0.5])
     edited, gone = problem.head.edited_loo(), list[int]()
-    for verb, k in (("relabel", 1), ("leave out", 3), ("relabel", n - 1), ("leave out", 0), ("relabel", 2)):
-        if verb == "relabel":
+    first = (("relabel", 1), ("leave out", 3), ("relabel", n - 1), ("leave out", 0), ("relabel", 2))
+    for verb, k in (*first, ("relabel to a new class", n - 2), ("relabel", 5), ("leave out", 1)):
+        if verb == "relabel to a new class":
+            edited, Y, y = edited.widened(1), np.pad(Y, ((0, 0), (0, 1))), np.array([0.0, 0.5, -1.0, 2.0])
+        if verb != "leave out":
             edited, Y[k] = edited.relabelled(k, torch.tensor(y)), y
         else:
             edited, gone = edited.without(k), [*gone, k]
@@ -488,10 +491,10 @@ def check_edited_loo(c: ModuleType, n: int, D: int, lam: float, intercept: bool,
         expected = np.stack([really_left_out(problem, Y, gone, i) for i in stay])
         tolerance = problem.tolerance(expected) * D
         close(edited.logits[stay], expected, tolerance, f"leave-one-out after edits: {verb} {k}")
-        others = np.zeros((n, 3))
+        others = np.zeros(Y.shape)
         for j in set(stay) - {4}:
             others[j] = really_left_out(problem, Y, gone, 4) - really_left_out(problem, Y, [*gone, j], 4)
-        found = torch.stack([edited.others(4, one) for one in torch.eye(3, dtype=torch.float64)], dim=1)
+        found = torch.stack([edited.others(4, one) for one in torch.eye(len(y), dtype=torch.float64)], dim=1)
         close(found, others, tolerance, f"what others do, after edits: {verb} {k}")
 
 

@@ -8,6 +8,7 @@ is one solve; S_ij w_i = S_ji w_j gives its row. With it every training picture 
     k gets targets y'     Y_k = y',                     R  <-  R + Q_:k (y' - y_k)                                  (1)
     k is left out         R  <-  R - Q_:k R_k / Q_kk,   slack_i  <-  slack_i - Q_ik Q_ki / Q_kk                     (2)
     any other column      Q_:m  <-  Q_:m - Q_:k Q_km / Q_kk                                                         (3)
+    a class is new        Y  <-  (Y, 0),                R  <-  (R, Q 0) = (R, 0)                                   (1')
     logit_{-i}(g_i)  =  y_i - R_i / slack_i                                                                         (4)
 
 (2) and (3) are one step of elimination in Q; edits add up step by step, and (4) is then what really fitting the edited
@@ -146,6 +147,11 @@ class EditedLoo:
         Y = self.Y.index_add(0, at, change.unsqueeze(0))
         residual = self.residual + torch.outer(self._column(k), change)
         return replace(self, Y=Y, residual=residual)
+
+    def widened(self, k: int) -> "EditedLoo":
+        """Return it with k more classes, last, that no picture is of yet: equation (1')."""
+        zero = self.Y.new_zeros(len(self.Y), k)
+        return replace(self, Y=torch.cat([self.Y, zero], dim=1), residual=torch.cat([self.residual, zero], dim=1))
 
     def without(self, k: int) -> "EditedLoo":
         """Return it with picture k left out: equation (2)."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from carrot.classifier.edits import COLUMNS, read_edits
 from carrot.classifier.fitted import Fitted
 from carrot.errors import CarrotError, DataError
-from carrot.store.files import write_atomically
+from carrot.store.files import locked, write_atomically
 from carrot.store.outputs import csv_text
 
 EDITS, KEPT = "edits.csv", "kept.csv"
@@ -33,6 +33,15 @@ class Decision(NamedTuple):
 
 class DeskChangedError(CarrotError):
     """The desk's files are not as it wrote them."""
+
+
+class OtherDecisionError(CarrotError):
+    """Somebody else decided, between the page and what it asks for."""
+
+
+def told(decision: Decision | None) -> str:
+    """Return a decision in words; of none, none."""
+    return "" if decision is None else f"{decision.action} {decision.label}".strip()
 
 
 class Decisions:
@@ -64,19 +73,20 @@ class Decisions:
         self._write(self.all[:-1])
         return last
 
-    def on(self, fitted: Fitted) -> dict[int, int | None]:
+    def on(self, fitted: Fitted) -> dict[int, str | None]:
         """Return the edits as ``Review`` takes them: those that still have something to do in this model."""
-        found: dict[int, int | None] = {}
+        found: dict[int, str | None] = {}
         for decision in self.all:
             row = fitted.places.get(decision.id)
             if row is None or decision.action == "keep":
                 continue
             label = None
             if decision.action == "relabel":
-                if decision.label not in fitted.classes:
+                try:
+                    label = fitted.class_names([decision.label], True)[0]  # it may be a new one
+                except (ValueError, TypeError):
                     continue
-                label = fitted.classes.index(decision.label)
-            if label != fitted.records[row].label:
+            if label != fitted.classes[fitted.records[row].label]:
                 found[row] = label
         return found
 
@@ -111,14 +121,15 @@ class Decisions:
     # ---- inside
 
     def _write(self, decisions: list[Decision]) -> None:
-        self._require_unchanged()
         numbered = list(enumerate(decisions, start=1))
         edits = [{**d._asdict(), "decided": n} for n, d in numbered if d.action != "keep"]
         kept = [{"id": d.id, "decided": n} for n, d in numbered if d.action == "keep"]
         self._folder.mkdir(exist_ok=True)
-        write_atomically(self._folder / KEPT, csv_text(("id", "decided"), kept).encode())
-        write_atomically(self._folder / EDITS, csv_text((*COLUMNS, "decided"), edits).encode())
-        self.all, self._seen = decisions, self._contents()
+        with locked(self._folder):  # another server of the same model writes them too
+            self._require_unchanged()
+            write_atomically(self._folder / KEPT, csv_text(("id", "decided"), kept).encode())
+            write_atomically(self._folder / EDITS, csv_text((*COLUMNS, "decided"), edits).encode())
+            self.all, self._seen = decisions, self._contents()
 
     def _require_unchanged(self) -> None:
         if self._contents() != self._seen:

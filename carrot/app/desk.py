@@ -5,9 +5,10 @@ from threading import RLock
 from typing import Any
 from urllib.parse import quote
 
-from carrot.app.decisions import ACTIONS, Decision, Decisions
+from carrot.app.decisions import ACTIONS, Decision, Decisions, OtherDecisionError, told
 from carrot.app.held import Entry, Held
-from carrot.classifier.review import Review, Standing, Witness
+from carrot.classifier.review import Opinion, Review, Standing, Witness
+from carrot.data.reporting import twins_of
 from carrot.evaluation.calibration import probabilities
 
 TOLD = 5  # classes of a table
@@ -43,6 +44,7 @@ class Desk:
                 "queue": [self._line(entry, decided) for entry in queue],
                 "done": sum(entry.suspect.id in decided for entry in queue),
                 "edits": len(self.review.decided),
+                "new": list(self.added),
                 "stale": len(self.decisions.stale(self._held.fitted)),
                 "start": _told(self.start),
                 "now": _told(now),
@@ -50,33 +52,38 @@ class Desk:
                 "table": str(self.decisions.edits),
             }
 
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The classes that pictures are given and the model doesn't have."""
+        return self.review.classes[len(self._held.fitted.classes) :]
+
     def look(self, entry: Entry) -> dict[str, Any]:
         """Return what is known of a picture's label, JSON-ready."""
         with self._lock:
             review, decided = self.review, {d.id: d for d in self.decisions.all}
-        fitted, suspect = self._held.fitted, entry.suspect
-        target, against = self._question(entry)
-        logits = review.said(entry.place)
-        p = probabilities(logits.unsqueeze(0), fitted.temperature)[0]
+        suspect, opinion, label = entry.suspect, review.opinion(entry.place), entry.suspect.label
+        logits, names = review.said(entry.place), review.classes
+        p = probabilities(logits.unsqueeze(0), opinion.temperature)[0]
+        target, against = names.index(opinion.suggested), names.index(label)
         order = dict.fromkeys([*logits.argsort(descending=True).tolist()[: TOLD - 1], against])
-        ours, theirs = review.witnesses(entry.place, target, against, WITNESSES)
+        ours, theirs = review.witnesses(entry.place, opinion.suggested, label, WITNESSES)
         done = decided.get(suspect.id)
         return {
             "state": self._held.state,
             "key": entry.key,
             "id": suspect.id,
-            "label": suspect.label,
-            "suggested": fitted.classes[target],
-            "flagged": suspect.flagged,
+            "label": label,
+            "suggested": opinion.suggested,
+            "flagged": entry.place in opinion.flagged,
             "leverage": suspect.leverage,
             "lead": float(logits[target] - logits[against]),
-            "said": [{"class": fitted.classes[c], "logit": float(logits[c]), "p": float(p[c])} for c in order],
-            "for": [self._witness(one) for one in ours],
-            "against": [self._witness(one) for one in theirs],
+            "said": [{"class": names[c], "logit": float(logits[c]), "p": float(p[c])} for c in order],
+            "for": [self._witness(one, review, opinion) for one in ours],
+            "against": [self._witness(one, review, opinion) for one in theirs],
             "effects": {
                 "keep": _told(review.kept(entry.place)),
                 "forget": self.effect(entry, "forget"),
-                "relabel": self.effect(entry, "relabel", fitted.classes[target]),
+                "relabel": self.effect(entry, "relabel", opinion.suggested),
             },
             "decision": None if done is None else done._asdict(),
             "edits": sum(row != entry.place for row in review.decided),
@@ -84,19 +91,24 @@ class Desk:
 
     def effect(self, entry: Entry, action: str, label: str = "") -> dict[str, Any]:
         """Return what a decision would do, on top of those that are made, JSON-ready; or why it can't be made."""
-        review, c = self.review, self._class(action, label)
-        refused = None if action == "keep" else review.refusal(entry.place, c)
+        review, name = self.review, self._class(action, label, True)
+        refused = None if action == "keep" else review.refusal(entry.place, name)
         if refused is not None:
             return {"refused": refused}
-        return _told(review.kept(entry.place) if action == "keep" else review.outcome(entry.place, c))
+        if name is None:
+            return _told(review.kept(entry.place) if action == "keep" else review.outcome(entry.place, None))
+        is_new = name not in self._held.fitted.classes
+        more = {"label": name, "new": is_new, "alone": review.is_alone(entry.place, name)}
+        return {**_told(review.outcome(entry.place, name)), **more, "twins": twins_of(name, review.classes)}
 
     def pair(self, entry: Entry) -> dict[str, Any] | None:
         """Return the pair of regions that speaks most for the suggestion, JSON-ready."""
-        review, (target, against) = self.review, self._question(entry)
-        ours, _ = review.witnesses(entry.place, target, against, WITNESSES)
+        review, label = self.review, entry.suspect.label
+        suggested = review.opinion(entry.place).suggested
+        ours, _ = review.witnesses(entry.place, suggested, label, WITNESSES)
         records, find = self._held.fitted.records, self._held.classifier.find
         pictures = {row: find(records[row]) for row in (entry.place, *(one.row for one in ours))}
-        pair = review.strongest_pair(self._held.classifier, entry.place, pictures, target, against)
+        pair = review.strongest_pair(self._held.classifier, entry.place, pictures, suggested, label)
         if pair is None:
             return None
         return {
@@ -108,30 +120,56 @@ class Desk:
             "total": pair.total,
         }
 
-    def decide(self, entry: Entry, action: str, label: str = "") -> None:
+    def decide(
+        self, entry: Entry, action: str, label: str = "", *, seen: str | None = None, new_class: bool = False
+    ) -> None:
         """Make a decision, and write it down.
+
+        Args:
+            entry: On which picture.
+            action: What.
+            label: A class of the model, or a new one, of ``relabel`` alone.
+            seen: What whoever decides knows to be decided on the picture, as ``told``; None: whatever it is.
+            new_class: Whether the label may be a class that there isn't yet.
 
         Raises:
             ValueError: It is none, or can't be made.
+            OtherDecisionError: Somebody else decided on the picture.
             DeskChangedError, StoreError: The tables were changed by another program, or the disk refuses.
         """
         if action not in ACTIONS:
             raise ValueError(f"A decision must be one of {', '.join(ACTIONS)}; got {action!r}.")
-        c = self._class(action, label)
+        name = self._class(action, label, new_class)
         with self._lock:
-            refused = None if action == "keep" else self.review.refusal(entry.place, c)
+            done = next((d for d in self.decisions.all if d.id == entry.suspect.id), None)
+            asked = Decision(entry.suspect.id, action, name or "")
+            if seen is not None and told(done) not in (seen, told(asked)):
+                now = "took the decision on it back" if done is None else f"decided on it: {told(done)}"
+                raise OtherDecisionError(f"{asked.id}: somebody else {now}. Nothing was changed; look again.")
+            refused = None if action == "keep" else self.review.refusal(entry.place, name)
             if refused:
                 raise ValueError(refused)
-            self.decisions.decide(Decision(entry.suspect.id, action, label if action == "relabel" else ""))
+            self.decisions.decide(asked)
             if action == "keep":
                 if entry.place in self.review.decided:
                     self._again()
             else:
-                self.review = self.review.deciding(entry.place, c)
+                self.review = self.review.deciding(entry.place, name)
 
-    def undo(self) -> str | None:
-        """Take the last decision back; return the key of its picture."""
+    def undo(self, seen: str | None = None) -> str | None:
+        """Take the last decision back; return the key of its picture.
+
+        Args:
+            seen: Id of the picture that the last decision is known to be on; None: whichever it is.
+
+        Raises:
+            OtherDecisionError: The last decision is on another one by now.
+        """
         with self._lock:
+            last_one = self.decisions.all[-1] if self.decisions.all else None
+            if seen is not None and seen != (last_one.id if last_one else ""):
+                now = f"the last is {last_one.id}: {told(last_one)}" if last_one else "nothing is decided any more"
+                raise OtherDecisionError(f"Somebody else was at the desk: {now}. Nothing was taken back; look again.")
             last = self.decisions.undo()
             self._again()
         row = None if last is None else self._held.fitted.places.get(last.id)
@@ -147,17 +185,23 @@ class Desk:
     def _again(self) -> None:
         self.review = self.review.having(self.decisions.on(self._held.fitted))
 
-    def _question(self, entry: Entry) -> tuple[int, int]:
-        """Return the classes that are held against each other: the suggestion, and the label."""
-        names = self._held.fitted.classes
-        return names.index(entry.suspect.suggested), names.index(entry.suspect.label)
+    def _class(self, action: str, label: str, may_be_new: bool) -> str | None:
+        """Return the name of the class that a picture is to be given, which may be a new one; None: of none.
 
-    def _class(self, action: str, label: str) -> int | None:
+        Raises:
+            ValueError: It is no name for one.
+        """
         if action != "relabel":
             return None
-        if label not in self._held.fitted.classes:
-            raise ValueError(f"{label!r} is no class of this model.")
-        return self._held.fitted.classes.index(label)
+        fitted, name = self._held.fitted, label.strip()  # as tables are read
+        if label in self.review.classes:
+            return label
+        if not name or not name.isprintable():
+            raise ValueError(f"A class must have a name that can be read; got {label!r}.")
+        found = fitted.class_names([name], True)[0]
+        if not may_be_new and found not in self.review.classes:
+            raise ValueError(f"{label!r} is no class of this model. A new one must be asked for as such.")
+        return found
 
     def _key(self, row: int) -> str:
         return self._held.keys[row]
@@ -168,20 +212,18 @@ class Desk:
             "key": entry.key,
             "id": entry.suspect.id,
             "label": entry.suspect.label,
-            "suggested": entry.suspect.suggested,
             "decision": None if done is None else done.action,
             "to": "" if done is None else done.label,
         }
 
-    def _witness(self, one: Witness) -> dict[str, Any]:
-        record, key = self._held.fitted.records[one.row], self._key(one.row)
-        entry = self._held.by_key[key]
+    def _witness(self, one: Witness, review: Review, opinion: Opinion) -> dict[str, Any]:
+        key = self._key(one.row)
         return {
             "key": key,
-            "id": record.id,
-            "label": self._held.fitted.classes[record.label],
+            "id": self._held.fitted.records[one.row].id,
+            "label": review.label(one.row),
             "effect": one.effect,
-            "doubtful": entry.suspect.flagged,
+            "doubtful": one.row in opinion.flagged,
             "link": f"/picture/{quote(key)}",
         }
 

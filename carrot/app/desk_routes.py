@@ -49,7 +49,7 @@ class DeskRoutes:
         key = request.path_params.get("key", "")
         if key and key not in held.by_key:
             raise NotThereError
-        options = "".join(f'<option value="{text(name)}">{text(name)}</option>' for name in held.fitted.classes)
+        options = "".join(f'<option value="{text(name)}"></option>' for name in held.fitted.classes)
         body = template(
             "desk.html",
             key=key,
@@ -86,14 +86,15 @@ class DeskRoutes:
             entry = held.by_key.get(request.path_params["key"])
             if entry is None:
                 raise NotThereError
-            desk.decide(entry, given.get("action", ""), given.get("label", ""))
+            asked = [given.get(name, "") for name in ("action", "label")]
+            desk.decide(entry, *asked, seen=given.get("seen"), new_class=given.get("new") == "yes")
             return JSONResponse(desk.progress())
 
         return await self._asked_for(request, answer)
 
     async def _undo(self, request: Request) -> Response:
         def answer(held: Held, desk: Desk, given: Mapping[str, str]) -> Response:
-            return JSONResponse({"key": desk.undo(), **desk.progress()})
+            return JSONResponse({"key": desk.undo(given.get("seen")), **desk.progress()})
 
         return await self._asked_for(request, answer)
 
@@ -112,7 +113,8 @@ class DeskRoutes:
                 raise ValueError("Some decisions are done in this model already. Put them away first.")
             model = held.asked.folder
             name = given.get("name") or next_name(model)
-            made = new_version(model, desk.decisions.table(), name, held.seal, self._explorer.versions)
+            table, versions = desk.decisions.table(), self._explorer.versions
+            made = new_version(model, table, name, held.seal, versions, new_classes=bool(desk.added))
             told = {"folder": str(made.folder), "certificate": str(made.file), "text": made.text}
             return JSONResponse({**told, "next": next_name(model)})
 

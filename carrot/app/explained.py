@@ -3,7 +3,6 @@
 import html
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Semaphore
 
 from PIL import Image
@@ -11,6 +10,8 @@ from PIL import Image
 from carrot.app.bounded import Bounded
 from carrot.app.held import Entry, Held
 from carrot.app.pages import template, text
+from carrot.app.uploads import Upload
+from carrot.data.records import Box
 from carrot.evaluation.calibration import probabilities
 
 PAGES = 96 * 2**20  # bytes of pages that are kept
@@ -66,16 +67,21 @@ class Explainer:
             self.of_entry(held, entry)
         return self._places.get((held.state, entry.key))
 
-    def of_upload(self, held: Held, digest: str, picture: Image.Image, name: str, note: str) -> Page:
-        """Return the page of a picture that somebody gave."""
-        key = (held.state, digest, None, None)
+    def of_upload(self, held: Held, upload: Upload, box: Box | None) -> Page:
+        """Return the page of a picture that somebody gave, or of what lies in a box of it.
+
+        Raises:
+            UnreadableImageError: The box lies outside of it.
+            ValueError: The part is too small for the model's tiles.
+        """
+        key = (held.state, upload.digest, box, None)
         kept = self._pages.get(key)
         if kept is None:
-            page, _ = self._made(held, picture, name, None, None, None, None)
-            told = template(
-                "bar.html", about=text(note or "Your picture: kept in memory alone, for a while."), links=""
-            )
-            kept = _under(page, told).encode()
+            picture = upload.picture if box is None else box.window.of(upload.picture, upload.name)
+            page, _ = self._made(held, picture, upload.called(box), None, None, None, None)
+            link = f'<a href="/yours/{upload.digest}/part">{"Only a part of it" if box is None else "Another part"}</a>'
+            about = text(upload.note(box)) + (f" {template('cut.html')}" if held.knows_parts and box is None else "")
+            kept = _under(page, template("bar.html", about=about, links=link)).encode()
             self._pages.put(key, kept)
         return Page(kept, _policy(kept))
 
@@ -122,15 +128,3 @@ def _policy(page: bytes) -> str:
     found = _META.search(page[: 2**16].decode("utf-8", "replace"))
     stated = html.unescape(found[1]).rstrip("; ") if found else "default-src 'none'"
     return f"{stated}; {_OURS}"
-
-
-def upload_note(size: tuple[int, int], is_animated: bool) -> str:
-    """Return what a reader should know of a picture that came in."""
-    first = " It moves: its first frame is explained." if is_animated else ""
-    return f"Your picture, {size[0]} x {size[1]} pixels: kept in memory alone, for a while.{first}"
-
-
-def shown_name(name: str) -> str:
-    """Return what a picture that came in is called: no path, nothing that isn't to be read."""
-    plain = "".join(c for c in Path(name.replace("\\", "/")).name if c.isprintable())
-    return plain[:80] or "your picture"

@@ -22,6 +22,10 @@ SORTED = {
     "name": "by name",
 }
 LOW = 0.1  # margin below which a picture counts as close, unless a query says
+RANGES = {  # what a slider narrows: the field, the view, and from, to and step
+    "below": ("low", 0.02, 1.0, 0.02),
+    "p": ("suspects", 0.01, 1.0, 0.01),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Query:
         said: Pictures of which this class is said alone; "": all.
         sort: One of ``SORTED``.
         below: Largest margin, for "low".
+        p: Largest probability of the label, for "suspects".
         page: From 1.
     """
 
@@ -44,6 +49,7 @@ class Query:
     said: str = ""
     sort: str = "doubt"
     below: float = LOW
+    p: float = 1.0
     page: int = 1
 
     @classmethod
@@ -54,13 +60,9 @@ class Query:
             found = replace(found, show=given["show"])
         if given.get("of") in ("train", "test"):
             found = replace(found, of=given["of"])
-        if given.get("sort") in SORTED:
+        if given.get("sort") in sorts(found.of):
             found = replace(found, sort=given["sort"])
-        try:
-            below = float(given.get("below", LOW))
-            found = replace(found, below=min(max(below, 0.0), 2.0) if below == below else LOW)
-        except ValueError:
-            pass
+        found = replace(found, below=_number(given, "below", found.below), p=_number(given, "p", found.p))
         page = given.get("page", "1")
         return replace(found, page=int(page) if page.isascii() and page.isdecimal() and 0 < len(page) < 7 else 1)
 
@@ -76,7 +78,7 @@ class Query:
             "all": lambda e: True,
             "errors": lambda e: not e.is_right,
             "low": lambda e: abs(e.suspect.margin) < self.below,
-            "suspects": lambda e: e.suspect.flagged,
+            "suspects": lambda e: e.suspect.flagged and e.suspect.probability <= self.p,
         }
         found = [
             e
@@ -84,7 +86,7 @@ class Query:
             if tests[self.show](e) and self.label in ("", e.suspect.label) and self.said in ("", e.said)
         ]
         orders: dict[str, Callable[[Entry], Any] | None] = {
-            "doubt": None,  # as they come
+            "doubt": None,  # as they come: by the probability of their label
             "margin": lambda e: e.suspect.margin,
             "sure": lambda e: -e.suspect.margin,
             "leverage": lambda e: -(e.suspect.leverage or 0.0),
@@ -98,3 +100,28 @@ class Query:
         pages = max(1, -(-len(found) // PAGE))
         page = min(self.page, pages)
         return found[(page - 1) * PAGE : page * PAGE], pages
+
+    def told(self, entry: Entry) -> str:
+        """Return of a picture, in words, the number that it is sorted by, and the one that it is chosen by."""
+        s = entry.suspect
+        p = f"{s.probability:.2f}" if s.probability >= 0.01 else f"{s.probability:.0e}"
+        margin, probability = f"margin {s.margin:+.2f}", f"its label: p {p}"
+        leverage = "" if s.leverage is None else f"leverage {s.leverage:.2f}"
+        by = {"doubt": probability, "margin": margin, "sure": margin, "leverage": leverage, "name": ""}[self.sort]
+        chosen = {"low": margin, "suspects": probability}.get(self.show, "")
+        return ", ".join(dict.fromkeys(word for word in (by, chosen) if word)) or margin
+
+
+def sorts(of: str) -> dict[str, str]:
+    """Return the orders of training or held-out pictures; the latter have no leverage."""
+    return {name: word for name, word in SORTED.items() if of == "train" or name != "leverage"}
+
+
+def _number(given: Mapping[str, str], name: str, otherwise: float) -> float:
+    """Return the number of a link, inside the range of its slider."""
+    try:
+        number = float(given[name])
+    except (KeyError, ValueError):
+        return otherwise
+    _, least, most, _ = RANGES[name]
+    return min(max(number, least), most) if number == number else otherwise

@@ -91,6 +91,11 @@ class Held:
         return seal(self.asked.folder) == self.seal
 
     @cached_property
+    def knows_parts(self) -> bool:
+        """Whether it was fitted on parts of files, such as the boxes of objects."""
+        return any(record.window is not None for record in self.fitted.records)
+
+    @cached_property
     def training(self) -> tuple[Entry, ...]:
         """The training pictures, most suspicious label first."""
         f = self.fitted

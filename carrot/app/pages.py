@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 from urllib.parse import quote
 
-from carrot.app.gallery import SHOWN, SORTED, Query
+from carrot.app.gallery import RANGES, SHOWN, Query, sorts
 from carrot.app.held import Entry, Held
 
 STATIC = {"app.css": "text/css", "app.js": "text/javascript", "desk.js": "text/javascript"}
@@ -106,11 +106,10 @@ def browse(held: Held, query: Query, entries: Sequence[Entry], why_none: str, to
         said=_options(held.fitted.classes, query.said, "anything"),
         sorts="".join(
             f'<option value="{key}"{" selected" if key == query.sort else ""}>{word}</option>'
-            for key, word in SORTED.items()
+            for key, word in sorts(query.of).items()
         ),
-        below=f"{query.below:g}",
-        slider="" if query.show == "low" else " hidden",
-        cards="".join(_card(held, entry) for entry in some)
+        sliders="".join(_slider(query, name) for name in RANGES),
+        cards="".join(_card(held, query, entry) for entry in some)
         or '<p class="none">No picture is like that.</p>' * bool(entries),
         turn=" ".join(turn),
         page=f"Page {now} of {pages}" if pages > 1 else "",
@@ -126,7 +125,24 @@ def _options(names: Sequence[str], chosen: str, none: str) -> str:
     return "".join(options)
 
 
-def _card(held: Held, entry: Entry) -> str:
+def _slider(query: Query, name: str) -> str:
+    """Return the slider that narrows the view; those of other views keep their place in the link."""
+    view, least, most, step = RANGES[name]
+    value = f"{getattr(query, name):g}"
+    if query.show != view:
+        return "" if getattr(query, name) == getattr(Query(), name) else _hidden(name, value)
+    word = {"below": "Margin below", "p": "Label's probability at most"}[name]
+    return (
+        f'<label class="slider">{word} <output>{value}</output> <input type="range" name="{name}" min="{least:g}" '
+        f'max="{most:g}" step="{step:g}" value="{value}"></label>'
+    )
+
+
+def _hidden(name: str, value: str) -> str:
+    return f'<input type="hidden" name="{name}" value="{text(value)}">'
+
+
+def _card(held: Held, query: Query, entry: Entry) -> str:
     s = entry.suspect
     verdict = "right" if entry.is_right else "wrong"
     said = text(entry.said) if not entry.is_right else "agrees"
@@ -136,5 +152,5 @@ def _card(held: Held, entry: Entry) -> str:
         f'<img src="/thumb/{quote(entry.key)}?v={held.state}" alt="" width="150" height="150" loading="lazy">'
         f'<span class="label">{text(s.label)}</span><span class="said"><span class="mark" aria-hidden="true">'
         f"{'=' if entry.is_right else '≠'}</span> {said}</span>"
-        f'<span class="small">margin {s.margin:+.2f} {flag}</span></a></li>'
+        f'<span class="small">{query.told(entry)} {flag}</span></a></li>'
     )

@@ -22,11 +22,12 @@ from carrot.app.bounded import Bounded
 from carrot.app.decisions import DeskChangedError
 from carrot.app.desk import Desk
 from carrot.app.desk_routes import DeskRoutes
-from carrot.app.explained import Explainer, Page, shown_name, upload_note
+from carrot.app.explained import Explainer, Page
 from carrot.app.gallery import Query
 from carrot.app.guard import MOST, Guard, TooLarge, new_token
 from carrot.app.held import Asked, Entry, Held, ModelChangedError, NotThereError, jpeg
 from carrot.app.pages import STATIC, browse, message, page, static, template, text
+from carrot.app.uploads import Upload, box_of, shown_name
 from carrot.data.inputs import as_picture
 from carrot.errors import CarrotError, UnreadableImageError
 
@@ -68,6 +69,8 @@ class Explorer:
             Route("/upload", self._upload_page),
             Route("/upload", self._upload, methods=["POST"]),
             Route("/yours/{digest}", self._yours),
+            Route("/yours/{digest}/part", self._part),
+            Route("/yours/{digest}/image", self._whole),
             *DeskRoutes(self).all,
             Route("/reload", self._reload, methods=["POST"]),
             Route("/favicon.ico", lambda _: Response(status_code=204)),
@@ -104,7 +107,7 @@ class Explorer:
         with self._lock:
             held, desk = self._held, self._desk
         if not held.is_current:
-            raise ModelChangedError("The model was changed by another program since it was read. Reload it.")
+            raise ModelChangedError("The model was changed by another program since it was read.")
         return held, desk
 
     def entry(self, request: Request) -> tuple[Held, Desk, Entry]:
@@ -163,7 +166,8 @@ class Explorer:
 
     def _upload_page(self, request: Request) -> Response:
         held, _ = self.now()
-        body = template("upload.html", most=self._most // 2**20)
+        cut = template("cut.html") if held.knows_parts else ""
+        body = template("upload.html", most=self._most // 2**20, cut=cut)
         return HTMLResponse(page("Your picture", body, "upload", self.token, held))
 
     async def _upload(self, request: Request) -> Response:
@@ -171,7 +175,7 @@ class Explorer:
         return await run_in_threadpool(self._received, content, request.query_params.get("name", ""))
 
     def _received(self, content: bytes, name: str) -> Response:
-        self.now()
+        held, _ = self.now()
         name = shown_name(name)
         said = header(content, name) if content else None
         if said is not None and said.width * said.height > PIXELS:
@@ -184,21 +188,41 @@ class Explorer:
                 f"{SMALLEST} x {SMALLEST}."
             )
         as_picture(content)  # refuses it here, with a reason, where its page would
-        digest = hashlib.sha256(content).hexdigest()
-        self._uploads.put(digest, name.encode() + b"\n" + content)
-        return JSONResponse({"link": f"/yours/{digest}"})
+        kept = name.encode() + b"\n" + content  # the same picture under another name is another upload
+        digest = hashlib.sha256(kept).hexdigest()
+        self._uploads.put(digest, kept)
+        return JSONResponse({"link": f"/yours/{digest}" + ("/part" if held.knows_parts else "")})
 
     def _yours(self, request: Request) -> Response:
         held, _ = self.now()
+        upload = self._given(request)
+        box = box_of(request.query_params)
+        return _explanation(self._explainer.of_upload(held, upload, box))
+
+    def _part(self, request: Request) -> Response:
+        held, _ = self.now()
+        upload = self._given(request)
+        wide, high = upload.picture.size
+        why = template("cut.html") if held.knows_parts else ""
+        body = template("part.html", digest=upload.digest, called=text(upload.name), wide=wide, high=high, why=why)
+        return HTMLResponse(page("A part of your picture", body, "upload", self.token, held))
+
+    def _whole(self, request: Request) -> Response:
+        self.now()
+        return Response(jpeg(self._given(request).picture, SIDES["image"]), media_type="image/jpeg")
+
+    def _given(self, request: Request) -> Upload:
+        """Return the picture that a link names.
+
+        Raises:
+            FileNotFoundError: It isn't kept.
+        """
         digest = request.path_params["digest"]
         kept = self._uploads.get(digest) if _DIGEST.fullmatch(digest) else None
         if kept is None:
             raise FileNotFoundError("This picture is no longer in memory: give it again.")
         name, _, content = kept.partition(b"\n")
-        said = header(content, "it")
-        picture = as_picture(content)
-        note = upload_note(picture.size, said.is_animated)
-        return _explanation(self._explainer.of_upload(held, digest, picture, name.decode(), note))
+        return Upload(digest, name.decode(), as_picture(content), header(content, "it").is_animated)
 
     # ---- errors, and reading again
 

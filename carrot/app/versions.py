@@ -1,4 +1,13 @@
-"""A new version of a model: a copy beside it, changed as ``carrot apply`` changes, with its certificate."""
+"""A new version of a model: a copy beside it, changed as ``carrot apply`` changes, with its certificate.
+
+::
+
+    .NAME.1f2e3d4c.tmp/          the copy, until it is whole: then it is renamed
+    .NAME.1f2e3d4c.tmp/.copy     whose it is; ``.lock`` beside it is held as long as the process lives
+
+A copy whose process was killed is deleted by the next one: only if its ``.copy`` says that it is of this model, nobody
+holds its lock, and nothing lies in it that a copy doesn't have.
+"""
 
 import csv
 import io
@@ -7,19 +16,26 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from carrot.classifier.files import seal
-from carrot.errors import ModelError
+from carrot.errors import ModelError, StoreError
 from carrot.model import Carrot
 from carrot.store.certificates import begin, complete
-from carrot.store.files import flush_folder, locked
+from carrot.store.files import flush_folder, locked, write_atomically
 from carrot.store.layout import model_files
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 CARRIED = ("certificates", "fit.yaml", "select.yaml", "demo.yaml")
+MARK = ".copy"
+_COPY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_IN_A_COPY = re.compile(
+    rf"{re.escape(MARK)}|\.lock|config\.json|model-[0-9a-f]{{12}}\.safetensors|records-[0-9a-f]{{12}}\.jsonl"
+    rf"|tokens|{'|'.join(map(re.escape, CARRIED))}|.+\.[0-9]+-[0-9a-f]{{8}}\.tmp"
+)
 
 
 class Version(NamedTuple):
@@ -39,7 +55,9 @@ def next_name(model: Path) -> str:
     return next(name for n in range(first, 10**7) if not os.path.lexists(whole.with_name(name := f"{base}-{n}")))
 
 
-def new_version(model: Path, edits: bytes, name: str, seen: str | None, versions: Mapping[str, str]) -> Version:
+def new_version(
+    model: Path, edits: bytes, name: str, seen: str | None, versions: Mapping[str, str], new_classes: bool = False
+) -> Version:
     """Write the model as the edits make it into a new folder beside it; the old one stays as it is.
 
     The new folder appears whole, or not at all. Tokens are shared by hard links: what is deleted here stays there.
@@ -50,6 +68,7 @@ def new_version(model: Path, edits: bytes, name: str, seen: str | None, versions
         name: Of the new folder.
         seen: Seal of the model that the edits were decided on.
         versions: Of the software, for the certificate.
+        new_classes: Whether the edits may name classes that the model doesn't have.
 
     Raises:
         ValueError: The name is none for a folder, or taken; the edits are refused.
@@ -63,22 +82,27 @@ def new_version(model: Path, edits: bytes, name: str, seen: str | None, versions
         raise ValueError(f"{target} is there already. Give another name.")
     temporary = target.with_name(f".{name[:80]}.{secrets.token_hex(4)}.tmp")
     try:
-        with locked(model):
-            if seal(model) != seen:
-                raise ModelError(f"{model}: the model was changed since these edits were decided on. Reload.")
-            _copy(model, temporary)
-        asked = {"command": "apply", "table": sha256(edits).hexdigest()}
-        with locked(temporary):
-            changed = Carrot.load(temporary)
-            certificate = changed.apply(csv.DictReader(io.StringIO(edits.decode(), newline="")))
-            facts = {**certificate.to_dict(), "asked": asked, "versions": dict(versions), "made_from": str(model)}
-            begin(temporary, facts)
-            changed.save(temporary)
-            done = complete(temporary, facts)
-        with locked(model):  # one at a time: a folder that is there by now is not replaced
-            if os.path.lexists(target):
+        with ExitStack() as of_model:
+            with locked(temporary):
+                write_atomically(temporary / MARK, _mark(model))
+                with locked(model):
+                    if seal(model) != seen:
+                        raise ModelError(f"{model}: the model was changed since these edits were decided on. Reload.")
+                    _sweep(model, temporary)
+                    _copy(model, temporary)
+                changed = Carrot.load(temporary)
+                rows = csv.DictReader(io.StringIO(edits.decode(), newline=""))
+                certificate = changed.apply(rows, new_classes=new_classes)
+                asked = {"command": "apply", "table": sha256(edits).hexdigest()}
+                facts = {**certificate.to_dict(), "asked": asked, "versions": dict(versions), "made_from": str(model)}
+                begin(temporary, facts)
+                changed.save(temporary)
+                done = complete(temporary, facts)
+                of_model.enter_context(locked(model))  # before the copy's own goes: nobody sweeps it in between
+            if os.path.lexists(target):  # one at a time: a folder that is there by now is not replaced
                 raise ValueError(f"{target} is there already. Give another name.")
             os.rename(temporary, target)
+            (target / MARK).unlink()
         flush_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -87,7 +111,6 @@ def new_version(model: Path, edits: bytes, name: str, seen: str | None, versions
 
 def _copy(model: Path, target: Path) -> None:
     """Copy what is the model, its certificates and its tokens; pages and the desk are not carried over."""
-    target.mkdir()
     for path in model_files(model):
         shutil.copy2(path, target / path.name)
     for name in CARRIED:
@@ -98,6 +121,24 @@ def _copy(model: Path, target: Path) -> None:
             shutil.copy2(path, target / name)
     if (model / "tokens").is_dir():
         shutil.copytree(model / "tokens", target / "tokens", copy_function=_link, ignore=_unfinished)
+
+
+def _mark(model: Path) -> bytes:
+    return b"carrot copy 1 of " + os.fsencode(model.resolve())
+
+
+def _sweep(model: Path, mine: Path) -> None:
+    """Delete the copies of a model, whose lock is held, that killed processes left beside it; what can't go, stays."""
+    if os.name != "posix":  # there are no locks: nobody can say who lives
+        return
+    for path in model.resolve().parent.iterdir():
+        if path == mine or not _COPY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        with suppress(OSError, StoreError):
+            if (path / MARK).read_bytes() == _mark(model):
+                with locked(path):  # refused where its process lives
+                    if all(_IN_A_COPY.fullmatch(inside.name) for inside in path.iterdir()):
+                        shutil.rmtree(path)
 
 
 def _unfinished(_: str, names: list[str]) -> set[str]:

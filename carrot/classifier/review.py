@@ -5,6 +5,7 @@ decided on already. Nothing is changed, and nothing fitted again; but class weig
 any edit) change all of the fit, and it is fitted.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,10 +21,13 @@ from carrot._ridge.edited import EditedLoo
 from carrot.attribution import pair_contribution
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
+from carrot.evaluation.calibration import fit_temperature
+from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.explanation.parts import strongest_pairs
 from carrot.head import RidgeHead
 
 AHEAD = 64  # edits whose columns are solved for together
+REFITTED = 2_000_000  # logits of which the temperature is fitted again: a second; of more the model's is held
 
 
 class Standing(NamedTuple):
@@ -38,6 +42,20 @@ class Standing(NamedTuple):
     right: int
     pictures: int
     own: bool | None = None
+
+
+class Opinion(NamedTuple):
+    """What the heads fitted without them say of labels, as ``carrot audit`` will once the edits are made.
+
+    Attributes:
+        suggested: The class, other than its label, that the others say of the picture in question.
+        flagged: Rows of the pictures whose label the others contradict.
+        temperature: Of the probabilities; of more than ``REFITTED`` logits the model's, as it was before the edits.
+    """
+
+    suggested: str
+    flagged: frozenset[int]
+    temperature: float
 
 
 class Witness(NamedTuple):
@@ -77,57 +95,79 @@ class Review:
 
     Args:
         fitted: The model, which stays.
-        decided: New class by row, None for a picture to be left out: a decision for each.
+        decided: New class by row, None for a picture to be left out: a decision for each. A class may be one that the
+            model doesn't have.
+
+    Attributes:
+        classes: The model's, and then the new ones that a picture is given.
 
     Exactness: exact, real refits to rounding; ``tests/unit/test_review.py``.
     """
 
-    def __init__(self, fitted: Fitted, decided: Mapping[int, int | None] | None = None) -> None:
+    def __init__(self, fitted: Fitted, decided: Mapping[int, str | None] | None = None) -> None:
         self.fitted, self.decided = fitted, dict(decided or {})
         self._start = fitted.head.edited_loo()
-        self._edited = self._after(self.decided)
+        self.classes, self._edited = self._classes(self.decided), self._after(self.decided)
 
     @property
     def standing(self) -> Standing:
         """How it is with what is decided."""
         return _standing(self._right, self._edited)
 
-    def deciding(self, row: int, label: int | None) -> "Review":
+    def deciding(self, row: int, label: str | None) -> "Review":
         """Return it with one more decision, or another one."""
-        return self._but({**self.decided, row: label}, self._with(row, label))
+        return self._but(self._and(row, label), self._with(row, label))
 
-    def having(self, decided: Mapping[int, int | None]) -> "Review":
+    def having(self, decided: Mapping[int, str | None]) -> "Review":
         """Return it with other decisions: what was solved for is not solved for again."""
         return self._but(dict(decided), self._after(decided))
 
-    def outcome(self, row: int, label: int | None) -> Standing:
-        """Return how it would be with one more decision: the picture relabelled, or, None, left out."""
+    def outcome(self, row: int, label: str | None) -> Standing:
+        """Return how it would be with one more decision: the picture relabelled, or, None, left out.
+
+        Without the only picture of a class nothing is fitted to that class: its logit is 0 there.
+        """
         edited = self._with(row, label)
         return _standing(_right(edited), edited, row)
+
+    def is_alone(self, row: int, label: str) -> bool:
+        """Whether no other picture is of the class that this one would be of."""
+        names = self.fitted.classes
+        now = (self.decided.get(i, names[record.label]) for i, record in enumerate(self.fitted.records) if i != row)
+        return label not in now
 
     def kept(self, row: int) -> Standing:
         """Return how it is, as if nothing were decided on this picture."""
         edited = self._base(row)
         return _standing(self._right if edited is self._edited else _right(edited), edited, row)
 
-    def refusal(self, row: int, label: int | None) -> str | None:
+    def refusal(self, row: int, label: str | None) -> str | None:
         """Return why a decision can't be made, in words; None: it can."""
-        classes, own = self.fitted.classes, self.fitted.records[row].label
+        own = self.fitted.classes[self.fitted.records[row].label]
         if label == own:
-            return f"It is labelled {classes[own]} already: keep it."
-        counts, before = list(self._counts), self.decided.get(row, own)
-        for c, change in ((before, -1), (label, 1)):
-            if c is not None:
-                counts[c] += change
-        if 0 in counts:
-            return f"Class {classes[counts.index(0)]} would be left without a training picture."
-        return None
+            return f"It is labelled {own} already: keep it."
+        names, counts = self.fitted.classes, list(self._counts)
+        for name, change in ((self.decided.get(row, own), -1), (label, 1)):
+            if name in names:
+                counts[names.index(name)] += change
+        return f"Class {names[counts.index(0)]} would be left without a training picture." if 0 in counts else None
+
+    def label(self, row: int) -> str:
+        """Return the class of a picture that isn't left out, with what is decided."""
+        return self.decided.get(row) or self.fitted.classes[self.fitted.records[row].label]
+
+    def opinion(self, row: int) -> Opinion:
+        """Return what the others say of labels, this picture's being what it was."""
+        edited = self._base(row)
+        found, stay, T = self._judged if edited is self._edited else self._seen(edited)
+        flagged = frozenset(stay[i] for i in found.flagged.nonzero().flatten().tolist())
+        return Opinion(self.classes[int(found.suggested[stay.index(row)])], flagged, T)
 
     def said(self, row: int) -> Float[Tensor, " C"]:
         """Return the logits of a picture, said by the head fitted without it."""
         return self._base(row).said(row)
 
-    def witnesses(self, row: int, target: int, against: int, k: int = 3) -> tuple[list[Witness], list[Witness]]:
+    def witnesses(self, row: int, target: str, against: str, k: int = 3) -> tuple[list[Witness], list[Witness]]:
         """Return the training pictures that speak most for one class and against another, and those that speak back.
 
         Args:
@@ -138,7 +178,7 @@ class Review:
         """
         base = self._base(row)
         question = torch.zeros_like(base.Y[row])
-        question[target], question[against] = 1.0, -1.0
+        question[self.classes.index(target)], question[self.classes.index(against)] = 1.0, -1.0
         found = base.others(row, question)
         k = min(k, len(found))
         most, least = found.topk(k), found.topk(k, largest=False)
@@ -151,8 +191,8 @@ class Review:
         classifier: Classifier,
         row: int,
         pictures: Mapping[int, Image.Image | str],
-        target: int,
-        against: int,
+        target: str,
+        against: str,
     ) -> Pair | None:
         """Return the pair of regions that brings most to logit_c - logit_a, said without the picture; None: none does.
 
@@ -169,7 +209,7 @@ class Review:
         if own is None:
             return None
         trace, without = classifier.pooling.trace(own), self._base(row).without(row)
-        residual = without.residual[:, target] - without.residual[:, against]
+        residual = without.residual[:, self.classes.index(target)] - without.residual[:, self.classes.index(against)]
         alpha = without.weights * residual / head.lam
         origin = without.g_mean if head.fit_intercept and not trace.is_additive else None
         best: Pair | None = None
@@ -194,16 +234,21 @@ class Review:
 
     # ---- inside
 
-    def _but(self, decided: dict[int, int | None], edited: EditedLoo) -> "Review":
+    def _but(self, decided: dict[int, str | None], edited: EditedLoo) -> "Review":
         other = object.__new__(Review)
         other.fitted, other._start, other.decided, other._edited = self.fitted, self._start, decided, edited
+        other.classes = self._classes(decided)
         return other
 
     @cached_property
     def _counts(self) -> tuple[int, ...]:
-        """Training pictures of each class, as they are decided on."""
-        _, labels = self._labels(self.decided)
-        return tuple(torch.bincount(torch.tensor(labels), minlength=len(self.fitted.classes)).tolist())
+        """Training pictures of each of the model's classes, as they are decided on."""
+        counted = Counter(self._labels(self.decided)[1])
+        return tuple(counted[c] for c in range(len(self.fitted.classes)))
+
+    @cached_property
+    def _judged(self) -> tuple[LabelSuspects, list[int], float]:
+        return self._seen(self._edited)
 
     @cached_property
     def _right(self) -> Bool[Tensor, " n"]:
@@ -215,44 +260,66 @@ class Review:
             return self._edited
         return self._after({place: label for place, label in self.decided.items() if place != row})
 
-    def _with(self, row: int, label: int | None) -> EditedLoo:
-        """Return the pictures with one more decision."""
-        if row in self.decided or not self._keeps_weights({**self.decided, row: label}):
-            return self._after({**{i: c for i, c in self.decided.items() if i != row}, row: label})
-        return _step(self._edited, row, label)
+    def _and(self, row: int, label: str | None) -> dict[int, str | None]:
+        """Return what is decided, with one more decision: the last."""
+        return {**{i: name for i, name in self.decided.items() if i != row}, row: label}
 
-    def _after(self, decided: Mapping[int, int | None]) -> EditedLoo:
+    def _with(self, row: int, label: str | None) -> EditedLoo:
+        """Return the pictures with one more decision."""
+        decided = self._and(row, label)
+        if row in self.decided or not self._keeps_weights(decided):
+            return self._after(decided)
+        classes = self._classes(decided)
+        edited = self._edited.widened(1) if len(classes) > len(self.classes) else self._edited
+        return _step(edited, row, None if label is None else classes.index(label))
+
+    def _after(self, decided: Mapping[int, str | None]) -> EditedLoo:
         if not self._keeps_weights(decided):
             return self._fitted(decided)
-        edited, rows = self._start, list(decided)
+        classes, rows = self._classes(decided), list(decided)
+        edited = self._start.widened(len(classes) - len(self.fitted.classes))
         for place, row in enumerate(rows):
             if place % AHEAD == 0:
                 edited.ahead(rows[place : place + AHEAD])
-            edited = _step(edited, row, decided[row])
+            label = decided[row]
+            edited = _step(edited, row, None if label is None else classes.index(label))
         return edited
 
-    def _keeps_weights(self, decided: Mapping[int, int | None]) -> bool:
+    def _classes(self, decided: Mapping[int, str | None]) -> tuple[str, ...]:
+        """Return the model's classes and then new ones, in the order in which ``Carrot.apply`` makes them."""
+        return tuple(dict.fromkeys([*self.fitted.classes, *(name for name in decided.values() if name is not None)]))
+
+    def _keeps_weights(self, decided: Mapping[int, str | None]) -> bool:
         if self.fitted.class_weight is None:
             return True
         stay, labels = self._labels(decided)
-        return torch.equal(self._weights(stay, labels), self.fitted.head.sample_weight[stay].cpu())
+        return torch.equal(self._weights(stay, labels, decided), self.fitted.head.sample_weight[stay].cpu())
 
-    def _labels(self, decided: Mapping[int, int | None]) -> tuple[list[int], list[int]]:
+    def _labels(self, decided: Mapping[int, str | None]) -> tuple[list[int], list[int]]:
         """Return the rows that stay, and the classes of these."""
-        now = {row: decided.get(row, record.label) for row, record in enumerate(self.fitted.records)}
+        place = {name: c for c, name in enumerate(self._classes(decided))}
+        to = {row: None if name is None else place[name] for row, name in decided.items()}
+        now = {row: to.get(row, record.label) for row, record in enumerate(self.fitted.records)}
         stay = [row for row, label in now.items() if label is not None]
         return stay, [label for label in now.values() if label is not None]
 
-    def _weights(self, stay: list[int], labels: list[int]) -> Float[Tensor, " m"]:
+    def _weights(self, stay: list[int], labels: list[int], decided: Mapping[int, str | None]) -> Float[Tensor, " m"]:
         records = [replace(self.fitted.records[row], label=label) for row, label in zip(stay, labels, strict=True)]
-        return self.fitted.weights(records, self.fitted.classes)
+        return self.fitted.weights(records, self._classes(decided))
 
-    def _fitted(self, decided: Mapping[int, int | None]) -> EditedLoo:
+    def _fitted(self, decided: Mapping[int, str | None]) -> EditedLoo:
         """Return what a fit of the edited pictures gives, their weights moved."""
-        head, (stay, labels) = self.fitted.head, self._labels(decided)
-        Y = torch.nn.functional.one_hot(torch.tensor(labels), len(self.fitted.classes)).to(head.Y)
-        again = RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], Y, self._weights(stay, labels))
-        return EditedLoo.fitted(again, torch.tensor(stay), head.Y)
+        head, (stay, labels), C = self.fitted.head, self._labels(decided), len(self._classes(decided))
+        Y = torch.nn.functional.one_hot(torch.tensor(labels), C).to(head.Y)
+        again = RidgeHead(head.lam, head.fit_intercept).fit(head.G[stay], Y, self._weights(stay, labels, decided))
+        return EditedLoo.fitted(again, torch.tensor(stay), head.Y.new_zeros(len(head.Y), C))
+
+    def _seen(self, edited: EditedLoo) -> tuple[LabelSuspects, list[int], float]:
+        """Return how the others see labels, of which rows, and at which temperature."""
+        stay = edited.there.nonzero().flatten()
+        logits, labels = edited.logits[stay], edited.Y[stay].argmax(dim=1)
+        T = fit_temperature(logits, labels) if logits.numel() <= REFITTED else self.fitted.temperature
+        return label_suspects(logits, labels, T), stay.tolist(), T
 
 
 def _step(edited: EditedLoo, row: int, label: int | None) -> EditedLoo:

@@ -101,6 +101,7 @@ def add(
     /,
     *,
     label: str,
+    box: str | None = None,
     new_class: NewClass = False,
     verify: Verify = True,
     checkpoint: Checkpoint = None,
@@ -112,12 +113,14 @@ def add(
 
     ```
     carrot add my_model new/1.jpg new/2.jpg --label robin
+    carrot add my_model new/1.jpg --label robin --box 40,30,200,180
     ```
 
     Args:
         model: Folder of the model.
         pictures: Files.
         label: Their class.
+        box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
         new_class: The label may be a class that the model doesn't know yet.
         verify: Fit again from scratch with them, and measure the difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
@@ -129,12 +132,21 @@ def add(
     for picture in pictures:
         early.need_picture(picture)
     early.need_checkpoint(checkpoint)
+    where = early.box_from(box)
+    if box is not None and len(pictures) != 1:
+        raise UsageError(f"`--box` goes with one picture; got {len(pictures)}. Add them one by one.")
     asked = {"command": "add", "pictures": [str(path) for path in pictures], "label": label}
+    if box is not None:
+        asked["box"] = box
 
     def change(found: "Carrot", _: "Finished | None") -> "Certificate":
+        early.say_if_whole(found, where)
         root = _root(found.fitted.data)
         names = [_id(root, path) for path in pictures]
-        return found.add(pictures, [label] * len(pictures), names, verify, new_classes=new_class)
+        if box is not None and names[0] in found.fitted.places:  # another object of the same picture
+            names[0] += f" (box {box})"
+        given = [early.cut(path, where) for path in pictures]
+        return found.add(given, [label] * len(pictures), names, verify, new_classes=new_class)
 
     return _changed(model, asked, change, verbose, json, checkpoint=checkpoint, device=device)
 
@@ -175,10 +187,12 @@ def apply(
     from carrot.classifier.edits import read_edits
 
     early.need_model(model)
-    read_edits(edits)
+    rows, _ = read_edits(edits)
     asked = {"command": "apply", "table": sha256(edits.read_bytes()).hexdigest()}
 
     def change(found: "Carrot", _: "Finished | None") -> "Certificate":
+        if any(edit.action == "add" for edit in rows):
+            early.say_if_whole(found, None, "--box of carrot add")
         return found.apply(edits, verify, new_classes=new_class)
 
     return _changed(model, asked, change, verbose, json, checkpoint=checkpoint, device=device)

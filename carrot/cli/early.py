@@ -94,12 +94,12 @@ def cut(picture: Path, box: "Box | None") -> "PictureLike":
     return picture if box is None else Cut(picture, box)
 
 
-def say_if_whole(found: "Carrot", box: "Box | None") -> None:
-    """Say that a picture is taken whole, where the model's own were cut from their files."""
+def say_if_whole(found: "Carrot", box: "Box | None", flag: str = "--box X,Y,WIDTH,HEIGHT") -> None:
+    """Say that a picture is taken whole, where the model's own were cut from their files; ``flag`` cuts it."""
     if box is None and any(record.window is not None for record in found.records_):
         note(
             "the model was fitted on parts of files, such as the boxes of objects; this picture is taken whole. To cut "
-            "it the same way: --box X,Y,WIDTH,HEIGHT"
+            f"it the same way: {flag}"
         )
 
 

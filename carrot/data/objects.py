@@ -23,6 +23,7 @@ class Objects:
 
     Attributes:
         name: The other's.
+        root: The folder that its ids are below; None: it has none.
         classes: The other's.
         records: The other's, in its order, each with a ``window``: the box, rounded outwards to whole pixels and kept
             inside the picture. ``parts`` count from its corner, and those outside are left out; ``box`` is None, for
@@ -36,6 +37,7 @@ class Objects:
     def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
         self.name, self.classes = dataset.name, dataset.classes
+        self.root = getattr(dataset, "root", None)
         self.label_kind, self.split_is_own = label_kind_of(dataset), split_is_own(dataset)
         self.skipped: dict[str, str] = dict(getattr(dataset, "skipped", {}))
         without = [record.id for record in dataset.records if record.box is None]

@@ -49,6 +49,11 @@ def warn_of_skipped(where: object, skipped: Mapping[str, str]) -> None:
     warnings.warn(message, stacklevel=3)
 
 
+def twins_of(name: str, names: Iterable[str]) -> list[str]:
+    """Return the others among names that may be meant as this one."""
+    return [other for other in names if other != name and _folded(other) == _folded(name)]
+
+
 def warn_of_twins(names: Iterable[str], where: object) -> None:
     """Warn once of classes that may be meant as one, and of those that read like a missing value.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from carrot.classifier.classifier import Classifier
 from carrot.classifier.explaining import explain
 from carrot.errors import StoreError
 from carrot.explanation.drawing import name, number, short, text
+from carrot.explanation.record import Explanation
 from carrot.overview.marks import percent
 from carrot.overview.report_page import styled
 from carrot.overview.rows import Row, Rows, rows_of
@@ -22,6 +24,8 @@ from carrot.store.outputs import check_folder, check_replaced, write_output
 
 ON_A_PAGE = 200  # rows: about a megabyte
 PAGES = "pages"  # the folder of whole pages, beside the index
+_NOT_SHOWN = b'<meta name="carrot-not-shown" content="%s">'  # rows of training pictures that were not at hand
+_ROWS = re.compile(rb'<meta name="carrot-not-shown" content="([0-9 ]+)">')
 LISTED = 20  # pictures that were set aside, by name, before the list is folded
 
 
@@ -111,16 +115,32 @@ def _whole_pages(
 ) -> tuple[dict[str, Path], int]:
     """Write the whole pages of some pictures; return them by picture, and how many were there already."""
     pages = {row.file: place / _page_name(row, seal) for row in rows}
-    missing = [row for row in rows if not pages[row.file].is_file()]
+    missing = [row for row in rows if not _is_whole(classifier, pages[row.file])]
     training = int(seal.rpartition(" ")[2])
     for row in progress(missing, "whole pages", len(missing), "pages"):
         explanation = explain(classifier, folder / row.file, k=training, label=row.label)
-        write_output(pages[row.file], explanation.to_html().encode())
+        write_output(pages[row.file], _marked(explanation))
     kept = set(pages.values())
     for old in place.glob("*.html") if place.is_dir() else ():
         if old not in kept and GENERATOR in old.read_bytes():
             old.unlink()  # of another model, or no longer among the first
     return pages, len(rows) - len(missing)
+
+
+def _marked(explanation: Explanation) -> bytes:
+    """Return the page, with the training pictures in its head that it would show, were they at hand."""
+    page, e = explanation.to_html().encode(), explanation
+    rows = e.shown if e.counterfactuals is None else dict.fromkeys([*e.shown, *e.counterfactuals.rows])
+    gone = " ".join(str(row) for row in rows if row not in e.shown_pictures and row not in e.others)
+    return page.replace(GENERATOR, GENERATOR + _NOT_SHOWN % gone.encode(), 1) if gone else page
+
+
+def _is_whole(classifier: Classifier, page: Path) -> bool:
+    """Whether a page is there, and shows every training picture that it can show by now."""
+    if not page.is_file():
+        return False
+    found, records = _ROWS.search(page.read_bytes()), classifier.fitted.records
+    return found is None or all(isinstance(classifier.find(records[int(row)]), str) for row in found[1].split())
 
 
 def _page_name(row: Row, seal: str) -> str:

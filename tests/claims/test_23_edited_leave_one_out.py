@@ -18,11 +18,13 @@ def measure() -> float:
     world, worst = World(), 0.0
     G, Y = world.embeddings[:-1].numpy(), np.eye(world.C)[world.labels]
     edited, gone = world.head.edited_loo(), list[int]()
-    for k, label in ((3, 1), (10, None), (7, 0), (11, None), (0, None), (20, 4)):
+    for k, label in ((3, 1), (10, None), (7, 0), (11, None), (0, None), (20, 4), (5, world.C), (8, world.C)):
+        if label == Y.shape[1]:  # a class that there was not
+            edited, Y = edited.widened(1), np.pad(Y, ((0, 0), (0, 1)))
         if label is None:
             edited, gone = edited.without(k), [*gone, k]
         else:
-            Y[k] = np.eye(world.C)[label]
+            Y[k] = np.eye(Y.shape[1])[label]
             edited = edited.relabelled(k, world.head.Y.new_tensor(Y[k]))
         stay = [i for i in range(world.n) if i not in gone]
         expected = ref.loo(ref.without(G, gone), ref.without(Y, gone), world.lam, world.intercept)

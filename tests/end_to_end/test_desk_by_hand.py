@@ -108,7 +108,7 @@ def test_the_desk_by_keyboard(served: tuple[str, Path], page: Any) -> None:
     page.go_back()
     at(page, 3)
     page.locator("#apply button").click()
-    page.locator("#made", has_text="relabelled 1 of 24").wait_for()
+    page.locator("#made", has_text="relabelled 1 training picture").wait_for()
     assert len(Carrot.load(folder.parent / "m-2").records_) == 23
     assert len(Carrot.load(folder).records_) == 24
 
@@ -124,3 +124,58 @@ def test_a_picture_that_is_pasted_is_explained(served: tuple[str, Path], page: A
     assert page.locator(".explore-bar").count() == 1
     page.get_by_text("To the desk").click()
     decided(page, 0)
+
+
+def test_a_new_class_is_typed_and_two_at_the_desk_are_told(served: tuple[str, Path], page: Any) -> None:
+    address, folder = served
+    page.goto(f"{address}/desk")
+    decided(page, 0)
+    other = page.context.browser.new_page()  # somebody else, who sees the same picture
+    other.goto(f"{address}/desk")
+    decided(other, 0)
+    page.keyboard.press("c")
+    page.keyboard.type("owl")
+    page.keyboard.press("Enter")
+    page.locator("#extra", has_text="Relabel: owl (a new class)").wait_for()
+    assert "No other picture is of owl" in page.locator("#extra").inner_text()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    decided(page, 1)
+    assert page.locator("#flag").inner_text().strip() == "--new-class"
+    at(page, 2)
+    page.keyboard.press("ArrowLeft")
+    page.locator('#extra .move[aria-pressed="true"]', has_text="owl").wait_for()
+    other.keyboard.press("f")
+    other.locator("#told", has_text="somebody else decided on it: relabel owl").wait_for()
+    decided(other, 1)
+    assert [decision.label for decision in Decisions(folder / "desk").all] == ["owl"]
+    other.keyboard.press("f")  # it has been seen now
+    other.locator("#where", has_text=re.compile(r"^2 of .* 1 of \d+ decided$")).wait_for()
+    assert [decision.action for decision in Decisions(folder / "desk").all] == ["forget"]
+    other.close()
+
+
+def test_sliders_and_a_drawn_box(served: tuple[str, Path], page: Any) -> None:
+    page.goto(f"{served[0]}/?show=suspects&sort=margin")
+    shown = page.locator(".card").count()
+    page.locator("input[name=p]").focus()
+    page.keyboard.press("Home")
+    page.wait_for_url("**p=0.01*")
+    assert page.locator(".card").count() < shown
+    page.evaluate(PASTE)
+    page.wait_for_url("**/yours/*")
+    page.get_by_text("Only a part of it").click()
+    picture = page.locator("#part img")
+    picture.wait_for()
+    frame = picture.bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] / 4, frame["y"] + frame["height"] / 4)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"])
+    page.mouse.up()
+    assert [page.locator(f"input[name={name}]").input_value() for name in ("x", "y", "width", "height")] == [
+        *("16", "16", "16", "48"),
+    ]
+    assert page.locator("#part .box").is_visible()
+    page.get_by_text("Explain this part").click()
+    page.wait_for_url("**?x=16&y=16&width=16&height=48")
+    assert "mine.png (box 16,16,16,48)" in page.content()

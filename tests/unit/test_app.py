@@ -22,7 +22,7 @@ pytest.importorskip("httpx", reason="pip install 'carrot-attribution[dev]'")
 from starlette.testclient import TestClient
 
 from carrot import Carrot, RidgeHead, cli
-from carrot.app import server
+from carrot.app import server, versions
 from carrot.app.bounded import Bounded
 from carrot.app.decisions import Decision, Decisions
 from carrot.app.guard import is_loopback
@@ -31,6 +31,7 @@ from carrot.app.serving import AddressError, listening
 from carrot.app.versions import next_name
 from carrot.data.toy import ToyBirds
 from carrot.errors import DataError
+from carrot.store.files import locked
 
 HOST = "http://127.0.0.1:7860"
 BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=2, n_species=4, wrong_labels=0.15)
@@ -118,8 +119,41 @@ def test_the_gallery(reading: Asking) -> None:
     assert flagged == sum(s.flagged for s in Carrot.load(reading.explorer.asked.folder).audit().suspects)
 
 
+def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
+    numbers = {"doubt": r"p ([0-9.e-]+)", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
+    numbers["leverage"] = r"leverage ([0-9.]+)"
+    for sort, number in numbers.items():
+        for show in ("all", "low", "suspects"):
+            page = reading.get("/", params={"sort": sort, "show": show, "below": "1"}).text
+            found = [float(x) for x in re.findall(number, page)]
+            assert len(found) == page.count('class="card ') > 0
+            assert found == sorted(found, reverse=sort in ("sure", "leverage"))
+    held_out = reading.get("/?of=test&sort=leverage").text
+    assert 'value="leverage"' not in held_out
+    assert re.findall(numbers["doubt"], held_out), "they have no leverage, so the most doubtful come first"
+
+
+def test_sliders_narrow_a_view_in_its_link_and_without_script(reading: Asking) -> None:
+    suspects = [s for s in Carrot.load(reading.explorer.asked.folder).audit().suspects if s.flagged]
+    least = sorted(s.probability for s in suspects)[1]
+    page = reading.get("/", params={"show": "suspects", "p": f"{least + 1e-9:.9f}"}).text
+    assert page.count('class="card ') == 2
+    form = re.findall(r"<form class=.filters.*?</form>", page, re.S)[0]
+    assert re.findall(r'type="range" name="(\w+)"', form) == ["p"]
+    assert 'method="get" action="/"' in form
+    assert "<button>" in form
+    low = reading.get("/?show=low&p=0.3&below=0.2&label=").text
+    assert re.findall(r'type="range" name="(\w+)"[^>]* value="([0-9.]+)"', low) == [("below", "0.2")]
+    assert '<input type="hidden" name="p" value="0.3">' in low, "the other view's stays as it is"
+    assert 'href="/?show=suspects&amp;below=0.2&amp;p=0.3"' in low
+    assert 'type="range"' not in reading.get("/").text
+    assert reading.get("/?show=suspects&p=-4").text.count('class="card ') == sum(
+        s.probability <= 0.01 for s in suspects
+    )
+
+
 @pytest.mark.parametrize(
-    "query", ["page=99999999999", "page=-1", "page=٣", "below=nan", "sort=x", "show=<b>", "of=../"]
+    "query", ["page=99999999999", "page=-1", "page=٣", "below=nan", "p=inf", "p=x", "sort=x", "show=<b>", "of=../"]
 )
 def test_a_link_that_says_something_wrong_is_a_link(reading: Asking, query: str) -> None:
     page = reading.get(f"/?{query}")
@@ -292,9 +326,80 @@ def test_ones_own_picture_is_explained_and_kept_for_a_while(folder: Path, monkey
     assert not [path for path in folder.rglob("*") if "bird" in path.name]
 
 
+def test_a_picture_under_another_name_has_that_name(reading: Asking) -> None:
+    links = [reading.post(f"/upload?name={name}.png", png()).json()["link"] for name in ("one", "two", "one")]
+    assert links[0] == links[2] != links[1]
+    pages = [reading.get(link).text for link in links]
+    assert ["one.png" in page for page in pages] == [True, False, True]
+    assert ["two.png" in page for page in pages] == [False, True, False]
+
+
+def test_a_part_of_ones_own_picture(reading: Asking) -> None:
+    picture = Image.new("RGB", (64, 48), "olive")
+    picture.paste(BIRDS.image(0).resize((32, 24)), (16, 12))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    link = reading.post("/upload?name=bird.png", out.getvalue()).json()["link"]
+    assert "/part" not in link
+    assert "parts of pictures" not in reading.get(link).text + reading.get("/upload").text
+    assert f'href="{link}/part"' in reading.get(link).text
+    assert f'action="{link}"' in reading.get(f"{link}/part").text
+    assert reading.get(f"{link}/image").headers["content-type"] == "image/jpeg"
+    part = reading.get(f"{link}?x=16&y=12&width=32&height=24").text
+    assert "bird.png (box 16,12,32,24)" in part
+    e = reading.explorer._held.carrot.explain(picture.crop((16, 12, 48, 36)))
+    assert f'"logit": {e.parts.logit!r}' in part or f"{float(e.parts.logits.max()):.3f}" in part
+    for wrong in ("x=1&y=1&width=0&height=4", "x=1", "x=a&y=1&width=2&height=2", "x=nan&y=1&width=2&height=2"):
+        refused = reading.get(f"{link}?{wrong}")
+        assert refused.status_code == 400
+        assert "x, y, width and height in pixels, with an area" in refused.text
+    assert reading.get(f"{link}?x=900&y=900&width=20&height=20").status_code == 422
+    for missing in ("/yours/" + "0" * 64, "/yours/..%2f"):
+        assert reading.get(f"{missing}/part").status_code == reading.get(f"{missing}/image").status_code == 404
+
+
+def test_a_model_of_objects_says_that_it_is_given_a_whole_picture(tmp_path: Path) -> None:
+    root = tmp_path / "boxed"
+    root.mkdir()
+    lines = ["image,label,split,bbox_x,bbox_y,bbox_width,bbox_height"]
+    for place in range(24):
+        BIRDS.image(place).save(root / f"{place}.png")
+        lines.append(f"{place}.png,{BIRDS.classes[BIRDS.records[place].label]},train,8,8,48,40")
+    (root / "labels.csv").write_text("\n".join(lines))
+    Carrot("toy", regions="tiles:2@0", lam=0.1).fit(f"object:{root}").save(tmp_path / "model")
+    asking, warning = Asking(tmp_path / "model"), "fitted on parts of pictures, such as the boxes of objects"
+    assert warning in asking.get("/upload").text
+    link = asking.post("/upload?name=bird.png", png()).json()["link"]
+    assert link.endswith("/part"), "a box is asked for first"
+    assert warning in asking.get(link).text
+    whole = link.removesuffix("/part")
+    assert warning in asking.get(whole).text
+    assert warning not in asking.get(f"{whole}?x=8&y=8&width=48&height=40").text
+
+
+def header_of(wide: int, high: int) -> bytes:
+    """Return a PNG file that says to be so large, and holds nothing."""
+    import struct
+    import zlib
+
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"")),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "status", "words"),
     [
+        (header_of(60000, 60000), 422, "more than 178,956,970 pixels, which is too large"),
+        (header_of(9000, 9000), 422, "9000 x 9000 pixels, more than 64,000,000. Give a smaller one"),
+        (header_of(100, 100), 422, "can't be read as a picture"),
+        (png(format="JPEG")[:400], 422, "can't be read as a picture"),
+        (b"PK\x03\x04" + bytes(500), 422, "can't be read as a picture"),
         (b"", 422, "empty"),
         (b"not a picture", 422, "can't be read as a picture"),
         (png()[:60], 422, "can't be read as a picture"),
@@ -350,8 +455,9 @@ def really(model: Carrot, edits: dict[str, str | None]) -> tuple[int, int]:
     f = model.fitted
     labels = {r.id: edits.get(r.id, f.classes[r.label]) for r in f.records}
     stay = [row for row, r in enumerate(f.records) if labels[r.id] is not None]
-    y = torch.tensor([f.classes.index(str(labels[f.records[row].id])) for row in stay])
-    G, Y = f.head.G[stay], torch.nn.functional.one_hot(y, len(f.classes)).double()
+    classes = list(dict.fromkeys([*f.classes, *(label for label in edits.values() if label)]))
+    y = torch.tensor([classes.index(str(labels[f.records[row].id])) for row in stay])
+    G, Y = f.head.G[stay], torch.nn.functional.one_hot(y, len(classes)).double()
     right = 0
     for i in range(len(stay)):
         others = [j for j in range(len(stay)) if j != i]
@@ -421,6 +527,60 @@ def test_the_desk_tells_what_a_decision_does_and_it_does(asking: Asking, folder:
     assert sorted(path.name for path in folder.parent.iterdir()) == ["model", "model-2", "replayed"]
     assert next_name(folder) == "model-3"
     assert next_name(new) == "model-3"
+
+
+def test_the_desk_says_what_the_others_say_by_now(asking: Asking, folder: Path) -> None:
+    """The suggestion, the witnesses' labels and the probabilities are those of the model that the edits make."""
+    key = asking.key()
+    first = asking.get(f"/desk/api/look/{key}").json()
+    held = asking.explorer._held
+    others = [e for e in held.training if e.suspect.label == first["suggested"] and e.key != key]
+    third = next(name for name in held.fitted.classes if name not in (first["label"], first["suggested"]))
+    for entry in others[1:]:
+        assert asking.post(f"/desk/api/look/{entry.key}", {"action": "relabel", "label": third}).status_code == 200
+    seen = {key: asking.get(f"/desk/api/look/{key}").json() for key in (key, asking.key(1), asking.key(3))}
+    assert seen[key]["suggested"] != first["suggested"]
+    new = Carrot.load(Path(asking.post("/desk/api/apply", {}).json()["folder"]))
+    audited = {s.id: s for s in new.audit().suspects}
+    labels = {record.id: new.fitted.classes[record.label] for record in new.fitted.records}
+    for look in seen.values():
+        if look["decision"] is None:
+            s = audited[look["id"]]
+            assert (look["suggested"], look["flagged"]) == (s.suggested, s.flagged)
+            assert next(x["p"] for x in look["said"] if x["class"] == s.label) == pytest.approx(s.probability, abs=1e-6)
+        for one in (*look["for"], *look["against"]):
+            assert one["label"] == labels[one["id"]]
+            assert look["decision"] or one["doubtful"] == audited[one["id"]].flagged
+
+
+def test_a_class_that_is_new_is_asked_for_told_and_made(asking: Asking, folder: Path) -> None:
+    model, keys = Carrot.load(folder), [asking.key(place) for place in range(3)]
+    ids = [asking.get(f"/desk/api/look/{key}").json()["id"] for key in keys]
+    refused = asking.post(f"/desk/api/look/{keys[0]}", {"action": "relabel", "label": "owl"})
+    assert refused.status_code == 400
+    assert "must be asked for" in refused.json()["error"]
+    for wrong in ("", "  ", "a\nb", "\0"):
+        body = {"action": "relabel", "label": wrong, "new": "yes"}
+        assert asking.post(f"/desk/api/look/{keys[0]}", body).status_code == 400
+    edits: dict[str, str | None] = {}
+    for key, name, is_alone in zip(keys, ids, (True, False, False), strict=True):
+        told = asking.get(f"/desk/api/effect/{key}", params={"label": " owl "}).json()
+        assert (told["label"], told["new"], told["alone"], told["twins"]) == ("owl", True, is_alone, [])
+        edits[name] = "owl"
+        assert (told["right"], told["pictures"]) == really(model, edits)
+        done = asking.post(f"/desk/api/look/{key}", {"action": "relabel", "label": "owl", "new": "yes"}).json()
+        assert (done["now"]["right"], done["new"]) == (told["right"], ["owl"])
+    assert asking.get(f"/desk/api/effect/{asking.key(3)}", params={"label": "OWL"}).json()["twins"] == ["owl"]
+    again = Asking(folder)  # killed, and started again
+    assert again.get("/desk/api/progress").json()["new"] == ["owl"]
+    assert again.get("/desk/api/progress").json()["stale"] == 0
+    made = Carrot.load(Path(again.post("/desk/api/apply", {}).json()["folder"]))
+    assert made.fitted.leave_one_out()["loo_accuracy"] == pytest.approx(done["now"]["right"] / done["now"]["pictures"])
+    table = str(folder / "desk" / "edits.csv")
+    assert cli.main(["apply", str(folder), table]) == 1
+    assert cli.main(["apply", str(folder), table, "--new-class"]) == 0
+    assert torch.equal(made.head_.W_star, Carrot.load(folder).head_.W_star)
+    assert Carrot.load(folder).fitted.classes == (*model.fitted.classes, "owl")
 
 
 def test_undo_and_keep_and_another_mind(asking: Asking, folder: Path) -> None:
@@ -522,7 +682,151 @@ def test_a_decision_that_was_cut_off_between_the_tables_is_one(tmp_path: Path) -
     assert {d.id: d.action for d in Decisions(tmp_path / "desk").all} == {"a": "keep", "b": "keep"}
 
 
+# ---- copies that killed processes leave
+
+
+def killed_copy(folder: Path, monkeypatch: pytest.MonkeyPatch, asking: Asking) -> Path:
+    """Return what a process that is killed while it makes a version leaves."""
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("carrot.app.versions.Carrot.load", killed)
+        patch.setattr("carrot.app.versions.shutil.rmtree", lambda *_, **__: None)  # a killed one doesn't clear up
+        with pytest.raises(KeyboardInterrupt):
+            versions.new_version(folder, asking.explorer._desk.decisions.table(), "x", asking.explorer._held.seal, {})
+    (found,) = folder.parent.glob(".x.*.tmp")
+    return found
+
+
+def test_the_copy_of_a_killed_process_goes_with_the_next_version(
+    asking: Asking, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking.post(f"/desk/api/look/{asking.key()}", {"action": "forget"})
+    left = killed_copy(folder, monkeypatch, asking)
+    assert (left / "config.json").exists()
+    spared = {
+        "of another model": lambda path: (path / versions.MARK).write_bytes(b"carrot copy 1 of /elsewhere"),
+        "unmarked": lambda path: (path / versions.MARK).unlink(),
+        "with a file of somebody's": lambda path: (path / "notes.txt").write_text("mine"),
+    }
+    for number, spoil in enumerate(spared.values()):
+        spoil(Path(shutil.copytree(left, folder.with_name(f".x.{number:08d}.tmp"))))
+    living = Path(shutil.copytree(left, folder.with_name(".x.aaaaaaaa.tmp")))
+    other_name = Path(shutil.copytree(left, folder.with_name("x.bbbbbbbb.tmp")))
+    folder.with_name(".x.cccccccc.tmp").symlink_to(left)
+    ready, done = threading.Event(), threading.Event()
+
+    def lives() -> None:
+        with locked(living):
+            ready.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=lives)
+    thread.start()
+    ready.wait(30)
+    made = asking.post("/desk/api/apply", {})
+    done.set()
+    thread.join()
+    assert made.status_code == 200, made.text
+    assert not left.exists()
+    assert len(list(folder.parent.glob(".x.0000000*.tmp"))) == len(spared)
+    assert (living / "config.json").exists()
+    assert (other_name / "config.json").exists()
+    assert folder.with_name(".x.cccccccc.tmp").is_symlink()
+    assert not (Path(made.json()["folder"]) / versions.MARK).exists()
+    assert asking.post("/desk/api/apply", {}).status_code == 200
+    assert not living.exists(), "its process is gone by now"
+
+
 # ---- the model changed underneath, and two at once
+
+
+def test_two_who_decide_on_one_picture_are_told(asking: Asking) -> None:
+    key, other = asking.key(0), asking.key(1)
+    suggested = asking.get(f"/desk/api/look/{key}").json()["suggested"]
+    assert (
+        asking.post(f"/desk/api/look/{key}", {"action": "relabel", "label": suggested, "seen": ""}).status_code == 200
+    )
+    late = asking.post(f"/desk/api/look/{key}", {"action": "forget", "seen": ""})
+    assert late.status_code == 409
+    assert f"somebody else decided on it: relabel {suggested}. Nothing was changed" in late.json()["error"]
+    assert asking.get(f"/desk/api/look/{key}").json()["decision"]["action"] == "relabel"
+    same = {"action": "relabel", "label": suggested, "seen": ""}
+    assert asking.post(f"/desk/api/look/{key}", same).status_code == 200, "both say the same"
+    after = asking.post(f"/desk/api/look/{key}", {"action": "forget", "seen": f"relabel {suggested}"})
+    assert after.status_code == 200, "who has seen it may change it"
+    mine = after.json()["last"]["id"]
+    theirs = asking.post(f"/desk/api/look/{other}", {"action": "keep", "seen": ""}).json()["last"]["id"]
+    late = asking.post("/desk/api/undo", {"seen": mine})
+    assert late.status_code == 409
+    assert f"the last is {theirs}: keep. Nothing was taken back" in late.json()["error"]
+    assert asking.post("/desk/api/undo", {"seen": theirs}).json()["key"] == other
+    assert asking.post("/desk/api/undo", {"seen": mine}).json()["key"] == key
+    gone = asking.post(f"/desk/api/look/{key}", {"action": "keep", "seen": "forget"})
+    assert "somebody else took the decision on it back" in gone.json()["error"]
+    assert "nothing is decided any more" in asking.post("/desk/api/undo", {"seen": mine}).json()["error"]
+    assert asking.post("/desk/api/undo", {"seen": ""}).json()["key"] is None
+
+
+def test_two_servers_of_one_model_lose_nothing(asking: Asking, folder: Path) -> None:
+    other = Asking(folder)
+    first, second = asking.key(0), asking.key(1)
+    assert asking.post(f"/desk/api/look/{first}", {"action": "forget", "seen": ""}).status_code == 200
+    late = other.post(f"/desk/api/look/{second}", {"action": "forget", "seen": ""})
+    assert (late.status_code, late.json()["changed"]) == (409, True)
+    assert other.post("/reload", {}).status_code == 200
+    assert other.get("/desk/api/progress").json()["done"] == 1
+    assert other.post(f"/desk/api/look/{second}", {"action": "forget", "seen": ""}).status_code == 200
+    assert asking.post("/desk/api/undo", {}).status_code == 409
+    assert len(Decisions(folder / "desk").all) == 2
+    both = [asking, other]
+    assert asking.post("/reload", {}).status_code == 200
+    keys = [asking.key(place) for place in range(2, 4)]
+    with ThreadPoolExecutor(2) as pool:
+        each = zip(both, keys, strict=True)
+        found = list(
+            pool.map(lambda one: one[0].post(f"/desk/api/look/{one[1]}", {"action": "keep"}).status_code, each)
+        )
+    assert sorted(found) in ([200, 409], [409, 409])
+    assert len(Decisions(folder / "desk").all) == 2 + found.count(200)
+
+
+@pytest.mark.parametrize("how", ["relabel", "apply", "overwritten", "damaged", "gone"])
+def test_whatever_changes_the_model_it_is_told_and_nothing_is_served(asking: Asking, folder: Path, how: str) -> None:
+    key, entry = asking.key(), asking.explorer._held.training[0]
+    link = asking.post("/upload?name=it.png", png()).json()["link"]
+    paths = ("/", "/desk", "/upload", link, f"{link}/part", f"{link}/image", f"/picture/{key}", f"/thumb/{key}")
+    assert {asking.get(path).status_code for path in paths} <= {200, 303}, "and now they are kept in memory"
+    if how == "relabel":
+        assert cli.main(["relabel", str(folder), entry.suspect.id, entry.suspect.suggested, "--no-verify"]) == 0
+    elif how == "apply":
+        table = folder.parent / "edits.csv"
+        table.write_text(f"id,action,label\n{entry.suspect.id},forget,\n")
+        assert cli.main(["apply", str(folder), str(table), "--no-verify"]) == 0
+    elif how == "overwritten":
+        Carrot("toy", regions="tiles:2@0", lam=0.3).fit(BIRDS).save(folder)
+    elif how == "damaged":
+        (folder / "config.json").write_bytes((folder / "config.json").read_bytes()[:-20])
+    else:
+        shutil.rmtree(folder)
+    for path in paths:
+        answer = asking.get(path)
+        assert answer.status_code == 409, path
+        assert "changed by another program" in answer.text
+    assert asking.post(f"/desk/api/look/{key}", {"action": "forget"}).status_code == 409
+    assert asking.post("/upload?name=it.png", png()).status_code == 409
+    assert not (folder / "desk").exists()
+    again = asking.post("/reload", {})
+    if how in ("damaged", "gone"):
+        assert again.status_code == 409
+        assert str(folder) in again.json()["error"]
+        assert asking.get("/").status_code == 409
+    else:
+        assert again.status_code == 200
+        known = asking.get(f"/thumb/{key}").status_code
+        assert known == (200 if how == "relabel" else 404)
 
 
 def test_a_model_that_changed_is_not_mixed(asking: Asking, folder: Path) -> None:

@@ -214,6 +214,8 @@ MUTANTS = {
     "the column of before the edits": ("edited", "q = q - q_d * (q[d] / q_d[d])", "pass"),
     "two left out, the second's residual alone": ("edited", "(s * R - q * R[k])", "(s * R)"),
     "two left out, each alone": ("edited", "pair = self.slack - row * q / s", "pair = self.slack"),
+    "a new class with another's residuals": ("edited", "torch.cat([self.residual, zero], dim=1)", "torch.cat([self.residual, self.residual[:, :k]], dim=1)"),
+    "a new class that all are of": ("edited", "Y=torch.cat([self.Y, zero], dim=1)", "Y=torch.cat([self.Y, zero + 1.0], dim=1)"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),

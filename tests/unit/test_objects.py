@@ -1,6 +1,7 @@
 """Pictures cut to the boxes of their objects: one answer, whichever door a picture comes in by."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,32 @@ def test_adding_a_cut_picture_is_fitting_with_it(boxed: Path, fitted: Path) -> N
     assert model.records_[-1].sha256 == gone.sha256
     assert model.records_[-1].window == gone.window
     np.testing.assert_allclose(model.decision_function(data.image(13)), before, atol=1e-9)
+
+
+def test_the_command_adds_a_cut_picture(
+    boxed: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(fitted, folder)
+    model, box = Carrot.load(folder), ",".join(map(str, BOX))
+    gone = model.records_[3]
+    label, picture = model.fitted.classes[gone.label], str(boxed / gone.id)
+    assert main(["forget", str(folder), gone.id]) == 0
+    capsys.readouterr()
+    assert main(["add", str(folder), picture, "--label", label, "--box", box]) == 0
+    assert "taken whole" not in capsys.readouterr().err
+    added = Carrot.load(folder).records_[-1]
+    assert (added.sha256, added.window, added.id) == (gone.sha256, gone.window, gone.id)
+    assert main(["add", str(folder), picture, "--label", label, "--box", "0,0,30,30"]) == 0
+    assert Carrot.load(folder).records_[-1].id == f"{gone.id} (box 0,0,30,30)", "another object of the same picture"
+    assert main(["add", str(folder), str(boxed / "13.png"), "--label", label]) == 0
+    assert "this picture is taken whole. To cut it the same way: --box X,Y" in capsys.readouterr().err
+    edits = tmp_path / "edits.csv"
+    edits.write_text(f"id,action,label\n{boxed / '15.png'},add,{label}\n")
+    assert main(["apply", str(folder), str(edits)]) == 0
+    assert "taken whole. To cut it the same way: --box of carrot add" in capsys.readouterr().err
+    assert main(["add", str(folder), picture, picture, "--label", label, "--box", box]) == 2
+    assert main(["add", str(folder), picture, "--label", label, "--box", "1,2,3"]) == 2
 
 
 def test_the_content_is_of_the_part(boxed: Path) -> None:

@@ -308,6 +308,31 @@ def test_a_killed_index_goes_on(model: Carrot, pictures: Path, tmp_path: Path, m
     assert rows_of(model.classifier, folder, place, "another model").found_again == 0
 
 
+def test_a_page_is_made_again_when_its_training_pictures_come_back(saved: Path, pictures: Path, tmp_path: Path) -> None:
+    folder, place = folder_of(pictures, tmp_path), tmp_path / "out"
+
+    def pages() -> tuple[int, list[str]]:
+        found = write_index(Carrot.load(saved).classifier, folder, place, "seal", 2)  # a process of its own
+        return found.again - len(found.rows.rows), [page.read_text() for page in found.pages.values()]
+
+    moved = pictures.rename(pictures.with_name("moved"))
+    try:
+        gone = write_index(Carrot.load(saved).classifier, folder, place, "seal", 2)
+        assert all("Not shown: it could not be found" in page.read_text() for page in gone.pages.values())
+        assert pages()[0] == 2, "nothing has come back"
+    finally:
+        moved.rename(pictures)
+    made_again, texts = pages()
+    assert made_again == 0
+    assert not any("Not shown" in text or "carrot-not-shown" in text for text in texts)
+    assert pages()[0] == 2
+    moved = pictures.rename(pictures.with_name("moved"))
+    try:
+        assert pages() == (2, texts), "what a page shows it keeps"
+    finally:
+        moved.rename(pictures)
+
+
 def test_the_commands(
     saved: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,8 @@ const EXPLORE = (() => {
     if (button) told.append(button); else fading = setTimeout(() => { told.textContent = ""; }, 7000);
   }
 
-  // Ask the server; null: it refused, and why is said.
-  async function ask(path, body) {
+  // Ask the server; null: it refused, and why is said, unless what was said before is to stay.
+  async function ask(path, body, quiet = false) {
     try {
       const options = body === undefined ? {} : {
         method: "POST",
@@ -24,9 +24,10 @@ const EXPLORE = (() => {
       };
       const answer = await fetch(path, options), found = await answer.json();
       if (answer.ok) return found;
+      if (quiet) return null;
       if (found.changed) say(found.error, reader()); else say(found.error);
     } catch {
-      say("The server doesn't answer: is carrot explore still running?");
+      if (!quiet) say("The server doesn't answer: is carrot explore still running?");
     }
     return null;
   }
@@ -52,10 +53,10 @@ for (const button of document.querySelectorAll("[data-reload]")) button.addEvent
 for (const form of document.querySelectorAll("form[data-auto]")) {
   form.querySelector("button").hidden = true;
   const output = form.querySelector("output"), range = form.querySelector("[type=range]");
-  range.addEventListener("input", () => { output.textContent = range.value; });
+  range?.addEventListener("input", () => { output.textContent = range.value; });
   form.addEventListener("change", () => form.requestSubmit());
   form.addEventListener("submit", () => {
-    for (const field of form.elements) if (!field.value || (field === range && range.closest("[hidden]"))) field.disabled = true;
+    for (const field of form.elements) if (!field.value) field.disabled = true;
   });
 }
 
@@ -84,4 +85,34 @@ for (const form of document.querySelectorAll("form[data-auto]")) {
     if (file) give(file);
   });
   document.getElementById("file")?.addEventListener("change", (event) => { const [file] = event.target.files; if (file) give(file); });
+})();
+
+// A box on a picture: drawn with a pointer, or written; each shows in the other.
+(() => {
+  const form = document.querySelector("form.part");
+  if (!form) return;
+  const at = document.getElementById("part"), box = at.querySelector(".box"), size = [Number(form.dataset.wide), Number(form.dataset.high)];
+  const fields = ["x", "y", "width", "height"].map((name) => form.elements[name]);
+  let start = null;
+
+  function show() {
+    const given = fields.map((field) => field.valueAsNumber);
+    box.hidden = !given.every(Number.isFinite);
+    const [x, y, width, height] = given.map((value, i) => `${(100 * value) / size[i % 2]}%`);
+    if (!box.hidden) Object.assign(box.style, { left: x, top: y, width, height });
+  }
+
+  const point = (event) => {
+    const frame = at.getBoundingClientRect();
+    return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height]
+      .map((share, i) => Math.round(Math.min(Math.max(share, 0), 1) * size[i]));
+  };
+  at.addEventListener("pointerdown", (event) => { event.preventDefault(); at.setPointerCapture(event.pointerId); start = point(event); });
+  at.addEventListener("pointermove", (event) => {
+    if (!start) return;
+    const end = point(event), low = end.map((side, i) => Math.min(side, start[i])), wide = end.map((side, i) => Math.abs(side - start[i]));
+    if (wide.every((side) => side > 0)) { [...low, ...wide].forEach((side, i) => { fields[i].value = side; }); show(); }
+  });
+  for (const name of ["pointerup", "pointercancel"]) at.addEventListener(name, () => { start = null; });
+  form.addEventListener("input", show);
 })();

@@ -4,7 +4,7 @@
 (() => {
   const desk = document.getElementById("desk"), box = document.getElementById("case"), strip = document.getElementById("strip");
   const SIGNS = { relabel: "R", forget: "F", keep: "K" };
-  let progress = null, now = null, asked = 0, busy = false;
+  let progress = null, now = null, asked = 0, considered = 0, busy = false;
 
   // ---- elements
 
@@ -45,23 +45,26 @@
   function move(action, key, title, standing, label = "") {
     const done = now.decision && now.decision.action === action && now.decision.label === (action === "relabel" ? label : "");
     const button = make("button", { type: "button", className: "move", disabled: Boolean(standing.refused), dataset: { action } },
-      make("b", {}, title, " ", make("kbd", { textContent: key })));
+      make("b", {}, title, ...(key ? [" ", make("kbd", { textContent: key })] : [])));
     if (action === "keep") button.append(make("span", { className: "effect", textContent: `${percent(standing)}: ${standing.right} of ${standing.pictures} right` }));
     else button.append(...effect(standing));
     button.setAttribute("aria-pressed", String(Boolean(done)));
-    button.addEventListener("click", () => decide(action, label));
+    button.addEventListener("click", () => decide(action, label, standing.new));
     return button;
   }
 
   // ---- one suspect
 
   function draw() {
-    const n = now, had = box.contains(document.activeElement), other = make("select", { id: "other", ariaLabel: "Another class" });
-    other.append(make("option", { value: "", textContent: "another class ..." }), document.getElementById("classes").content.cloneNode(true));
-    for (const option of other.options) option.disabled = option.value === n.label;
-    if (n.decision && n.decision.action === "relabel") other.value = n.decision.label;
-    const extra = make("span", { id: "extra", className: "another" });
-    other.addEventListener("change", () => consider(other.value, extra));
+    const n = now, had = box.contains(document.activeElement), extra = make("div", { id: "extra", className: "extra" });
+    const other = make("input", { id: "other", type: "text", autocomplete: "off", placeholder: "another class, or a new one" });
+    other.setAttribute("list", "classes");
+    other.addEventListener("change", () => consider(other.value.trim(), extra));
+    other.addEventListener("keydown", (event) => { if (event.key === "Escape") document.getElementById("where").focus(); });
+    if (n.decision && n.decision.action === "relabel" && n.decision.label !== n.suggested) {
+      other.value = n.decision.label;
+      consider(other.value, extra);
+    }
     const table = make("table", {}, make("caption", { className: "small", textContent: "What the model says of it, fitted without it" }),
       make("thead", {}, make("tr", {}, ...["class", "logit", "probability"].map((t) => make("th", { scope: "col", textContent: t })))),
       make("tbody", {}, ...n.said.map((line) => make("tr", {}, make("td", { textContent: line.class }),
@@ -77,7 +80,7 @@
           move("relabel", "r", `Relabel: ${n.suggested}`, n.effects.relabel, n.suggested),
           move("forget", "f", "Forget it", n.effects.forget),
           move("keep", "k", `Keep: ${n.label}`, n.effects.keep)),
-        make("div", { className: "another" }, make("label", { htmlFor: "other" }, "Or relabel as "), other, extra),
+        make("div", { className: "another" }, make("label", { htmlFor: "other" }, "Or relabel as "), other), extra,
         make("p", { className: "small", textContent: n.edits
           ? `Leave-one-out accuracy of all training pictures, exactly, on top of ${n.edits} edit${n.edits > 1 ? "s" : ""} decided on.`
           : "Leave-one-out accuracy of all training pictures, exactly." }),
@@ -114,11 +117,13 @@
   async function consider(label, extra) {
     extra.replaceChildren();
     if (!label) return;
-    const key = now.key, standing = await EXPLORE.ask(`/desk/api/effect/${key}?label=${encodeURIComponent(label)}`);
-    if (!standing || now.key !== key) return;
-    const button = make("button", { type: "button", className: "primary", textContent: `Relabel: ${label}`, disabled: Boolean(standing.refused) });
-    button.addEventListener("click", () => decide("relabel", label));
-    extra.append(button, ...effect(standing));
+    const turn = ++considered, key = now.key, standing = await EXPLORE.ask(`/desk/api/effect/${key}?label=${encodeURIComponent(label)}`);
+    if (!standing || now.key !== key || turn !== considered) return;
+    const name = standing.label ?? label, button = move("relabel", "", `Relabel: ${name}${standing.new ? " (a new class)" : ""}`, standing, name);
+    const notes = [];
+    if (standing.alone) notes.push(`No other picture is of ${name}: fitted without this one there is no such class, so its score is 0.`);
+    if (standing.twins?.length) notes.push(`It looks like ${standing.twins.join(", ")}: names that look alike are classes of their own.`);
+    extra.append(button, ...notes.map((note) => make("p", { className: "small", textContent: note })));
   }
 
   // ---- all of them
@@ -131,6 +136,7 @@
     document.getElementById("total").textContent =
       `Leave-one-out ${percent(start)}` + (progress.edits ? ` → ${percent(then)} with ${progress.edits} edit${progress.edits > 1 ? "s" : ""}` : "");
     document.getElementById("table").textContent = progress.table;
+    document.getElementById("flag").textContent = progress.new.length ? " --new-class" : "";
     document.getElementById("stale").hidden = !progress.stale;
     if (strip.childElementCount !== all) {
       strip.replaceChildren(...progress.queue.map((one) => {
@@ -171,11 +177,13 @@
     return go(next ? next.key : now.key);
   }
 
-  async function decide(action, label = "") {
+  async function decide(action, label = "", isNew = false) {
     if (busy || !now) return;
     busy = true;
-    const found = await EXPLORE.ask(`/desk/api/look/${now.key}`, { action, label });
-    if (found) {
+    const done = now.decision, seen = done ? `${done.action} ${done.label}`.trim() : "";
+    const found = await EXPLORE.ask(`/desk/api/look/${now.key}`, { action, label, seen, new: isNew ? "yes" : "no" });
+    if (!found) await refresh();
+    else {
       progress = found;
       const words = { relabel: `to be ${label}`, forget: "to be forgotten", keep: "kept" };
       EXPLORE.say(`${now.id}: ${words[action]}. u takes it back.`);
@@ -184,11 +192,20 @@
     busy = false;
   }
 
+  // It was refused: show what is decided by now, by whomever; what was said stays.
+  async function refresh() {
+    const found = await EXPLORE.ask("/desk/api/progress", undefined, true);
+    if (!found) return;
+    progress = found;
+    await go(now.key);
+  }
+
   async function undo() {
     if (busy) return;
     busy = true;
-    const found = await EXPLORE.ask("/desk/api/undo", {});
-    if (found) {
+    const found = await EXPLORE.ask("/desk/api/undo", { seen: progress.last?.id ?? "" });
+    if (!found) await refresh();
+    else {
       progress = found;
       EXPLORE.say(found.key ? "Taken back." : "There is nothing to take back.");
       await go(found.key ?? now.key);
