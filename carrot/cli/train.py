@@ -198,6 +198,8 @@ def _train(
     counts = Counts(len(model.records_), {HELD_OUT: held_out, FORGOTTEN: forgotten}, len(model.set_aside_))
     loo = model.fitted.leave_one_out()
     tried, n = model.selection_, len(model.records_)
+    are = "is" if held_out == 1 else "are"
+    measuring = f"the {held_out} held out {are} for measuring: carrot evaluate {quoted(folder)}"
     limit = math.inf if passes is None else passes
     table = list(table_lines(tried, model.setting_, n, verbose, limit, beyond)) if tried else []
     show(
@@ -215,7 +217,7 @@ def _train(
             f"{counted(len(model.classes_), 'class', 'classes')}, {counted(n, 'training picture')}; "
             f"{model.setting_}, lam {model.head_.lam:.3g}",
             counts.line("fitted on", data),
-            *([f"{held_out} held out for measuring: carrot evaluate {quoted(folder)}"] if held_out else []),
+            *([measuring] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} ({_seen(model)})",
             f"model: {folder}",
         ],

@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 
 from carrot import Carrot, cli
+from carrot.classifier import selecting
 from carrot.data.toy import ToyBirds
 from carrot.store import certificates
 
@@ -24,6 +25,9 @@ pytestmark = pytest.mark.usefixtures("surveyed_once")
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("robin", "wren", "jay")
+THINGS = "pictures|pairs|times|classes|files|labels|settings|pages|rows|tiles|regions|patches|passes|errors"
+PLURAL_OF_ONE = re.compile(rf"(?<![\d.,@])\b1 (training |test |held-out |whole |more )?({THINGS})\b")
+FEW = 10  # training pictures of a class of which no example names more
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, record in enumerate(birds.records):
         name = CLASSES[record.label]
         is_train = record.split == "train"
+        if is_train and name != "robin" and index % 20 >= FEW:
+            continue
         path = root / (f"my_pictures/{name}/{index % 20}.jpg" if is_train else f"holiday/{name}{index}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         birds.image(index).save(path)
@@ -102,7 +108,10 @@ def test_every_command_has_an_example() -> None:
 def test_every_example_of_the_help_runs(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carrot.data.toy.ToyBirds", partial(ToyBirds, n_species=5, n_test_per_class=2))  # the demo's
+    monkeypatch.setattr("carrot.data.toy.ToyBirds", partial(ToyBirds, n_species=3, n_test_per_class=2))  # the demo's
+    fewer = {"power": (8.0,), "sigma_spatial": (0.5,), "t": (0.0, 2.0)}  # every axis is still tried
+    for axis, values in fewer.items():
+        monkeypatch.setitem(selecting.GRID, axis, values)
     for flag, few in (("EXPLAINED", 4), ("OCCLUDED", 2), ("REFITS", 2)):
         monkeypatch.setenv(f"CARROT_EVALUATE_{flag}", str(few))
     lines = [line for line in examples() if not line.startswith(ELSEWHERE)]
@@ -117,10 +126,13 @@ def test_every_example_of_the_help_runs(
             words.append("--overwrite")
         if line.startswith(("carrot forget my_model robin/17.jpg wren", "carrot forget my_model --class")):
             run("fit", "my_pictures", "--out", "my_model", "--overwrite")
+        if words[0] == "fit" and "--out" in words and not (elsewhere := Path(words[words.index("--out") + 1])).exists():
+            shutil.copytree("my_model/tokens", elsewhere / "tokens", copy_function=os.link)  # it looks as select did
         status = run(*words)
         captured = capsys.readouterr()
         assert status == 0, f"{line}: {captured.err}"
         assert captured.out.strip(), f"{line}: printed nothing"
+        assert not (wrong := PLURAL_OF_ONE.search(captured.out + captured.err)), f"{line}: {wrong and wrong[0]!r}"
         done += 1
     assert done == len(lines)
 
@@ -206,11 +218,18 @@ def test_a_folder_that_moved_is_told_and_can_be_given(
     capsys.readouterr()
     assert run("evaluate", out) == 1
     assert f"carrot evaluate {out} DATA" in capsys.readouterr().err
-    assert run("evaluate", out, "other_pictures", "--explained", "99", "--occluded", "0", "--refits", "1") == 0
+    assert run("evaluate", out, "other_pictures", "--explained", "99", "--refits", "1", "--verbose") == 0
     told = capsys.readouterr()
-    n = int(re.search(r"explaining (\d+) pictures\. Fewer", told.err)[1])
+    n = int(re.search(r"explaining (\d+) pictures: \d+ s or more\. Fewer", told.err)[1])
     assert f"explanations of {n} pictures" in told.out, "as many as there are, not as were asked for"
     assert "lower is better" in told.out
+    words = ("evaluate", out, "other_pictures", "--explained", "2", "--refits", "0", "--no-baselines")
+    assert run(*words, "--out", str(tmp_path / "numbers")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("right in "), "accuracy comes first"
+    assert any("what drives the score" in line for line in lines), "a verdict comes last"
+    assert "lower is better" not in "".join(lines), "tables are asked for"
+    assert "lower is better" in (tmp_path / "numbers" / "tables.md").read_text()
     assert run("explain", out, "new.jpg") == 0, "the training pictures are gone: their numbers are not"
     assert "+" in capsys.readouterr().out
 

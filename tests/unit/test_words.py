@@ -1,0 +1,67 @@
+"""Numbers in words: counts, intervals against the test that they invert, and the verdicts made of figures."""
+
+import math
+
+import pytest
+
+from carrot._display.words import Z, counted, percent, wilson
+from carrot.evaluation.verdict import beside, how_often, of_maps
+
+
+def test_one_is_one() -> None:
+    said = [counted(n, "picture") for n in (0, 1, 2, 1234)]
+    assert said == ["0 pictures", "1 picture", "2 pictures", "1,234 pictures"]
+    assert counted(1, "class", "classes") == "1 class"
+    assert counted(3, "class", "classes") == "3 classes"
+    shares = [percent(p) for p in (0.0, 0.0001, 0.5, 0.9999, 1.0)]
+    assert shares == ["0.0 %", "< 0.1 %", "50.0 %", "> 99.9 %", "100.0 %"]
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (28, 28), (51, 52), (5, 10), (1, 1000)])
+def test_an_interval_holds_the_shares_that_a_score_test_does_not_reject(right: int, n: int) -> None:
+    p = right / n
+    low, high = wilson(p, n)
+    for bound in (low, high):
+        if 0 < bound < 1:  # the score of the bound is the quantile: (p - q) / sqrt(q (1 - q) / n) = +-z
+            assert abs(p - bound) / math.sqrt(bound * (1 - bound) / n) == pytest.approx(Z)
+    assert low <= p <= high
+    assert high - low > 0, "of 28 right of 28 nobody is certain"
+
+
+def figures(top1: float, n: int = 100, **more: object) -> dict[str, object]:
+    return {"top1": top1, "top1_se": math.sqrt(top1 * (1 - top1) / n), "n": n, **more}
+
+
+def test_a_baseline_is_beaten_only_by_more_than_its_error() -> None:
+    def said(gap: float, error: float) -> str:
+        best = figures(0.80, ahead={"mean": gap, "standard_error": error, "n": 100})
+        return beside(figures(0.80 + gap), {"worse": figures(0.7), "plain": best, "absent": {"not_measured": "why"}})
+
+    assert said(0.05, 0.02) == (
+        "Better than the best of 2 plain ways with the same vision model (plain: 80.0 %), by 5.0 ± 3.9 points."
+    )
+    assert said(-0.05, 0.02).startswith("Worse than the best of 2")
+    assert said(0.05, 0.03).startswith("As good as the best of 2")
+    assert "as far as 100 pictures can tell: 5.0 ± 5.9 points apart" in said(0.05, 0.03)
+    assert said(0.0, 0.0).endswith("right on the same pictures.")
+    assert beside(figures(0.9), {"plain": figures(0.5)}).startswith("Better than the plain way"), "an older file"
+    assert beside(figures(0.9), {"baselines": {"not_measured": "why"}}) == ""
+    assert how_often(1.0, 28, "picture") == "right in 100.0 % of 28 pictures (95 % interval 87.9 to 100.0 %)"
+
+
+@pytest.mark.parametrize(
+    ("gain", "says"), [(0.05, "find what"), (-0.05, "mislead about what"), (0.01, "12 pictures can't tell")]
+)
+def test_maps_find_what_drives_the_score_only_beyond_their_error(gain: float, says: str) -> None:
+    tiles = {"tile level, gain by token": {"mean": gain, "standard_error": 0.01, "n": 12}}
+    where = {
+        f"where: pointing in the mask by {name}": {"score": {"mean": score}, "chance": {"mean": 0.4}}
+        for name, score in (("token", 0.75), ("the centre", 0.8))
+    }
+    said = of_maps({"pictures": 12, "occluded": 0, "tile_level": tiles, "localisation": where})
+    assert says in said
+    assert f"{gain:.3f} ± 0.020" in said
+    assert said.endswith(
+        "on the object in 75 %; of maps that know nothing, in 40 %, of one that always says the middle, in 80 %."
+    )
+    assert of_maps({"pictures": 0, "tile_level": {}}) == ""
