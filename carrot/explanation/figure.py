@@ -18,7 +18,7 @@ from torch import Tensor
 from carrot._display.brief import brief
 from carrot.explanation.answer_figure import answer_figure, families
 from carrot.explanation.drawing import AGAINST, FOR, strongest
-from carrot.explanation.parts import is_unmixed, separate_pairs
+from carrot.explanation.parts import is_unmixed, telling_pairs
 from carrot.tiling import pixel_map
 
 if TYPE_CHECKING:
@@ -135,7 +135,10 @@ def plot_explanation(e: "Explanation", maps: bool = False) -> "matplotlib.figure
 
 
 def _maps(e: "Explanation") -> "matplotlib.figure.Figure":
-    """Draw every map; of a training picture that isn't at hand it is said why; pairs are of the first that has both."""
+    """Draw every map; of a training picture that isn't at hand it is said why.
+
+    Pairs are those of the first picture that has both, where a few of them tell enough.
+    """
     p, local = e.parts, len(e.picture.boxes)
     what = f"logit of {e.target}" if e.against is None else f"{e.target} less {e.against}"
     test = Panel(e.picture.image, e.picture.boxes, e.picture.grid_hw, f"{what}: {p.logit:+.3f}", e.picture.on_map)
@@ -157,7 +160,7 @@ def _maps(e: "Explanation") -> "matplotlib.figure.Figure":
     pairs = []
     if panels and isinstance(panels[0], Panel) and there[0] in e.pair_maps:
         joint = e.pair_maps[there[0]][:local, : len(panels[0].boxes)]
-        pairs = [Pair(*pair) for pair in separate_pairs(joint, len(PAIR_COLOURS))]
+        pairs = [Pair(*pair) for pair in telling_pairs(joint, len(PAIR_COLOURS))]
     question = f"what makes it {e.target}" if e.against is None else f"why {e.target} and not {e.against}"
     heading = f"{e.picture.id}: {question}. {e.level.line.capitalize()}"
     return explanation_figure(test, maps, panels, pairs, heading)

@@ -26,6 +26,8 @@ from carrot.attribution import pair_contribution, region_contribution
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 
+LEAST = 0.2  # of what a training picture brings: pairs that together carry less tell too little to be shown
+
 
 @pinned_class
 @dataclass(frozen=True)
@@ -200,3 +202,9 @@ def separate_pairs(found: Tensor, k: int) -> list[tuple[int, int, float]]:
         best.append((region, training_region, value))
         left[region], left[:, training_region] = -math.inf, -math.inf
     return best
+
+
+def telling_pairs(found: Float[Tensor, "N K"], k: int) -> list[tuple[int, int, float]]:
+    """Return ``separate_pairs``, or none where together they carry less than ``LEAST`` of what all pairs bring."""
+    best, whole = separate_pairs(found, k), float(found.sum())
+    return best if whole > 0 and sum(value for _, _, value in best) >= LEAST * whole else []

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from carrot.explanation.drawing import MARKS, legend, name, number, overlay, short, side, text
 from carrot.explanation.level import WHOLE
-from carrot.explanation.parts import separate_pairs
+from carrot.explanation.parts import telling_pairs
 from carrot.explanation.terms import START
 from carrot.explanation.view import View
 from carrot.explanation.words import added_up, digits_for
@@ -14,7 +14,6 @@ from carrot.explanation.words import added_up, digits_for
 LEADING = 3  # training pictures that are not folded
 PAIRED = 2  # training pictures whose pairs are drawn
 PAIRS = 3  # of each training picture
-LEAST = 0.2  # of what a training picture brings: pairs that together carry less are not drawn
 
 
 def training(v: View) -> dict[str, str]:
@@ -124,7 +123,7 @@ def pairs(v: View) -> dict[str, str]:
     """Return which region counts because of which, where a few pairs carry enough of what a training picture brings."""
     told = [drawn for i in v.rows if i in v.e.pair_maps and (drawn := _pair_row(v, i))][:PAIRED]
     few = ""
-    if v.e.pair_maps and not told:
+    if v.e.pair_maps and not any(telling_pairs(found, PAIRS) for found in v.e.pair_maps.values()):
         few = (
             f"<p>Pairs of {v.e.level.many} are not drawn: with no training picture do the {PAIRS} strongest "
             "carry a fifth of what all pairs explain. They add up all the same.</p>"
@@ -139,9 +138,9 @@ _PAIRS_HEAD = """<section class="long" id="pairs"><h2>What here is like what the
 def _pair_row(v: View, i: int) -> str:
     """Return the strongest pairs with a training picture, each region once; nothing where they carry too little."""
     e, found, there = v.e, v.e.pair_maps[i], v.training.get(i)
-    who, best = e.training_ids[i], separate_pairs(found, PAIRS)
+    who, best = e.training_ids[i], telling_pairs(found, PAIRS)
     together, whole = sum((value for _, _, value in best), 0.0), float(found.sum())
-    if there is None or not best or together < LEAST * whole or whole <= 0:
+    if there is None or not best:
         return ""
     digits = digits_for([together, whole])
     *shown, rest = added_up([*(value for _, _, value in best), whole - together], whole, digits)

@@ -241,6 +241,8 @@ def test_the_figure_marks_pairs_of_the_first_picture_that_has_them() -> None:
     assert len(figure.artists) == 3
     assert "why class 1 and not class 4" in figure.get_suptitle().replace("\n", " ")
     assert replace(e, pair_maps={}).plot(maps=True).artists == []
+    flat = torch.ones_like(e.pair_maps[second])
+    assert replace(e, pair_maps={second: flat}).plot(maps=True).artists == [], "they would tell nothing"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
