@@ -42,20 +42,20 @@ def centred(
 def weighted_mean(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> Float[Tensor, " D"]:
     """Return ``sum_i w_i g_i / sum(w)``."""
     total = torch.zeros(G.shape[1], dtype=torch.float64, device=G.device)
-    for rows in blocks(*G.shape, 1):
+    for rows in blocks(len(G), G.shape[1], 1):
         total += w[rows] @ G[rows].to(torch.float64)
     return total / w.sum()
 
 
 def square_sum(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> float:
     """Return ``sum_i w_i |g_i|^2``."""
-    return sum(float(w[rows] @ G[rows].to(torch.float64).square().sum(dim=1)) for rows in blocks(*G.shape, 1))
+    return sum(float(w[rows] @ G[rows].to(torch.float64).square().sum(dim=1)) for rows in blocks(len(G), G.shape[1], 1))
 
 
 def times(G: Float[Tensor, "n D"], mean: Float[Tensor, " D"] | None, X: Float[Tensor, "D k"]) -> Float[Tensor, "n k"]:
     """Return ``(G - mean) X``; ``mean=None``: ``G X``."""
     product = X.new_empty(len(G), X.shape[1])
-    for rows in blocks(*G.shape, X.shape[1]):
+    for rows in blocks(len(G), G.shape[1], X.shape[1]):
         product[rows] = (G[rows].to(torch.float64) if mean is None else centred(G, mean, rows)) @ X
     return product
 
@@ -65,7 +65,7 @@ def transposed_times(
 ) -> Float[Tensor, "D k"]:
     """Return ``(G - mean)^T X``."""
     product = X.new_zeros(G.shape[1], X.shape[1])
-    for rows in blocks(*G.shape, X.shape[1]):
+    for rows in blocks(len(G), G.shape[1], X.shape[1]):
         product.addmm_(centred(G, mean, rows).mT, X[rows])
     return product
 
