@@ -305,7 +305,8 @@ def explored(model: Path, n: int) -> dict[str, Any]:
 
 def decided(server: Explorer, queue: list[dict[str, Any]], model: Path) -> dict[str, Any]:
     """Make decisions, look at the next ones on top of them, and take them back; all is held against a real fit."""
-    waiting, said, fitted = iter(queue), dict[str, Any](), Carrot.load(model).fitted
+    waiting = iter([*queue[5 * (1 + ROUNDS) :], *queue])  # those that were not looked at yet, as far as they go
+    said, fitted = dict[str, Any](), Carrot.load(model).fitted
     made: dict[int, int | None] = {}
 
     def look() -> None:

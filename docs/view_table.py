@@ -67,6 +67,10 @@ def at_scale() -> str:
         line("explorer", "`carrot explore`, until its first page", cold, "torch's import + a few s"),
         line("explorer", "suspects at the desk", lambda row: f"{row['queue']:,}"),
     ]
+    lines += [
+        line("explorer", f"{name}, the first time", lambda row, name=name: first(row["ms"][name]), "300 ms")  # type: ignore[misc]
+        for name in ("held out", "explanation page")
+    ]
     names = next(iter(parts["explorer"].values()))["ms"]
     lines += [
         line("explorer", name, lambda row, name=name: again(row["ms"][name]), "300 ms")  # type: ignore[misc]
