@@ -169,8 +169,8 @@ def _read(path: Path | str, convert: Callable[[Image.Image, str], T]) -> T:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # Pillow's words hold an address
         return f"cannot identify its format, which must be one of {', '.join(_available_formats())}"
-    if isinstance(error, Image.DecompressionBombError):  # at twice its limit, where it has one
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which is too large"
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's words speak of an attack
+        return f"it has far too many pixels, and the limit is {MAX_PIXELS:,}"
     return str(error).rstrip(".") or type(error).__name__
 
 
