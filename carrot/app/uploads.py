@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from carrot._display.brief import brief
 from carrot.data.records import Box
 
 
@@ -24,6 +25,8 @@ class Upload:
     name: str
     picture: Image.Image
     is_animated: bool
+
+    __repr__ = brief
 
     def called(self, box: Box | None) -> str:
         """Return what it, or a part of it, is called."""
