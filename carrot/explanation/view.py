@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 PER_AREA = " (per hundredth of the area)"
+OVERLAP = "Where boxes overlap, the map adds up what they bring."
 MIDDLES = "Each {} is coloured at its middle; its frame shows all that it saw."
 
 
@@ -129,8 +130,10 @@ class View:
 
     @property
     def middles(self) -> str:
-        """Where a tile is drawn, in words; nothing where that is all that it saw, to the rounding of a pixel."""
+        """Where a tile is drawn, in words, or that boxes of one's own add up; nothing where it is told by the map."""
         picture = self.e.picture
+        if picture.kind == "box" and bool((cells(picture.on_map).share > 0).sum(dim=1).max() > 1):
+            return OVERLAP
         is_part = len(picture.boxes) and bool((picture.on_map - picture.boxes).abs().max() > 1.0)
         return MIDDLES.format(self.e.level.one) if is_part else ""
 

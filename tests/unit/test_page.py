@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from carrot.explanation import Explanation
+from carrot.explanation import Explanation, Picture
 from carrot.explanation.drawing import Sheet, marks, short
 from carrot.explanation.parts import is_unmixed, separate_pairs
 from carrot.explanation.words import added_up, percent, supporters, where
@@ -322,6 +322,22 @@ def test_maps_of_zeros_are_drawn() -> None:
     text = replace(e, parts=replace(e.parts, **zeros)).to_html()
     assert "no part of the picture speaks for it" in Page(text).text
     assert set(re.findall(r'fill-opacity="([^"]*)"><title>', text)) == {"0.000"}
+
+
+def test_it_is_told_where_the_colour_is_not_all_that_was_seen() -> None:
+    one = VARIANTS["one region"]
+    two = torch.tensor([[0.0, 0.0, 60.0, 60.0], [30.0, 0.0, 90.0, 60.0]], dtype=torch.float64)
+    p = replace(one.parts, **{name: one.parts.token.new_tensor([0.1, 0.2]) for name in ("token", "node", "drop")})
+    tiles = Picture(one.picture.id, one.picture.image, two, None, None, ("left", "right"), "tile", two / 2)
+    e = replace(one, parts=replace(p, prior=p.logit - 0.3), picture=tiles, pair_maps={})
+    assert "Each tile is coloured at its middle; its frame shows all that it saw." in Page(e.to_html()).text
+    assert "coloured at its middle" not in Page(replace(e, picture=replace(tiles, drawn=two)).to_html()).text
+    boxes = replace(tiles, kind="box", drawn=None)
+    assert "Where boxes overlap, the map adds up what they bring." in Page(replace(e, picture=boxes).to_html()).text
+    apart = replace(
+        boxes, boxes=two * torch.tensor([0.5, 1.0, 0.5, 1.0]) + torch.tensor([[0.0, 0, 0, 0], [30, 0, 30, 0]])
+    )
+    assert "overlap" not in Page(replace(e, picture=apart).to_html()).text.split("What speaks for it")[0]
 
 
 def test_what_the_model_never_saw_is_drawn_and_told() -> None:
