@@ -5,6 +5,7 @@ Words and numbers are those of the page, read from its HTML; colours are those o
 
 import textwrap
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -54,9 +55,7 @@ def answer_figure(e: "Explanation") -> "Figure":
     leading = v.rows[:LEADING]
     with matplotlib.rc_context({"font.family": families()}):
         figure = Canvas(figsize=(10.0, 7.6 if leading else 4.4))
-        figure.suptitle(
-            textwrap.fill(plain(sentence(e)), 96), x=0.02, ha="left", fontsize=12, color=INK, parse_math=False
-        )
+        figure.suptitle(_filled(plain(sentence(e)), 96), x=0.02, ha="left", fontsize=12, color=INK, parse_math=False)
         grid = figure.add_gridspec(2 if leading else 1, 6, height_ratios=(5, 4) if leading else (1,))
         _picture(figure.add_subplot(grid[0, :3]), v)
         _sum(figure.add_subplot(grid[0, 3:]), v)
@@ -105,7 +104,7 @@ def _picture(axis: Any, v: View) -> None:
     axis.set(xlim=(-0.5, v.test.size[0] - 0.5), ylim=(v.test.size[1] - 0.5, -0.5))
     _legend(axis, limit)
     axis.set_xlabel(
-        textwrap.fill(f"{plain(v.legend_of)} {v.middles}", 64), fontsize=8, color=SOFT, labelpad=30, parse_math=False
+        _filled(f"{plain(v.legend_of)} {v.middles}", 64), fontsize=8, color=SOFT, labelpad=30, parse_math=False
     )
 
 
@@ -179,7 +178,7 @@ def _training(axis: Any, v: View, i: int, digits: int) -> None:
         _show(axis, np.asarray(picture.image), told)
     else:
         _show(axis, np.full((2, 3, 3), 235, dtype=np.uint8), told)
-        words = textwrap.fill(f"not shown: {e.missing.get(i, 'it is not at hand')}", 24)
+        words = _filled(f"not shown: {e.missing.get(i, 'it is not at hand')}", 24)
         axis.text(
             0.5,
             0.5,
@@ -203,7 +202,7 @@ def _training(axis: Any, v: View, i: int, digits: int) -> None:
         parse_math=False,
     )
     if i in e.doubtful:
-        words = textwrap.fill(f"Doubtful label: fitted without this picture, the model says {e.doubtful[i]}.", 40)
+        words = _filled(f"Doubtful label: fitted without this picture, the model says {e.doubtful[i]}.", 40)
         axis.text(
             0.5,
             0.03,
@@ -218,13 +217,24 @@ def _training(axis: Any, v: View, i: int, digits: int) -> None:
         )
 
 
+def _narrowed(words: str, most: int) -> int:
+    """Return how many letters of a text fit where ``most`` narrow ones do: Chinese ones, say, are twice as wide."""
+    wide = sum(east_asian_width(letter) in "WF" for letter in words)
+    return most if not wide else max(1, most * len(words) // (len(words) + wide))
+
+
 def _clipped(words: str, most: int) -> str:
+    most = _narrowed(words, most)
     return words if len(words) <= most else f"{words[: most - 1]}…"
+
+
+def _filled(words: str, most: int) -> str:
+    return textwrap.fill(words, _narrowed(words, most))
 
 
 def _show(axis: Any, image: Any, title: str) -> None:
     axis.imshow(image)
     axis.set(xticks=[], yticks=[])
     axis.set_frame_on(False)
-    words = "\n".join(textwrap.fill(line, 46) for line in title.split("\n"))
+    words = "\n".join(_filled(line, 46) for line in title.split("\n"))
     axis.set_title(words, fontsize=9, color=INK, parse_math=False)
