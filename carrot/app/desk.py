@@ -81,7 +81,7 @@ class Desk:
             "for": [self._witness(one, review, opinion) for one in ours],
             "against": [self._witness(one, review, opinion) for one in theirs],
             "effects": {
-                "keep": _told(review.kept(entry.place)),
+                "keep": self.effect(entry, "keep"),
                 "forget": self.effect(entry, "forget"),
                 "relabel": self.effect(entry, "relabel", opinion.suggested),
             },
@@ -92,11 +92,13 @@ class Desk:
     def effect(self, entry: Entry, action: str, label: str = "") -> dict[str, Any]:
         """Return what a decision would do, on top of those that are made, JSON-ready; or why it can't be made."""
         review, name = self.review, self._class(action, label, True)
-        refused = None if action == "keep" else review.refusal(entry.place, name)
+        if action == "keep":  # its numbers are what others are compared with, whether it can be kept or not
+            return {**_told(review.kept(entry.place)), "refused": review.kept_refusal(entry.place)}
+        refused = review.refusal(entry.place, name)
         if refused is not None:
             return {"refused": refused}
         if name is None:
-            return _told(review.kept(entry.place) if action == "keep" else review.outcome(entry.place, None))
+            return _told(review.outcome(entry.place, None))
         is_new = name not in self._held.fitted.classes
         more = {"label": name, "new": is_new, "alone": review.is_alone(entry.place, name)}
         return {**_told(review.outcome(entry.place, name)), **more, "twins": twins_of(name, review.classes)}
@@ -146,7 +148,8 @@ class Desk:
             if seen is not None and told(done) not in (seen, told(asked)):
                 now = "took the decision on it back" if done is None else f"decided on it: {told(done)}"
                 raise OtherDecisionError(f"{asked.id}: somebody else {now}. Nothing was changed; look again.")
-            refused = None if action == "keep" else self.review.refusal(entry.place, name)
+            place, keeps = entry.place, action == "keep"
+            refused = self.review.kept_refusal(place) if keeps else self.review.refusal(place, name)
             if refused:
                 raise ValueError(refused)
             self.decisions.decide(asked)
@@ -164,15 +167,19 @@ class Desk:
 
         Raises:
             OtherDecisionError: The last decision is on another one by now.
+            ValueError: An older decision would leave a class without a picture.
         """
         with self._lock:
             last_one = self.decisions.all[-1] if self.decisions.all else None
             if seen is not None and seen != (last_one.id if last_one else ""):
                 now = f"the last is {last_one.id}: {told(last_one)}" if last_one else "nothing is decided any more"
                 raise OtherDecisionError(f"Somebody else was at the desk: {now}. Nothing was taken back; look again.")
-            last = self.decisions.undo()
+            row = self._held.fitted.places.get(last_one.id) if last_one else None
+            refused = None if row is None else self.review.kept_refusal(row)
+            if last_one and refused:
+                raise ValueError(f"{last_one.id}: {refused} Take back or change what leaves it so first.")
+            self.decisions.undo()
             self._again()
-        row = None if last is None else self._held.fitted.places.get(last.id)
         return None if row is None else self._key(row)
 
     def tidy(self) -> None:

@@ -146,11 +146,11 @@ class Review:
         own = self.fitted.classes[self.fitted.records[row].label]
         if label == own:
             return f"It is labelled {own} already: keep it."
-        names, counts = self.fitted.classes, list(self._counts)
-        for name, change in ((self.decided.get(row, own), -1), (label, 1)):
-            if name in names:
-                counts[names.index(name)] += change
-        return f"Class {names[counts.index(0)]} would be left without a training picture." if 0 in counts else None
+        return self._emptied(row, label)
+
+    def kept_refusal(self, row: int) -> str | None:
+        """Return why what is decided on a picture can't be taken back, in words; None: it can."""
+        return self._emptied(row, self.fitted.classes[self.fitted.records[row].label]) if row in self.decided else None
 
     def label(self, row: int) -> str:
         """Return the class of a picture that isn't left out, with what is decided."""
@@ -233,6 +233,14 @@ class Review:
         return best
 
     # ---- inside
+
+    def _emptied(self, row: int, label: str | None) -> str | None:
+        """Return, in words, which class has no picture left once this one is of another class; None: none."""
+        names, counts = self.fitted.classes, list(self._counts)
+        for name, change in ((self.decided.get(row, names[self.fitted.records[row].label]), -1), (label, 1)):
+            if name in names:
+                counts[names.index(name)] += change
+        return f"Class {names[counts.index(0)]} would be left without a training picture." if 0 in counts else None
 
     def _but(self, decided: dict[int, str | None], edited: EditedLoo) -> "Review":
         other = object.__new__(Review)

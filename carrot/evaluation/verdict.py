@@ -9,6 +9,7 @@ from typing import Any
 from carrot._display.words import Z, between, counted, percent
 
 Figures = Mapping[str, Any]
+LEAST = 6  # pictures: fewer, and even all agreeing is no surprise of 5 %: 2 / 2^5 is more, 2 / 2^6 less
 REGION_LEVELS = {"tile_level": "tile level", "token_level": "token level"}
 
 
@@ -45,6 +46,9 @@ def beside(ours: Figures, baselines: Mapping[str, Figures]) -> str:
     who = f"{ways} with the same vision model ({what}: {percent(best['top1'])})"
     least = Z * error
     points = f"{100 * abs(gap):.1f} ± {100 * least:.1f} points"
+    if ours["n"] < LEAST and gap:
+        told = f"{counted(ours['n'], 'picture')} can't tell: {100 * abs(gap):.1f} points apart"
+        return f"Whether it is better than {who}, {told}."
     if abs(gap) > least:
         return f"{'Better' if gap > 0 else 'Worse'} than {who}, by {points}."
     if not (gap or least):
@@ -69,9 +73,9 @@ def of_maps(explanations: Figures) -> str:
     error = Z * (gain["standard_error"] or 0.0)
     how = (
         "Its maps find what drives the score"
-        if gain["mean"] > error
+        if gain["mean"] > error and n >= LEAST
         else "Its maps mislead about what drives the score"
-        if gain["mean"] < -error
+        if gain["mean"] < -error and n >= LEAST
         else f"Whether its maps find what drives the score, {counted(n, 'picture')} can't tell"
     )
     regions = "tiles" if key == "tile_level" else "regions"

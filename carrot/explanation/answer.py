@@ -113,4 +113,5 @@ def _classes(v: View) -> str:
     heads += '<th scope="col" class="number">Probability</th><td></td>'
     which = f"The {CLASSES} highest of {len(order):,} classes" if len(order) > CLASSES else "All classes"
     table = f"<caption>{which}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="scroll"><table id="classes">{table}</table></div>'
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Classes">'
+    return f'{scroll}<table id="classes">{table}</table></div>'

@@ -30,6 +30,7 @@ from carrot._display.brief import brief
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 
+LOST = 1e-7  # of a logit, by rounding K: at penalties so small that it would be more, a page can't hold to 1e-6
 MOST = 2**26  # numbers of all points' embeddings, 512 MB ..
 CARRIED = 2**17  # .. and of what a page carries, 1 MB: tiles of fewer pictures can be hidden where there would be more
 
@@ -81,7 +82,7 @@ def counterfactuals(
     rows: Sequence[int],
     traces: Sequence[Trace | None],
 ) -> Counterfactuals | None:
-    """Return what a page needs; None: it would be too much for one.
+    """Return what a page needs; None: it would be too much for one, or too inexact.
 
     Args:
         head: The model's.
@@ -112,6 +113,8 @@ def counterfactuals(
     changing = torch.cat([G, hidden])
     every = torch.cat([*points, changing])
     kernel = head.kernel(every, torch.cat([points[0], changing]))
+    if float(kernel.abs().max()) * torch.finfo(kernel.dtype).eps > LOST:
+        return None
     w = head.sample_weight[index]
     kernel[2 + N : 2 + N + K, 1 : 1 + K] = (torch.eye(K, dtype=w.dtype) - head.slack_among(index)) / w
     return Counterfactuals(

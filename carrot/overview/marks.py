@@ -55,7 +55,11 @@ def reliability_chart(bins: Sequence[dict[str, float]]) -> str:
 def table(heads: Sequence[str], rows: Sequence[str]) -> str:
     """Return a table that scrolls for itself where it is too wide; a head that begins with "#" is of numbers."""
     cells = "".join(
-        f'<th scope="col" class="number">{head[1:]}</th>' if head.startswith("#") else f'<th scope="col">{head}</th>'
+        f'<th scope="col" class="number">{head[1:]}</th>'
+        if head.startswith("#")
+        else f'<th scope="col">{head}</th>'
+        if head
+        else "<td></td>"
         for head in heads
     )
     body = f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody>"

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,12 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed: nobody can press a key")
 pytest.importorskip("starlette", reason="pip install 'carrot-attribution[app]'")
 
-import uvicorn
 from playwright import sync_api as api
 
 from carrot import Carrot
 from carrot.app.decisions import Decisions
-from carrot.app.held import Asked
-from carrot.app.server import Explorer
-from carrot.app.serving import listening
 from carrot.data.toy import ToyBirds
+from tests.served import served as explorer
 
 CHROMIUM = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no browser")
@@ -45,17 +40,8 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         BIRDS.image(place).save(folder / f"{place}.png")
     model = Carrot("toy", regions="tiles:2@0", lam=0.1).fit(tmp_path / "birds", tokens=tmp_path / "m" / "tokens")
     model.save(tmp_path / "m")
-    socket = listening("127.0.0.1", 0)
-    app = Explorer(Asked(tmp_path / "m"), "127.0.0.1", {}).app
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}", tmp_path / "m"
-    server.should_exit = True
-    thread.join(10)
-    socket.close()
+    with explorer(tmp_path / "m") as address:
+        yield address, tmp_path / "m"
 
 
 @pytest.fixture

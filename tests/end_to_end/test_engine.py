@@ -217,6 +217,14 @@ def test_pictures_of_high_leverage() -> None:
     np.testing.assert_allclose(found["logits"], Refit(model, e, state).logits, atol=1e-8)
 
 
+def test_a_page_stands_still_where_it_would_be_wrong() -> None:
+    """Sums of embeddings of length 1e5 at this penalty: K is 1e12 and more, and a page was off by .1."""
+    for lam, is_told in ((1e-3, False), ("loo", True)):
+        e = Carrot("toy", regions="tiles:2", readout="sum", lam=lam).fit(BIRDS).explain(BIRDS.image(PICTURE))
+        assert (payload(e) is not None) == is_told
+        assert ("<script>" in e.to_html()) == is_told
+
+
 def test_a_class_is_not_left_without_a_picture() -> None:
     model = Carrot("toy", regions="tiles:2", lam=1.0).fit(
         ToyBirds(n_train_per_class=1, n_test_per_class=1, n_species=3)

@@ -79,6 +79,24 @@ def test_what_is_pointed_at_is_what_is_coloured_there_and_all_that_it_saw_is_fra
         assert y0 - 1 <= y * height <= y1 + 1
 
 
+def test_where_one_grid_alone_is_coloured_its_tile_is_picked(browser: Any, tmp_path: Path) -> None:
+    """Near the edge of a tall picture the middle of a coarser tile can be nearer than that of the one shown."""
+    path = tmp_path / "tall.html"
+    width, height = PICTURE.size
+    Carrot("toy", regions="tiles:2,3").fit(BIRDS).explain(PICTURE.resize((width, 2 * height))).to_html(path)
+    page = browser.new_page(viewport={"width": 1200, "height": 1400})
+    page.goto(path.as_uri())
+    (x, y), there = (0.851, 0.617), f"{width}, {2 * height}"  # between 5/6, where the coarser end, and 7/8
+    place = f"new DOMPoint(...[{x}, {y}].map((z, i) => z * [{there}][i]))"
+    found = page.evaluate(
+        f"(() => {{ const svg = document.querySelector('#picture .frame svg'), "
+        f"p = {place}.matrixTransform(svg.getScreenCTM()); return [p.x, p.y]; }})()"
+    )
+    page.mouse.click(*found)
+    assert link(page) == "#x=9", "the middle right of 3 x 3"
+    page.close()
+
+
 def test_a_click_hides_and_the_next_shows_again(page: Any) -> None:
     before = said(page)
     page.mouse.click(*point(page, 0.1, 0.1))

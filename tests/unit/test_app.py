@@ -619,6 +619,28 @@ def test_a_class_is_never_left_empty(asking: Asking) -> None:
     assert asking.post(f"/desk/api/look/{of_class[-1].key}", {"action": "forget"}).status_code == 400
 
 
+def test_taking_back_leaves_no_class_empty_either(asking: Asking, folder: Path) -> None:
+    """One comes in, the only others go out: it can't be kept where it was, and not be taken back to there."""
+    held = asking.explorer._held
+    one = next(e for e in held.training if e.suspect.label == BIRDS.classes[0])
+    of_class = [e for e in held.training if e.suspect.label == BIRDS.classes[1]]
+    comes = {"action": "relabel", "label": BIRDS.classes[1]}
+    assert asking.post(f"/desk/api/look/{one.key}", comes).status_code == 200
+    for entry in of_class:
+        assert asking.post(f"/desk/api/look/{entry.key}", {"action": "forget"}).status_code == 200
+    keep = asking.get(f"/desk/api/look/{one.key}").json()["effects"]["keep"]
+    assert "without a training picture" in keep["refused"]
+    assert keep["pictures"] == len(held.training) - len(of_class)
+    assert asking.post(f"/desk/api/look/{one.key}", {"action": "keep"}).status_code == 400
+    assert asking.post(f"/desk/api/look/{one.key}", comes).status_code == 200, "the last by now"
+    undone = asking.post("/desk/api/undo", {})
+    assert undone.status_code == 400
+    assert "without a training picture" in undone.json()["error"]
+    assert asking.post("/desk/api/apply", {}).status_code == 200, "what is decided can be applied all the while"
+    assert asking.post(f"/desk/api/look/{of_class[0].key}", {"action": "keep"}).status_code == 200
+    assert asking.get(f"/desk/api/look/{one.key}").json()["effects"]["keep"]["refused"] is None
+
+
 def test_what_others_wrote_is_not_replaced(asking: Asking, folder: Path) -> None:
     asking.post(f"/desk/api/look/{asking.key()}", {"action": "forget"})
     table = folder / "desk" / "edits.csv"

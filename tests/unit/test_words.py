@@ -65,3 +65,18 @@ def test_maps_find_what_drives_the_score_only_beyond_their_error(gain: float, sa
         "on the object in 75 %; of maps that know nothing, in 40 %, of one that always says the middle, in 80 %."
     )
     assert of_maps({"pictures": 0, "tile_level": {}}) == ""
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(1, False), (2, False), (5, False), (6, True)])
+def test_a_verdict_needs_pictures(n: int, is_told: bool) -> None:
+    """Of one there is no error, and of few that agree it is none: neither is certainty."""
+    error = None if n == 1 else 0.0
+    ours, plain = figures(1.0, n), figures(0.0, n, ahead={"mean": 1.0, "standard_error": error, "n": n})
+    for said in (
+        beside(ours, {"plain": plain}),
+        beside(plain, {"ours": {**ours, "ahead": {"mean": -1.0, "standard_error": error, "n": n}}}),
+        of_maps({"pictures": n, "tile_level": {"tile level, gain by token": {"mean": 0.2, "standard_error": error}}}),
+        of_maps({"pictures": n, "tile_level": {"tile level, gain by token": {"mean": -0.2, "standard_error": error}}}),
+    ):
+        assert ("can't tell" not in said) == is_told
+    assert beside(ours, {"plain": {**ours, "ahead": {"mean": 0.0, "standard_error": error}}}).startswith("As good as")

@@ -46,7 +46,7 @@
     const done = now.decision && now.decision.action === action && now.decision.label === (action === "relabel" ? label : "");
     const button = make("button", { type: "button", className: "move", disabled: Boolean(standing.refused), dataset: { action } },
       make("b", {}, title, ...(key ? [" ", make("kbd", { textContent: key })] : [])));
-    if (action === "keep") button.append(make("span", { className: "effect", textContent: `${percent(standing)}: ${standing.right} of ${standing.pictures} right` }));
+    if (action === "keep" && !standing.refused) button.append(make("span", { className: "effect", textContent: `${percent(standing)}: ${standing.right} of ${standing.pictures} right` }));
     else button.append(...effect(standing));
     button.setAttribute("aria-pressed", String(Boolean(done)));
     button.addEventListener("click", () => decide(action, label, standing.new));
@@ -218,7 +218,7 @@
     const keys = {
       r: () => now.effects.relabel.refused || decide("relabel", now.suggested),
       f: () => now.effects.forget.refused || decide("forget"),
-      k: () => decide("keep"), u: undo, c: () => document.getElementById("other").focus(),
+      k: () => now.effects.keep.refused || decide("keep"), u: undo, c: () => document.getElementById("other").focus(),
       ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     };
     if (!keys[event.key]) return;

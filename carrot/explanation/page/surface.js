@@ -31,7 +31,8 @@ const SURFACE = (() => {
 
   // Let regions of a drawn picture be clicked, brushed and reached by keys; return what to call when something changed.
   //   names(r): a region in words;  gone(r): is it hidden?;  put(r, hide, goesOn): hide or show it;  point(r): it is looked at
-  function surface(svg, boxes, names, { gone, put, point }) {
+  //   drawn: where each is coloured, if not on all of its box
+  function surface(svg, boxes, names, { gone, put, point, drawn = boxes }) {
     const group = draw("g", { class: "tiles" }), tiles = new Map();
     let stroke = null, hot = null, isHandled = false;
     const middle = (r) => [(boxes[r][0] + boxes[r][2]) / 2, (boxes[r][1] + boxes[r][3]) / 2];
@@ -44,14 +45,15 @@ const SURFACE = (() => {
       point(r);
     }
 
-    // The region at a place: of those that hold it, the one whose middle is nearest.
+    // The region at a place: of those that are coloured there, or else hold it, the one whose middle is nearest.
     function at(event) {
       const p = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
       const far = (r) => Math.hypot(p.x - middle(r)[0], p.y - middle(r)[1]);
-      const holding = [...tiles.keys()].filter((r) => {
-        const [x0, y0, x1, y1] = boxes[r];
+      const held = (places) => [...tiles.keys()].filter((r) => {
+        const [x0, y0, x1, y1] = places[r];
         return p.x >= x0 && p.x <= x1 && p.y >= y0 && p.y <= y1;
       });
+      const coloured = held(drawn), holding = coloured.length ? coloured : held(boxes);
       return holding.length ? holding.reduce((a, b) => (far(b) < far(a) ? b : a)) : null;
     }
 

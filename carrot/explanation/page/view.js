@@ -393,7 +393,7 @@
   document.documentElement.classList.add("is-live");
   if (canHide(model.picture)) {
     const number = (r) => (isGone(r) || document.body.classList.contains("refused") ? "" : short(now.contributions[r])), told = (r) => [picture.where[r], number(r)];
-    followers.push(surface(stage, boxes, (r) => told(r).join(" "), { gone: isGone, put: drop, point }));
+    followers.push(surface(stage, boxes, (r) => told(r).join(" "), { gone: isGone, put: drop, point, drawn: picture.drawn }));
     followers.push(listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), told, isGone, drop));
   } else {
     for (const id of ["pointed", "brush", "parts"]) $(id).hidden = true;
