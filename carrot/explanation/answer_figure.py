@@ -166,7 +166,7 @@ def _sum(axis: Any, v: View) -> None:
             )
     axis.axhline(0.5, color=INK, linewidth=1.0)
     axis.set(xlim=(-1.2, 1.45), ylim=(-0.6, len(rows) - 0.4), xticks=[], yticks=[])
-    axis.set_title(plain(v.because), fontsize=10.5, loc="left", color=INK, parse_math=False)
+    axis.set_title(textwrap.fill(plain(v.because), 60), fontsize=10.5, loc="left", color=INK, parse_math=False)
     axis.set_frame_on(False)
 
 

@@ -30,7 +30,7 @@ from carrot._display.brief import brief
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 
-LOST = 1e-7  # of a logit, by rounding K: at penalties so small that it would be more, a page can't hold to 1e-6
+LOST = 1e-7  # rounding of |g|^2 / lam; a logit lost up to four times that, and a page must hold to 1e-6
 MOST = 2**26  # numbers of all points' embeddings, 512 MB ..
 CARRIED = 2**17  # .. and of what a page carries, 1 MB: tiles of fewer pictures can be hidden where there would be more
 
@@ -102,6 +102,8 @@ def counterfactuals(
     if not fits(0):
         return None
     G = head.G[index].double()
+    if K and float(G.square().sum(dim=1).max()) * torch.finfo(G.dtype).eps > LOST * head.lam:
+        return None
     kept: dict[int, Trace] = {}
     points = [torch.zeros(1, M, dtype=torch.float64), head.g_mean[None], picture.lift.features(picture.H)]
     for place, trace in enumerate(traces):
@@ -113,8 +115,6 @@ def counterfactuals(
     changing = torch.cat([G, hidden])
     every = torch.cat([*points, changing])
     kernel = head.kernel(every, torch.cat([points[0], changing]))
-    if float(kernel.abs().max()) * torch.finfo(kernel.dtype).eps > LOST:
-        return None
     w = head.sample_weight[index]
     kernel[2 + N : 2 + N + K, 1 : 1 + K] = (torch.eye(K, dtype=w.dtype) - head.slack_among(index)) / w
     return Counterfactuals(

@@ -218,9 +218,14 @@ def test_pictures_of_high_leverage() -> None:
 
 
 def test_a_page_stands_still_where_it_would_be_wrong() -> None:
-    """Sums of embeddings of length 1e5 at this penalty: K is 1e12 and more, and a page was off by .1."""
-    for lam, is_told in ((1e-3, False), ("loo", True)):
-        e = Carrot("toy", regions="tiles:2", readout="sum", lam=lam).fit(BIRDS).explain(BIRDS.image(PICTURE))
+    """Sums of embeddings of length 1e5 at this penalty: |g|^2 / lam is 1e13 and more, and a page was off by .1."""
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"lam": 1e-3}, False),
+        ({"lam": 1e-3, "fit_intercept": False, "global_share": 0.5}, False),
+        ({}, True),
+    ]
+    for settings, is_told in cases:
+        e = Carrot("toy", regions="tiles:2", readout="sum", **settings).fit(BIRDS).explain(BIRDS.image(PICTURE))
         assert (payload(e) is not None) == is_told
         assert ("<script>" in e.to_html()) == is_told
 

@@ -225,6 +225,15 @@ def test_the_figure_has_the_map_of_the_page_and_flags_doubt() -> None:
     assert [opacity for _, opacity in found] == pytest.approx([float(x) for _, x in fills], abs=6e-4)
 
 
+def test_the_figure_has_room_for_both_names_of_a_lead() -> None:
+    e = explanation(against=4)
+    figure = replace(e, classes=tuple(f"Nova Scotia duck tolling retriever, {name}" for name in e.classes)).plot()
+    figure.canvas.draw()
+    title = figure.axes[1]._left_title  # type: ignore[attr-defined]
+    assert " ".join(title.get_text().split()).endswith("retriever, class 4")
+    assert title.get_window_extent().x1 < figure.bbox.x1
+
+
 def test_a_name_with_dollars_is_no_formula() -> None:
     for maps in (False, True):
         explanation(hostile=r" $\nothing{$ < & ").plot(maps).canvas.draw()
