@@ -30,6 +30,9 @@ $(DOCS_READY): $(PY) pyproject.toml
 demo: $(RUN_READY)        ## toy birds, offline: fit, measure, explain, audit, forget; writes runs/toy
 	$(VENV)/bin/carrot demo
 
+# One process for each core, at most four, each with its own module's models; one thread each.
+TOGETHER := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
 THEORY := regions graph operator readout lift head gram blocks statistics small_lam logit attribution shapley parts
 
 quick: $(DEV_READY)       ## while you work: ruff, and the tests of theory, architecture and claims; less than a minute on two cores
@@ -37,7 +40,7 @@ quick: $(DEV_READY)       ## while you work: ruff, and the tests of theory, arch
 	$(PY) -m pytest -q tests/architecture tests/claims $(THEORY:%=tests/unit/test_%.py)
 
 test: $(DEV_READY)        ## the default test suite, minutes on two cores
-	$(PY) -m pytest -q
+	$(TOGETHER)
 
 test-slow: $(DEV_READY)   ## the slow cases: every supported family of timm models, and more
 	$(PY) -m pytest -q -m slow
