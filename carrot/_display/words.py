@@ -41,6 +41,6 @@ def wilson(p: float, n: int) -> tuple[float, float]:
 
 
 def between(p: float, n: int, digits: int = 1) -> str:
-    """Return that interval in per cent: "87.9 to 100.0 %"."""
-    low, high = wilson(p, n)
-    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f} %"
+    """Return that interval in per cent, rounded outwards so that no end is called certain: "87.9 to 100.0 %"."""
+    (low, high), unit = wilson(p, n), 10**digits
+    return f"{math.floor(100 * low * unit) / unit:.{digits}f} to {math.ceil(100 * high * unit) / unit:.{digits}f} %"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from carrot._display.words import Z, counted, percent, wilson
+from carrot._display.words import Z, between, counted, percent, wilson
 from carrot.evaluation.verdict import beside, how_often, of_maps
 
 
@@ -26,6 +26,14 @@ def test_an_interval_holds_the_shares_that_a_score_test_does_not_reject(right: i
             assert abs(p - bound) / math.sqrt(bound * (1 - bound) / n) == pytest.approx(Z)
     assert low <= p <= high
     assert high - low > 0, "of 28 right of 28 nobody is certain"
+
+
+def test_an_interval_is_told_no_narrower_than_it_is() -> None:
+    assert between(1.0, 10_000) == "99.9 to 100.0 %"
+    assert between(0.0, 10_000) == "0.0 to 0.1 %"
+    for n in (3, 52, 777):
+        low, high = (float(end) / 100 for end in between(0.5, n).removesuffix(" %").split(" to "))
+        assert low <= wilson(0.5, n)[0] < wilson(0.5, n)[1] <= high
 
 
 def figures(top1: float, n: int = 100, **more: object) -> dict[str, object]:
