@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from carrot._images import header
+from carrot._images import decode_image, header
 from carrot.app.bounded import Bounded
 from carrot.app.decisions import DeskChangedError
 from carrot.app.desk import Desk
@@ -187,7 +187,7 @@ class Explorer:
                 f"{name}: has {said.width} x {said.height} pixels: there is nothing to see. Give one of at least "
                 f"{SMALLEST} x {SMALLEST}."
             )
-        as_picture(content)  # refuses it here, with a reason, where its page would
+        decode_image(content, name)  # refuses it here, with a reason, where its page would
         kept = name.encode() + b"\n" + content  # the same picture under another name is another upload
         digest = hashlib.sha256(kept).hexdigest()
         self._uploads.put(digest, kept)

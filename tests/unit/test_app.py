@@ -412,13 +412,14 @@ def test_bad_pictures_are_refused_in_words(reading: Asking, content: bytes, stat
     answer = reading.post("/upload?name=it.png", content)
     assert answer.status_code == status
     assert words in answer.json()["error"]
+    assert answer.json()["error"].startswith("it.png: ")
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "PIXELS", 1000)
-    monkeypatch.setattr(server, "as_picture", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(server, "decode_image", lambda *_: pytest.fail("decoded"))
     answer = asking.post("/upload", png((40, 40)))
     assert answer.status_code == 422
     assert "40 x 40 pixels" in answer.json()["error"]
