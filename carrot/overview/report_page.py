@@ -8,6 +8,7 @@ from carrot import __version__
 from carrot._choices import PATCHES
 from carrot._display.html import page_head
 from carrot._display.words import counted, wilson
+from carrot.classifier.suspects import levels
 from carrot.embedding.setting import AXES
 from carrot.evaluation.verdict import beside, how_often
 from carrot.explanation.drawing import text
@@ -133,15 +134,12 @@ def _weakest(r: ModelReport) -> str:
 
 
 def _doubtful(r: ModelReport) -> str:
-    wrong, n, unsure = r.audit.contradicted, len(r.audit.suspects), len(r.audit.uncertain)
-    may = f"{unsure} {'more ' if wrong else ''}may be" if unsure else ""
-    if not wrong:
-        return f"None of {counted(n, 'training label')} looks wrong to the others{f'; {may}' if may else ''}."
-    first, look = wrong[0], _look(r)
-    said = f"{first.id}, labelled {first.label}, of which the others say {first.suggested}"
-    head = "" if len(wrong) == 1 else "first "
-    of = f"of {counted(n, 'training label')}"
-    return f"{len(wrong)} {of} {look} wrong to the others{f', and {may}' if may else ''}: {head}{said}."
+    doubtful, of = r.audit.doubtful, counted(len(r.audit.suspects), "training label")
+    if not doubtful:
+        return f"None of {of} is doubtful."
+    s, head = doubtful[0], "" if len(doubtful) == 1 else "first "
+    first = f"{s.id}, labelled {s.label}, of which the others say {s.suggested}"
+    return f"{len(doubtful)} of {of} {_is(len(doubtful))} doubtful: {levels(doubtful)}; {head}{first}."
 
 
 def _narrow(r: ModelReport) -> str:
@@ -162,13 +160,16 @@ def _made(r: ModelReport) -> str:
 
 
 def _figures(r: ModelReport) -> str:
-    j = r.judged
+    j, doubtful = r.judged, r.audit.doubtful
     off = 100 * j.calibration["expected_calibration_error"]
     shown = [
         (percent(j.accuracy["top1"]), f"right, of {j.accuracy['n']:,} {j.of}"),
         (percent(j.accuracy["mean_per_class"]), "right, mean over the classes"),
         (f"{off:.1f} points", "between what it promises and what comes, group by group; few pictures alone make some"),
-        (f"{len(r.audit.contradicted)}", f"{_noun(len(r.audit.contradicted), 'label')} that {_look(r)} wrong"),
+        (
+            f"{len(doubtful)}",
+            f"doubtful {_noun(len(doubtful), 'label')}" + (f": {levels(doubtful)}" if doubtful else ""),
+        ),
         (f"{len(r.audit.duplicates)}", f"{_noun(len(r.audit.duplicates), 'pair')} of nearly the same pictures"),
     ]
     return "".join(f"<li><strong>{text(value)}</strong>{text(what)}</li>" for value, what in shown)
@@ -178,8 +179,8 @@ def _noun(n: int, one: str) -> str:
     return one if n == 1 else f"{one}s"
 
 
-def _look(r: ModelReport) -> str:
-    return "looks" if len(r.audit.contradicted) == 1 else "look"
+def _is(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def _gap(what: str, why: str, command: str) -> str:
