@@ -7,10 +7,10 @@ from typing import Any
 from carrot import __version__
 from carrot._choices import PATCHES
 from carrot._display.html import page_head
-from carrot._display.words import counted, wilson
+from carrot._display.words import counted
 from carrot.classifier.suspects import levels
 from carrot.embedding.setting import AXES
-from carrot.evaluation.verdict import beside, how_often
+from carrot.evaluation.verdict import beside, honest, how_often
 from carrot.explanation.drawing import text
 from carrot.overview import report_sections as sections
 from carrot.overview.judged import HELD_OUT
@@ -26,7 +26,6 @@ FACTS = {
     "class_weight": "Weights of the classes",
     "temperature": "Temperature of the probabilities",
 }
-EVEN = 0.02  # a promise that is off by less is called kept
 ALONE = 0.5  # share of one place from which a class is said to stand on it
 
 
@@ -73,30 +72,18 @@ def plain_words(r: ModelReport) -> list[str]:
     lines = [f"The model is {said}{'' if r.held_out else ', each judged by a fit without it'}."]
     lines += [
         line
-        for line in (_honest(r), _beside(r), _flattered(r), _confused(r), _weakest(r), _doubtful(r), _narrow(r))
+        for line in (
+            honest(r.judged.accuracy, r.judged.calibration),
+            _beside(r),
+            _flattered(r),
+            _confused(r),
+            _weakest(r),
+            _doubtful(r),
+            _narrow(r),
+        )
         if line
     ]
     return lines
-
-
-def _honest(r: ModelReport) -> str:
-    if not r.judged.reliability:
-        off = r.judged.calibration["expected_calibration_error"]
-        return f"Its probabilities are off by {100 * off:.1f} percentage points on average."
-    n = int(sum(one["n"] for one in r.judged.reliability))
-    promised = sum(one["n"] * one["promised"] for one in r.judged.reliability) / n
-    came = r.judged.accuracy["top1"]
-    low, high = wilson(came, n)
-    word = (
-        "it keeps its promises"
-        if abs(promised - came) < EVEN
-        else f"it keeps its promises, as far as {counted(n, 'picture')} can tell"
-        if low <= promised <= high
-        else "it is too sure of itself"
-        if promised > came
-        else "it is too modest"
-    )
-    return f"On average it promises {percent(promised)}, and is right in {percent(came)}: {word}."
 
 
 def _beside(r: ModelReport) -> str:
@@ -161,11 +148,10 @@ def _made(r: ModelReport) -> str:
 
 def _figures(r: ModelReport) -> str:
     j, doubtful = r.judged, r.audit.doubtful
-    off = 100 * j.calibration["expected_calibration_error"]
     shown = [
         (percent(j.accuracy["top1"]), f"right, of {j.accuracy['n']:,} {j.of}"),
         (percent(j.accuracy["mean_per_class"]), "right, mean over the classes"),
-        (f"{off:.1f} points", "between what it promises and what comes, group by group; few pictures alone make some"),
+        *((percent(p), "is what it promises on average") for p in [j.calibration.get("promised")] if p is not None),
         (
             f"{len(doubtful)}",
             f"doubtful {_noun(len(doubtful), 'label')}" + (f": {levels(doubtful)}" if doubtful else ""),

@@ -52,7 +52,8 @@ def calibration(r: ModelReport) -> str:
     bins, c = r.judged.reliability, r.judged.calibration
     off = (
         f"The expected calibration error is {100 * c['expected_calibration_error']:.1f} percentage points "
-        f"({c['bins']} bins), the negative log likelihood {c['negative_log_likelihood']:.3f}, the temperature "
+        f"({c['bins']} bins; few pictures alone make some), the negative log likelihood "
+        f"{c['negative_log_likelihood']:.3f}, the temperature "
         f"{c['temperature']:.3g}."
     )
     if not bins:
