@@ -9,17 +9,25 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from html import escape, unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 MOST_CELLS = 256  # a side of a picture of a matrix
 SIDE = 160.0  # of that picture, in pixels of the page
 BLUE = (33, 102, 172)
+SHOT = 64  # pixels of the longer side of a picture in a table
 _CARD = "max-width:60em;margin:.5em 0;padding:.7em 1em;border:1px solid #8886;border-radius:.5em"
 _CELL = "padding:.1em .8em .1em 0;vertical-align:top"
+
+
+class Markup(str):
+    """HTML of ours, which a table takes as it is."""
 
 
 def text(value: object) -> str:
@@ -87,6 +95,16 @@ def beside(*parts: str) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start">{"".join(parts)}</div>'
 
 
+def shot(image: "Image.Image", alt: str) -> str:
+    """Return a small copy of a picture, as a JPEG in the page."""
+    small = image.convert("RGB")
+    small.thumbnail((SHOT, SHOT))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=78)
+    uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{text(alt)}" src="{uri}" width="{small.width}" height="{small.height}">'
+
+
 def heat(values: NDArray[Any], caption: str) -> str:
     """Return a matrix >= 0 as a picture, the deeper the larger; one that is large is averaged to ``MOST_CELLS`` a side.
 
@@ -117,6 +135,8 @@ def heat(values: NDArray[Any], caption: str) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool) or value is None:
         shown = "yes" if value else ""
+    elif isinstance(value, Markup):
+        shown = str(value)
     elif isinstance(value, float):
         shown = f"{value:.4g}"
     else:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from carrot.app.decisions import ACTIONS, Decision, Decisions, OtherDecisionError, told
 from carrot.app.held import Entry, Held
 from carrot.classifier.review import Opinion, Review, Standing, Witness
+from carrot.classifier.suspects import level
 from carrot.data.reporting import twins_of
 from carrot.evaluation.calibration import probabilities
 
@@ -30,8 +31,8 @@ class Desk:
 
     @cached_property
     def queue(self) -> list[Entry]:
-        """The suspects: labels that the others contradict, and those of another likeliest class."""
-        return [e for e in self._held.training if e.suspect.flagged or e.suspect.margin < 0]
+        """The doubtful labels, as ``carrot audit`` lists them."""
+        return [e for e in self._held.training if e.suspect.is_doubtful]
 
     def progress(self) -> dict[str, Any]:
         """Return how far it is, JSON-ready."""
@@ -75,6 +76,7 @@ class Desk:
             "label": label,
             "suggested": opinion.suggested,
             "flagged": entry.place in opinion.flagged,
+            "verdict": level(entry.place in opinion.doubtful, entry.place in opinion.flagged),
             "leverage": suspect.leverage,
             "lead": float(logits[target] - logits[against]),
             "said": [{"class": names[c], "logit": float(logits[c]), "p": float(p[c])} for c in order],
@@ -230,7 +232,7 @@ class Desk:
             "id": self._held.fitted.records[one.row].id,
             "label": review.label(one.row),
             "effect": one.effect,
-            "doubtful": one.row in opinion.flagged,
+            "doubtful": one.row in opinion.doubtful,
             "link": f"/picture/{quote(key)}",
         }
 

@@ -78,7 +78,7 @@ class Query:
             "all": lambda e: True,
             "errors": lambda e: not e.is_right,
             "low": lambda e: abs(e.suspect.margin) < self.below,
-            "suspects": lambda e: e.suspect.flagged and e.suspect.probability <= self.p,
+            "suspects": lambda e: e.suspect.is_doubtful and e.suspect.probability <= self.p,
         }
         found = [
             e

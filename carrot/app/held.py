@@ -10,9 +10,9 @@ from threading import Lock
 
 from PIL import Image
 
-from carrot.classifier.audit import Suspect, held_out_suspects, training_suspects
 from carrot.classifier.files import seal
 from carrot.classifier.held_out import held_out
+from carrot.classifier.suspects import Suspect, held_out_suspects, training_suspects
 from carrot.data.records import ImageDataset
 from carrot.errors import CarrotError
 from carrot.model import Carrot

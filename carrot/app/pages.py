@@ -146,7 +146,7 @@ def _card(held: Held, query: Query, entry: Entry) -> str:
     s = entry.suspect
     verdict = "right" if entry.is_right else "wrong"
     said = text(entry.said) if not entry.is_right else "agrees"
-    flag = '<span class="flag" title="Others contradict this label">doubtful</span>' if s.flagged else ""
+    flag = f'<span class="flag" title="Others say another class">{s.verdict}</span>' if s.verdict else ""
     return (
         f'<li class="card {verdict}"><a href="/picture/{quote(entry.key)}" title="{text(s.id)}">'
         f'<img src="/thumb/{quote(entry.key)}?v={held.state}" alt="" width="150" height="150" loading="lazy">'

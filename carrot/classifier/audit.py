@@ -1,52 +1,34 @@
 """Who looks wrong: labels that the training pictures contradict, near duplicates, and pictures of high leverage."""
 
-from collections.abc import Sequence, Sized
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from carrot._display.frame import Table, by_column, chosen, data_frame
-from carrot._display.html import card, said, table
+from carrot._display.html import Markup, card, said, shot, table
 from carrot._display.words import counted, percent
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
+from carrot.classifier.suspects import Suspect, held_out_suspects, levels, training_suspects
 from carrot.data.counts import Counts
+from carrot.errors import CarrotError
 from carrot.evaluation.duplicates import near_duplicates
-from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.explanation.presenting import Presented
 from carrot.store.outputs import csv_text
 
 if TYPE_CHECKING:
     import pandas
+    from PIL import Image
 
-SHOWN = 20  # of each kind, on a card
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A picture as a head that was not fitted on it sees it: of a training picture, the head fitted without it.
-
-    Attributes:
-        id: The picture.
-        label: Its label.
-        suggested: The class that the others say.
-        margin: Logit of its label less the best other one.
-        probability: Of its label.
-        leverage: How much its own label counts in its own logits, when it is there; None: it was not fitted on.
-        flagged: Whether the others contradict the label: ``carrot.evaluation.suspects``, equation (5).
-        split: "train", or "test": it was not fitted on.
-    """
-
-    id: str
-    label: str
-    suggested: str
-    margin: float
-    probability: float
-    leverage: float | None
-    flagged: bool
-    split: str = "train"
+SHOWN = 20  # of each kind, on a card; and pictures, of all kinds
+MEND = (
+    "held-out labels are mended in the data, for the model holds none of these pictures: move the file to its right "
+    "folder, or correct the table, and measure again (carrot evaluate)"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +60,7 @@ class Audit(Presented):
         threshold: That cosine.
         held_out: Pictures that were not fitted on, in the same order; empty unless they are asked for.
         counts: What became of the pictures that were asked for; None: none were.
+        find: Where pictures are looked for when it is shown: a picture, or why it isn't at hand; None: nowhere.
     """
 
     suspects: tuple[Suspect, ...]
@@ -85,15 +68,16 @@ class Audit(Presented):
     threshold: float
     held_out: tuple[Suspect, ...] = ()
     counts: Counts | None = None
+    find: "Callable[[Suspect], Image.Image | str] | None" = field(default=None, compare=False)
 
     _format = "audit"
 
     def __repr__(self) -> str:
         held_out = f", {len(self.held_out):,} held out" if self.held_out else ""
         of = counted(len(self.suspects), "training picture") + held_out
-        wrong = len(self.contradicted) + len(self.held_out_contradicted)
-        pairs = counted(len(self.duplicates), "pair")
-        return f"<Audit of {of}: {counted(wrong, 'label')} contradicted, {pairs} nearly the same>"
+        doubtful = (*self.doubtful, *self.held_out_doubtful)
+        labels = f"{counted(len(doubtful), 'label')} doubtful" + (f" ({levels(doubtful)})" if doubtful else "")
+        return f"<Audit of {of}: {labels}, {counted(len(self.duplicates), 'pair')} nearly the same>"
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
@@ -122,19 +106,29 @@ class Audit(Presented):
         return replace(self, held_out=held_out_suspects(fitted, found), counts=found.counts)
 
     @property
+    def doubtful(self) -> tuple[Suspect, ...]:
+        """The training pictures of which the others say another class than the label, most suspicious first."""
+        return tuple(suspect for suspect in self.suspects if suspect.is_doubtful)
+
+    @property
     def contradicted(self) -> tuple[Suspect, ...]:
-        """The training pictures whose label the others contradict."""
+        """Of these, those whose label looks wrong: the others are sure."""
         return tuple(suspect for suspect in self.suspects if suspect.flagged)
 
     @property
     def uncertain(self) -> tuple[Suspect, ...]:
-        """The other training pictures of which the others say another class, if no surer than is usual of these."""
-        return tuple(suspect for suspect in self.suspects if suspect.margin < 0 and not suspect.flagged)
+        """Of these, those whose label may be wrong: the others are no surer than is usual of right labels."""
+        return tuple(suspect for suspect in self.doubtful if not suspect.flagged)
+
+    @property
+    def held_out_doubtful(self) -> tuple[Suspect, ...]:
+        """The held-out pictures of which the model says another class than the label, most suspicious first."""
+        return tuple(suspect for suspect in self.held_out if suspect.is_doubtful)
 
     @property
     def held_out_contradicted(self) -> tuple[Suspect, ...]:
-        """The held-out pictures whose label the model contradicts."""
-        return tuple(suspect for suspect in self.held_out if suspect.flagged)
+        """Of these, those whose label looks wrong."""
+        return tuple(suspect for suspect in self.held_out_doubtful if suspect.flagged)
 
     @property
     def by_leverage(self) -> tuple[Suspect, ...]:
@@ -165,13 +159,15 @@ class Audit(Presented):
         return by_column([*columns, "first_label", "second_label"], rows)
 
     def _card(self) -> str:
-        wrong, held = self.contradicted, self.held_out_contradicted
-        of = f"of {counted(len(self.suspects), 'label')}"
-        lines = [f"{len(wrong)} {of} {_look(len(wrong))} wrong: the other training pictures say another class"]
-        lines += _more(wrong)
-        parts = [said(*lines), _suspects_table(wrong) if wrong else ""]
-        if self.held_out:
-            parts += [said(self._held_out_line, *_more(held)), _suspects_table(held) if held else ""]
+        parts, left = list[str](), SHOWN
+        for what, found in self._sides():
+            some = found[:SHOWN]
+            parts.append(said(what, *_more(found)))
+            if some:
+                parts.append(_suspects_table(some, [self._shot(s) for s in some[:left]]))
+                left = max(0, left - len(some))
+        if self.held_out_doubtful:
+            parts.append(said(MEND))
         parts.append(said(f"{_pairs(len(self.duplicates))} nearly the same", *_more(self.duplicates)))
         if self.duplicates:
             rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.duplicates[:SHOWN]]
@@ -194,33 +190,25 @@ class Audit(Presented):
         """Return a line for each picture, most suspicious first; training pictures, then those held out."""
         return csv_text(Suspect.__dataclass_fields__, map(asdict, (*self.suspects, *self.held_out)))
 
-    @property
-    def _held_out_line(self) -> str:
-        n = len(self.held_out_contradicted)
-        of = counted(len(self.held_out), "held-out picture")
-        return f"{n} of {of} {'has' if n == 1 else 'have'} a label that looks wrong: the model says another class"
+    def _sides(self) -> Iterator[tuple[str, tuple[Suspect, ...]]]:
+        """Yield what there is to say of training pictures, and of held-out ones, with those that are doubtful."""
+        yield _verdict(self.doubtful, counted(len(self.suspects), "training label"), "fitted without the picture, ")
+        if self.held_out or self.counts is not None:
+            yield _verdict(self.held_out_doubtful, counted(len(self.held_out), "held-out label"))
+
+    def _shot(self, suspect: Suspect) -> str:
+        found = "" if self.find is None else self.find(suspect)
+        return "" if isinstance(found, str) else shot(found, f"the picture {suspect.id}")
 
     def lines(self, k: int = 20) -> list[str]:
-        """Return the k most suspicious of each kind as text."""
-        wrong, unsure = self.contradicted, self.uncertain
-        of = f"of {counted(len(self.suspects), 'training label')}"
-        lines = [
-            f"{len(wrong)} {of} {_look(len(wrong))} wrong: the other pictures say another class, and are sure of it "
-            "(each is judged by the model fitted without it)",
-            *_table(wrong, k, "the others say"),
-        ]
-        if unsure:
-            lines.append(
-                f"{len(unsure)} more may be wrong: the others say another class, but no surer than they are of some "
-                "right labels of these classes"
-            )
-            lines += _table(unsure, max(k - len(wrong), 0), "the others say")
+        """Return the k most suspicious of each kind as text: of training labels, held-out labels, and pairs."""
+        lines = list[str]()
+        for what, found in self._sides():
+            lines += [what, *_table(found, k)]
+        if self.held_out_doubtful:
+            lines.append(f"  {MEND}")
         if self.counts is not None:
-            lines += [
-                self._held_out_line,
-                *_table(self.held_out_contradicted, k, "the model says"),
-                f"  looked for in {self.counts.line('audited')}",
-            ]
+            lines.append(f"  looked for in {self.counts.line('audited')}")
         lines.append(
             f"{_pairs(len(self.duplicates))} nearly the same (cosine >= {self.threshold:g}, and nearer than others of "
             "their kind)"
@@ -245,61 +233,39 @@ class Audit(Presented):
 
 def audit(classifier: Classifier, data: str | Path | None) -> Audit:
     """Return a model's audit; with ``data``, also of its pictures that were not fitted on; see ``Carrot.audit``."""
-    found = Audit.of(classifier.fitted)
-    if data is None:
-        return found
-    with TemporaryDirectory(prefix="carrot-") as folder:
-        return found.with_held_out(classifier.fitted, held_out(classifier, str(data), Path(folder)))
+    fitted = classifier.fitted
+    found, others = Audit.of(fitted), dict[str, Callable[[], "Image.Image"]]()
+    if data is not None:
+        with TemporaryDirectory(prefix="carrot-") as folder:
+            test = held_out(classifier, str(data), Path(folder))
+            found = found.with_held_out(fitted, test)
+        others = {test.test.records[place].id: partial(test.test.image, place) for place in test.places}
+
+    def find(suspect: Suspect) -> "Image.Image | str":
+        if suspect.split == "train":
+            return classifier.find(fitted.records[fitted.row_of(suspect.id)])
+        try:
+            return others[suspect.id]()
+        except (CarrotError, OSError) as error:
+            return str(error)
+
+    return replace(found, find=find)
 
 
-def judged_by_others(fitted: Fitted) -> LabelSuspects:
-    """Return the training pictures as the heads fitted without them see their labels.
-
-    It is decided here alone who is flagged.
-    """
-    return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
-
-
-def training_suspects(fitted: Fitted) -> tuple[Suspect, ...]:
-    """Return a model's training pictures, most suspicious label first."""
-    ids = [record.id for record in fitted.records]
-    return _suspects(judged_by_others(fitted), fitted, ids, fitted.labels.tolist(), fitted.head.leverage.tolist())
+def _verdict(doubtful: tuple[Suspect, ...], of: str, how: str = "") -> tuple[str, tuple[Suspect, ...]]:
+    n = len(doubtful)
+    found = f"; {levels(doubtful, True)}" if doubtful else ""
+    said_ = f"{how}the model says another class than the label"
+    return f"{n or 'none'} of {of} {'is' if n == 1 else 'are'} doubtful: {said_}{found}", doubtful
 
 
-def held_out_suspects(fitted: Fitted, found: HeldOut) -> tuple[Suspect, ...]:
-    """Return pictures that were not fitted on, most suspicious label first; thresholds are the training pictures'."""
-    logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
-    judged = label_suspects(logits, found.labels, fitted.temperature, judged_by_others(fitted).thresholds)
-    return _suspects(judged, fitted, [found.test.records[place].id for place in found.places], found.labels.tolist())
-
-
-def _suspects(
-    found: LabelSuspects,
-    fitted: Fitted,
-    ids: Sequence[str],
-    labels: Sequence[int],
-    leverage: Sequence[float] | None = None,
-) -> tuple[Suspect, ...]:
-    """Return a line for each picture, least probable own label first; without ``leverage`` they were not fitted on."""
-    names = fitted.classes
-    return tuple(
-        Suspect(
-            ids[i],
-            names[labels[i]],
-            names[int(found.suggested[i])],
-            float(found.margin[i]),
-            float(found.self_confidence[i]),
-            None if leverage is None else leverage[i],
-            bool(found.flagged[i]),
-            "test" if leverage is None else "train",
-        )
-        for i in found.order("self_confidence").tolist()
-    )
-
-
-def _suspects_table(wrong: Sequence[Suspect]) -> str:
-    rows = [(s.id, s.label, s.suggested, s.margin, s.probability, s.leverage) for s in wrong[:SHOWN]]
-    return table(["picture", "labelled", "the others say", "margin", "probability", "leverage"], rows)
+def _suspects_table(doubtful: Sequence[Suspect], shots: Sequence[str]) -> str:
+    heads = ["picture", "labelled", "the model says", "its label", "margin", "probability", "leverage"]
+    rows = [(s.id, s.label, s.suggested, s.verdict, s.margin, s.probability, s.leverage) for s in doubtful]
+    if not any(shots):
+        return table(heads, rows)
+    drawn = [*shots, *[""] * (len(rows) - len(shots))]
+    return table(["", *heads], [(Markup(one), *row) for one, row in zip(drawn, rows, strict=True)])
 
 
 def _more(found: Sized) -> list[str]:
@@ -307,13 +273,12 @@ def _more(found: Sized) -> list[str]:
     return [f"the first {SHOWN}; `to_frame` has all"] if len(found) > SHOWN else []
 
 
-def _table(wrong: Sequence[Suspect], k: int, who: str) -> list[str]:
-    lines = [f"  {s.id:<58} labelled {s.label} ({percent(s.probability)}), {who} {s.suggested}" for s in wrong[:k]]
-    return lines + ([f"  and {len(wrong) - k} more"] if len(wrong) > k else [])
-
-
-def _look(n: int) -> str:
-    return "looks" if n == 1 else "look"
+def _table(doubtful: Sequence[Suspect], k: int) -> list[str]:
+    lines = [
+        f"  {s.id:<58} {s.verdict:<12}  labelled {s.label} ({percent(s.probability)}), the model says {s.suggested}"
+        for s in doubtful[:k]
+    ]
+    return lines + ([f"  and {len(doubtful) - k} more"] if len(doubtful) > k else [])
 
 
 def _pairs(n: int) -> str:

@@ -167,7 +167,9 @@ def _edits_of(rows: Sequence[Edit], folder: Path, fitted: Fitted, new_classes: b
     names: dict[str, str] = {}
     for edit in rows:
         if edit.action != "add" and edit.id not in known:
-            raise DataError(f"{edit.where}: {edit.id!r} is no training picture of this model.")
+            raise DataError(
+                f"{edit.where}: {edit.id!r} is no training picture of this model. {fitted.hint(edit.id, False)}"
+            )
         if edit.action == "add" and not (folder / edit.id).is_file():
             raise DataError(f"{edit.where}: there is no file {folder / edit.id}. Paths are from {folder.resolve()}.")
         if edit.action != "forget":

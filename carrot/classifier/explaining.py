@@ -5,9 +5,9 @@ import os
 import torch
 from PIL import Image
 
-from carrot.classifier.audit import judged_by_others
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
+from carrot.classifier.suspects import judged_by_others
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.errors import UnreadableImageError
@@ -88,9 +88,9 @@ def explain(
 
 
 def _doubtful(fitted: Fitted, rows: list[int]) -> dict[int, str]:
-    """Return what the others say of training pictures whose label they contradict, as ``Carrot.audit`` flags them."""
+    """Return what the others say of training pictures whose label is doubtful, as ``Carrot.audit`` has it."""
     judged = judged_by_others(fitted)
-    return {row: fitted.classes[int(judged.suggested[row])] for row in rows if bool(judged.flagged[row])}
+    return {row: fitted.classes[int(judged.suggested[row])] for row in rows if bool(judged.doubtful[row])}
 
 
 def _further(parts: LogitParts, shown: list[int]) -> list[int]:

@@ -15,11 +15,13 @@ from torch import Tensor
 from carrot._display.words import counted
 from carrot.classifier.records import TrainingRecord, training_records
 from carrot.classifier.weighting import ClassWeight, row_weights
+from carrot.data import open_dataset
 from carrot.data.labels import Label, Labels, canonical, flat, label_kind, name_of_label, restored
 from carrot.data.records import LabelKind, Subset
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
+from carrot.errors import CarrotError
 from carrot.evaluation.accuracy import summary
 from carrot.evaluation.calibration import (
     expected_calibration_error,
@@ -150,9 +152,25 @@ class Fitted:
         if name in self.classes:
             what = f"to forget all of it, classes=[{name!r}]" if may_forget else "give the ids of its pictures"
             return f"It is a class: {what}."
+        if self._holds_out(name):
+            return (
+                "It is a held-out picture of its data set: the model doesn't hold it, so nothing of it can be changed "
+                "here. If its label is wrong, move the file to its right folder, or correct the table, and measure "
+                "again: carrot evaluate."
+            )
         places = self.places
         near = [known for known in places if name.endswith(f"/{known}")] or get_close_matches(name, list(places), 1)
         return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(places))!r}."
+
+    def _holds_out(self, name: str) -> bool:
+        """Return whether it is a test picture of the data set that the model was fitted on, if that is still there."""
+        if self.data is None:
+            return False
+        try:
+            records = open_dataset(self.data, for_testing=True).records
+        except (CarrotError, OSError):
+            return False
+        return any(r.split == "test" and (name == r.id or name.endswith(f"/{r.id}")) for r in records)
 
     def leave_one_out(self) -> dict[str, float]:
         """Return exact leave-one-out figures.

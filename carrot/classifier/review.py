@@ -49,11 +49,13 @@ class Opinion(NamedTuple):
 
     Attributes:
         suggested: The class, other than its label, that the others say of the picture in question.
-        flagged: Rows of the pictures whose label the others contradict.
+        doubtful: Rows of the pictures of which the others say another class than the label.
+        flagged: Of these, those whose label looks wrong.
         temperature: Of the probabilities; of more than ``REFITTED`` logits the model's, as it was before the edits.
     """
 
     suggested: str
+    doubtful: frozenset[int]
     flagged: frozenset[int]
     temperature: float
 
@@ -160,8 +162,8 @@ class Review:
         """Return what the others say of labels, this picture's being what it was."""
         edited = self._base(row)
         found, stay, T = self._judged if edited is self._edited else self._seen(edited)
-        flagged = frozenset(stay[i] for i in found.flagged.nonzero().flatten().tolist())
-        return Opinion(self.classes[int(found.suggested[stay.index(row)])], flagged, T)
+        doubtful, flagged = (frozenset(torch.tensor(stay)[who].tolist()) for who in (found.doubtful, found.flagged))
+        return Opinion(self.classes[int(found.suggested[stay.index(row)])], doubtful, flagged, T)
 
     def said(self, row: int) -> Float[Tensor, " C"]:
         """Return the logits of a picture, said by the head fitted without it."""

@@ -141,10 +141,11 @@ def audit(
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """List labels that the training pictures contradict, near duplicates, and pictures of high leverage.
+    """List doubtful labels, near duplicates, and pictures of high leverage.
 
     By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it. Pictures that
-    were held out are judged by the model itself, in a table of their own.
+    were held out are judged by the model itself, in a table of their own. A label is doubtful where another class is
+    said: it looks wrong where that is sure, and may be wrong where it is no surer than of some right labels.
 
     ```
     carrot audit my_model
@@ -154,7 +155,8 @@ def audit(
 
     Args:
         model: Folder of the model.
-        top: How many of each kind to print; the CSV and the JSON have all.
+        top: How many to print: of doubtful training labels, of held-out ones, and of near duplicates; the CSV and the
+            JSON have all.
         duplicates: Cosine from which two pictures count as nearly the same, where they also are nearer than pictures of
             their kind are.
         csv: Write a line for each picture, most suspicious first.
@@ -199,9 +201,12 @@ def audit(
         arguments = {"model": model, "data": data, "top": top, "duplicates": duplicates, "held_out": held_out}
         write_config(csv.parent, "audit", arguments, csv)
     lines = found.lines(top)
-    if wrong := found.contradicted:
-        command = f"carrot relabel {quoted(model)} {quoted(wrong[0].id)} {quoted(wrong[0].suggested)}"
-        lines += [f"to mend the first: {command}", f"one by one, with their pictures: carrot explore {quoted(model)}"]
+    if doubtful := found.doubtful:
+        command = f"carrot relabel {quoted(model)} {quoted(doubtful[0].id)} {quoted(doubtful[0].suggested)}"
+        lines += [
+            f"to mend the first, if you agree: {command}",
+            f"one by one, with their pictures: carrot explore {quoted(model)}",
+        ]
     show({"model": str(model), **found.to_dict()}, lines, json)
     return 0
 

@@ -27,10 +27,11 @@ def accuracy_figures(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"]) -> dict
 
 
 def calibration_figures(logits: Float[Tensor, "m C"], y: Int[Tensor, " m"], temperature: float) -> dict[str, Any]:
-    """Return how honest ``softmax(logits / temperature)`` is."""
+    """Return how honest ``softmax(logits / temperature)`` is; "promised" is the mean of the highest probability."""
     p = probabilities(logits, temperature)
     return {
         "temperature": temperature,
+        "promised": float(p.amax(dim=1).mean()),
         "negative_log_likelihood": negative_log_likelihood(p, y),
         "brier": brier(p, y),
         "expected_calibration_error": expected_calibration_error(p, y, BINS),

@@ -7,6 +7,10 @@
     normalised margin = p_iy - max_{c != y} p_ic                                                                (3)
     t_c = mean of p_ic over the pictures labelled c                                                             (4)
     flagged: argmax { p_ic : p_ic >= t_c } is another class than y, and so is argmax_c p_ic                     (5)
+    doubtful: margin < 0, so that every flagged label is doubtful                                               (6)
+
+A label is doubtful where the others say another class. Of doubtful ones those that are flagged *look wrong*, for the
+others are as sure of another class as is usual of that class; the rest *may be wrong*.
 
 These are confident learning's, with its cross-validation replaced by exact leave-one-out: no folds, no refits, and no
 picture judges its own label. A wrong label still pulls on its neighbours' logits.
@@ -58,6 +62,11 @@ class LabelSuspects:
     thresholds: Float[Tensor, " C"]
 
     __repr__ = brief
+
+    @property
+    def doubtful(self) -> Bool[Tensor, " n"]:
+        """Whether the others say another class than the label: equation (6)."""
+        return self.margin < 0
 
     def order(self, by: Score = "self_confidence") -> Int[Tensor, " n"]:
         """Return all pictures, most suspicious first; of equal ones the lower index.

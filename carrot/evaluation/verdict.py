@@ -1,4 +1,4 @@
-"""What figures come to, in plain sentences: how often right, better than what else, and whether maps tell the truth.
+"""What figures come to, in plain sentences: how often right, how honest, better than what else, and whether maps are.
 
 The command, its tables and the report say it in the same words, from the same JSON. An interval is one of 95 %.
 """
@@ -6,10 +6,11 @@ The command, its tables and the report say it in the same words, from the same J
 from collections.abc import Mapping
 from typing import Any
 
-from carrot._display.words import Z, between, counted, percent
+from carrot._display.words import Z, between, counted, percent, wilson
 
 Figures = Mapping[str, Any]
 LEAST = 6  # pictures: fewer, and even all agreeing is no surprise of 5 %: 2 / 2^5 is more, 2 / 2^6 less
+EVEN = 0.02  # a promise that is off by less is called kept
 REGION_LEVELS = {"tile_level": "tile level", "token_level": "token level"}
 
 
@@ -22,6 +23,31 @@ def how_often(top1: float, n: int, of: str) -> str:
         of: What these are, of one: "held-out picture".
     """
     return f"right in {percent(top1)} of {counted(n, of)} (95 % interval {between(top1, n)})"
+
+
+def honest(accuracy: Figures, calibration: Figures) -> str:
+    """Return whether probabilities keep on average what they promise; empty where an older version measured them.
+
+    Args:
+        accuracy: As ``carrot.evaluation.figures.accuracy_figures``.
+        calibration: As ``carrot.evaluation.figures.calibration_figures``.
+    """
+    if "promised" not in calibration:
+        return ""
+    promised, came, n = calibration["promised"], accuracy["top1"], accuracy["n"]
+    low, high = wilson(came, n)
+    word = (
+        f"{counted(n, 'picture')} can't tell whether it keeps its promises"
+        if n < LEAST
+        else "it keeps its promises"
+        if abs(promised - came) < EVEN
+        else f"a difference that {counted(n, 'picture')} can't tell from chance"
+        if low <= promised <= high
+        else "it is too sure of itself"
+        if promised > came
+        else "it is too modest"
+    )
+    return f"On average it promises {percent(promised)}, and is right in {percent(came)}: {word}."
 
 
 def beside(ours: Figures, baselines: Mapping[str, Figures]) -> str:

@@ -128,8 +128,8 @@ class Explanation(Presented):
         coalitions: What the logit would be with any regions dropped.
         counterfactuals: What a page needs to answer "what if" by itself.
         others: Pictures of ``counterfactuals.rows`` beside ``shown``, those that are at hand, by row.
-        doubtful: What the model says of training pictures of a page when fitted without them, where that contradicts
-            their label as ``Carrot.audit`` has it, by row.
+        doubtful: What the model says of training pictures of a page when fitted without them, where that is another
+            class than their label, as in ``Audit.doubtful``, by row.
     """
 
     parts: LogitParts

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carrot.classifier.audit import judged_by_others
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut
+from carrot.classifier.suspects import judged_by_others
 from carrot.evaluation.calibration import probabilities
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.influence import top_training

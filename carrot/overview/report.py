@@ -260,7 +260,7 @@ def _from_evaluation(measured: Mapping[str, Any]) -> Judged:
 def _with_pictures(made: ModelReport, classifier: Classifier) -> ModelReport:
     """Return it with the small pictures that its page shows."""
     fitted, view = classifier.fitted, classifier.encoder.view
-    wanted = [s.id for s in (*made.audit.contradicted, *made.audit.uncertain)[:SUSPECTS]]
+    wanted = [s.id for s in made.audit.doubtful[:SUSPECTS]]
     wanted += [name for pair in made.audit.duplicates[:PAIRS] for name in (pair.first, pair.second)]
     framed: dict[int, list[int]] = {}
     for one in made.shown_classes:

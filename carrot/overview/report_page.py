@@ -7,9 +7,10 @@ from typing import Any
 from carrot import __version__
 from carrot._choices import PATCHES
 from carrot._display.html import page_head
-from carrot._display.words import counted, wilson
+from carrot._display.words import counted
+from carrot.classifier.suspects import levels
 from carrot.embedding.setting import AXES
-from carrot.evaluation.verdict import beside, how_often
+from carrot.evaluation.verdict import beside, honest, how_often
 from carrot.explanation.drawing import text
 from carrot.overview import report_sections as sections
 from carrot.overview.judged import HELD_OUT
@@ -25,7 +26,6 @@ FACTS = {
     "class_weight": "Weights of the classes",
     "temperature": "Temperature of the probabilities",
 }
-EVEN = 0.02  # a promise that is off by less is called kept
 ALONE = 0.5  # share of one place from which a class is said to stand on it
 
 
@@ -72,30 +72,18 @@ def plain_words(r: ModelReport) -> list[str]:
     lines = [f"The model is {said}{'' if r.held_out else ', each judged by a fit without it'}."]
     lines += [
         line
-        for line in (_honest(r), _beside(r), _flattered(r), _confused(r), _weakest(r), _doubtful(r), _narrow(r))
+        for line in (
+            honest(r.judged.accuracy, r.judged.calibration),
+            _beside(r),
+            _flattered(r),
+            _confused(r),
+            _weakest(r),
+            _doubtful(r),
+            _narrow(r),
+        )
         if line
     ]
     return lines
-
-
-def _honest(r: ModelReport) -> str:
-    if not r.judged.reliability:
-        off = r.judged.calibration["expected_calibration_error"]
-        return f"Its probabilities are off by {100 * off:.1f} percentage points on average."
-    n = int(sum(one["n"] for one in r.judged.reliability))
-    promised = sum(one["n"] * one["promised"] for one in r.judged.reliability) / n
-    came = r.judged.accuracy["top1"]
-    low, high = wilson(came, n)
-    word = (
-        "it keeps its promises"
-        if abs(promised - came) < EVEN
-        else f"it keeps its promises, as far as {counted(n, 'picture')} can tell"
-        if low <= promised <= high
-        else "it is too sure of itself"
-        if promised > came
-        else "it is too modest"
-    )
-    return f"On average it promises {percent(promised)}, and is right in {percent(came)}: {word}."
 
 
 def _beside(r: ModelReport) -> str:
@@ -133,15 +121,12 @@ def _weakest(r: ModelReport) -> str:
 
 
 def _doubtful(r: ModelReport) -> str:
-    wrong, n, unsure = r.audit.contradicted, len(r.audit.suspects), len(r.audit.uncertain)
-    may = f"{unsure} {'more ' if wrong else ''}may be" if unsure else ""
-    if not wrong:
-        return f"None of {counted(n, 'training label')} looks wrong to the others{f'; {may}' if may else ''}."
-    first, look = wrong[0], _look(r)
-    said = f"{first.id}, labelled {first.label}, of which the others say {first.suggested}"
-    head = "" if len(wrong) == 1 else "first "
-    of = f"of {counted(n, 'training label')}"
-    return f"{len(wrong)} {of} {look} wrong to the others{f', and {may}' if may else ''}: {head}{said}."
+    doubtful, of = r.audit.doubtful, counted(len(r.audit.suspects), "training label")
+    if not doubtful:
+        return f"None of {of} is doubtful."
+    s, head = doubtful[0], "" if len(doubtful) == 1 else "first "
+    first = f"{s.id}, labelled {s.label}, of which the others say {s.suggested}"
+    return f"{len(doubtful)} of {of} {_is(len(doubtful))} doubtful: {levels(doubtful)}; {head}{first}."
 
 
 def _narrow(r: ModelReport) -> str:
@@ -162,13 +147,15 @@ def _made(r: ModelReport) -> str:
 
 
 def _figures(r: ModelReport) -> str:
-    j = r.judged
-    off = 100 * j.calibration["expected_calibration_error"]
+    j, doubtful = r.judged, r.audit.doubtful
     shown = [
         (percent(j.accuracy["top1"]), f"right, of {j.accuracy['n']:,} {j.of}"),
         (percent(j.accuracy["mean_per_class"]), "right, mean over the classes"),
-        (f"{off:.1f} points", "between what it promises and what comes, group by group; few pictures alone make some"),
-        (f"{len(r.audit.contradicted)}", f"{_noun(len(r.audit.contradicted), 'label')} that {_look(r)} wrong"),
+        *((percent(p), "is what it promises on average") for p in [j.calibration.get("promised")] if p is not None),
+        (
+            f"{len(doubtful)}",
+            f"doubtful {_noun(len(doubtful), 'label')}" + (f": {levels(doubtful)}" if doubtful else ""),
+        ),
         (f"{len(r.audit.duplicates)}", f"{_noun(len(r.audit.duplicates), 'pair')} of nearly the same pictures"),
     ]
     return "".join(f"<li><strong>{text(value)}</strong>{text(what)}</li>" for value, what in shown)
@@ -178,8 +165,8 @@ def _noun(n: int, one: str) -> str:
     return one if n == 1 else f"{one}s"
 
 
-def _look(r: ModelReport) -> str:
-    return "looks" if len(r.audit.contradicted) == 1 else "look"
+def _is(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def _gap(what: str, why: str, command: str) -> str:

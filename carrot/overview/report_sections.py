@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from carrot._display.words import between, counted
+from carrot.classifier.suspects import levels
 from carrot.evaluation.verdict import of_maps
 from carrot.explanation.drawing import name, number, short, text
 from carrot.overview.evidence import ClassEvidence
@@ -51,7 +52,8 @@ def calibration(r: ModelReport) -> str:
     bins, c = r.judged.reliability, r.judged.calibration
     off = (
         f"The expected calibration error is {100 * c['expected_calibration_error']:.1f} percentage points "
-        f"({c['bins']} bins), the negative log likelihood {c['negative_log_likelihood']:.3f}, the temperature "
+        f"({c['bins']} bins; few pictures alone make some), the negative log likelihood "
+        f"{c['negative_log_likelihood']:.3f}, the temperature "
         f"{c['temperature']:.3g}."
     )
     if not bins:
@@ -126,34 +128,34 @@ def _example(e: Example) -> str:
 
 
 def suspects(r: ModelReport) -> str:
-    """Return the labels that the others contradict, with their pictures."""
-    wrong, unsure, of = r.audit.contradicted, r.audit.uncertain, counted(len(r.audit.suspects), "training label")
-    judged = "Each was judged by the model fitted without it (exact leave-one-out)."
-    if not (wrong or unsure):
-        return said(f"None of {of}. {judged}")
-    look = "look" if len(wrong) > 1 else "looks"
-    what = f"{len(wrong) or 'None'} of {of} {look} wrong: the others are sure of another class"
-    if unsure:
-        more = f"{len(unsure)} {'more ' if wrong else ''}may be"
-        what += f"; {more}: the others say another class, but no surer than they are of some right labels"
-    both = (*wrong, *unsure)
+    """Return the doubtful labels, with their pictures."""
+    doubtful, of = r.audit.doubtful, counted(len(r.audit.suspects), "training label")
+    judged = "Each was judged by the model fitted without it (exact leave-one-out)"
+    if not doubtful:
+        return said(f"None of {of}. {judged}.")
+    what = (
+        f"{len(doubtful)} of {of} {'is' if len(doubtful) == 1 else 'are'} doubtful. {judged}, which says another class"
+    )
+    what += f"; {levels(doubtful, True)}. Most suspicious first."
     cards = "".join(
         card(
             picture(r.pictures.get(s.id), s.id),
             said(f'Labelled <strong class="for">{name(s.label)}</strong>, {percent(s.probability)}.'),
-            said(f"The others {'say' if s.flagged else 'may say'} <strong>{name(s.suggested)}</strong>."),
+            said(f"The others say <strong>{name(s.suggested)}</strong>: it {s.verdict}."),
             said(short(s.id), "file"),
         )
-        for s in both[:SUSPECTS]
+        for s in doubtful[:SUSPECTS]
     )
     model = text(r.path)
-    more = said(f"And {len(both) - SUSPECTS:,} more: <code>carrot audit {model}</code>") if len(both) > SUSPECTS else ""
-    first = f"{shlex.quote(both[0].id)} {shlex.quote(both[0].suggested)}"
+    more = (
+        f"And {len(doubtful) - SUSPECTS:,} more: <code>carrot audit {model}</code>" if len(doubtful) > SUSPECTS else ""
+    )
+    first = f"{shlex.quote(doubtful[0].id)} {shlex.quote(doubtful[0].suggested)}"
     hint = said(
         f"To mend the first: <code>carrot relabel {model} {text(first)}</code>. One by one, with what speaks for each: "
         f"<code>carrot explore {model}</code>"
     )
-    return f'{said(f"{what}. {judged} Most doubtful first.")}<ul class="cards narrow">{cards}</ul>{more}{hint}'
+    return f'{said(what)}<ul class="cards narrow">{cards}</ul>{said(more) if more else ""}{hint}'
 
 
 def duplicates(r: ModelReport) -> str:

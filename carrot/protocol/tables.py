@@ -7,7 +7,7 @@ from carrot._display.words import counted, percent
 from carrot.data.counts import Counts
 from carrot.embedding.setting import AXES, Setting
 from carrot.evaluation.tables import Measured, markdown_table
-from carrot.evaluation.verdict import beside, how_often, of_maps
+from carrot.evaluation.verdict import beside, honest, how_often, of_maps
 from carrot.protocol.metrics import METRICS
 
 Answer = Mapping[str, Any]
@@ -24,12 +24,12 @@ def lines_of(answer: Answer, phase: str | None = None) -> Iterator[str]:
 def short_lines(answer: Answer, phase: str) -> Iterator[str]:
     """Yield what to know if nothing else is read: accuracy when it is there, and at the end what it all comes to."""
     if phase == "accuracy":
-        accuracy, off = answer["accuracy"], answer["calibration"]["expected_calibration_error"]
+        accuracy = answer["accuracy"]
         yield measured_line(answer)
         yield how_often(accuracy["top1"], accuracy["n"], "picture") + (
             f"; mean over the classes {percent(accuracy['mean_per_class'])}"
         )
-        yield f"its probabilities are off by {100 * off:.1f} percentage points on average"
+        yield honest(accuracy, answer["calibration"])
         for pair in answer["confusions"][:1]:
             times = "once" if pair["count"] == 1 else f"{pair['count']} times"
             yield f"what it confuses most: {pair['true']} taken for {pair['predicted']}, {times}"
@@ -57,6 +57,7 @@ def _accuracy(answer: Answer) -> Iterator[str]:
         f"negative log likelihood {calibration['negative_log_likelihood']:.3f}, "
         f"temperature {calibration['temperature']:.3g}"
     )
+    yield honest(answer["accuracy"], calibration)
     for pair in answer["confusions"][:3]:
         yield f"  {pair['true']} taken for {pair['predicted']}: {counted(pair['count'], 'time')}"
 

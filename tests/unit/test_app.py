@@ -116,7 +116,7 @@ def test_the_gallery(reading: Asking) -> None:
     assert close
     assert all(abs(float(x)) <= 0.3 for x in close)
     flagged = reading.get("/?show=suspects").text.count('class="card ')
-    assert flagged == sum(s.flagged for s in Carrot.load(reading.explorer.asked.folder).audit().suspects)
+    assert flagged == len(Carrot.load(reading.explorer.asked.folder).audit().doubtful)
 
 
 def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
@@ -134,7 +134,7 @@ def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
 
 
 def test_sliders_narrow_a_view_in_its_link_and_without_script(reading: Asking) -> None:
-    suspects = [s for s in Carrot.load(reading.explorer.asked.folder).audit().suspects if s.flagged]
+    suspects = [s for s in Carrot.load(reading.explorer.asked.folder).audit().doubtful]
     least = sorted(s.probability for s in suspects)[1]
     page = reading.get("/", params={"show": "suspects", "p": f"{least + 1e-9:.9f}"}).text
     assert page.count('class="card ') == 2
@@ -547,11 +547,11 @@ def test_the_desk_says_what_the_others_say_by_now(asking: Asking, folder: Path) 
     for look in seen.values():
         if look["decision"] is None:
             s = audited[look["id"]]
-            assert (look["suggested"], look["flagged"]) == (s.suggested, s.flagged)
+            assert (look["suggested"], look["flagged"], look["verdict"]) == (s.suggested, s.flagged, s.verdict)
             assert next(x["p"] for x in look["said"] if x["class"] == s.label) == pytest.approx(s.probability, abs=1e-6)
         for one in (*look["for"], *look["against"]):
             assert one["label"] == labels[one["id"]]
-            assert look["decision"] or one["doubtful"] == audited[one["id"]].flagged
+            assert look["decision"] or one["doubtful"] == audited[one["id"]].is_doubtful
 
 
 def test_a_class_that_is_new_is_asked_for_told_and_made(asking: Asking, folder: Path) -> None:

@@ -395,3 +395,27 @@ def _embedded_again(fitted: Carrot, birds: ToyBirds, images: list[Image.Image], 
             i = place.get(name, int(name.split()[-1]) if name.startswith("added") else -1)
             found.append(fitted.trace(images[i]).g[None])
     return found
+
+
+def test_a_held_out_picture_is_told_to_be_one(tmp_path: Path) -> None:
+    """The audit lists its label as doubtful; to relabel it led to the name of another picture."""
+    birds = ToyBirds(n_train_per_class=10, n_test_per_class=0, n_species=2)
+    for i, record in enumerate(birds.records):
+        folder = tmp_path / "data" / f"species {record.label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        birds.image(i).save(folder / f"{i:02d}.png")
+    model = Carrot("toy", regions="tiles:2").fit(str(tmp_path / "data"))
+    fitted_on = {record.id for record in model.records_}
+    files = sorted(path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*.png"))
+    held = next(name for name in files if name not in fitted_on)
+    rows = [{"id": held, "action": "relabel", "label": "species 1"}]
+    for ask in (
+        lambda: model.relabel({held: "species 1"}),
+        lambda: model.forget(held),
+        lambda: model.what_if(birds.image(0), without=[f"{tmp_path}/data/{held}"]),
+        lambda: model.apply(rows),
+    ):
+        with pytest.raises((ValueError, carrot.DataError), match="is a held-out picture.*move the file.*measure again"):
+            ask()
+    with pytest.raises(ValueError, match="Did you mean"):
+        model.relabel({files[0] + "x": "species 1"})

@@ -366,7 +366,7 @@ def test_a_label_is_doubtful_where_the_audit_says_so() -> None:
     labels = [birds.classes[birds.records[i].label] for i in train]
     labels[0] = birds.classes[2]  # a lie
     model = Carrot("toy", regions="tiles:2").fit([birds.image(i) for i in train], labels)
-    flagged = {suspect.id: suspect.suggested for suspect in model.audit().contradicted}
+    flagged = {suspect.id: suspect.suggested for suspect in model.audit().doubtful}
     row = next(i for i, record in enumerate(model.records_) if record.id in flagged)
     e = model.explain(birds.image(train[row]))
     assert e.counterfactuals is not None

@@ -19,6 +19,7 @@ from carrot.classifier.held_out import NotKept, held_out
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.evaluation.figures import reliability, sure_and
+from carrot.evaluation.verdict import honest
 from carrot.overview import evidence, judged
 from carrot.overview.index_page import write_index
 from carrot.overview.rows import rows_of
@@ -172,7 +173,12 @@ def no_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_report_asks_nothing_of_the_backbone(
-    model: Carrot, saved: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Carrot,
+    saved: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(NotKept, match="has not looked at the 6 held-out pictures"):
         held_out(model.classifier, str(pictures), saved / "tokens", kept_only=True)
@@ -198,6 +204,9 @@ def test_a_report_asks_nothing_of_the_backbone(
     assert report.held_out is not None
     assert report.held_out.accuracy == numbers["accuracy"]
     assert report.held_out.calibration == numbers["calibration"]
+    judged = honest(numbers["accuracy"], numbers["calibration"])
+    assert judged in str(report), "the verdict of the evaluation, word by word"
+    assert judged in capsys.readouterr().out
     assert report.held_out.confusions == numbers["confusions"]
     assert report.measured["baselines"] == numbers["baselines"]
     assert not report.gaps

@@ -24,10 +24,11 @@ from carrot import Carrot, RegionGraph, RegionGraphBuilder, RegionSet, RidgeHead
 from carrot._display.brief import brief, one_line
 from carrot._display.html import MOST_CELLS, heat
 from carrot.attribution import dirichlet_energy
-from carrot.classifier.audit import Audit, Duplicates, Suspect
+from carrot.classifier.audit import Audit, Duplicates
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.hidden import HiddenRegion, HiddenRegions
 from carrot.classifier.selection import Selection
+from carrot.classifier.suspects import Suspect
 from carrot.classifier.what_if import WhatIf
 from carrot.data.counts import Counts
 from carrot.embedding.pooling import Pooling
@@ -195,7 +196,8 @@ def test_every_result_is_one_short_line() -> None:
     assert repr(certificate) == "<Certificate: forgot 9; 20 training pictures before, 11 after>"
     assert repr(head) == "<RidgeHead lam 0.5, fitted on 9 embeddings: 4 features, 3 targets>"
     assert (
-        repr(audit()) == "<Audit of 25 training pictures, 1 held out: 26 labels contradicted, 25 pairs nearly the same>"
+        repr(audit())
+        == "<Audit of 25 training pictures, 1 held out: 26 labels doubtful (26 look wrong), 25 pairs nearly the same>"
     )
     assert repr(graph()) == "<RegionGraph W (6, 6), degree (6,), is_kernel True>"
     assert repr(e.parts) == f"<LogitParts of class 1: logit {e.parts.logit:+.6f}; 12 regions, 9 training pictures>"

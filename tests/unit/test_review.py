@@ -182,6 +182,7 @@ def test_a_new_class_of_several_pictures_is_that_of_the_model_that_apply_makes(
         opinion = one.opinion(1)
         assert opinion.temperature == pytest.approx(model.fitted.temperature, rel=1e-6)
         assert {ids[row] for row in opinion.flagged} == {name for name, s in audited.items() if s.flagged}
+        assert {ids[row] for row in opinion.doubtful} == {name for name, s in audited.items() if s.is_doubtful}
         for row in set(range(len(ids))) - decided.keys():
             assert one.opinion(row).suggested == audited[ids[row]].suggested
     monkeypatch.setattr("carrot.classifier.review.REFITTED", 0)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from carrot._display.words import Z, between, counted, percent, wilson
-from carrot.evaluation.verdict import beside, how_often, of_maps
+from carrot.evaluation.verdict import beside, honest, how_often, of_maps
 
 
 def test_one_is_one() -> None:
@@ -88,3 +88,20 @@ def test_a_verdict_needs_pictures(n: int, is_told: bool) -> None:
     ):
         assert ("can't tell" not in said) == is_told
     assert beside(ours, {"plain": {**ours, "ahead": {"mean": 0.0, "standard_error": error}}}).startswith("As good as")
+
+
+@pytest.mark.parametrize(
+    ("promised", "came", "n", "word"),
+    [
+        (0.9, 0.84, 25, "a difference that 25 pictures can't tell from chance"),
+        (0.9, 0.84, 2500, "it is too sure of itself"),
+        (0.8, 0.84, 2500, "it is too modest"),
+        (0.85, 0.84, 2500, "it keeps its promises"),
+        (0.85, 1.0, 5, "5 pictures can't tell whether it keeps its promises"),
+    ],
+)
+def test_whether_promises_are_kept(promised: float, came: float, n: int, word: str) -> None:
+    said = honest({"top1": came, "n": n}, {"promised": promised})
+    assert said.startswith(f"On average it promises {100 * promised:.1f} %, and is right in {100 * came:.1f} %: ")
+    assert said.endswith(f": {word}.")
+    assert honest({"top1": came, "n": n}, {}) == "", "an older version noted no promise"

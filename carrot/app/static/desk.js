@@ -75,7 +75,8 @@
     box.replaceChildren(
       make("div", {}, make("div", { className: "picture", id: "here" }, shown),
         make("p", { className: "small" }, `${n.id} · `, make("a", { href: `/picture/${n.key}`, textContent: "explanation" }))),
-      make("div", {}, make("dl", { className: "labels" }, name("labelled", n.label, "given"), name("the others say", n.suggested, "suggested")),
+      make("div", {}, make("dl", { className: "labels" }, name("labelled", n.label, "given"), name("the others say", n.suggested, "suggested"),
+        make("div", {}, make("dt", { textContent: "its label" }), make("dd", { className: "flag", textContent: n.verdict || "the others agree by now" }))),
         make("div", { className: "moves" },
           move("relabel", "r", `Relabel: ${n.suggested}`, n.effects.relabel, n.suggested),
           move("forget", "f", "Forget it", n.effects.forget),
@@ -253,6 +254,6 @@
     if (!progress) return;
     const first = desk.dataset.key || (progress.queue.find((one) => !one.decision) ?? progress.queue[0])?.key;
     if (first) await go(first, Boolean(desk.dataset.key));
-    else { head(); box.replaceChildren(make("p", { className: "none", textContent: "No training picture's label is contradicted by the others. Any picture can be looked at from its page." })); }
+    else { head(); box.replaceChildren(make("p", { className: "none", textContent: "No training picture's label is doubtful: the others say none is of another class. Any picture can be looked at from its page." })); }
   })();
 })();
