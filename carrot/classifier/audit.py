@@ -4,7 +4,7 @@ from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carrot._display.frame import Table, by_column, chosen, data_frame
 from carrot._display.html import card, said, table
@@ -243,13 +243,13 @@ class Audit(Presented):
         return "\n".join(self.lines())
 
 
-def audit(classifier: Classifier, data: str | Path | None) -> Audit:
+def audit(classifier: Classifier, data: Any) -> Audit:
     """Return a model's audit; with ``data``, also of its pictures that were not fitted on; see ``Carrot.audit``."""
     found = Audit.of(classifier.fitted)
     if data is None:
         return found
     with TemporaryDirectory(prefix="carrot-") as folder:
-        return found.with_held_out(classifier.fitted, held_out(classifier, str(data), Path(folder)))
+        return found.with_held_out(classifier.fitted, held_out(classifier, data, Path(folder)))
 
 
 def judged_by_others(fitted: Fitted) -> LabelSuspects:
