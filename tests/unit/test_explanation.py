@@ -375,11 +375,11 @@ def test_whoever_is_named_in_the_terminal_is_marked_where_the_label_is_doubtful(
     moves[next(i for i in range(len(moves)) if i not in e.shown)] = -0.5  # without it the logit would rise
     e = replace(e, parts=replace(e.parts, removal=moves))
     doubted = replace(e, doubtful=dict.fromkeys(range(len(e.training_ids)), "class 6"))
-    for told, plain in ((str(doubted), str(e)), (doubted.proof(), e.proof())):
-        named = sum(len(re.findall(re.escape(f"{i} ({label}"), plain)) for i, label in who(e))
+    for told, sound in ((str(doubted), str(e)), (doubted.proof(), e.proof())):
+        named = sum(len(re.findall(re.escape(f"{i} ({label}"), sound)) for i, label in who(e))
         assert named >= 3
         assert told.count(", a doubtful label: the others say class 6)") == named
-        assert "doubtful" not in plain
+        assert "doubtful" not in sound
 
 
 def who(e: Explanation) -> set[tuple[str, str]]:

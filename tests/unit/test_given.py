@@ -239,7 +239,7 @@ def test_numbers_come_back_as_numbers() -> None:
 
 
 def test_data_frames_of_pandas(folder: Path) -> None:
-    pandas = pytest.importorskip("pandas", reason="pip install 'carrot-attribution[frames]'")
+    pandas = pytest.importorskip("pandas", reason="pip install '.[frames]'")
     paths = [str(folder / name / f"{k}.png") for name in CLASSES for k in range(2)]
     frame = pandas.DataFrame({"image": paths, "label": ["jay", "jay", None, "robin", "wren", pandas.NA]})
     with pytest.warns(UserWarning, match="2 set aside"):
