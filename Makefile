@@ -16,7 +16,7 @@ $(PY):
 	$(PY) -m pip install --quiet --upgrade pip
 
 $(RUN_READY): $(PY) pyproject.toml
-	$(PY) -m pip install --quiet -e .
+	$(PY) -m pip install --quiet -e '.[app]'
 	@touch $@
 
 $(DEV_READY): $(PY) pyproject.toml
@@ -24,7 +24,7 @@ $(DEV_READY): $(PY) pyproject.toml
 	@touch $@ $(RUN_READY)
 
 $(DOCS_READY): $(PY) pyproject.toml
-	$(PY) -m pip install --quiet -e '.[docs]'
+	$(PY) -m pip install --quiet -e '.[docs,app]'
 	@touch $@ $(RUN_READY)
 
 demo: $(RUN_READY)        ## toy birds, offline: fit, measure, explain, audit, forget; writes runs/toy

@@ -38,7 +38,7 @@ from carrot.classifier.scoring import score
 from carrot.classifier.selection import Selection
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
 from carrot.data import open_dataset
-from carrot.data.inputs import Pictures, with_folders
+from carrot.data.given import pictures_of
 from carrot.data.labels import Labels
 from carrot.data.opening import resolved
 from carrot.embedding.encoder import Encoder
@@ -150,30 +150,31 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
 
     # ---- predicting
 
-    def predict(self, pictures: Pictures) -> NDArray[Any]:
+    def predict(self, pictures: Any) -> NDArray[Any]:
         """Return the name of the class with the highest logit, (m,), one for each picture.
 
         Args:
             pictures: One or many: paths, bytes, open files, PIL pictures, arrays (height, width, 3) of uint8, tensors
-                (3, height, width). A folder is the pictures in it, in the order of ``carrot.data.pictures_in``.
+                (3, height, width). A folder is the pictures in it, in the order of ``carrot.data.pictures_in``; of a
+                data set or data frame, as ``fit`` takes it, all are answered, in its order.
 
         Raises:
             UnreadableImageError: A picture can't be read; the message names it.
         """
         now = self.classifier
-        best = now.logits(with_folders(pictures)).argmax(dim=1)
+        best = now.logits(pictures_of(pictures)).argmax(dim=1)
         return now.fitted.labels_of(now.fitted.classes)[best.numpy()]
 
-    def predict_proba(self, pictures: Pictures) -> NDArray[np.float64]:
+    def predict_proba(self, pictures: Any) -> NDArray[np.float64]:
         """Return softmax(logits / temperature), (m, C); the temperature is that of exact leave-one-out logits."""
         now = self.classifier
-        return probabilities(now.logits(with_folders(pictures)), now.fitted.temperature).numpy()
+        return probabilities(now.logits(pictures_of(pictures)), now.fitted.temperature).numpy()
 
-    def decision_function(self, pictures: Pictures) -> NDArray[np.float64]:
+    def decision_function(self, pictures: Any) -> NDArray[np.float64]:
         """Return logits, (m, C): ridge scores in units of the targets, not log-odds."""
-        return self.classifier.logits(with_folders(pictures)).numpy()
+        return self.classifier.logits(pictures_of(pictures)).numpy()
 
-    def score(self, pictures: Pictures, y: Labels | None = None, sample_weight: Any = None) -> float:
+    def score(self, pictures: Any, y: Labels | None = None, sample_weight: Any = None) -> float:
         """Return the share of pictures that it is right of.
 
         Of a data set, such as a folder of class folders, it is the accuracy that ``carrot evaluate`` measures: of its
@@ -181,7 +182,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         pictures that it was not fitted on.
 
         Args:
-            pictures: As in ``predict``; or, without ``y``, a data set by its folder or ``kind:PATH``.
+            pictures: As in ``predict``; or, without ``y``, a data set as ``fit`` takes it.
             y: One label for each, or, where labels are names, an index into ``classes_``; None: of a data set.
             sample_weight: What each counts in the share; default: all alike.
 
@@ -304,7 +305,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         """Return what the model was made with, JSON-ready."""
         return self.classifier.facts()
 
-    def report(self, data: str | Path | None = None, *, held_out: bool = False) -> ModelReport:
+    def report(self, data: Any = None, *, held_out: bool = False) -> ModelReport:
         """Look at the whole model: how good and how honest, what it confuses, doubtful labels, what carries a class.
 
         What ``carrot evaluate`` measured and what tokens are kept is looked for in the folder that it was loaded from
@@ -316,4 +317,4 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
             held_out: Let the backbone run on held-out pictures whose tokens are not kept.
         """
         folder = None if self._seen is None else self._seen[0]
-        return report_of(self.classifier, folder, None if data is None else str(data), held_out)
+        return report_of(self.classifier, folder, str(data) if isinstance(data, Path) else data, held_out)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from carrot._display.extras import how_to_install
+
 if TYPE_CHECKING:
     import pandas
 
@@ -18,9 +20,7 @@ def data_frame(table: Table) -> "pandas.DataFrame":
     try:
         import pandas
     except ImportError as error:
-        raise ImportError(
-            "`to_frame` needs pandas, which is absent: pip install 'carrot-attribution[frames]', or pip install pandas."
-        ) from error
+        raise ImportError(f"`to_frame` needs pandas, which is absent: {how_to_install('frames')}.") from error
     return pandas.DataFrame(dict(table))
 
 

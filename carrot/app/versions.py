@@ -56,7 +56,14 @@ def next_name(model: Path) -> str:
 
 
 def new_version(
-    model: Path, edits: bytes, name: str, seen: str | None, versions: Mapping[str, str], new_classes: bool = False
+    model: Path,
+    edits: bytes | Path,
+    name: str,
+    seen: str | None,
+    versions: Mapping[str, str],
+    new_classes: bool = False,
+    verify: bool = True,
+    **options: Any,
 ) -> Version:
     """Write the model as the edits make it into a new folder beside it; the old one stays as it is.
 
@@ -64,11 +71,13 @@ def new_version(
 
     Args:
         model: Folder of the model.
-        edits: Table, as ``carrot apply`` takes it: what the desk shows, whatever lies on the disk by now.
+        edits: Table, as ``carrot apply`` takes it: a file, or what the desk shows, whatever lies on the disk by now.
         name: Of the new folder.
         seen: Seal of the model that the edits were decided on.
         versions: Of the software, for the certificate.
         new_classes: Whether the edits may name classes that the model doesn't have.
+        verify: Whether to fit again from scratch and measure the difference.
+        **options: As ``Carrot.load`` takes them.
 
     Raises:
         ValueError: The name is none for a folder, or taken; the edits are refused.
@@ -90,10 +99,13 @@ def new_version(
                         raise ModelError(f"{model}: the model was changed since these edits were decided on. Reload.")
                     _sweep(model, temporary)
                     _copy(model, temporary)
-                changed = Carrot.load(temporary)
-                rows = csv.DictReader(io.StringIO(edits.decode(), newline=""))
-                certificate = changed.apply(rows, new_classes=new_classes)
-                asked = {"command": "apply", "table": sha256(edits).hexdigest()}
+                changed = Carrot.load(temporary, **options)
+                if isinstance(edits, Path):
+                    table, certificate = edits.read_bytes(), changed.apply(edits, verify, new_classes=new_classes)
+                else:
+                    rows = csv.DictReader(io.StringIO(edits.decode(), newline=""))
+                    table, certificate = edits, changed.apply(rows, verify, new_classes=new_classes)
+                asked = {"command": "apply", "table": sha256(table).hexdigest()}
                 facts = {**certificate.to_dict(), "asked": asked, "versions": dict(versions), "made_from": str(model)}
                 begin(temporary, facts)
                 changed.save(temporary)

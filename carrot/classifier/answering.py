@@ -1,7 +1,6 @@
 """The verbs that take a prediction apart, or ask what would have been: of a model that has the attributes below."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,9 +134,9 @@ class Answering:
         """
         return shown(self.classifier, picture, regions).numpy()
 
-    def audit(self, data: str | Path | None = None) -> Audit:
+    def audit(self, data: Any = None) -> Audit:
         """Return labels that the training pictures contradict, near duplicates, high leverage.
 
-        With ``data``, also of its pictures that were not fitted on.
+        With ``data``, as ``fit`` takes it, also of its pictures that were not fitted on.
         """
         return audit(self.classifier, data)

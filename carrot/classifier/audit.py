@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carrot._display.frame import Table, by_column, chosen, data_frame
 from carrot._display.html import Markup, card, said, shot, table
@@ -231,13 +231,13 @@ class Audit(Presented):
         return "\n".join(self.lines())
 
 
-def audit(classifier: Classifier, data: str | Path | None) -> Audit:
+def audit(classifier: Classifier, data: Any) -> Audit:
     """Return a model's audit; with ``data``, also of its pictures that were not fitted on; see ``Carrot.audit``."""
     fitted = classifier.fitted
     found, others = Audit.of(fitted), dict[str, Callable[[], "Image.Image"]]()
     if data is not None:
         with TemporaryDirectory(prefix="carrot-") as folder:
-            test = held_out(classifier, str(data), Path(folder))
+            test = held_out(classifier, data, Path(folder))
             found = found.with_held_out(fitted, test)
         others = {test.test.records[place].id: partial(test.test.image, place) for place in test.places}
 

@@ -1,6 +1,7 @@
 """From what a user calls data to the rows that a head is fitted on."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from carrot.data import ImageDataset, open_dataset, split_indices
-from carrot.data.given import as_dataset, is_labelled
+from carrot.data.given import as_dataset, is_labelled, whole_folder
 from carrot.data.inputs import PictureList
 from carrot.data.labels import Labels
 from carrot.data.opening import KINDS, require_place, resolved
@@ -47,7 +48,14 @@ def training_set(data: Any, y: Labels | None) -> tuple[Subset, str | None]:
     elif isinstance(data, str | Path):
         spec, data = resolved(str(data)), open_dataset(data)
     else:
-        data = as_dataset(data)
+        folder, data = whole_folder(data), as_dataset(data)
+        if folder is not None:
+            warnings.warn(
+                f"`data`, {data.name} of {folder}: has no split, so that all of its {len(data.records)} pictures are "
+                f"for training and none is held out. By its path, {folder!r}, every fifth picture of a class is held "
+                "out; or give a `Subset`.",
+                stacklevel=3,
+            )
     train = Subset(data, split_indices(data, "train"))
     if not train.records:
         raise DataError(f"{data.name}: has no training pictures.")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -20,6 +21,7 @@ from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data import ImageDataset, open_dataset, split_is_own
 from carrot.data.counts import FITTED_ON, FOR_TRAINING, UNKNOWN, Counts
+from carrot.data.given import as_dataset
 from carrot.data.inputs import content_sha256
 from carrot.data.opening import resolved
 from carrot.data.records import Record, Subset
@@ -64,7 +66,7 @@ class HeldOut:
         return f"<HeldOut {one_line(self.dataset.name)}: {self.counts.used} of {self.counts.pictures} pictures>"
 
 
-def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = False) -> HeldOut:
+def held_out(classifier: Classifier, data: Any, tokens: Path, kept_only: bool = False) -> HeldOut:
     """Return the pictures of ``data`` that the model can be measured on.
 
     A picture is one that the model was fitted on if its content is; where there is a split, if its id is the same too:
@@ -74,7 +76,7 @@ def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = 
 
     Args:
         classifier: The model.
-        data: As ``open_dataset`` takes it.
+        data: As ``open_dataset`` takes it, or as an object, as ``carrot.data.given`` does.
         tokens: Folder for tokens.
         kept_only: The backbone must not run: only tokens that are there are used.
 
@@ -83,10 +85,11 @@ def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = 
         NotKept: ``kept_only``, and not all tokens are there.
     """
     fitted = classifier.fitted
-    dataset = open_dataset(data, for_testing=True)
+    is_named = isinstance(data, str | Path)
+    dataset = open_dataset(data, for_testing=True) if is_named else as_dataset(data, for_testing=True)
     known = {record.id: record.sha256 for record in fitted.records}
     contents = set(known.values())
-    is_own = resolved(data) == fitted.data or _most_are_there(dataset, known)
+    is_own = (is_named and resolved(str(data)) == fitted.data) or _most_are_there(dataset, known)
     is_split = split_is_own(dataset) or (is_own and fitted.data is not None)  # else nobody knows how it was split
     places, fitted_on, other_side = list[int](), list[str](), 0
     unknown: Counter[str] = Counter()
@@ -105,7 +108,7 @@ def held_out(classifier: Classifier, data: str, tokens: Path, kept_only: bool = 
     if not n:
         raise DataError(f"{dataset.name}: has no test pictures. Give a data set that has some.")
     if not places:
-        raise DataError(_nothing(dataset, n, len(fitted_on), unknown, fitted))
+        raise DataError(_nothing(dataset, is_split, n, len(fitted_on), unknown, fitted))
     test = Subset(dataset, places)
     if kept_only and not classifier.encoder.is_kept(test, tokens):
         raise NotKept(f"the vision model has not looked at the {len(places)} held-out pictures of {dataset.name}")
@@ -137,9 +140,18 @@ def _content(dataset: ImageDataset, index: int, record: Record) -> str | None:
         return None
 
 
-def _nothing(dataset: ImageDataset, n: int, fitted_on: int, unknown: Mapping[str, int], fitted: Fitted) -> str:
-    if not unknown:
+def _nothing(
+    dataset: ImageDataset, is_split: bool, n: int, fitted_on: int, unknown: Mapping[str, int], fitted: Fitted
+) -> str:
+    if not unknown and is_split:
         return f"{dataset.name}: the model was fitted on all of its {n} test pictures. Give others."
+    if not unknown:
+        return (
+            f"{dataset.name}: the model was fitted on every one of its {n} pictures, so that none is left to measure "
+            "it on: nothing was held out when it was fitted. Give other pictures; or fit on a folder by its path, "
+            "which holds out every fifth picture of a class. How training pictures are judged by the model fitted "
+            "without each: `report`."
+        )
     names = ", ".join(map(repr, list(unknown)[:3])) + ", ..." * (len(unknown) > 3)
     ours = ", ".join(map(repr, fitted.classes[:3])) + ", ..." * (len(fitted.classes) > 3)
     also = f", and {fitted_on} that the model was fitted on" if fitted_on else ""

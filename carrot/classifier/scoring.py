@@ -11,19 +11,26 @@ import numpy as np
 from carrot._display.words import counted
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.held_out import held_out
-from carrot.data.inputs import Pictures, as_list
+from carrot.data.given import is_labelled
+from carrot.data.inputs import as_list
 from carrot.data.labels import Labels
 
 
-def score(classifier: Classifier, pictures: Pictures, y: Labels | None, sample_weight: Any) -> float:
+def score(classifier: Classifier, pictures: Any, y: Labels | None, sample_weight: Any) -> float:
     """Return the share of pictures that a model is right of; see ``Carrot.score``."""
     if y is None:
-        if not isinstance(pictures, str | os.PathLike) or sample_weight is not None:
+        is_named = isinstance(pictures, str | os.PathLike)
+        if not (is_named or is_labelled(pictures)) or sample_weight is not None:
             raise ValueError(
                 "`y` is missing: one label for each picture. Without it, `pictures` must be a data set, such as a "
                 "folder of class folders, and `sample_weight` left out."
             )
-        return _of_data(classifier, os.fspath(pictures))
+        return _of_data(classifier, os.fspath(pictures) if is_named else pictures)
+    if is_labelled(pictures):
+        raise ValueError(
+            f"`y` goes with pictures, and this {type(pictures).__name__} is a data set, whose labels are its own. "
+            "Leave `y` out."
+        )
     items = as_list(pictures)
     if folder := next((item for item in items if isinstance(item, str | Path) and os.path.isdir(item)), None):
         raise ValueError(
@@ -39,10 +46,10 @@ def score(classifier: Classifier, pictures: Pictures, y: Labels | None, sample_w
     return float(np.average(right, weights=sample_weight))
 
 
-def _of_data(classifier: Classifier, data: str) -> float:
+def _of_data(classifier: Classifier, data: Any) -> float:
     with TemporaryDirectory(prefix="carrot-") as folder:
         found = held_out(classifier, data, Path(folder))
         logits = classifier.fitted.head.predict(found.cache.embed(found.places, classifier.fitted.setting))
     if found.set_aside or found.unknown:  # who reads one number would take it for one of all pictures
-        warnings.warn(found.counts.line("scored", data), stacklevel=4)
+        warnings.warn(found.counts.line("scored", data if isinstance(data, str) else found.dataset.name), stacklevel=4)
     return float((logits.argmax(dim=1) == found.labels).double().mean())

@@ -1,6 +1,6 @@
 """``carrot forget``, ``relabel``, ``add`` and ``apply``: exact changes of a model, at one moment, each certified."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from carrot._display.words import counted
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, Extra, Json, UsageError, note, show
+from carrot.cli.options import Checkpoint, Device, Extra, Json, UsageError, note, quoted, show
 from carrot.store.versions import versions
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ def apply(
     edits: Path,
     /,
     *,
+    out: Path | None = None,
     new_class: NewClass = False,
     verify: Verify = True,
     checkpoint: Checkpoint = None,
@@ -166,15 +167,17 @@ def apply(
     """Apply a table of edits, all of them or none: forget, relabel and add. A certificate is written.
 
     The table is CSV with the columns id, action (forget, relabel, add) and label. Of a picture to add, id is its path
-    from the table's folder.
+    from the table's folder. The files of other pictures stay where they are: move them too, before you fit again.
 
     ```
     carrot apply my_model edits.csv
+    carrot apply my_model edits.csv --out my_model-2
     ```
 
     Args:
         model: Folder of the model.
         edits: The table.
+        out: Leave the model as it is, and write the changed one to this new folder beside it.
         new_class: A label may be a class that the model doesn't know yet.
         verify: Fit again from scratch on the changed pictures, and measure the difference.
         checkpoint: The backbone's weights, if they are no longer where they were.
@@ -188,6 +191,8 @@ def apply(
 
     early.need_model(model)
     rows, _ = read_edits(edits)
+    if out is not None:
+        return _beside(model, edits, out, verbose, json, new_class, verify, checkpoint=checkpoint, device=device)
     asked = {"command": "apply", "table": sha256(edits.read_bytes()).hexdigest()}
 
     def change(found: "Carrot", _: "Finished | None") -> "Certificate":
@@ -196,6 +201,44 @@ def apply(
         return found.apply(edits, verify, new_classes=new_class)
 
     return _changed(model, asked, change, verbose, json, checkpoint=checkpoint, device=device)
+
+
+def _beside(
+    model: Path, edits: Path, out: Path, verbose: bool, as_json: bool, new_class: bool, verify: bool, **options: Any
+) -> int:
+    """Write the model as a table makes it into a new folder beside it."""
+    from carrot.app.versions import NAME, new_version, next_name
+    from carrot.classifier.files import seal
+
+    whole = model.resolve()
+    if out.resolve().parent != whole.parent or not NAME.fullmatch(out.name):
+        raise UsageError(
+            f"`--out` must be a new folder beside the model, of letters, digits, '.', '_' and '-'; got {out}. "
+            f"For example {model.parent / next_name(model)}."
+        )
+    if out.exists():
+        raise UsageError(f"`--out` {out}: is there already. Give another name: {model.parent / next_name(model)}.")
+    made = new_version(model, edits, out.name, seal(model), versions(), new_class, verify, **options)
+    lines = [*made.text.splitlines(), *_files_stay(made.certificate)]
+    if verbose:
+        lines.append(f"  {made.certificate['scope']}")
+    lines.append(f"  {model} is as it was")
+    result = {**made.certificate, "model": str(out), "certificate": str(made.file)}
+    result["training_pictures"] = made.certificate["pictures_after"]
+    show(result, [*lines, f"certificate: {made.file}", f"model: {out}"], as_json)
+    return 0
+
+
+def _files_stay(certificate: Mapping[str, Any]) -> list[str]:
+    """Return in a line that picture files are as they were, where fitting again would undo the change."""
+    again = [
+        what
+        for name, what in (("relabelled", "the old labels"), ("forgotten", "the forgotten pictures"))
+        if certificate[name]
+    ]
+    if not again:
+        return []
+    return [f"  the picture files stay where they are: a fit from their folder would read {' and '.join(again)} again"]
 
 
 def _changed(
@@ -213,7 +256,7 @@ def _changed(
     early.need_model(model)  # before anything is made there
 
     from carrot.model import Carrot
-    from carrot.store.certificates import begin, complete
+    from carrot.store.certificates import begin, complete, pages_of
     from carrot.store.files import locked
 
     with locked(model):
@@ -233,13 +276,29 @@ def _changed(
         gone = counted(len(answer["removed_files"]), "file")
         lines.append(f"  also deleted, for they may show it: {gone} of explanations/ and tokens/")
     lines += [f"  still mentioned in {name}: delete it, or make it again" for name in answer["files_that_mention_them"]]
+    lines += _files_stay(answer)
+    pages, reports = pages_of(model)
+    lines += _old_pages(model, pages, reports)
     if verbose:
         lines += certificate.proof().splitlines() if certificate is not None else [f"  {answer['scope']}"]
         if answer["forgotten"]:
             lines.append(f"  looked for in {model} alone: pages and tables that were written elsewhere are not known")
     result = {**answer, "model": str(model), "training_pictures": len(found.records_), "certificate": str(done.file)}
+    result["pages_of_the_model_before"] = [str(page) for page in (*pages, *reports)]
     show(result, [*lines, f"certificate: {done.file}"], as_json)
     return 0
+
+
+def _old_pages(model: Path, pages: Sequence[Path], reports: Sequence[Path]) -> list[str]:
+    """Return in a line which pages of a model are those of the model as it was, and how they are made anew."""
+    what = [f"{counted(len(pages), 'page')} in {model / 'explanations'}"] if pages else []
+    how = ["carrot explain (and the picture)"] if pages else []
+    what += [str(page) for page in reports]
+    how += [f"carrot report {quoted(model)}" for _ in reports]
+    if not what:
+        return []
+    are = "is" if len(pages) + len(reports) == 1 else "are"
+    return [f"  {' and '.join(what)} {are} still of the model as it was; anew: {' and '.join(how)}"]
 
 
 def _id(root: Path | None, path: Path) -> str:

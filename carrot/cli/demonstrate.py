@@ -26,6 +26,7 @@ def demo(
         pictures: Training pictures of each species.
         json: Print the numbers as JSON.
     """
+    from carrot._display.extras import how_to_install, missing
     from carrot._progress import progress
     from carrot.classifier.classifier import BATCH
     from carrot.classifier.selection_table import table_lines
@@ -91,9 +92,11 @@ def demo(
         str(certificate),
         f"  logit with it {parts.logit:+.6f}; promised without it {promised:+.6f}, measured {measured:+.6f}",
     ]
+    absent = missing("app")
     lines += [
         "",
-        f"look around in a browser: carrot explore {quoted(out)}",
+        f"look around in a browser: carrot explore {quoted(out)}"
+        + (f" (which needs {' and '.join(absent)}: {how_to_install('app')})" if absent else ""),
         f"model: {out}",
         f"picture: {page.with_suffix('.png')}",
         f"page: {page}",

@@ -4,11 +4,11 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrot._choices import LIFTS, read, read_readout, read_regions
+from carrot._display.extras import how_to_install, missing
 from carrot.cli.options import UsageError, note, quoted
 from carrot.embedding.setting import AXES, Axis
 from carrot.errors import ModelError, UnreadableImageError
@@ -138,11 +138,9 @@ def need_packages(kind: str) -> None:
     Raises:
         UsageError: One isn't; the message says how to get it.
     """
-    wanted = {".parquet": (("pyarrow",), "export"), ".onnx": (("onnx", "onnxscript", "onnxruntime"), "onnx")}
-    packages, extra = wanted.get(kind, ((), ""))
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"{kind} needs {', '.join(missing)}: pip install 'carrot-attribution[{extra}]'.")
+    extra = {".parquet": "export", ".onnx": "onnx"}.get(kind)
+    if extra is not None and (absent := missing(extra)):
+        raise UsageError(f"{kind} needs {', '.join(absent)}: {how_to_install(extra)}.")
 
 
 def need_words(settings: Mapping[str, Any]) -> None:

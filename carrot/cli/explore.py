@@ -1,11 +1,11 @@
 """``carrot explore``: a model looked at in a browser, and the desk for its doubtful labels."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from carrot._display.extras import how_to_install, missing
 from carrot.cli import early
 from carrot.cli.options import Checkpoint, Device, UsageError, Whole, note
 from carrot.store.versions import versions
@@ -47,9 +47,8 @@ def explore(
     early.need_checkpoint(checkpoint)
     if not 0 <= port < 65536:
         raise UsageError(f"`--port` must be 0 to 65535; got {port}.")
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"carrot explore needs {' and '.join(missing)}: pip install 'carrot-attribution[app]'.")
+    if absent := missing("app"):
+        raise UsageError(f"carrot explore needs {' and '.join(absent)}: {how_to_install('app')}.")
 
     from carrot.app.guard import is_loopback
     from carrot.app.held import Asked

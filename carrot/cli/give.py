@@ -22,7 +22,8 @@ def export(
 
     Training pictures are told by exact leave-one-out. With --data, pictures of it that the model was not fitted on are
     predicted too: the test pictures, where it has a split of its own, otherwise all. The table opens in pandas,
-    FiftyOne and Spotlight. Parquet needs `pip install 'carrot-attribution[export]'`, ONNX `[onnx]`.
+    FiftyOne and Spotlight. Parquet needs pyarrow, ONNX onnx, onnxscript and onnxruntime: without them it is said how to
+    get them.
 
     ```
     carrot export my_model table.csv

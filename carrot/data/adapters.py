@@ -57,7 +57,7 @@ class _Adapter:
         self.records: Sequence[Record] = tuple(records)
         trained = {record.label for record in records if record.split == "train"}
         absent = [name for label, name in enumerate(self.classes) if label not in trained]
-        if absent or not trained:
+        if (absent or not trained) and any(part.split != "test" for part in parts):
             which = f"{absent[0]} ({len(absent)} such classes)" if absent else "any class"
             reasons = [f" {len(self.skipped)} are left out; the first: {reason}." for reason in self.skipped.values()]
             raise DataError(
@@ -152,6 +152,7 @@ class HuggingFace(_Adapter):
     Args:
         data: A folder (saved by ``save_to_disk``, or as ``load_dataset`` takes it), or a name on the hub, fetched if
             need be; or what the package opened: one split, all for training, or several by their names.
+        for_testing: Whether one split that the package opened is all for testing instead.
 
     Attributes:
         name: The last part of the name.
@@ -168,7 +169,7 @@ class HuggingFace(_Adapter):
             class has no training picture.
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, for_testing: bool = False) -> None:
         is_named = isinstance(data, str)
         name = data if is_named else type(data).__name__
         spec = f"hf:{name}" if is_named else f"`data`, a {name}"
@@ -202,7 +203,7 @@ class HuggingFace(_Adapter):
             else:
                 parts.append(_Part(side, found[side], _numbers(values, classes), "test"))
         if len(parts) == 1:
-            parts = [parts[0]._replace(split=None if is_named else "train")]
+            parts = [parts[0]._replace(split=None if is_named else "test" if for_testing else "train")]
         super().__init__(spec, Path(name).name, classes, parts, image)
         self.skipped |= unused
         warn_of_skipped(spec, self.skipped)

@@ -7,7 +7,7 @@ is left to the model.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from PIL import Image
 from carrot._images import open_image
 from carrot.data import splits
 from carrot.data.adapters import HuggingFace, class_names, label_places, targets_of
-from carrot.data.csv_table import COLUMNS, columns_of
-from carrot.data.inputs import PictureList, as_picture
+from carrot.data.frames import frame_dataset, is_frame, pictures_of_frame
+from carrot.data.inputs import PictureLike, as_picture, with_folders
+from carrot.data.opening import KINDS, open_dataset
 from carrot.data.records import ImageDataset, LabelKind, Record
-from carrot.data.reporting import NO_LABEL, told_apart, warn_of_skipped, warn_of_twins
+from carrot.data.reporting import told_apart, warn_of_skipped, warn_of_twins
 from carrot.errors import DataError
 
 WAYS = (
@@ -31,11 +32,16 @@ WAYS = (
 
 def is_labelled(data: object) -> bool:
     """Return whether an object has labels of its own: a data set or a data frame, not pictures alone."""
-    return isinstance(data, ImageDataset) or _is_frame(data) or _is_hub(data) or isinstance(_first(data), tuple)
+    return isinstance(data, ImageDataset) or is_frame(data) or _is_hub(data) or isinstance(_first(data), tuple)
 
 
-def as_dataset(data: object) -> ImageDataset:
+def as_dataset(data: object, for_testing: bool = False) -> ImageDataset:
     """Return a data set, or a data frame, that was given as an object.
+
+    Args:
+        data: What was given.
+        for_testing: What is wanted are pictures to measure a model on: of a frame with splits the rows for testing, and
+            where no split is known all of it, whichever classes it has.
 
     Raises:
         TypeError: It is something else; the message names the ways.
@@ -44,10 +50,10 @@ def as_dataset(data: object) -> ImageDataset:
     """
     if isinstance(data, ImageDataset):
         return data
-    if _is_frame(data):
-        return _frame_dataset(data)
+    if is_frame(data):
+        return frame_dataset(data, for_testing)
     if _is_hub(data):
-        return HuggingFace(data)
+        return HuggingFace(data, for_testing)
     if _is_indexed(data):
         return IndexedDataset(data)
     inner = getattr(data, "dataset", None)
@@ -55,6 +61,61 @@ def as_dataset(data: object) -> ImageDataset:
     if isinstance(data, list | tuple) or hasattr(data, "__array__"):
         hint = " Pictures alone have no classes: give `y` too."
     raise TypeError(f"`data` must be {WAYS}; got {type(data).__name__}.{hint}")
+
+
+def whole_folder(data: Any) -> str | None:
+    """Return the folder that torchvision's data set is all of, where the same folder by its path would be split.
+
+    None: it is something else, a ``Subset`` of it, or the name of the folder is that of one side of a split.
+    """
+    root = getattr(data, "root", None)
+    if isinstance(data, ImageDataset) or not (_is_indexed(data) and isinstance(root, str | os.PathLike)):
+        return None
+    is_side = splits.kind_of(Path(root).resolve().name) is not None
+    return None if is_side or not os.path.isdir(root) or _files(data) is None else os.fspath(root)
+
+
+def pictures_of(given: Any) -> Sequence[PictureLike]:
+    """Return the pictures of what ``fit`` takes, each in its place, whether it has a label or not; of others as given.
+
+    Raises:
+        TypeError: It is no data set, and no pictures.
+        DataError: A data frame has no column of pictures, or a row of it names none; a folder holds no picture.
+    """
+    if isinstance(given, str) and not os.path.exists(given) and given.partition(":")[0] in KINDS:
+        given = open_dataset(given, for_testing=True)
+    if isinstance(given, ImageDataset):
+        return _Each(len(given.records), given.image)
+    if is_frame(given):
+        return pictures_of_frame(given)
+    if _is_hub(given):
+        return _pictures_of_hub(given)
+    if not _is_indexed(given):
+        return with_folders(given)
+    whole, places = _opened(given)
+    files = _files(whole)
+    if files is not None:
+        return [files[place] for place in places]
+
+    def picture(index: int) -> PictureLike:
+        item = given[index]
+        return item[0] if isinstance(item, tuple | list) else item
+
+    return _Each(len(places), picture)
+
+
+class _Each(Sequence[Any]):
+    """Pictures that are read when their turn comes."""
+
+    def __init__(self, n: int, picture: Callable[[int], Any]) -> None:
+        self._n, self._picture = n, picture
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        places = range(self._n)[index]
+        return self._picture(places) if isinstance(places, int) else [self._picture(place) for place in places]
 
 
 class IndexedDataset:
@@ -70,6 +131,7 @@ class IndexedDataset:
             occur as labels.
         label_kind: "name" where it names its classes, else "number".
         records: All for training; ``id`` is the path below its ``root``, or the number in the whole data set.
+        split_is_own: False: it says nothing of what is for testing.
         skipped: What was set aside, the reason by ``id``: pictures without a label, or with one that no class has.
 
     Raises:
@@ -77,6 +139,8 @@ class IndexedDataset:
         ValueError: A picture is an array or tensor of another shape, type or range.
         DataError: It is empty, or no picture has a label.
     """
+
+    split_is_own = False
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -124,10 +188,6 @@ class IndexedDataset:
         """
         path = self.records[index].path
         return as_picture(self._data[self._places[index]][0]) if path is None else open_image(path)
-
-
-def _is_frame(data: object) -> bool:
-    return hasattr(data, "columns") and hasattr(data, "shape") and len(data.shape) == 2
 
 
 def _is_hub(data: object) -> bool:
@@ -198,70 +258,10 @@ def _below(path: Path, root: Any) -> str:
     return (path if name.parts[:1] == ("..",) else name).as_posix()
 
 
-def _frame_dataset(frame: Any) -> ImageDataset:
-    """Return the training pictures of a data frame of paths and labels, of pandas or of polars.
-
-    Columns go by the names that tables have (``carrot.data.csv_table``); a column ``split`` says which are for
-    training. Paths are from the working directory. Rows without a label are set aside.
-    """
-    header = [str(column) for column in frame.columns]
-    places = columns_of(header)
-    for name in ("image", "label"):
-        if len(places[name]) != 1:
-            got = "more than one" if places[name] else "none"
-            raise DataError(
-                f"`data` must have one column {' or '.join(COLUMNS[name][0])}; got {got} in {header}. Rename one."
-            )
-    cells = {name: list(frame[frame.columns[found[0]]]) for name, found in places.items() if found}
-    used = _for_training(cells.get("split"), header, places["split"], len(cells["image"]))
-    pictures, labels, skipped = [], [], {}
-    for row in used:
-        picture, label = cells["image"][row], cells["label"][row]
-        if _is_missing(picture):
-            skipped[f"row {row}"] = "it names no picture"
-        elif _is_missing(label):
-            skipped[str(picture)] = NO_LABEL
-        else:
-            pictures.append(picture)
-            labels.append(label)
-    if skipped:  # a column of whole numbers with gaps is one of floating-point numbers
-        labels = [int(x) if isinstance(x, float) and x.is_integer() else x for x in labels]
-    absent = [str(p) for p in pictures if isinstance(p, str | os.PathLike) and not os.path.exists(p)]
-    if absent:
-        names = ", ".join(absent[:3]) + ", ..." * (len(absent) > 3)
-        raise DataError(
-            f"`data`: {len(absent)} of {len(pictures)} pictures are not there: {names}. Paths are looked for from the "
-            f"working directory, {os.getcwd()}: give whole paths."
-        )
-    if not pictures:
-        raise DataError("`data` must have at least one row for training with a picture and a label; it has none.")
-    found = PictureList(pictures, labels)
-    found.name, found.skipped = "data frame", skipped
-    warn_of_skipped("`data`", skipped)
-    warn_of_twins(found.classes, "`data`")
-    return found
-
-
-def _for_training(values: list[Any] | None, header: Sequence[str], places: Sequence[int], n: int) -> list[int]:
-    """Return the rows that are for training: all, where no column says."""
-    if values is None:
-        return list(range(n))
-    kinds = [None if _is_missing(value) else splits.kind_of(str(value)) for value in values]
-    if None in kinds:
-        if header[places[0]].strip().casefold() != "split":
-            return list(range(n))  # a column "set" or "usage" that says something else
-        row = kinds.index(None)
-        raise DataError(
-            f"`data`, row {row}: the split must be train, test or val; got {values[row]!r}. Known are {splits.known()}."
-        )
-    return [row for row, kind in enumerate(kinds) if kind in splits.TRAINING]
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a cell is empty: None, NaN, pandas' NA, blanks."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return True
-    try:
-        return bool(value != value)
-    except (TypeError, ValueError):  # NA is neither true nor false, an array is many
-        return type(value).__name__ == "NAType"
+def _pictures_of_hub(data: Any) -> Sequence[PictureLike]:
+    if isinstance(data, Mapping):
+        raise TypeError(f"`pictures` must be one split of a data set, such as data[{next(iter(data))!r}]; got several.")
+    column = next((name for name, kind in data.features.items() if type(kind).__name__ == "Image"), None)
+    if column is None:
+        raise DataError(f"`data` must have a column of pictures; got {dict(data.features)}.")
+    return _Each(len(data), lambda index: data[index][column])

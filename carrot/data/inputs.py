@@ -99,7 +99,14 @@ def as_picture(picture: PictureLike) -> Image.Image:
         return Image.fromarray(_from_array(picture))
     if isinstance(picture, Readable):
         return decode_image(_content(picture), str(getattr(picture, "name", "the open file")))
-    raise TypeError(f"A picture must be {_KINDS}; got {type(picture).__name__}.")
+    raise TypeError(f"A picture must be {_KINDS}; got {type(picture).__name__}.{_hint(picture)}")
+
+
+def _hint(given: object) -> str:
+    """Return what to write instead of what holds a picture."""
+    if isinstance(given, tuple | list):
+        return " An item of a data set is (picture, label): give its first, item[0]."
+    return " Of a data set give one picture: data[0][0]." if hasattr(given, "__getitem__") else ""
 
 
 def name_of(picture: PictureLike, position: int) -> str:
@@ -139,6 +146,7 @@ class PictureList:
 
     Attributes:
         label_kind: What the labels were: "name", "number" or "truth".
+        split_is_own: Whether ``split`` was read from somewhere, and not just given.
         skipped: What whoever made it set aside, the reason by id.
 
     Raises:
@@ -155,7 +163,7 @@ class PictureList:
         ids: Sequence[str] | None = None,
         taken: Collection[str] = (),
     ) -> None:
-        self.name = "pictures"
+        self.name, self.split_is_own = "pictures", False
         self.skipped: dict[str, str] = {}
         self._pictures = as_list(pictures)
         if not self._pictures:

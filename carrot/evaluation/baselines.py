@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carrot._display.extras import how_to_install
 from carrot.utils import directions_of, require_finite, require_positive, require_tensor, whole_number
 
 BLOCK = 1024  # test pictures at once: 1024 n cosines
@@ -175,8 +176,7 @@ def _sklearn(module: str) -> Any:
         if error.name != "sklearn":
             raise
         raise ModuleNotFoundError(
-            "This baseline needs scikit-learn, which is not part of the core: "
-            "`pip install 'carrot-attribution[test]'`, or `pip install scikit-learn`.",
+            f"This baseline needs scikit-learn, which is not part of the core: {how_to_install('test')}.",
             name="sklearn",
         ) from None
     return import_module(f"sklearn.{module}")

@@ -62,12 +62,10 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
     missed = [i for i in e.shown[:k] if p.removal[i] > 0]
     worst = int(p.removal.argmin())
     if missed:
-        names = (f"{e.training_ids[i]} ({e.training_labels[i]}) by {float(p.removal[i]):.3f}" for i in missed)
+        names = (f"{_who(e, i)} by {float(p.removal[i]):.3f}" for i in missed)
         lines.append(f"  it would fall most without the training pictures {'; '.join(names)}")
     if -p.removal[worst] > max((p.removal[i] for i in missed), default=0.0):
-        doubt = f", whose label is doubtful (the others say {e.doubtful[worst]})" if worst in e.doubtful else ""
-        told = f"{e.training_ids[worst]} ({e.training_labels[worst]}){doubt}"
-        lines.append(f"  it would rise by {-float(p.removal[worst]):.3f} without the training picture {told}")
+        lines.append(f"  it would rise by {-float(p.removal[worst]):.3f} without the training picture {_who(e, worst)}")
     return lines
 
 
@@ -80,14 +78,15 @@ def _both_sides(e: "Explanation", k: int) -> Iterator[str]:
         found = [f"{e.region_name(i)} {float(local[i]):+.3f}" for i in order if sign * float(local[i]) > 0]
         yield f"  for {name}: {'; '.join(found) or f'nothing in the picture, no {e.level.one} of it'}"
         rows = (sign * p.removal).argsort(descending=True, stable=True)[:k].tolist()
-        missed = [_who(e, i, sign * float(p.removal[i])) for i in rows if sign * float(p.removal[i]) > 0]
+        missed = [f"{_who(e, i)} {sign * float(p.removal[i]):.3f}" for i in rows if sign * float(p.removal[i]) > 0]
         if missed:
             yield f"    the training pictures that do most for {name}: {'; '.join(missed)}"
 
 
-def _who(e: "Explanation", i: int, moves: float) -> str:
+def _who(e: "Explanation", i: int) -> str:
+    """Return a training picture's name and label, and whether that is doubtful: wherever one is named to a person."""
     doubt = f", a doubtful label: the others say {e.doubtful[i]}" if i in e.doubtful else ""
-    return f"{e.training_ids[i]} ({e.training_labels[i]}{doubt}) {moves:.3f}"
+    return f"{e.training_ids[i]} ({e.training_labels[i]}{doubt})"
 
 
 def _count(values: Tensor, e: "Explanation") -> str:
@@ -112,7 +111,7 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     lines += _region_lines(p, e.region_name, "logit" if e.against is None else "difference", e.level)
     lines += ["  training pictures that the logit is made of:", GLOSS]
     for i in e.shown:
-        lines.append(_training_line(p, i, f"{e.training_ids[i]} ({e.training_labels[i]})"))
+        lines.append(_training_line(p, i, _who(e, i)))
     lines += [f"  not shown: the picture {e.training_ids[i]}: {reason}" for i, reason in e.missing.items()]
     if e.pair_maps:
         lines.append(f"  pairs of {e.level.many} that bring most:")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from carrot import __version__
+from carrot._display.extras import how_to_install
 from carrot._vit.base import TimmBackbone
 from carrot._vit.class_attention import last_attention
 from carrot._vit.token_map import last_map, pooled_features
@@ -201,7 +202,7 @@ def export_onnx(classifier: Classifier, path: Path) -> dict[str, Any]:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ModelError(f"ONNX needs {error.name}: pip install 'carrot-attribution[onnx]'.") from error
+        raise ModelError(f"ONNX needs {error.name}: {how_to_install('onnx')}.") from error
     encoder, fitted, view = classifier.encoder, classifier.fitted, classifier.encoder.view
     dtype, t = DTYPES[encoder.dtype], view.backbone.transform
     if view.backbone.device.type != "cpu":  # the file is made, and held against the model, on the processor

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carrot._display.extras import how_to_install
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut
 from carrot.classifier.suspects import judged_by_others
@@ -84,7 +85,7 @@ def write_table(file: Path, rows: Rows) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ValueError("Parquet needs pyarrow: pip install 'carrot-attribution[export]', or write .csv.") from error
+        raise ValueError(f"Parquet needs pyarrow: {how_to_install('export')}. Or write .csv.") from error
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
     write_output(file, sink.getvalue().to_pybytes())

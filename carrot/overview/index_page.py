@@ -229,6 +229,8 @@ def _row(row: Row, page: Path | None) -> str:
     share = f"{number(row.brings)} of the score {number(row.score)}"
     region = f'{text(row.strongest)}<br><span class="soft small">{share}</span>'
     counts = f"{short(row.training)}, {name(row.training_label)}<br>"
+    if row.doubtful is not None:
+        counts += f"<span class='flag'>a doubtful label: the others say {name(row.doubtful)}</span><br>"
     counts += f"<span class='soft small'>without it the score falls by {number(row.falls, '.3g')}</span>"
     label = text(f"open the whole page of {row.file}")
     link = "" if page is None else f'<a href="{PAGES}/{quote(page.name)}" aria-label="{label}">open</a>'

@@ -150,7 +150,7 @@ class ModelReport:
 
 
 def report_of(
-    classifier: Classifier, folder: Path | None = None, data: str | None = None, measure: bool = False
+    classifier: Classifier, folder: Path | None = None, data: Any = None, measure: bool = False
 ) -> ModelReport:
     """Look at a model from all sides; see ``Carrot.report``.
 
@@ -170,7 +170,7 @@ def report_of(
     audit = done("audit", lambda: Audit.of(fitted))
     path = "MODEL" if folder is None else shlex.quote(str(folder))
     measured, gaps = _evaluation(classifier, folder, path)
-    where = data or fitted.data
+    where = fitted.data if data is None else data
     judged, source, examples_of = None, None, "training pictures, each judged by the model fitted without it"
     try:
         answer = done("held-out pictures", partial(_held_out, classifier, folder, where, measure))
@@ -188,7 +188,7 @@ def report_of(
     evidence = done("tiles of classes", lambda: class_evidence(classifier))
     if evidence is None:
         why = "the tokens that the model was fitted from are not kept"
-        how = f"carrot fit {'DATA' if where is None else shlex.quote(where)} --out NEW_MODEL"
+        how = f"carrot fit {shlex.quote(where) if isinstance(where, str) else 'DATA'} --out NEW_MODEL"
         gaps.append(Gap("Which tiles of training pictures carry each class", why, how))
     made = ModelReport(
         path=path,
@@ -217,7 +217,7 @@ def report_of(
 
 
 def _held_out(
-    classifier: Classifier, folder: Path | None, where: str | None, measure: bool
+    classifier: Classifier, folder: Path | None, where: Any, measure: bool
 ) -> tuple[Judged, list[Example], list[Example]]:
     if where is None:
         raise NotKept("the model was fitted from Python, and nobody said where held-out pictures are")

@@ -18,6 +18,7 @@ from PIL import Image
 from carrot._ambient import pinned
 from carrot._progress import progress
 from carrot.attribution import region_contribution
+from carrot.classifier.audit import judged_by_others
 from carrot.classifier.classifier import BATCH, Classifier
 from carrot.data.inputs import as_picture
 from carrot.data.walking import pictures_below
@@ -27,7 +28,8 @@ from carrot.evaluation.calibration import probabilities
 from carrot.overview.thumbs import data_uri, with_map
 from carrot.store.files import write_atomically
 
-FORMAT = "carrot rows 1"
+FORMATS = "carrot rows "
+FORMAT = f"{FORMATS}2"  # 1 said nothing of doubtful labels
 ROWS = "rows"  # the folder beside the index
 SIDE = 136  # pixels of a thumbnail
 
@@ -49,6 +51,7 @@ class Row:
         training_label: .. its label ..
         falls: .. and by how much.
         map: The picture under its map, as a data URI.
+        doubtful: What the others say of that training picture, where they contradict its label.
     """
 
     file: str
@@ -64,6 +67,7 @@ class Row:
     training_label: str
     falls: float
     map: str
+    doubtful: str | None = None
 
     @property
     def is_wrong(self) -> bool:
@@ -141,6 +145,7 @@ class _Maker:
         self._classifier = classifier
         self._places = classifier.region_places
         self._known = {record.sha256 for record in classifier.fitted.records}
+        self._judged = judged_by_others(classifier.fitted)
 
     def of(self, folder: Path, batch: Sequence[tuple[str, str]], aside: dict[str, str]) -> list[Row]:
         """Return the rows of some pictures, of one pass of the backbone; ``aside`` notes what can't be read."""
@@ -196,6 +201,7 @@ class _Maker:
                 training_label=fitted.classes[record.label],
                 falls=float(removal[first]),
                 map=data_uri(with_map(images[i], boxes, token[: len(boxes)], SIDE)),
+                doubtful=fitted.classes[int(self._judged.suggested[first])] if self._judged.flagged[first] else None,
             )
             rows.append(row)
         return rows
@@ -210,13 +216,13 @@ def _keep(folder: Path, seal: str, rows: Sequence[Row]) -> None:
 
 
 def _kept(folder: Path, seal: str) -> Iterator[Row]:
-    """Yield the rows that were made by this model; files of other models are deleted."""
+    """Yield the rows that were made by this model; files of other models, and of other formats, are deleted."""
     for path in sorted(folder.glob("rows-*.json")) if folder.is_dir() else ():
         try:
             found: Mapping[str, Any] = json.loads(path.read_bytes())
             if found["format"] == FORMAT and found["model"] == seal:
                 yield from (Row(**row) for row in found["rows"])
-            elif found["format"] == FORMAT:
+            elif str(found["format"]).startswith(FORMATS):
                 path.unlink(missing_ok=True)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: its rows are made anew

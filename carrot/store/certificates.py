@@ -117,6 +117,15 @@ def complete(model: Path, certificate: Mapping[str, Any]) -> Finished:
     return Finished(whole, file)
 
 
+def pages_of(model: Path) -> tuple[list[Path], list[Path]]:
+    """Return the pages that CARROT wrote of a model in its folder: of explanations, and the report, if it is there.
+
+    After a change they are of the model as it was.
+    """
+    pages = [path for path in _pages(model / "explanations") if path.suffix in (".html", ".htm")]
+    return pages, _report(model / "report.html")[:1]
+
+
 def _shown(model: Path, pictures: Collection[tuple[str, str]]) -> list[Path]:
     """Return the files of a model's folder that may show pictures, its own aside."""
     return (

@@ -4,9 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from carrot._display.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "carrot"
@@ -232,3 +235,13 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([\w./-]+)[)#]", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_extras_are_those_of_the_package_and_no_message_names_a_package_that_is_nowhere() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, packages in EXTRAS.items():
+        assert set(packages.values()) <= {re.split("[<>=]", line)[0] for line in declared[extra]}, extra
+    for path in (*modules(), ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        assert "pip install 'carrot-attribution" not in path.read_text(), f"{path}: it is on no index"
+        if path.suffix == ".py" and path.name != "extras.py":
+            assert "pip install '.[" not in path.read_text(), f"{path}: carrot._display.extras says how"

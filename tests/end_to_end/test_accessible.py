@@ -12,9 +12,9 @@ from carrot import Carrot
 from carrot.cli import main
 from tests.end_to_end.test_view import BIRDS, CHROMIUM
 
-api = pytest.importorskip("playwright.sync_api", reason="pip install 'carrot-attribution[browser]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install 'carrot-attribution[browser]'")
-pytest.importorskip("starlette", reason="pip install 'carrot-attribution[app]'")
+api = pytest.importorskip("playwright.sync_api", reason="pip install '.[browser]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[browser]'")
+pytest.importorskip("starlette", reason="pip install '.[app]'")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page can't be opened")
 LONG = [letter * 150 for letter in "abcd"]

@@ -341,6 +341,54 @@ def test_a_change_that_was_cut_off_is_finished_or_done_again(
     assert all(labels[picture["id"]] == picture["label"] for picture in certificate["added"])
 
 
+def test_a_change_tells_of_the_pages_of_the_model_before_and_of_files(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("explanations", "certificates", "report.html"))
+    name = Carrot.load(folder).records_[3].id
+    assert run("relabel", str(folder), name, "wren", "--no-verify") == 0
+    told = capsys.readouterr().out
+    assert "of the model as it was" not in told, "there are no pages"
+    assert "the picture files stay where they are: a fit from their folder would read the old labels again" in told
+    assert run("explain", str(folder), "new.jpg") == 0
+    assert run("report", str(folder)) == 0
+    (folder / "explanations" / "mine.html").write_text("<p>notes</p>")
+    capsys.readouterr()
+    assert run("add", str(folder), "new/1.jpg", "--label", "wren", "--no-verify", "--json") == 0
+    old = [Path(page) for page in json.loads(capsys.readouterr().out)["pages_of_the_model_before"]]
+    assert [page.parent.name for page in old] == ["explanations", "model"]
+    assert all(page.is_file() for page in old), "they are the user's to keep"
+    assert run("relabel", str(folder), name, "robin", "--no-verify") == 0
+    told = capsys.readouterr().out
+    assert f"1 page in {folder / 'explanations'} and {folder / 'report.html'} are still of the model as it was" in told
+    assert f"anew: carrot explain (and the picture) and carrot report {folder}" in told
+    assert run("apply", str(folder), "edits.csv", "--no-verify") == 0  # it forgets, and so deletes pages
+    assert "of the model as it was" not in capsys.readouterr().out
+
+
+def test_apply_writes_a_new_model_beside_where_it_is_told_to(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("certificates"))
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+    for wrong in (tmp_path / "elsewhere" / "model-2", folder, tmp_path / "a b"):
+        assert run("apply", str(folder), "edits.csv", "--out", str(wrong)) == 2
+        assert "`--out`" in capsys.readouterr().err
+    assert run("apply", str(folder), "edits.csv", "--out", str(tmp_path / "model-2"), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["largest_difference"] <= 1e-12 * told["largest_weight"]
+    assert {path: path.read_bytes() for path in before} == before
+    shutil.copytree(model, tmp_path / "same", ignore=shutil.ignore_patterns("certificates"))
+    assert run("apply", str(tmp_path / "same"), "edits.csv") == 0
+    here, there = (Carrot.load(tmp_path / name) for name in ("same", "model-2"))
+    assert torch.equal(here.head_.W_star, there.head_.W_star)
+    assert [r.id for r in here.records_] == [r.id for r in there.records_], (
+        "pictures to add are from the table's folder"
+    )
+
+
 def test_nothing_in_the_folder_holds_what_was_forgotten(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed: nobody can press a key")
-pytest.importorskip("starlette", reason="pip install 'carrot-attribution[app]'")
+pytest.importorskip("starlette", reason="pip install '.[app]'")
 
 from playwright import sync_api as api
 

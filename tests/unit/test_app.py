@@ -16,12 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("starlette", reason="pip install 'carrot-attribution[app]'")
-pytest.importorskip("httpx", reason="pip install 'carrot-attribution[dev]'")
+pytest.importorskip("starlette", reason="pip install '.[app]'")
+pytest.importorskip("httpx", reason="pip install '.[dev]'")
 
 from starlette.testclient import TestClient
 
 from carrot import Carrot, RidgeHead, cli
+from carrot._display import extras
 from carrot.app import server, versions
 from carrot.app.bounded import Bounded
 from carrot.app.decisions import Decision, Decisions
@@ -924,9 +925,9 @@ def test_a_port_that_is_taken_is_said(folder: Path, capsys: pytest.CaptureFixtur
 def test_a_missing_extra_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["carrot.cli.explore"], "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     assert cli.main(["explore", str(folder)]) == 2
-    assert "pip install 'carrot-attribution[app]'" in capsys.readouterr().err
+    assert "pip install starlette uvicorn, or in CARROT's checkout: pip install '.[app]'." in capsys.readouterr().err
 
 
 def test_it_listens_and_ends_by_an_interrupt(folder: Path) -> None:

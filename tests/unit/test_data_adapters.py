@@ -107,10 +107,16 @@ class Rows:
     def __init__(self, features: dict[str, Any], labels: list[Any], seed: int = 0) -> None:
         self.features, self.labels, self.seed = features, labels, seed
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
             return list(self.labels)
-        return {"image": Image.fromarray(pixels(self.seed + key)), "label": self.labels[key]}
+        return {"image": self.picture(key), "label": self.labels[key]}
+
+    def picture(self, key: int) -> Image.Image:
+        return Image.fromarray(pixels(self.seed + key))
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, found: Any) -> list[tuple[str, str]]:

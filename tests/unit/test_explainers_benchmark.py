@@ -77,7 +77,7 @@ def test_rollout_is_the_class_tokens_attention_through_all_blocks(models: dict[s
 
 
 def test_feature_ablation_covers_one_tile_at_a_time(models: dict[str, Carrot]) -> None:
-    pytest.importorskip("captum", reason="pip install 'carrot-attribution[bench]'")
+    pytest.importorskip("captum", reason="pip install '.[bench]'")
     subject = Subject(models["disjoint"], BIRDS.image(12))
     found = over_boxes(peers.feature_ablation(subject, 1), subject.boxes)
     for r, (x0, y0, x1, y1) in enumerate(subject.boxes.long().tolist()):
@@ -89,7 +89,7 @@ def test_feature_ablation_covers_one_tile_at_a_time(models: dict[str, Carrot]) -
 
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_every_peer_gives_a_map(models: dict[str, Carrot]) -> None:
-    pytest.importorskip("captum", reason="pip install 'carrot-attribution[bench]'")
+    pytest.importorskip("captum", reason="pip install '.[bench]'")
     pytest.importorskip("pytorch_grad_cam")
     asked = [("patches", peers.integrated_gradients), ("patches", peers.occlusion)]
     for name, explain in [*asked, *((name, peers.grad_cam) for name in ("patches", "disjoint"))]:
@@ -127,7 +127,7 @@ def test_a_row_for_each_explainer(models: dict[str, Carrot]) -> None:
 
 
 def test_drops_are_checked_against_captum(models: dict[str, Carrot]) -> None:
-    pytest.importorskip("captum", reason="pip install 'carrot-attribution[bench]'")
+    pytest.importorskip("captum", reason="pip install '.[bench]'")
     pytest.importorskip("pytorch_grad_cam")
     check(case := Case(models["tiles"], models["patches"], TEST, 0))
     case.parts.drop.mul_(1.001)

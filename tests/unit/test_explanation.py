@@ -375,3 +375,21 @@ def test_a_label_is_doubtful_where_the_audit_says_so() -> None:
     assert row in e.doubtful
     found = json.loads(e.to_json())
     assert [row["doubtful"] for row in found["training"]["shown"]] == [e.doubtful.get(i) for i in e.shown]
+
+
+@pytest.mark.parametrize("against", [None, 4])
+def test_whoever_is_named_in_the_terminal_is_marked_where_the_label_is_doubtful(against: int | None) -> None:
+    e = explanation(against=against)
+    moves = torch.full_like(e.parts.removal, 0.1)
+    moves[next(i for i in range(len(moves)) if i not in e.shown)] = -0.5  # without it the logit would rise
+    e = replace(e, parts=replace(e.parts, removal=moves))
+    doubted = replace(e, doubtful=dict.fromkeys(range(len(e.training_ids)), "class 6"))
+    for told, sound in ((str(doubted), str(e)), (doubted.proof(), e.proof())):
+        named = sum(len(re.findall(re.escape(f"{i} ({label}"), sound)) for i, label in who(e))
+        assert named >= 3
+        assert told.count(", a doubtful label: the others say class 6)") == named
+        assert "doubtful" not in sound
+
+
+def who(e: Explanation) -> set[tuple[str, str]]:
+    return set(zip(e.training_ids, e.training_labels, strict=True))

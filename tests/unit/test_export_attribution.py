@@ -98,7 +98,7 @@ def test_noise_is_clamped_and_what_was_normalised_is_refused(models: dict[str, C
 
 
 def test_captums_metrics_run_unchanged(models: dict[str, Carrot]) -> None:
-    metrics = pytest.importorskip("captum.metrics", reason="pip install 'carrot-attribution[bench]'")
+    metrics = pytest.importorskip("captum.metrics", reason="pip install '.[bench]'")
     asked, target = RegionAttribution(models["tiles"]), torch.tensor([0, 1, 2])
 
     def corner_covered(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ def test_the_pages_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(ours, "explainers.md", "exec"), names)
     sums, logits = (torch.tensor(eval(line)) for line in re.findall(r"\[.*?\]", capsys.readouterr().out))
     assert torch.allclose(sums, logits, atol=2e-4)  # as printed
-    pytest.importorskip("captum", reason="pip install 'carrot-attribution[bench]'")
+    pytest.importorskip("captum", reason="pip install '.[bench]'")
     pytest.importorskip("quantus", reason="pip install quantus")
     exec(compile(theirs, "explainers.md", "exec"), names)
     assert "(2, 30)" in capsys.readouterr().out

@@ -223,7 +223,8 @@ def test_pictures_of_any_sequence_still_take_y() -> None:
 
 
 def test_a_model_of_a_given_folder_finds_its_pictures_when_it_is_loaded(folder: Path, tmp_path: Path) -> None:
-    model = Carrot("toy", lam=1.0).fit(datasets.ImageFolder(str(folder)))
+    with pytest.warns(UserWarning, match="has no split, so that all of its 6 pictures are for training"):
+        model = Carrot("toy", lam=1.0).fit(datasets.ImageFolder(str(folder)))
     assert model.classes_.tolist() == list(CLASSES)
     model.save(tmp_path / "model")
     e = Carrot.load(tmp_path / "model").explain(folder / "wren" / "0.png", k=6)
@@ -238,7 +239,7 @@ def test_numbers_come_back_as_numbers() -> None:
 
 
 def test_data_frames_of_pandas(folder: Path) -> None:
-    pandas = pytest.importorskip("pandas", reason="pip install 'carrot-attribution[frames]'")
+    pandas = pytest.importorskip("pandas", reason="pip install '.[frames]'")
     paths = [str(folder / name / f"{k}.png") for name in CLASSES for k in range(2)]
     frame = pandas.DataFrame({"image": paths, "label": ["jay", "jay", None, "robin", "wren", pandas.NA]})
     with pytest.warns(UserWarning, match="2 set aside"):
@@ -252,3 +253,87 @@ def test_data_frames_of_pandas(folder: Path) -> None:
         assert len(told(plain)) == 6
     train, _ = training_set(plain["image"], plain["label"])
     assert [r.id for r in train.records] == paths
+
+
+def forms(folder: Path) -> list[Any]:
+    """All pictures of a folder of class folders, in each way that ``fit`` takes them, in one order."""
+    paths = [path for name in CLASSES for path in sorted((folder / name).iterdir())]
+    labels = [CLASSES.index(path.parent.name) for path in paths]
+    rows = Rows(LABELLED | {"label": Classes(CLASSES)}, labels)
+    rows.picture = lambda key: Image.open(paths[key])  # type: ignore[attr-defined]
+    return [
+        datasets.ImageFolder(str(folder)),
+        Subset(datasets.ImageFolder(str(folder)), range(len(paths))),
+        Frame(image=list(map(str, paths)), label=[path.parent.name for path in paths]),
+        Pairs([(np.asarray(Image.open(path)), label) for path, label in zip(paths, labels, strict=True)]),
+        PictureList(paths, [path.parent.name for path in paths]),
+        rows,
+        f"folder:{folder}",
+    ]
+
+
+class Classes:
+    """As much of ``datasets.ClassLabel`` as is asked for."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = list(names)
+
+
+Classes.__name__ = "ClassLabel"
+
+
+@pytest.fixture
+def others(folder: Path, tmp_path: Path) -> Path:
+    """One picture of each class that is not in ``folder``."""
+    for c, name in enumerate(CLASSES):
+        (tmp_path / "others" / name).mkdir(parents=True)
+        Image.fromarray(pixels(90 + c, (40, 40, 3))).save(tmp_path / "others" / name / "9.png")
+    return tmp_path / "others"
+
+
+def test_what_fit_takes_is_predicted_scored_and_audited_too(folder: Path, others: Path) -> None:
+    paths = [others / name / "9.png" for name in CLASSES]
+    of = [folder / name / f"{k}.png" for name in CLASSES for k in range(2)]
+    model = Carrot("toy", lam=1.0).fit(of, [path.parent.name for path in of])
+    expected = model.decision_function(paths)
+    right = (model.predict(paths) == np.array(CLASSES)).mean()
+    for given in forms(others):
+        np.testing.assert_array_equal(model.decision_function(given), expected)
+        assert model.predict(given).tolist() == model.predict(paths).tolist()
+        assert model.predict_proba(given).shape == (3, 3)
+        if not isinstance(given, Pairs):  # which has numbers for classes
+            assert model.score(given) == pytest.approx(right)
+            assert len(model.audit(given).held_out) == 3
+    for given in forms(others)[:-1]:
+        with pytest.raises(ValueError, match="is a data set, whose labels are its own. Leave `y` out"):
+            model.score(given, list(CLASSES))
+
+
+def test_what_was_fitted_on_is_not_scored(folder: Path, others: Path) -> None:
+    model = Carrot("toy", lam=1.0).fit(Subset(datasets.ImageFolder(str(folder)), range(6)))
+    for given in [forms(folder)[i] for i in (0, 1, 2, 4)]:
+        with pytest.raises(DataError, match="fitted on every one of its 6 pictures, so that none is left.*held out"):
+            model.score(given)
+    frame = forms(folder)[2]
+    both = [path for name in CLASSES for path in sorted((others / name).iterdir())]
+    split = Frame(
+        image=[*frame["image"], *map(str, both)],
+        label=[*frame["label"], *CLASSES],
+        split=["train"] * 6 + ["test"] * 3,
+    )
+    assert model.score(split) == model.score(others)
+    assert len(model.predict(split)) == 9, "every row is answered"
+
+
+def test_one_side_of_a_split_has_no_split_to_tell_of(folder: Path) -> None:
+    folder.rename(folder.with_name("train"))
+    training_set(datasets.ImageFolder(str(folder.with_name("train"))), None)  # warnings are errors here
+
+
+def test_a_data_set_is_no_one_picture(folder: Path) -> None:
+    model = Carrot("toy", lam=1.0).fit(Subset(datasets.ImageFolder(str(folder)), range(6)))
+    given = datasets.ImageFolder(str(folder))
+    with pytest.raises(TypeError, match=r"give one picture: data\[0\]\[0\]"):
+        model.explain(given)
+    with pytest.raises(TypeError, match=r"give its first, item\[0\]"):
+        model.explain(given[0])

@@ -23,9 +23,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:lam = .* is the end of the path"),
 ]
 
-onnx = pytest.importorskip("onnx", reason="pip install 'carrot-attribution[onnx]'")
-onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'carrot-attribution[onnx]'")
-pytest.importorskip("onnxscript", reason="pip install 'carrot-attribution[onnx]'")
+onnx = pytest.importorskip("onnx", reason="pip install '.[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
+pytest.importorskip("onnxscript", reason="pip install '.[onnx]'")
 
 BIRDS = ToyBirds(n_train_per_class=6, n_test_per_class=2, n_species=3)
 SETTINGS = [

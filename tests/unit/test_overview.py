@@ -403,3 +403,20 @@ def test_a_thin_picture_can_be_framed(size: tuple[int, int]) -> None:
     width, height = size
     for box in ((0, 0, width, height), (0, 0, width / 2, height / 2), (width / 2, 0, width, height)):
         assert with_frame(Image.new("RGB", size), tuple(map(float, box))).size[0] >= 1
+
+
+def test_an_index_marks_a_doubtful_witness(tmp_path: Path) -> None:
+    birds = ToyBirds(n_train_per_class=12, n_test_per_class=1, n_species=3)
+    train = [i for i, record in enumerate(birds.records) if record.split == "train"]
+    labels = [birds.classes[birds.records[i].label] for i in train]
+    labels[0] = birds.classes[2]  # a lie
+    model = Carrot("toy", regions="tiles:2").fit([birds.image(i) for i in train], labels)
+    flagged = {suspect.id: suspect.suggested for suspect in model.audit().contradicted}
+    (tmp_path / "folder").mkdir()
+    for i in train:
+        birds.image(i).save(tmp_path / "folder" / f"{i}.png")
+    index = write_index(model.classifier, tmp_path / "folder", tmp_path / "index", "seal", 0)
+    assert [row.doubtful for row in index.rows.rows] == [flagged.get(row.training) for row in index.rows.rows]
+    marked = sum(row.doubtful is not None for row in index.rows.rows)
+    assert 0 < marked < len(train)
+    assert (tmp_path / "index" / "index.html").read_text().count("a doubtful label: the others say") == marked

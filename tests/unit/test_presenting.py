@@ -376,12 +376,12 @@ def test_an_unknown_table_is_refused() -> None:
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     for make in (*PRESENTED.values(), lambda: Selection(LINES)):
-        with pytest.raises(ImportError, match=re.escape("pip install 'carrot-attribution[frames]'")):
+        with pytest.raises(ImportError, match="pip install pandas, or in CARROT's checkout"):
             make().to_frame()
 
 
 def test_they_are_data_frames() -> None:
-    pd = pytest.importorskip("pandas", reason="pip install 'carrot-attribution[frames]'")
+    pd = pytest.importorskip("pandas", reason="pip install '.[frames]'")
     for make in (*PRESENTED.values(), lambda: Selection(LINES), lambda: Selection(())):
         assert isinstance(make().to_frame(), pd.DataFrame)
     assert dataclasses.replace(audit(), duplicates=()).to_frame("duplicates").columns.tolist()[-1] == "second_label"
@@ -437,5 +437,5 @@ def test_the_page_on_notebooks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     names: dict[str, Any] = {}
     exec(compile(first, "notebooks.md", "exec"), names)
     assert {p.name for p in tmp_path.iterdir()} >= {"bird.html", "trace.png", "graph.png"}
-    pytest.importorskip("pandas", reason="pip install 'carrot-attribution[frames]'")
+    pytest.importorskip("pandas", reason="pip install '.[frames]'")
     exec(compile(second, "notebooks.md", "exec"), names)

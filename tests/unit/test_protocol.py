@@ -382,7 +382,7 @@ def test_the_table_names_what_each_picture_is_made_of(model: tuple[Carrot, Path]
 
 
 def test_parquet_holds_the_same(model: tuple[Carrot, Path], tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'carrot-attribution[export]'")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install '.[export]'")
     rows = training_rows(model[0].fitted)
     write_table(tmp_path / "t.parquet", rows)
     assert parquet.read_table(tmp_path / "t.parquet").to_pylist() == rows
