@@ -52,7 +52,8 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
         sums.append(f"{float(opposes.sum()):+.3f} from {_count(opposes, e)} {against_it}")
     if p.num_global:
         sums.append(f"{float(p.token[len(local) :].sum()):+.3f} from the whole picture")
-    lines = [f"{e.picture.id}: {e.classes[best]}, probability {percent(float(e.probabilities[best]))}{labelled}"]
+    lines = [] if e.own is None else [f"{e.picture.id}: {e.own.told}"]
+    lines += [f"{e.picture.id}: {e.classes[best]}, probability {percent(float(e.probabilities[best]))}{labelled}"]
     lines.append(f"  the {what} is {p.logit:+.3f}: {', '.join(sums)}")
     if e.against is not None:
         return lines + list(_both_sides(e, k))
@@ -62,7 +63,7 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
     missed = [i for i in e.shown[:k] if p.removal[i] > 0]
     worst = int(p.removal.argmin())
     if missed:
-        names = (f"{e.training_ids[i]} ({e.training_labels[i]}) by {float(p.removal[i]):.3f}" for i in missed)
+        names = (f"{_called(e, i)} by {float(p.removal[i]):.3f}" for i in missed)
         lines.append(f"  it would fall most without the training pictures {'; '.join(names)}")
     if -p.removal[worst] > max((p.removal[i] for i in missed), default=0.0):
         doubt = f", whose label is doubtful (the others say {e.doubtful[worst]})" if worst in e.doubtful else ""
@@ -85,9 +86,14 @@ def _both_sides(e: "Explanation", k: int) -> Iterator[str]:
             yield f"    the training pictures that do most for {name}: {'; '.join(missed)}"
 
 
+def _called(e: "Explanation", i: int) -> str:
+    itself = ", this picture itself" if e.own is not None and e.own.row == i else ""
+    doubt = f", a doubtful label: the others say {e.doubtful[i]}" if i in e.doubtful and e.against is not None else ""
+    return f"{e.training_ids[i]} ({e.training_labels[i]}{itself}{doubt})"
+
+
 def _who(e: "Explanation", i: int, moves: float) -> str:
-    doubt = f", a doubtful label: the others say {e.doubtful[i]}" if i in e.doubtful else ""
-    return f"{e.training_ids[i]} ({e.training_labels[i]}{doubt}) {moves:.3f}"
+    return f"{_called(e, i)} {moves:.3f}"
 
 
 def _count(values: Tensor, e: "Explanation") -> str:
@@ -101,7 +107,8 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     """
     p, best = e.parts, int(e.parts.logits.argmax())
     labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
-    lines = [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
+    lines = [] if e.own is None else [f"{e.picture.id}: {e.own.told}"]
+    lines += [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
     what = f"logit of {e.target}" if e.against is None else f"logit of {e.target} less that of {e.against}"
     lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is {p.start}")
     lines.append(f"  {e.level.line}")
