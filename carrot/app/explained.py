@@ -11,8 +11,9 @@ from carrot.app.bounded import Bounded
 from carrot.app.held import Entry, Held
 from carrot.app.pages import template, text
 from carrot.app.uploads import Upload
+from carrot.classifier.explaining import explain
 from carrot.data.records import Box
-from carrot.evaluation.calibration import probabilities
+from carrot.explanation.record import Explanation
 
 PAGES = 96 * 2**20  # bytes of pages that are kept
 AT_ONCE = 2  # explanations that are made at the same time: torch has threads of its own
@@ -39,7 +40,7 @@ class Explainer:
 
     def __init__(self) -> None:
         self._pages, self._gate = Bounded(PAGES), Semaphore(AT_ONCE)
-        self._places: dict[tuple[str, str], int | None] = {}
+        self._places: dict[tuple[str, str], str | None] = {}
 
     def of_entry(self, held: Held, entry: Entry, target: str | None = None, against: str | None = None) -> Page:
         """Return the page of a picture that the index names.
@@ -56,13 +57,17 @@ class Explainer:
                 raise FileNotFoundError(f"{entry.suspect.id}: {picture}.")
             name = entry.suspect.id
             page, left_out = self._made(held, picture, name, entry.suspect.label, target, against, entry)
-            self._places[held.state, entry.key] = left_out
+            if target is None and against is None:
+                self._places[held.state, entry.key] = left_out
             kept = _under(page, _bar(held, entry, left_out)).encode()
             self._pages.put(key, kept)
         return Page(kept, _policy(kept))
 
-    def left_out(self, held: Held, entry: Entry) -> int | None:
-        """Return the place of a training picture among those that its own page can leave out; None: it is none."""
+    def left_out(self, held: Held, entry: Entry) -> str | None:
+        """Return the state of a training picture's own page in which it is left out; None: its page can't do so.
+
+        What is explained there is what the model says without it.
+        """
         if (held.state, entry.key) not in self._places:
             self.of_entry(held, entry)
         return self._places.get((held.state, entry.key))
@@ -94,27 +99,31 @@ class Explainer:
         target: str | None,
         against: str | None,
         entry: Entry | None,
-    ) -> tuple[str, int | None]:
+    ) -> tuple[str, str | None]:
         with self._gate:
-            e = held.carrot.explain(picture, target=target, against=against, label=label)
+            row = entry.place if entry is not None and entry.is_training else None
+            e = explain(held.carrot.classifier, picture, target, against, label=label, row=row)
             e = replace(e, picture=replace(e.picture, id=name))
-            rows = () if e.counterfactuals is None else e.counterfactuals.rows
-            own = entry is not None and entry.is_training and entry.place in rows
-            return e.to_html(), rows.index(entry.place) if own and entry is not None else None
+            return e.to_html(), _without_itself(e, target is not None)
 
 
-def _bar(held: Held, entry: Entry, left_out: int | None) -> str:
-    suspect, links = entry.suspect, []
+def _without_itself(e: Explanation, is_asked: bool) -> str | None:
+    """Return the state of a training picture's page in which it is left out; explained is what it says then."""
+    rows = () if e.counterfactuals is None else e.counterfactuals.rows
+    if e.own is None or e.own.says is None or e.own.row not in rows:
+        return None
+    asked = e.parts.target if is_asked or e.against is not None else e.classes.index(e.own.says)
+    against = "" if e.parts.against is None else f"&a={e.parts.against}"
+    return f"c={asked}{against}&o={rows.index(e.own.row)}"
+
+
+def _bar(held: Held, entry: Entry, left_out: str | None) -> str:
+    links = []
     if not entry.is_training:
         return template("bar.html", about="A held-out picture: the model was not fitted on it.", links="")
-    p = probabilities(held.fitted.head.loo_predict()[entry.place].unsqueeze(0), held.fitted.temperature)[0]
-    said = held.fitted.classes.index(entry.said)
-    about = (
-        f"The model was fitted on this picture, labelled <b>{text(suspect.label)}</b>. "
-        f"Fitted without it, it says <b>{text(entry.said)}</b> (probability {float(p[said]):.2f}). "
-    )
+    about = f"A training picture, labelled <b>{text(entry.suspect.label)}</b>."
     if left_out is not None:
-        links += [f'<a href="#o={left_out}">As if it had not been there</a>', '<a href="#">With it</a>']
+        links += [f'<a href="#{text(left_out)}">As if it had not been there</a>', '<a href="#">With it</a>']
     links.append(f'<a href="/desk/{entry.key}">To the desk</a>')
     return template("bar.html", about=about, links=" ".join(links))
 

@@ -155,7 +155,7 @@ class Explorer:
     def _picture(self, request: Request) -> Response:
         held, _, entry = self.entry(request)
         left_out = self._explainer.left_out(held, entry) if entry.is_training else None
-        return RedirectResponse(f"/picture/{entry.key}/page" + ("" if left_out is None else f"#o={left_out}"), 303)
+        return RedirectResponse(f"/picture/{entry.key}/page" + ("" if left_out is None else f"#{left_out}"), 303)
 
     def _picture_page(self, request: Request) -> Response:
         held, _, entry = self.entry(request)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
+from carrot.classifier.known import own_answer, training_row
 from carrot.classifier.suspects import judged_by_others
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
@@ -27,8 +28,9 @@ def explain(
     against: Label | None = None,
     k: int = 4,
     label: str | None = None,
+    row: int | None = None,
 ) -> Explanation:
-    """Take one logit apart; see ``Carrot.explain``.
+    """Take one logit apart; see ``Carrot.explain``. ``row``: which training picture it is, where that is known already.
 
     Raises:
         ValueError: A class is unknown, ``target`` and ``against`` are the same, or k is less than 1.
@@ -50,24 +52,27 @@ def explain(
     parts = take_apart(trace, logit)
     shown = parts.most_missed(k).tolist()
     pictures, missing, pairs, traces = {}, {}, {}, []
-    for row in shown:
-        record = fitted.records[row]
+    for i in shown:
+        record = fitted.records[i]
         found = classifier.find(record)
         if isinstance(found, str):
-            missing[row] = found
+            missing[i] = found
         else:
-            pictures[row] = _placed(classifier, record.id, found, fitted.classes[record.label])
+            pictures[i] = _placed(classifier, record.id, found, fitted.classes[record.label])
         tokens = classifier.training_tokens(record, found)
         if tokens is not None:
             there = classifier.pooling.trace(tokens)
-            pairs[row] = region_to_region(trace, there, logit, row)
+            pairs[i] = region_to_region(trace, there, logit, i)
         traces.append(None if tokens is None else there)
     rows = [*shown, *_further(parts, shown)]
+    row = training_row(fitted, picture, image) if row is None else row
+    if row is not None and row not in rows:
+        rows.append(row)  # its page shows what is said without it
     others = {}
-    for row in rows[len(shown) :]:
-        found = classifier.find(fitted.records[row])
+    for i in rows[len(shown) :]:
+        found = classifier.find(fitted.records[i])
         if not isinstance(found, str):
-            others[row] = _placed(classifier, fitted.records[row].id, found, fitted.classes[fitted.records[row].label])
+            others[i] = _placed(classifier, fitted.records[i].id, found, fitted.classes[fitted.records[i].label])
     return Explanation(
         parts=parts,
         classes=fitted.classes,
@@ -84,6 +89,7 @@ def explain(
         counterfactuals=counterfactuals(fitted.head, fitted.labels, fitted.class_weights, trace, rows, traces),
         others=others,
         doubtful=_doubtful(fitted, rows),
+        own=None if row is None else own_answer(fitted, row),
     )
 
 

@@ -78,13 +78,15 @@ def predict(
 
     from carrot._progress import progress
     from carrot.classifier.classifier import BATCH
-    from carrot.data.inputs import as_picture
+    from carrot.data.inputs import as_picture, content_of
     from carrot.errors import UnreadableImageError
     from carrot.model import Carrot
 
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
     early.say_if_whole(carrot, where)
     tiling = carrot.classifier.encoder.tiling
+    fitted_on = {record.sha256 for record in carrot.records_}
+    known = list[str]()
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
         images, names = [], []
@@ -95,6 +97,8 @@ def predict(
                     tiling.boxes(image.size)  # of a picture that is large enough for them
                 images.append(image)
                 names.append(printable(os.fsencode(file).decode("utf-8", "backslashreplace")))
+                if content_of(early.cut(file, where)) in fitted_on:
+                    known.append(names[-1])
             except UnreadableImageError as error:
                 aside.append({"picture": str(file), "problem": str(error)})
             except ValueError as error:
@@ -114,7 +118,16 @@ def predict(
     counts = Counts(len(rows), set_aside=len(aside))
     if len(files) > 1:
         note(counts.line("predicted"))
-    result = {"model": str(model), "predictions": rows, "set_aside": aside, "counts": counts.to_dict()}
+    if known:
+        which = "this picture" if len(files) == 1 else f"{len(known):,} of these {len(files):,} pictures"
+        note(f"the model was fitted on {which}: there it says what it was told. What the others say: carrot audit")
+    result = {
+        "model": str(model),
+        "predictions": rows,
+        "fitted_on": known,
+        "set_aside": aside,
+        "counts": counts.to_dict(),
+    }
     show(result, lines, json)
     return STRICT if strict and aside else 0
 

@@ -105,10 +105,9 @@ def say_if_whole(found: "Carrot", box: "Box | None", flag: str = "--box X,Y,WIDT
 
 def say_if_known(found: "Carrot", model: Path, picture: Path, box: "Box | None") -> None:
     """Say that a picture is one that the model was fitted on: it then is a reason of its own."""
-    from carrot.data.inputs import content_sha256
-    from carrot.data.records import Record
+    from carrot.data.inputs import content_of
 
-    content = content_sha256(Record("", 0, "train", picture, window=None if box is None else box.window))
+    content = content_of(cut(picture, box))
     known = next((record for record in found.records_ if record.sha256 == content), None)
     if known is not None:
         note(

@@ -133,6 +133,23 @@ def content_sha256(record: Record, image: Image.Image | None = None) -> str:
     return digest.hexdigest()
 
 
+def content_of(picture: PictureLike, image: Image.Image | None = None) -> str:
+    """Return what a training picture's record would hold of a picture: of its file where it is one, else of its pixels.
+
+    Args:
+        picture: As it was given.
+        image: The same as upright RGB; a path needs none.
+    """
+    window = Box(*picture.box).window if isinstance(picture, Cut) else None
+    whole = picture.picture if isinstance(picture, Cut) else picture
+    if isinstance(whole, Readable) and window is None:
+        whole = _content(whole)
+    if isinstance(whole, bytes | bytearray | memoryview) and window is None:
+        return hashlib.sha256(whole).hexdigest()
+    path = Path(os.fsdecode(whole)) if isinstance(whole, str | os.PathLike) else None
+    return content_sha256(Record("", 0, "train", path, window=window if path else None), image)
+
+
 class PictureList:
     """Pictures at hand, with labels: an ``ImageDataset``, all of them for training or all for testing.
 

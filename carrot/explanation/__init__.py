@@ -6,7 +6,8 @@ from carrot._lazy import face
 
 if TYPE_CHECKING:
     from carrot.explanation.parts import LogitParts, region_to_region, strongest_pairs, take_apart
-    from carrot.explanation.record import Explanation, Picture, RegionPair, TrainingPart
+    from carrot.explanation.pieces import RegionPair, TrainingPart
+    from carrot.explanation.record import Explanation, Picture
 
 __all__ = [
     "Explanation",
@@ -31,6 +32,8 @@ __getattr__, __dir__ = face(
         "record": (
             "Explanation",
             "Picture",
+        ),
+        "pieces": (
             "RegionPair",
             "TrainingPart",
         ),

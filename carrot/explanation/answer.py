@@ -15,6 +15,7 @@ def answer(v: View) -> dict[str, str]:
     """Return what the head of the template needs."""
     e = v.e
     return {
+        "own": "" if e.own is None else f'<p class="flag" id="own">{text(e.own.told)}</p>\n',
         "sentence": sentence(e),
         "picture_id": short(e.picture.id),
         "labelled": _labelled(v),
@@ -34,7 +35,7 @@ def _labelled(v: View) -> str:
     if e.picture.label is None:
         return ""
     verdict = "they agree" if e.picture.label == e.classes[v.predicted] else "<strong>they differ</strong>"
-    return f" It is labelled {name(e.picture.label)}: {verdict}."
+    return f' It is labelled {name(e.picture.label)}: <span id="verdict">{verdict}</span>.'
 
 
 def _picture(v: View) -> str:

@@ -55,7 +55,9 @@ def answer_figure(e: "Explanation") -> "Figure":
     leading = v.rows[:LEADING]
     with matplotlib.rc_context({"font.family": families()}):
         figure = Canvas(figsize=(10.0, 7.6 if leading else 4.4))
-        figure.suptitle(_filled(plain(sentence(e)), 96), x=0.02, ha="left", fontsize=12, color=INK, parse_math=False)
+        own = [] if e.own is None else [e.own.told]
+        told = "\n".join(_filled(line, 96) for line in (*own, plain(sentence(e))))
+        figure.suptitle(told, x=0.02, ha="left", fontsize=12, color=INK, parse_math=False)
         grid = figure.add_gridspec(2 if leading else 1, 6, height_ratios=(5, 4) if leading else (1,))
         _picture(figure.add_subplot(grid[0, :3]), v)
         _sum(figure.add_subplot(grid[0, 3:]), v)

@@ -25,6 +25,9 @@
                             by_training_region}]: all pairs, summed over the training picture's regions and over the
                             test picture's; both sum to its dual part; sizes and boxes are null where the picture is
                             gone
+    fitted_on               null where the picture is no training picture; else {index, id, says, probability}: which
+                            one it is, and what the model says of it when fitted without it (both null where no picture
+                            of its class would be left)
     facts                   what the model was made with
 
 ``token``, ``node``, ``dual`` and ``label_part`` add up to the logit (the first three with ``prior``); ``drop`` and
@@ -70,10 +73,18 @@ def explanation_data(e: "Explanation") -> dict[str, object]:
         "sums": _sums(e),
         "training": {"shown": _shown(e), "totals": _totals(e)},
         "pairs": {"strongest": _strongest(e), "pictures": _pair_pictures(e)},
+        "fitted_on": _fitted_on(e),
         "facts": dict(e.facts),
     }
     check_json(data, "explanation")
     return data
+
+
+def _fitted_on(e: "Explanation") -> dict[str, object] | None:
+    if e.own is None:
+        return None
+    row, says, probability = e.own
+    return {"index": row, "id": e.training_ids[row], "says": says, "probability": probability}
 
 
 def _floats(x: Tensor) -> Any:

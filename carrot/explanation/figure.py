@@ -147,8 +147,9 @@ def _maps(e: "Explanation") -> "matplotlib.figure.Figure":
     if is_unmixed(p):
         del names["what each holds after sharing"]
     maps = {name: values[:local] for name, values in names.items()}
+    own = -1 if e.own is None else e.own.row  # it is like itself: that tells nothing
     there = sorted(
-        e.shown, key=lambda i: (i not in e.shown_pictures, i not in e.pair_maps)
+        e.shown, key=lambda i: (i == own, i not in e.shown_pictures, i not in e.pair_maps)
     )  # stable: those with both first
     panels: list[Panel | Absent] = []
     for i in there[:MAX_PICTURES]:
@@ -158,11 +159,12 @@ def _maps(e: "Explanation") -> "matplotlib.figure.Figure":
         else:
             panels.append(Panel(q.image, q.boxes, q.grid_hw, title))
     pairs = []
-    if panels and isinstance(panels[0], Panel) and there[0] in e.pair_maps:
+    if panels and isinstance(panels[0], Panel) and there[0] in e.pair_maps and there[0] != own:
         joint = e.pair_maps[there[0]][:local, : len(panels[0].boxes)]
         pairs = [Pair(*pair) for pair in telling_pairs(joint, len(PAIR_COLOURS))]
     question = f"what makes it {e.target}" if e.against is None else f"why {e.target} and not {e.against}"
     heading = f"{e.picture.id}: {question}. {e.level.line.capitalize()}"
+    heading = heading if e.own is None else f"{e.own.told} {heading}"
     return explanation_figure(test, maps, panels, pairs, heading)
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from carrot._display.frame import chosen, data_frame
 from carrot.explanation.counterfactual import Counterfactuals
 from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts, strongest_pairs
+from carrot.explanation.pieces import Own, RegionPair, Shapley, TrainingPart
 from carrot.explanation.presenting import Presented, figure_forms, framed, stored
 from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
@@ -77,38 +78,6 @@ class Picture:
         return region_name(self.kind if region < len(self.boxes) else "region", region, self.place(region))
 
 
-class TrainingPart(NamedTuple):
-    """What one training picture did to the logit: three answers to three questions (``carrot.influence``)."""
-
-    id: str
-    label: str
-    dual: float
-    label_part: float
-    removal: float
-
-
-class RegionPair(NamedTuple):
-    """What one region of the picture brings because of one region of a training picture."""
-
-    region: int
-    training_id: str
-    training_region: int
-    contribution: float
-
-
-class Shapley(NamedTuple):
-    """Shapley values of regions; they sum to the logit less the bias.
-
-    They do whatever the standard errors, which are 0 where exact.
-    """
-
-    values: Float[Tensor, " N"]
-    standard_errors: Float[Tensor, " N"]
-
-    def __repr__(self) -> str:
-        return brief(self)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Presented):
     """What made one logit, or the difference of two: exact for tokens -> logit; of tiles, exact for the picture.
@@ -130,6 +99,7 @@ class Explanation(Presented):
         others: Pictures of ``counterfactuals.rows`` beside ``shown``, those that are at hand, by row.
         doubtful: What the model says of training pictures of a page when fitted without them, where that is another
             class than their label, as in ``Audit.doubtful``, by row.
+        own: Set where the picture is one of the training pictures: what the model says of it when fitted without it.
     """
 
     parts: LogitParts
@@ -147,6 +117,7 @@ class Explanation(Presented):
     counterfactuals: Counterfactuals | None = None
     others: Mapping[int, Picture] = field(default_factory=dict)
     doubtful: Mapping[int, str] = field(default_factory=dict)
+    own: Own | None = None
 
     _format = "explanation"
 

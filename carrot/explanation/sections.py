@@ -71,7 +71,8 @@ def _card(v: View, k: int, i: int, digits: int) -> str:
             '<p class="flag"><strong>Doubtful label:</strong> fitted without this picture, the model says '
             f"{name(e.doubtful[i])}.</p>"
         )
-    told = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}</p>{flag}'
+    itself = " (this picture itself)" if e.own is not None and e.own.row == i else ""
+    told = f'<h3>{name(label)}</h3><p class="small soft">{short(who)}{itself}</p>{flag}'
     told += f'<p class="without">{effect(v, i, digits)}</p>'
     return f'<li class="card" data-k="{k}">{picture}<div class="told">{told}</div></li>'
 
@@ -121,9 +122,10 @@ def _training_numbers(v: View) -> str:
 
 def pairs(v: View) -> dict[str, str]:
     """Return which region counts because of which, where a few pairs carry enough of what a training picture brings."""
-    told = [drawn for i in v.rows if i in v.e.pair_maps and (drawn := _pair_row(v, i))][:PAIRED]
+    others = {i: found for i, found in v.e.pair_maps.items() if v.e.own is None or i != v.e.own.row}
+    told = [drawn for i in v.rows if i in others and (drawn := _pair_row(v, i))][:PAIRED]
     few = ""
-    if v.e.pair_maps and not any(telling_pairs(found, PAIRS) for found in v.e.pair_maps.values()):
+    if others and not any(telling_pairs(found, PAIRS) for found in others.values()):
         few = (
             f"<p>Pairs of {v.e.level.many} are not drawn: with no training picture do the {PAIRS} strongest "
             "carry a fifth of what all pairs explain. They add up all the same.</p>"

@@ -52,7 +52,8 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
         sums.append(f"{float(opposes.sum()):+.3f} from {_count(opposes, e)} {against_it}")
     if p.num_global:
         sums.append(f"{float(p.token[len(local) :].sum()):+.3f} from the whole picture")
-    lines = [f"{e.picture.id}: {e.classes[best]}, probability {percent(float(e.probabilities[best]))}{labelled}"]
+    lines = [] if e.own is None else [f"{e.picture.id}: {e.own.told}"]
+    lines += [f"{e.picture.id}: {e.classes[best]}, probability {percent(float(e.probabilities[best]))}{labelled}"]
     lines.append(f"  the {what} is {p.logit:+.3f}: {', '.join(sums)}")
     if e.against is not None:
         return lines + list(_both_sides(e, k))
@@ -85,8 +86,9 @@ def _both_sides(e: "Explanation", k: int) -> Iterator[str]:
 
 def _who(e: "Explanation", i: int) -> str:
     """Return a training picture's name and label, and whether that is doubtful: wherever one is named to a person."""
+    itself = ", this picture itself" if e.own is not None and e.own.row == i else ""
     doubt = f", a doubtful label: the others say {e.doubtful[i]}" if i in e.doubtful else ""
-    return f"{e.training_ids[i]} ({e.training_labels[i]}{doubt})"
+    return f"{e.training_ids[i]} ({e.training_labels[i]}{itself}{doubt})"
 
 
 def _count(values: Tensor, e: "Explanation") -> str:
@@ -100,7 +102,8 @@ def story_lines(e: "Explanation", k: int = 3) -> list[str]:
     """
     p, best = e.parts, int(e.parts.logits.argmax())
     labelled = "" if e.picture.label is None else f"; labelled {e.picture.label}"
-    lines = [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
+    lines = [] if e.own is None else [f"{e.picture.id}: {e.own.told}"]
+    lines += [f"{e.picture.id}: says {e.classes[best]}, probability {float(e.probabilities[best]):.4f}{labelled}"]
     what = f"logit of {e.target}" if e.against is None else f"logit of {e.target} less that of {e.against}"
     lines.append(f"  explained: {what}, {p.logit:+.6f}, of which {p.prior:+.6f} is {p.start}")
     lines.append(f"  {e.level.line}")

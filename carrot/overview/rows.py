@@ -18,8 +18,8 @@ from PIL import Image
 from carrot._ambient import pinned
 from carrot._progress import progress
 from carrot.attribution import region_contribution
-from carrot.classifier.audit import judged_by_others
 from carrot.classifier.classifier import BATCH, Classifier
+from carrot.classifier.suspects import judged_by_others
 from carrot.data.inputs import as_picture
 from carrot.data.walking import pictures_below
 from carrot.embedding.tokens import Tokens

@@ -203,17 +203,21 @@ def test_a_training_pictures_page_begins_without_it(reading: Asking) -> None:
     place = e.counterfactuals.rows.index(entry.place)
     answer = reading.get(f"/picture/{key}")
     assert answer.status_code == 303
-    assert answer.headers["location"] == f"/picture/{key}/page#o={place}"
+    state = f"c={held.fitted.classes.index(entry.said)}&o={place}"
+    assert answer.headers["location"] == f"/picture/{key}/page#{state}", "what it says without it is explained"
     page = reading.get(f"/picture/{key}/page")
     assert "was fitted on this picture" in page.text
-    assert f'href="#o={place}"' in page.text
+    assert f"without it, it says {entry.said}" in page.text
+    assert f'href="#{state.replace("&", "&amp;")}"' in page.text
     stated = re.search(r'Content-Security-Policy" content="([^"]*)"', page.text)
     assert stated is not None
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert page.text.count('class="explore-bar"') == 1
     other = BIRDS.classes[-1]
-    assert other in reading.get(f"/picture/{key}/page", params={"target": other}).text
+    asked = reading.get(f"/picture/{key}/page", params={"target": other}).text
+    assert f'href="#c={held.fitted.classes.index(other)}&amp;o=' in asked, "what is asked for stays what is explained"
+    assert reading.get(f"/picture/{key}").headers["location"].endswith(state)
     assert reading.get(f"/picture/{key}/page?target=nobody").status_code == 400
 
 

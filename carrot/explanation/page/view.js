@@ -224,6 +224,7 @@
       else says.push(`, ${share >= MOSTLY ? "mostly" : "most of all"} because of ${because}.`);
     }
     $("sentence").replaceChildren(...says);
+    if ($("verdict") && picture.label !== null) $("verdict").replaceChildren(picture.label === now.predicted ? "they agree" : make("strong", {}, "they differ"));
     const before = asItWas();
     const digits = digitsFor([before.logit, now.logit]), [was, is] = [before.logit, now.logit].map((x) => addedUp([x], x, digits)[0]);
     $("before").replaceChildren(...(supposed ? [
