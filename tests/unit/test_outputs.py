@@ -53,7 +53,7 @@ OUTPUTS: dict[tuple[str, str], tuple[Call, str]] = {
     ("audit", "csv"): (lambda h, out: ["audit", f"{h}/model", "--no-held-out", "--csv", out], "x.csv"),
     ("export", "out"): (lambda h, out: ["export", f"{h}/model", out], "x.csv"),
 }
-FOLDERS = {("demo", "out"), ("select", "out"), ("fit", "out"), ("evaluate", "out")}  # named as folders: see the end
+FOLDERS = {("demo", "out"), ("select", "out"), ("fit", "out"), ("evaluate", "out"), ("apply", "out")}  # named as folders: see the end
 
 
 def test_every_output_of_the_command_takes_part() -> None:
@@ -253,6 +253,23 @@ def test_a_folder_of_other_files_is_refused_before_the_work(
     assert cli.main(words) == 1
     assert "holds other files (model-best.safetensors)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [theirs]
+
+
+def test_apply_makes_a_model_in_a_new_folder_and_in_no_other(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "model", tmp_path / "model")
+    edits, theirs, new = tmp_path / "edits.csv", tmp_path / "theirs", tmp_path / "new"
+    first = Carrot.load(home / "model").fitted.records[0]
+    edits.write_text(f"id,action,label\n{first.id},forget,\n")
+    theirs.mkdir()
+    (theirs / "a.txt").write_text("the user's")
+    apply = ["apply", f"{tmp_path}/model", str(edits), "--out"]
+    for taken in (theirs, tmp_path / "model", edits):
+        assert cli.main([*apply, str(taken)]) != 0
+    assert (theirs / "a.txt").read_text() == "the user's"
+    assert edits.read_text().startswith("id,action")
+    assert cli.main([*apply, str(new)]) == 0
+    before, after = (len(Carrot.load(where).fitted.records) for where in (tmp_path / "model", new))
+    assert after == before - 1, "the model that it was made from stays"
 
 
 def test_evaluate_writes_into_the_folder_that_is_named(home: Path, tmp_path: Path) -> None:
