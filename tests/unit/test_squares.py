@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+import carrot
 from carrot._ridge import loo, squares
 from carrot._ridge.loo import loo_path
 from carrot._ridge.rows import checked_rows
 from carrot._ridge.squares import Squares, pays
+from tests import contract
 from tests import reference as ref
 
 F64 = torch.float64
@@ -94,6 +96,10 @@ def test_penalties_that_it_can_not_tell_apart_are_asked_again(monkeypatch: pytes
     same = loo_path(rows, True, sorted([*lams, best * (1 + 1e-13)]))
     assert asked == [2]
     assert same.best == apart.best + 1, "of equal ones the larger"
+
+
+def test_a_path_of_many_classes_by_blocks() -> None:
+    contract.check_path_of_many_classes(carrot)
 
 
 def test_few_classes_are_asked_one_penalty_at_a_time() -> None:
