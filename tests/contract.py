@@ -227,6 +227,23 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
     close(path.mse[1:2], np.array([mse]), tolerance(np.array([mse])) * D, "leave-one-out error on the path")
 
 
+def check_path_of_many_classes(c: ModuleType, n: int = 40, D: int = 4, C: int = 12) -> None:
+    """Of so many residuals are not formed: the leave-one-out error on a path, eigenvalues apart and all the same."""
+    rng, lams = np.random.default_rng(11), [1e-3, 1e-2, 0.1, 1.0, 10.0]
+    path, blocks = inside(c, "_ridge.loo"), inside(c, "_ridge.blocks")
+    assert path.pays(D, C, len(lams))
+    G, Y = rng.normal(size=(n, D)), rng.normal(size=(n, C)) + 0.3
+    for rows in (G + 0.5, np.linalg.qr(G - G.mean(axis=0))[0] + 0.5):
+        entries, blocks.ENTRIES = blocks.ENTRIES, 16 * D  # several blocks of rows
+        try:
+            given = inside(c, "_ridge.rows").checked_rows(torch.tensor(rows), torch.tensor(Y), None)
+            found = path.loo_path(given, True, lams).mse
+        finally:
+            blocks.ENTRIES = entries
+        expected = np.array([((Y - ref.loo(rows, Y, lam, True)) ** 2).mean() for lam in lams])
+        close(found, expected, 1e-8 * float(expected.max()), "leave-one-out error on a path of many classes")
+
+
 def check_updates(
     c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool, giant: float = 1.0
 ) -> None:

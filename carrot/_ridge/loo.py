@@ -3,7 +3,7 @@
 Letters are those of ``carrot._ridge.systems``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,14 @@ from carrot._display.brief import brief
 from carrot._ridge.blocks import blocks, centred, square_sum
 from carrot._ridge.gram import Gram
 from carrot._ridge.rows import Rows
+from carrot._ridge.squares import NOISE, Squares, pays
+from carrot._ridge.statistics import RidgeStatistics
 from carrot._ridge.systems import ALONE, Moments, centre, moments, solve, with_means
 from carrot.errors import IllConditionedError
 
 LOO_DECADES = (-7.0, 3.0)  # default path: half decades around the mean eigenvalue of A^T A
 LOO_POINTS = 21
+SETTLED = 1e-6  # relative error of a sum of squares that is taken as it was screened
 HELD = 2**27  # numbers in moments without one picture that are kept from one penalty to the next: 1 GiB
 
 
@@ -80,8 +83,8 @@ def loo_path(
                                                          1 - leverage = lam (Z^2 (s + lam)^{-1} - v^2 / (c + lam))
 
     with h0 = w / sum(w) with intercept, else 0. Z is never there as a whole where it is tall: blocks of rows outside,
-    lams inside. There 1 - leverage of a picture nearly alone in a direction would be rounding: the system is solved
-    without it.
+    lams inside; of many classes not even residuals, but their squared norms alone (``Squares``). There 1 - leverage of
+    a picture nearly alone in a direction would be rounding: the system is solved without it.
 
     Args:
         rows: Training rows, at least two.
@@ -92,44 +95,107 @@ def loo_path(
     Raises:
         ValueError: There is one row only: nothing is left to predict it from.
     """
-    n = len(rows.G)
-    if n < 2:
+    if len(rows.G) < 2:
         raise ValueError("lam='loo' needs at least two training pictures; got one. Give a number for `lam`.")
     known = known or moments(rows, fit_intercept)
-    B, g_mean, _, v = centre(rows, fit_intercept)
-    h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
     if isinstance(known, Gram):
-        M = known.weighted(rows.w)
-        grid = _grid(lams, float(M.trace()), rows)
-        M, c = with_means(M, v, float(grid[0]))
-        s, V = torch.linalg.eigh(M)
-        target = V.mT @ B
+        grid, errors = _wide(rows, fit_intercept, lams, known)
     else:
-        S, Q = known.moments(centred=fit_intercept)
-        grid, c = _grid(lams, float(S.trace()), rows), 0.0
-        s, V = torch.linalg.eigh(S)
-        target = V.mT @ Q
-    s = s.clamp(min=0.0)  # positive semidefinite: anything below is rounding
-    shrink = 1.0 / (s.unsqueeze(-1) + grid)  # (min(n, D), k)
-    errors, worst = torch.zeros_like(grid), torch.full_like(grid, float("inf"))
-    root = rows.w.sqrt().unsqueeze(-1)
-    left_out = _LeftOut(rows, fit_intercept)
-    for block in blocks(n, V.shape[1]):
-        Z = V[block] if isinstance(known, Gram) else centred(rows.G, g_mean, block).mul_(root[block]) @ V
-        spread = Z.square() @ shrink  # (b, k)
+        grid, errors = _tall(rows, fit_intercept, lams, known)
+    return LooPath(grid.cpu(), (errors / (rows.w.sum() * rows.Y.shape[1])).cpu())
+
+
+def _wide(
+    rows: Rows, fit_intercept: bool, lams: Sequence[float] | None, known: Gram
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Return the penalties, and the sum of squared errors at each."""
+    B, _, _, v = centre(rows, fit_intercept)
+    M = known.weighted(rows.w)
+    grid = _grid(lams, float(M.trace()), rows)
+    M, c = with_means(M, v, float(grid[0]))
+    s, V = torch.linalg.eigh(M)
+    shrink, target = _shrink(s, grid), V.mT @ B
+    errors, worst = torch.zeros_like(grid), torch.full_like(grid, torch.inf)
+    for block in blocks(*V.shape):
+        spread = V[block].square() @ shrink  # (b, k)
         for j, lam in enumerate(grid.tolist()):
-            fitted = Z @ (shrink[:, j : j + 1] * target)
-            if isinstance(known, Gram):
-                residual, slack = lam * fitted, lam * (spread[:, j] - h0[block] / (c + lam))
-            else:
-                residual, slack = B[block] - fitted, 1.0 - h0[block] - spread[:, j]
-                for i in torch.nonzero(slack < ALONE).flatten().tolist():
-                    residual[i] = root[block][i] * left_out.error(block.start + i, lam)
-                    slack[i] = 1.0
+            slack = lam * (spread[:, j] - v[block].square() / (c + lam))
+            residual = lam * (V[block] @ (shrink[:, j : j + 1] * target))
             errors[j] += (residual / slack.unsqueeze(-1)).square().sum()
             worst[j] = torch.minimum(worst[j], slack.min())
-    mse = torch.where(worst > 0, errors / (rows.w.sum() * B.shape[1]), float("inf"))
-    return LooPath(grid.cpu(), mse.cpu())
+    return grid, torch.where(worst > 0, errors, torch.inf)
+
+
+def _tall(
+    rows: Rows, fit_intercept: bool, lams: Sequence[float] | None, known: RidgeStatistics
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Return the penalties, and the sum of squared errors at each.
+
+    Where ``Squares`` are less work, they say all of it, and what they can't settle is asked again.
+    """
+    S, Q = known.moments(centred=fit_intercept)
+    grid = _grid(lams, float(S.trace()), rows)
+    s, V = torch.linalg.eigh(S)
+    tall = _Tall(rows, fit_intercept, s.clamp(min=0.0), V, V.mT @ Q)
+    if not pays(Q.shape[0], Q.shape[1], len(grid)):
+        return grid, tall.errors(grid)
+    squares = Squares.of(tall.s, tall.target)
+    errors, noise = tall.screened(grid, squares)
+    unsure = (noise > SETTLED * errors) | (errors - noise <= (errors + noise).min())
+    if int(unsure.sum()) > 1 or bool((noise > SETTLED * errors).any()):
+        errors[unsure] = tall.errors(grid[unsure])
+    return grid, errors
+
+
+class _Tall:
+    """Rows in the eigenvectors of their moments, a block at a time: Z is never there as a whole."""
+
+    def __init__(self, rows: Rows, fit_intercept: bool, s: Tensor, V: Tensor, target: Tensor) -> None:
+        self.rows, self.s, self.V, self.target = rows, s, V, target
+        self._B, self._g_mean, _, v = centre(rows, fit_intercept)
+        self._h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
+        self._left_out = _LeftOut(rows, fit_intercept)
+
+    def errors(self, grid: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+        """Return the sum of squared errors at each penalty: a product with D x C numbers each."""
+        shrink, errors = _shrink(self.s, grid), torch.zeros_like(grid)
+        for block, Z in self._blocks():
+            slack = self._slack(block, Z, shrink)
+            for j, lam in enumerate(grid.tolist()):
+                residual, apart = self._B[block] - Z @ (shrink[:, j : j + 1] * self.target), slack[:, j]
+                for i in torch.nonzero(apart < ALONE).flatten().tolist():
+                    residual[i], apart[i] = self._alone(block.start + i, lam), 1.0
+                errors[j] += (residual / apart.unsqueeze(-1)).square().sum()
+        return errors
+
+    def screened(self, grid: Float[Tensor, " k"], squares: Squares) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+        """Return the same by ``Squares``, and how far it may be off."""
+        shrink, errors, noise = _shrink(self.s, grid), torch.zeros_like(grid), torch.zeros_like(grid)
+        for block, Z in self._blocks():
+            found, slack, B = squares.at(Z, self._B[block], grid), self._slack(block, Z, shrink), self._B[block]
+            for i, j in torch.nonzero(slack < ALONE).tolist():
+                found[i, j] = self._alone(block.start + i, float(grid[j])).square().sum()
+                slack[i, j] = 1.0
+            per_slack = slack.square().reciprocal()
+            errors += (found * per_slack).sum(dim=0)
+            noise += NOISE * (B.square().sum(dim=1) @ per_slack)
+        return errors, noise
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        root = self.rows.w.sqrt().unsqueeze(-1)
+        for block in blocks(*self.rows.G.shape):
+            yield block, centred(self.rows.G, self._g_mean, block).mul_(root[block]) @ self.V
+
+    def _slack(self, block: slice, Z: Tensor, shrink: Tensor) -> Tensor:
+        return 1.0 - self._h0[block].unsqueeze(-1) - Z.square() @ shrink
+
+    def _alone(self, i: int, lam: float) -> Tensor:
+        return self.rows.w[i].sqrt() * self._left_out.error(i, lam)
+
+
+def _shrink(s: Float[Tensor, " r"], grid: Float[Tensor, " k"]) -> Float[Tensor, "r k"]:
+    """Return (s + lam)^{-1}; s is that of a positive semidefinite matrix: anything below 0 is rounding."""
+    return 1.0 / (s.clamp(min=0.0).unsqueeze(-1) + grid)
 
 
 class _LeftOut:

@@ -18,7 +18,7 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
-    *("blocks", "statistics", "rows", "gram", "systems", "loo", "edited", "restored", "solution", "logit"),
+    *("blocks", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution", "logit"),
     "replacement",
 )
 MODULES = [
@@ -147,8 +147,8 @@ MUTANTS = {
         "torch.cat(squares)",
     ),
     "leverage without the mean (dual)": ("systems", ".diagonal() - self._v_share)", ".diagonal())"),
-    "path without the mean (tall)": ("loo", "1.0 - h0[block] - spread[:, j]", "1.0 - spread[:, j]"),
-    "path without the mean (wide)": ("loo", "lam * (spread[:, j] - h0[block] / (c + lam))", "lam * spread[:, j]"),
+    "path without the mean (tall)": ("loo", "1.0 - self._h0[block].unsqueeze(-1) - Z", "1.0 - Z"),
+    "path without the mean (wide)": ("loo", "lam * (spread[:, j] - v[block].square() / (c + lam))", "lam * spread[:, j]"),
     "last block dropped": ("blocks", "range(0, length, step)", "range(0, length - step + 1, step)"),
     "blocks overlap": ("blocks", "min(start + step, length)", "min(start + step + 1, length)"),
     "strips overlap": ("blocks", "min(start + STRIP, length)", "min(start + STRIP + 1, length)"),
@@ -158,7 +158,12 @@ MUTANTS = {
         "G[rows, columns].to(torch.float64, copy=True).sub_(mean[columns])",
         "(G[rows, columns] - mean[columns].to(G.dtype)).to(torch.float64)",
     ),
-    "leave-one-out error of the last block": ("loo", "errors[j] += (", "errors[j] = ("),
+    "leave-one-out error of the last block": ("loo", "errors[j] += (residual / apart", "errors[j] = (residual / apart"),
+    "screened error of the last block": ("loo", "errors += (found", "errors = (found"),
+    "screened by leverage, not its square": ("loo", "slack.square().reciprocal()", "slack.reciprocal()"),
+    "partial fractions with the other sign": ("squares", "Z @ self.N.mT", "Z @ self.N"),
+    "a direction without itself": ("squares", "Z * self.M if", "0.0 * Z if"),
+    "close directions forgotten": ("squares", "M.diagonal() if is_alone", "M.diagonal() if True"),
     "inner products around the old mean": ("gram", "if self.fit_intercept:\n            p", "if False:\n            p"),
     "inner products of others": ("gram", "self.N[stay.unsqueeze(-1), stay]", "self.N[: len(stay), : len(stay)]"),
     "border around another point": ("gram", "new = rows.G[old:].to(torch.float64) - self.c", "new = rows.G[old:].to(torch.float64)"),
@@ -305,6 +310,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_float32_rows(c, n, D, 0.3, True)
         for intercept in (True, False):
             contract.check_restored(c, n, D, 0.3, intercept)
+    contract.check_path_of_many_classes(c)
     for intercept in (True, False):
         contract.check_giants(c, 32, 30, intercept)
         contract.check_giants(c, 34, 30, intercept)
