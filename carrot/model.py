@@ -5,7 +5,7 @@
     model = Carrot("vit_small_patch14_reg4_dinov2.lvd142m").select("my_pictures")  # or .fit(...) with your own settings
     model.predict("bird.jpg")                        # as scikit-learn names things
     model.explain("bird.jpg").to_html("bird.html")   # which regions, which training pictures, which regions of those
-    model.audit()                                    # labels that the others contradict, near duplicates, high leverage
+    model.audit()                                    # doubtful labels, near duplicates, high leverage
     model.relabel({"robin/3.jpg": "wren"})           # as if it had always been a wren
     model.forget(["robin/17.jpg"])                   # as if it had never been there
     model.save("birds"); Carrot.load("birds")

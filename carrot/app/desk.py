@@ -1,5 +1,7 @@
 """The desk: doubtful labels one by one, what speaks for and against each, and what each decision would do."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -14,6 +16,7 @@ from carrot.evaluation.calibration import probabilities
 
 TOLD = 5  # classes of a table
 WITNESSES = 3
+NEAR = 3  # classes that may be meant by a new name
 
 
 class Desk:
@@ -103,7 +106,9 @@ class Desk:
             return _told(review.outcome(entry.place, None))
         is_new = name not in self._held.fitted.classes
         more = {"label": name, "new": is_new, "alone": review.is_alone(entry.place, name)}
-        return {**_told(review.outcome(entry.place, name)), **more, "twins": twins_of(name, review.classes)}
+        twins = twins_of(name, review.classes)
+        more["near"] = [near for near in _like(name, review.classes) if near not in twins] if is_new else []
+        return {**_told(review.outcome(entry.place, name)), **more, "twins": twins}
 
     def pair(self, entry: Entry) -> dict[str, Any] | None:
         """Return the pair of regions that speaks most for the suggestion, JSON-ready."""
@@ -247,6 +252,14 @@ class Desk:
         wide, high = picture.size
         x0, y0, x1, y1 = boxes[region].tolist()
         return [x0 / wide, y0 / high, x1 / wide, y1 / high]
+
+
+def _like(name: str, classes: Sequence[str]) -> list[str]:
+    """Return the classes that may be meant by a new name: those that start so, else those spelt nearly so."""
+    folded = name.casefold()
+    others = [known for known in classes if known != name]
+    begin = [known for known in others if known.casefold().startswith(folded)]
+    return begin[:NEAR] or get_close_matches(name, others, NEAR)
 
 
 def _told(standing: Standing) -> dict[str, Any]:

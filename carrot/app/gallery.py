@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from carrot._display.words import percent
 from carrot.app.held import Entry
 
 PAGE = 60  # pictures of one page
@@ -104,8 +105,7 @@ class Query:
     def told(self, entry: Entry) -> str:
         """Return of a picture, in words, the number that it is sorted by, and the one that it is chosen by."""
         s = entry.suspect
-        p = f"{s.probability:.2f}" if s.probability >= 0.01 else f"{s.probability:.0e}"
-        margin, probability = f"margin {s.margin:+.2f}", f"its label: p {p}"
+        margin, probability = f"margin {s.margin:+.2f}", f"its label {percent(s.probability)}"
         leverage = "" if s.leverage is None else f"leverage {s.leverage:.2f}"
         by = {"doubt": probability, "margin": margin, "sure": margin, "leverage": leverage, "name": ""}[self.sort]
         chosen = {"low": margin, "suspects": probability}.get(self.show, "")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from carrot.app.gallery import RANGES, SHOWN, Query, sorts
 from carrot.app.held import Entry, Held
+from carrot.explanation.drawing import short
 
 STATIC = {"app.css": "text/css", "app.js": "text/javascript", "desk.js": "text/javascript"}
 
@@ -131,9 +132,10 @@ def _slider(query: Query, name: str) -> str:
     value = f"{getattr(query, name):g}"
     if query.show != view:
         return "" if getattr(query, name) == getattr(Query(), name) else _hidden(name, value)
+    shown = f"{100 * query.p:.0f} %" if name == "p" else value
     word = {"below": "Margin below", "p": "Label's probability at most"}[name]
     return (
-        f'<label class="slider">{word} <output>{value}</output> <input type="range" name="{name}" min="{least:g}" '
+        f'<label class="slider">{word} <output>{shown}</output> <input type="range" name="{name}" min="{least:g}" '
         f'max="{most:g}" step="{step:g}" value="{value}"></label>'
     )
 
@@ -152,5 +154,5 @@ def _card(held: Held, query: Query, entry: Entry) -> str:
         f'<img src="/thumb/{quote(entry.key)}?v={held.state}" alt="" width="150" height="150" loading="lazy">'
         f'<span class="label">{text(s.label)}</span><span class="said"><span class="mark" aria-hidden="true">'
         f"{'=' if entry.is_right else '≠'}</span> {said}</span>"
-        f'<span class="small">{query.told(entry)} {flag}</span></a></li>'
+        f'<span class="small">{query.told(entry)} {flag}</span><span class="file">{short(s.id, 24)}</span></a></li>'
     )

@@ -260,8 +260,8 @@ def _verdict(doubtful: tuple[Suspect, ...], of: str, how: str = "") -> tuple[str
 
 
 def _suspects_table(doubtful: Sequence[Suspect], shots: Sequence[str]) -> str:
-    heads = ["picture", "labelled", "the model says", "its label", "margin", "probability", "leverage"]
-    rows = [(s.id, s.label, s.suggested, s.verdict, s.margin, s.probability, s.leverage) for s in doubtful]
+    heads = ["picture", "labelled", "the model says", "its label", "probability", "margin", "leverage"]
+    rows = [(s.id, s.label, s.suggested, s.verdict, percent(s.probability), s.margin, s.leverage) for s in doubtful]
     if not any(shots):
         return table(heads, rows)
     drawn = [*shots, *[""] * (len(rows) - len(shots))]

@@ -4,7 +4,7 @@
 id, path, sha256, split, label  the picture; split is "train", or "test": it was not fitted on
 predicted, probability          the likeliest class
 label_probability, margin       of the label; its logit less the best other one
-suspect                         whether the others contradict the label: ``carrot.evaluation.suspects``
+suspect                         whether the label looks wrong: ``carrot.evaluation.suspects``
 leverage                        how much its own label counts in its own logits; None: it was not fitted on
 influence_k, influence_k_dual   for k = 1, 2, ..: the training picture with the k-th largest dual contribution to the
                                 predicted class's logit, and that contribution; never the picture itself

@@ -99,6 +99,27 @@ def test_the_desk_by_keyboard(served: tuple[str, Path], page: Any) -> None:
     assert len(Carrot.load(folder).records_) == 24
 
 
+def test_when_all_is_settled_the_desk_says_so_and_what_comes_next(served: tuple[str, Path], page: Any) -> None:
+    page.goto(f"{served[0]}/desk")
+    decided(page, 0)
+    n = page.locator("#strip li").count()
+    assert page.locator("#settled").is_hidden()
+    page.keyboard.press("r")
+    for done in range(1, n):
+        decided(page, done)
+        page.keyboard.press("k")
+    page.locator("#settled", has_text=f"All {n} doubtful labels are settled. Next: make the new version").wait_for()
+    page.keyboard.press("u")
+    decided(page, n - 1)
+    assert page.locator("#settled").is_hidden()
+    page.keyboard.press("c")
+    page.keyboard.type(BIRDS.classes[0][:-1])
+    page.keyboard.press("Enter")
+    page.locator("#extra button", has_text=BIRDS.classes[0]).first.click()
+    page.locator("#extra b", has_text=re.compile(f"^Relabel: {BIRDS.classes[0]}$")).wait_for()
+    assert page.locator("#other").input_value() == BIRDS.classes[0]
+
+
 def test_a_picture_that_is_pasted_is_explained(served: tuple[str, Path], page: Any) -> None:
     page.goto(served[0])
     page.evaluate(PASTE)

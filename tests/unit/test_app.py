@@ -116,12 +116,15 @@ def test_the_gallery(reading: Asking) -> None:
     close = re.findall(r"margin ([-+][0-9.]+)", reading.get("/?show=low&below=0.3").text)
     assert close
     assert all(abs(float(x)) <= 0.3 for x in close)
+    names = re.findall(r'<span class="file">(?:<bdi[^>]*>)?([^<]+)<', page.text)
+    assert len(names) == 24
+    assert all(name.endswith(".png") for name in names)
     flagged = reading.get("/?show=suspects").text.count('class="card ')
     assert flagged == len(Carrot.load(reading.explorer.asked.folder).audit().doubtful)
 
 
 def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
-    numbers = {"doubt": r"p ([0-9.e-]+)", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
+    numbers = {"doubt": r"its label [<>]? ?([0-9.]+) %", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
     numbers["leverage"] = r"leverage ([0-9.]+)"
     for sort, number in numbers.items():
         for show in ("all", "low", "suspects"):
@@ -135,7 +138,7 @@ def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
 
 
 def test_sliders_narrow_a_view_in_its_link_and_without_script(reading: Asking) -> None:
-    suspects = [s for s in Carrot.load(reading.explorer.asked.folder).audit().doubtful]
+    suspects = Carrot.load(reading.explorer.asked.folder).audit().doubtful
     least = sorted(s.probability for s in suspects)[1]
     page = reading.get("/", params={"show": "suspects", "p": f"{least + 1e-9:.9f}"}).text
     assert page.count('class="card ') == 2
@@ -572,11 +575,16 @@ def test_a_class_that_is_new_is_asked_for_told_and_made(asking: Asking, folder: 
     for key, name, is_alone in zip(keys, ids, (True, False, False), strict=True):
         told = asking.get(f"/desk/api/effect/{key}", params={"label": " owl "}).json()
         assert (told["label"], told["new"], told["alone"], told["twins"]) == ("owl", True, is_alone, [])
+        assert told["near"] == []
         edits[name] = "owl"
         assert (told["right"], told["pictures"]) == really(model, edits)
         done = asking.post(f"/desk/api/look/{key}", {"action": "relabel", "label": "owl", "new": "yes"}).json()
         assert (done["now"]["right"], done["new"]) == (told["right"], ["owl"])
-    assert asking.get(f"/desk/api/effect/{asking.key(3)}", params={"label": "OWL"}).json()["twins"] == ["owl"]
+    twin = asking.get(f"/desk/api/effect/{asking.key(3)}", params={"label": "OWL"}).json()
+    assert (twin["twins"], twin["near"]) == (["owl"], [])
+    for typed in (BIRDS.classes[0][:5].upper(), "Ow", "oowl"):  # the first letters, or nearly the name
+        near = asking.get(f"/desk/api/effect/{asking.key(3)}", params={"label": typed}).json()["near"]
+        assert near == ([BIRDS.classes[0]] if len(typed) == 5 else ["owl"])
     again = Asking(folder)  # killed, and started again
     assert again.get("/desk/api/progress").json()["new"] == ["owl"]
     assert again.get("/desk/api/progress").json()["stale"] == 0

@@ -53,7 +53,7 @@ for (const button of document.querySelectorAll("[data-reload]")) button.addEvent
 for (const form of document.querySelectorAll("form[data-auto]")) {
   form.querySelector("button").hidden = true;
   const output = form.querySelector("output"), range = form.querySelector("[type=range]");
-  range?.addEventListener("input", () => { output.textContent = range.value; });
+  range?.addEventListener("input", () => { output.textContent = range.name === "p" ? `${Math.round(100 * range.value)} %` : range.value; });
   form.addEventListener("change", () => form.requestSubmit());
   form.addEventListener("submit", () => {
     for (const field of form.elements) if (!field.value) field.disabled = true;

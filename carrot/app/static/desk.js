@@ -16,6 +16,7 @@
   }
 
   const signed = (x, digits = 2) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(digits);
+  const share = (p) => (p > 0 && p < 0.0005 ? "< 0.1 %" : p < 1 && p >= 0.9995 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`); // as every page says it
   const percent = (s) => `${((100 * s.right) / s.pictures).toFixed(1)} %`;
   const image = (kind, key) => `/${kind}/${key}?v=${progress.state}`;
 
@@ -68,7 +69,7 @@
     const table = make("table", {}, make("caption", { className: "small", textContent: "What the model says of it, fitted without it" }),
       make("thead", {}, make("tr", {}, ...["class", "logit", "probability"].map((t) => make("th", { scope: "col", textContent: t })))),
       make("tbody", {}, ...n.said.map((line) => make("tr", {}, make("td", { textContent: line.class }),
-        make("td", { textContent: signed(line.logit, 3) }), make("td", { textContent: line.p.toFixed(3) })))));
+        make("td", { textContent: signed(line.logit, 3) }), make("td", { textContent: share(line.p) })))));
     const name = (dt, dd, kind) => make("div", { className: kind }, make("dt", { textContent: dt }), make("dd", { textContent: dd }));
     const shown = make("img", { src: image("image", n.key), alt: `The picture ${n.id}` });
     shown.addEventListener("load", () => { shown.parentNode.style.width = `min(100%, calc(56vh * ${shown.naturalWidth / shown.naturalHeight}))`; });
@@ -124,6 +125,14 @@
     const notes = [];
     if (standing.alone) notes.push(`No other picture is of ${name}: fitted without this one there is no such class, so its score is 0.`);
     if (standing.twins?.length) notes.push(`It looks like ${standing.twins.join(", ")}: names that look alike are classes of their own.`);
+    if (standing.near?.length) {
+      const field = document.getElementById("other");
+      extra.append(make("p", { className: "small" }, "There is a class of a name like that already. Did you mean ", ...standing.near.map((one) => {
+        const choose = make("button", { type: "button", textContent: one });
+        choose.addEventListener("click", () => { field.value = one; consider(one, extra); });
+        return choose;
+      }), "?"));
+    }
     extra.append(button, ...notes.map((note) => make("p", { className: "small", textContent: note })));
   }
 
@@ -133,7 +142,9 @@
     const place = progress.queue.findIndex((one) => one.key === (now && now.key));
     const all = progress.queue.length, at = place < 0 ? "A picture beside them" : `${place + 1} of ${all}`;
     document.getElementById("where").textContent = all ? `${at} · ${progress.done} of ${all} decided` : "No label is doubtful.";
-    const { start, now: then } = progress;
+    const { start, now: then } = progress, settled = document.getElementById("settled");
+    settled.hidden = !all || progress.done < all;
+    settled.textContent = `All ${all} doubtful labels are settled. ` + (progress.edits ? "Next: make the new version below." : "All are kept, so nothing is to be changed.");
     document.getElementById("total").textContent =
       `Leave-one-out ${percent(start)}` + (progress.edits ? ` → ${percent(then)} with ${progress.edits} edit${progress.edits > 1 ? "s" : ""}` : "");
     document.getElementById("table").textContent = progress.table;
@@ -169,12 +180,13 @@
   function step(by) {
     const place = progress.queue.findIndex((one) => one.key === now.key), next = progress.queue[place + by];
     if (next) go(next.key);
+    else if (by > 0 && place >= 0) EXPLORE.say(progress.done < progress.queue.length ? `That is the last one; ${progress.queue.length - progress.done} before it are undecided.` : "That is the last one.");
   }
 
   function onwards() {
     const { queue } = progress, place = queue.findIndex((one) => one.key === now.key);
     const next = [...queue.slice(place + 1), ...queue.slice(0, Math.max(place, 0))].find((one) => !one.decision);
-    if (!next) EXPLORE.say("All are decided. Make the new version below, or go on looking.");
+    if (!next) EXPLORE.say("That was the last one: all are settled. u takes it back.");
     return go(next ? next.key : now.key);
   }
 
