@@ -3,6 +3,7 @@
 import hashlib
 import json as json_module
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ def explain(
     early.need_picture(picture)
     where = early.box_from(box)
     early.need_checkpoint(checkpoint)
-    page = out or model / "explanations" / _page_name(picture)
+    page = out or model / "explanations" / _page_name(picture, target, against, box)
     if page.suffix.lower() not in (".html", ".htm") and is_regular(page):
         raise UsageError(f"`--out` must end in .html; got {page}.")
     try:
@@ -116,6 +117,7 @@ def explain(
     explanation = found.explain(shown, target, against, training)
     for row, reason in explanation.missing.items():
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
+    early.say_where(explanation.missing.values(), data)
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
     arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden, "box": box}
@@ -251,8 +253,11 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
     return 0
 
 
-def _page_name(picture: Path) -> str:
-    """Return a name of its own for each path, of a length that leaves room for what lies beside it."""
-    whole = os.fsencode(picture.absolute())
-    stem = picture.stem.encode("ascii", "replace").decode().replace("?", "_")[:100]
+def _page_name(picture: Path, target: str | None, against: str | None, box: str | None) -> str:
+    """Return a name of its own for each path and question, of a length that leaves room for what lies beside it."""
+    given = (("target", target), ("against", against), ("box", box))
+    asked = {name: value for name, value in given if value is not None}
+    whole = os.fsencode(picture.absolute()) + (os.fsencode(json_module.dumps(asked)) if asked else b"")
+    words = [picture.stem[:80], *(f"{name}-{value[:20]}" for name, value in asked.items() if name != "box")]
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(words))
     return f"{stem}-{hashlib.sha256(whole).hexdigest()[:6]}.html"

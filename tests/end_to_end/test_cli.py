@@ -18,6 +18,7 @@ from PIL import Image
 
 from carrot import Carrot, cli
 from carrot.classifier import selecting
+from carrot.classifier.records import PictureFinder
 from carrot.data.toy import ToyBirds
 from carrot.store import certificates
 
@@ -365,6 +366,32 @@ def test_a_change_tells_of_the_pages_of_the_model_before_and_of_files(
     assert f"anew: carrot explain (and the picture) and carrot report {folder}" in told
     assert run("apply", str(folder), "edits.csv", "--no-verify") == 0  # it forgets, and so deletes pages
     assert "of the model as it was" not in capsys.readouterr().out
+
+
+def test_where_pictures_are_gone_the_terminal_says_what_to_write(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = str(tmp_path / "page.html")
+    for words in (("explain", str(model), "new.jpg"), ("report", str(model))):
+        assert run(*words, "--out", page) == 0
+        assert "could not be found" not in capsys.readouterr().err
+        with monkeypatch.context() as patch:
+            patch.setattr(PictureFinder, "_find", lambda *_: (_ for _ in ()).throw(FileNotFoundError))
+            assert run(*words, "--out", page) == 0
+            told = capsys.readouterr().err
+            assert re.search(r"\d+ training pictures? could not be found: has the data set moved\? --data DATA", told)
+
+
+def test_each_question_has_a_page_of_its_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions: list[tuple[str, ...]] = [(), ("--target", "wren"), ("--target", "wren", "--against", "jay")]
+    questions += [("--target", "jay", "--against", "wren"), ("--box", "0,0,40,40")]
+    pages = set()
+    for question in questions:
+        assert run("explain", str(model), "new.jpg", *question) == 0
+        pages.add(capsys.readouterr().out.rpartition("page: ")[2].strip())
+    assert len(pages) == len(questions)
+    assert any("new-target-wren-against-jay-" in page for page in pages)
+    assert all(Path(page).is_file() for page in pages)
 
 
 def test_apply_writes_a_new_model_beside_where_it_is_told_to(
