@@ -1,5 +1,6 @@
 """``carrot`` as a user has it: every example of every ``--help``, exit statuses, JSON, mistakes, an interruption."""
 
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from carrot import Carrot, cli
 from carrot.classifier import selecting
 from carrot.classifier.records import PictureFinder
 from carrot.data.toy import ToyBirds
+from carrot.embedding.setting import AXES, Setting
+from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.store import certificates
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
@@ -380,6 +383,33 @@ def test_where_pictures_are_gone_the_terminal_says_what_to_write(
             assert run(*words, "--out", page) == 0
             told = capsys.readouterr().err
             assert re.search(r"\d+ training pictures? could not be found: has the data set moved\? --data DATA", told)
+
+
+def test_every_default_that_help_tells_is_the_one_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--help") == 0
+    text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    told = {}
+    for part in re.split(r" (?=--[a-z-]+ (?:STR|FLOAT|INT|PATH|CHOICE|FLOAT\|CHOICE) )", text):
+        found = re.search(r"^--([a-z-]+) .*?\[default: (.*?)\]", part)
+        if found:
+            told[found[1].replace("-", "_")] = found[2]
+    assert AXES.keys() <= told.keys()
+    assert told["backbone"] == DEFAULT_MODEL
+    for name in AXES:
+        for regions, has_attention in itertools.product(("patches", "tiles:3"), (False, True)):
+            used = getattr(Setting.asked({"regions": regions}, has_attention), name)
+            if name == "regions":
+                used = Setting.asked({}, has_attention).regions
+            expected = told[name]
+            if (
+                " for " in expected
+            ):  # "8 for tiles, 0 for patches"; "0.5 for patches where the backbone gives it, else 0"
+                value, kind, condition, other = re.fullmatch(
+                    r"(\S+) for (tiles|patches)( where the backbone gives it)?, (?:else )?(\S+)(?: for \w+)?", expected
+                ).groups()  # type: ignore[union-attr]
+                is_so = regions.startswith(kind) and (condition is None or has_attention)
+                expected = value if is_so else other
+            assert str(used) == expected or float(used) == float(expected), (name, regions, has_attention)
 
 
 def test_each_question_has_a_page_of_its_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
