@@ -385,6 +385,16 @@ def test_where_pictures_are_gone_the_terminal_says_what_to_write(
             assert re.search(r"\d+ training pictures? could not be found: has the data set moved\? --data DATA", told)
 
 
+def test_info_is_words_for_people_and_numbers_for_programs(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", str(model)) == 0
+    told = capsys.readouterr().out
+    assert not re.search(r"[{}\"]", told), "JSON is asked for"
+    for word in ("training pictures of 3 classes", "backbone: toy", "regions: patches", "ridge: lam ", "--json"):
+        assert word in told
+    assert run("info", str(model), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["encoder"]["name"] == "toy"
+
+
 def test_every_default_that_help_tells_is_the_one_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", "--help") == 0
     text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
