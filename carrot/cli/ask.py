@@ -251,7 +251,7 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
             f"regions: {setting.regions_in_words(encoder.get('tile_size', 0))}",
             f"{n} of {counted(len(names), 'class', 'classes')}, from {trained['data'] or 'Python'}",
             f"classes: {some}",
-            f"right in {percent(loo['loo_accuracy'])} of the training pictures, each judged without itself (exact leave-one-out)",
+            f"right in {percent(loo['loo_accuracy'])} of training pictures, each judged without itself (leave-one-out)",
             f"backbone: {encoder['name']}" + (f", weights from {weights}" if weights else ""),
             f"  crop {encoder['crop']!r}, tokens kept as {encoder['dtype']}; fingerprint {encoder['fingerprint'][:12]}",
             f"embedding: {setting}",
