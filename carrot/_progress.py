@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 T = TypeVar("T")
-SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BEFORE_A_LINE, SECONDS_BETWEEN_LINES = 5.0, 30.0
 
 
 class _Rate(ProgressColumn):
@@ -84,12 +84,14 @@ def progress(
 
 
 def _in_lines(pieces: Iterable[T], description: str, unit: str, size: int, whole: int) -> Iterator[T]:
-    """Say every half a minute how far it is: for log files."""
+    """Say soon what is being done, then every half a minute how far it is: for log files."""
     began = said = time.monotonic()
+    wait = min(SECONDS_BEFORE_A_LINE, SECONDS_BETWEEN_LINES)
     for number, piece in enumerate(pieces, start=1):
         yield piece
         now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES:
+        if now - said >= wait:
+            wait = SECONDS_BETWEEN_LINES
             said, done = now, min(number * size, whole)
             left = (now - began) * (whole - done) / done
             print(

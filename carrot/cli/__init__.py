@@ -50,8 +50,8 @@ With pictures of your own, in one folder per class:
     carrot explore my_model
 """
 EPILOGUE = (
-    "Flags may come from a YAML file, by command: --config FILE. "
-    "Variables CARROT_FIT_LIFT and the like stand between the two."
+    "Flags may also come from the environment (CARROT_FIT_LIFT=relu is carrot fit --lift relu), or from a YAML file "
+    "by command: --config FILE. What is typed counts before the environment, and that before the file."
 )
 
 app = cyclopts.App(

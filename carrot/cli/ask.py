@@ -3,10 +3,11 @@
 import hashlib
 import json as json_module
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrot._display.words import counted
+from carrot._display.words import counted, percent
 from carrot.cli import early
 from carrot.cli.options import (
     Checkpoint,
@@ -97,7 +98,7 @@ def explain(
     early.need_picture(picture)
     where = early.box_from(box)
     early.need_checkpoint(checkpoint)
-    page = out or model / "explanations" / _page_name(picture)
+    page = out or model / "explanations" / _page_name(picture, target, against, box)
     if page.suffix.lower() not in (".html", ".htm") and is_regular(page):
         raise UsageError(f"`--out` must end in .html; got {page}.")
     try:
@@ -116,6 +117,7 @@ def explain(
     explanation = found.explain(shown, target, against, training)
     for row, reason in explanation.missing.items():
         note(f"training picture {explanation.training_ids[row]} is not shown: {reason}")
+    early.say_where(explanation.missing.values(), data)
     write_page(explanation, page)
     arguments = {"model": model, "picture": picture, "target": target, "against": against, "training": training}
     arguments |= {"shapley": shapley, "interactions": interactions, "hidden": hidden, "box": box}
@@ -238,26 +240,39 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
 
         early.need_model(model)
         result = dict(load_config(model))
-        shown: dict[str, Any] = {
-            name: result[name] for name in ("encoder", "embedding", "ridge", "calibration", "leave_one_out")
-        }
-        setting = Setting(**shown["embedding"])
-        lines = [f"regions: {setting.regions_in_words(shown['encoder'].get('tile_size', 0))}"]
-        lines += [f"{group}: {json_module.dumps(values, ensure_ascii=False)}" for group, values in shown.items()]
-        trained: Any = result["trained_on"]
-        names: Any = result["names"]
-        some = [str(name) for name in names[:SHOWN_CLASSES]]
-        lines.append(f"classes: {', '.join(some)}" + f" and {len(names) - len(some)} more" * (len(names) > len(some)))
-        lines.append(
-            f"{counted(trained['pictures'], 'training picture')} of {counted(len(names), 'class', 'classes')}, from "
-            f"{trained['data'] or 'Python'}"
+        found: dict[str, Any] = dict(result)
+        encoder, ridge, names, loo = found["encoder"], found["ridge"], found["names"], found["leave_one_out"]
+        setting = Setting(**found["embedding"])
+        some = ", ".join(map(str, names[:SHOWN_CLASSES])) + f" and {len(names) - SHOWN_CLASSES} more" * (
+            len(names) > SHOWN_CLASSES
         )
+        trained, weights = found["trained_on"], encoder.get("checkpoint")
+        weight = ridge.get("class_weight")
+        alike = "all pictures count alike" if weight is None else f"class weights {weight}"
+        centred = "centred" if ridge["fit_intercept"] else "not centred"
+        how = " (by exact leave-one-out)" if ridge.get("asked_lam") == "loo" else ""
+        n = counted(trained["pictures"], "training picture")
+        lines = [
+            f"regions: {setting.regions_in_words(encoder.get('tile_size', 0))}",
+            f"{n} of {counted(len(names), 'class', 'classes')}, from {trained['data'] or 'Python'}",
+            f"classes: {some}",
+            f"right in {percent(loo['loo_accuracy'])} of training pictures, each judged without itself (leave-one-out)",
+            f"backbone: {encoder['name']}" + (f", weights from {weights}" if weights else ""),
+            f"  crop {encoder['crop']!r}, tokens kept as {encoder['dtype']}; fingerprint {encoder['fingerprint'][:12]}",
+            f"embedding: {setting}",
+            f"ridge: lam {ridge['lam']:.3g}{how}, {centred}, {alike}",
+            f"temperature of the probabilities: {found['calibration']['temperature']:.3g}",
+            "all digits: --json",
+        ]
     show(result, lines, json)
     return 0
 
 
-def _page_name(picture: Path) -> str:
-    """Return a name of its own for each path, of a length that leaves room for what lies beside it."""
-    whole = os.fsencode(picture.absolute())
-    stem = picture.stem.encode("ascii", "replace").decode().replace("?", "_")[:100]
+def _page_name(picture: Path, target: str | None, against: str | None, box: str | None) -> str:
+    """Return a name of its own for each path and question, of a length that leaves room for what lies beside it."""
+    given = (("target", target), ("against", against), ("box", box))
+    asked = {name: value for name, value in given if value is not None}
+    whole = os.fsencode(picture.absolute()) + (os.fsencode(json_module.dumps(asked)) if asked else b"")
+    words = [picture.stem[:80], *(f"{name}-{value[:20]}" for name, value in asked.items() if name != "box")]
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(words))
     return f"{stem}-{hashlib.sha256(whole).hexdigest()[:6]}.html"

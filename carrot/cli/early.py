@@ -3,12 +3,13 @@
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrot._choices import LIFTS, read, read_readout, read_regions
 from carrot._display.extras import how_to_install, missing
+from carrot._display.words import counted
 from carrot.cli.options import UsageError, note, quoted
 from carrot.embedding.setting import AXES, Axis
 from carrot.errors import ModelError, UnreadableImageError
@@ -101,6 +102,16 @@ def say_if_whole(found: "Carrot", box: "Box | None", flag: str = "--box X,Y,WIDT
             "the model was fitted on parts of files, such as the boxes of objects; this picture is taken whole. To cut "
             f"it the same way: {flag}"
         )
+
+
+def say_where(reasons: Iterable[str], data: str | None) -> None:
+    """Say what to write where training pictures are no longer where they were."""
+    from carrot.classifier.records import NOT_FOUND
+
+    gone = sum(reason == NOT_FOUND for reason in reasons)
+    if gone:
+        there = f" (in {data} they are not)" if data is not None else ""
+        note(f"{counted(gone, 'training picture')} could not be found: has the data set moved{there}? --data DATA")
 
 
 def say_if_known(found: "Carrot", model: Path, picture: Path, box: "Box | None") -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from carrot.embedding.setting import ATTENTIVE, AXES, Axis, Setting
+from carrot.embedding.setting import AXES, Axis, Setting
 from carrot.store.versions import versions
 
 BACKBONE = Group("Backbone", sort_key=10)
@@ -47,7 +47,8 @@ class BackboneOptions:
     img_size: Whole | None = None
     """Side of its input in pixels; default: its own."""
     crop: Literal["model", "squash", "border"] = "model"
-    """"model": its own crop, which may cut the long side; "squash" or "border": the whole picture."""
+    """"model": its own crop, which may cut the long side; "squash" or "border": the whole picture. The toy backbone
+    always squashes, and tiles are cut from the whole picture."""
     device: str = "auto"
     """Where it runs: "auto", "cpu", "cuda"."""
     dtype: Literal["float16", "float32"] = "float16"
@@ -69,7 +70,7 @@ def _flags(name: str, doc: str, flag: Callable[[Axis, Any], tuple[Any, Any, str]
 def _one(axis: Axis, kind: Any) -> tuple[Any, Any, str]:
     if axis.asked is not None:
         return kind, axis.asked, f"{axis.what}."
-    return kind | None, None, f"{axis.what}. [default: {ATTENTIVE:g} where the backbone gives it, else 0]"
+    return kind | None, None, f"{axis.what}. [default: {axis.depends}]"
 
 
 def _many(axis: Axis, kind: Any) -> tuple[Any, Any, str]:

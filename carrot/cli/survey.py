@@ -74,6 +74,7 @@ def report(
     write_config(page.parent, "report", {"model": model, "data": data, "held-out": held_out}, page)
     for gap in found.gaps:
         note(f"not measured: {gap.what}: {gap.why}. To have it: {gap.command}")
+    early.say_where((reason for reason in found.pictures.values() if isinstance(reason, str)), data)
     show(found.to_dict() if json else {}, [*str(found).splitlines(), f"page: {page}"], json)
     return 0
 

@@ -45,6 +45,7 @@ class Axis(NamedTuple):
         grid: What ``select`` chooses from unless told otherwise.
         rule: Which numbers it may be, a key of ``RULES``; None: it is no number.
         is_graph: Whether it is the graph's, and without effect at t = 0.
+        depends: Where ``asked`` is None: what it is then, and when; as ``Setting.asked`` has it.
     """
 
     what: str
@@ -54,6 +55,7 @@ class Axis(NamedTuple):
     grid: tuple[Any, ...]
     rule: str | None = None
     is_graph: bool = False
+    depends: str = ""
 
     def holds(self, value: float | int) -> bool:
         """Return whether a number is in range."""
@@ -100,6 +102,7 @@ class Setting:
             None,
             (0.0, ATTENTIVE),
             ">= 0",
+            depends=f"{ATTENTIVE:g} for patches where the backbone gives it, else 0",
         )
     )
     sigma_spatial: float | int = _axis(
@@ -143,6 +146,7 @@ class Setting:
             None,
             (0.0, 4.0, 8.0, 16.0),
             ">= 0",
+            depends=f"{POWER:g} for tiles, 0 for patches",
         )
     )
     readout: str = _axis(

@@ -105,10 +105,11 @@ def of_maps(explanations: Figures) -> str:
         else f"Whether its maps find what drives the score, {counted(n, 'picture')} can't tell"
     )
     regions = "tiles" if key == "tile_level" else "regions"
-    told = f"{gain['mean']:.3f}" + (f" ± {error:.3f}" if error else "")
+    told = f"{abs(gain['mean']):.3f}" + (f" ± {error:.3f}" if error else "")
     said = (
-        f"{how}: on average it stays {told} higher when the {regions} that they rank last go first than when those "
-        f"that they rank first do; of maps that know nothing, 0 ({counted(n, 'picture')})."
+        f"{how}. Take away first the {regions} that a map ranks lowest, and the score stays on average {told} "
+        f"{'lower' if gain['mean'] < 0 else 'higher'} than if those that it ranks highest go first; a map that knows "
+        f"nothing gets 0 ({counted(n, 'picture')})."
     )
     again = explanations.get("pixel_level", {}).get("pixel level, gain by token")
     if again is not None and again["mean"] is not None:

@@ -42,7 +42,7 @@ def verdict(answer: Answer) -> Iterator[str]:
     """Yield what the answer comes to, in plain sentences; what was not measured is said."""
     measured = answer.get("baselines", {})
     without = next((row["not_measured"] for row in measured.values() if "not_measured" in row), "")
-    left_out = f"Not compared with anything: {without or 'it was not asked for (--baselines)'}."
+    left_out = f"Not compared with other ways to classify: {without or 'carrot evaluate --baselines does that'}."
     yield beside(answer["accuracy"], measured) or left_out
     yield of_maps(answer["explanations"]) or "Its maps were not measured: --explained says of how many pictures."
 

@@ -1,5 +1,6 @@
 """``carrot`` as a user has it: every example of every ``--help``, exit statuses, JSON, mistakes, an interruption."""
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,10 @@ from PIL import Image
 
 from carrot import Carrot, cli
 from carrot.classifier import selecting
+from carrot.classifier.records import PictureFinder
 from carrot.data.toy import ToyBirds
+from carrot.embedding.setting import AXES, Setting
+from carrot.embedding.spec import DEFAULT_MODEL
 from carrot.store import certificates
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
@@ -365,6 +369,69 @@ def test_a_change_tells_of_the_pages_of_the_model_before_and_of_files(
     assert f"anew: carrot explain (and the picture) and carrot report {folder}" in told
     assert run("apply", str(folder), "edits.csv", "--no-verify") == 0  # it forgets, and so deletes pages
     assert "of the model as it was" not in capsys.readouterr().out
+
+
+def test_where_pictures_are_gone_the_terminal_says_what_to_write(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = str(tmp_path / "page.html")
+    for words in (("explain", str(model), "new.jpg"), ("report", str(model))):
+        assert run(*words, "--out", page) == 0
+        assert "could not be found" not in capsys.readouterr().err
+        with monkeypatch.context() as patch:
+            patch.setattr(PictureFinder, "_find", lambda *_: (_ for _ in ()).throw(FileNotFoundError))
+            assert run(*words, "--out", page) == 0
+            told = capsys.readouterr().err
+            assert re.search(r"\d+ training pictures? could not be found: has the data set moved\? --data DATA", told)
+
+
+def test_info_is_words_for_people_and_numbers_for_programs(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", str(model)) == 0
+    told = capsys.readouterr().out
+    assert not re.search(r"[{}\"]", told), "JSON is asked for"
+    for word in ("training pictures of 3 classes", "backbone: toy", "regions: patches", "ridge: lam ", "--json"):
+        assert word in told
+    assert run("info", str(model), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["encoder"]["name"] == "toy"
+
+
+def test_every_default_that_help_tells_is_the_one_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--help") == 0
+    text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    told = {}
+    for part in re.split(r" (?=--[a-z-]+ (?:STR|FLOAT|INT|PATH|CHOICE|FLOAT\|CHOICE) )", text):
+        found = re.search(r"^--([a-z-]+) .*?\[default: (.*?)\]", part)
+        if found:
+            told[found[1].replace("-", "_")] = found[2]
+    assert AXES.keys() <= told.keys()
+    assert told["backbone"] == DEFAULT_MODEL
+    for name in AXES:
+        for regions, has_attention in itertools.product(("patches", "tiles:3"), (False, True)):
+            used = getattr(Setting.asked({"regions": regions}, has_attention), name)
+            if name == "regions":
+                used = Setting.asked({}, has_attention).regions
+            expected = told[name]
+            if (
+                " for " in expected
+            ):  # "8 for tiles, 0 for patches"; "0.5 for patches where the backbone gives it, else 0"
+                value, kind, condition, other = re.fullmatch(
+                    r"(\S+) for (tiles|patches)( where the backbone gives it)?, (?:else )?(\S+)(?: for \w+)?", expected
+                ).groups()  # type: ignore[union-attr]
+                is_so = regions.startswith(kind) and (condition is None or has_attention)
+                expected = value if is_so else other
+            assert str(used) == expected or float(used) == float(expected), (name, regions, has_attention)
+
+
+def test_each_question_has_a_page_of_its_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions: list[tuple[str, ...]] = [(), ("--target", "wren"), ("--target", "wren", "--against", "jay")]
+    questions += [("--target", "jay", "--against", "wren"), ("--box", "0,0,40,40")]
+    pages = set()
+    for question in questions:
+        assert run("explain", str(model), "new.jpg", *question) == 0
+        pages.add(capsys.readouterr().out.rpartition("page: ")[2].strip())
+    assert len(pages) == len(questions)
+    assert any("new-target-wren-against-jay-" in page for page in pages)
+    assert all(Path(page).is_file() for page in pages)
 
 
 def test_apply_writes_a_new_model_beside_where_it_is_told_to(

@@ -18,6 +18,19 @@ def test_every_piece_comes_through_and_standard_output_stays_clean(
     assert list(progress([], "nothing", 0)) == []
 
 
+def test_in_a_log_the_first_line_comes_soon_and_others_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 400, 4))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))  # a piece takes 4 seconds
+    assert len(list(progress(range(20), "counting", 20, "numbers"))) == 20
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "counting: 2 of 20",
+        "counting: 10 of 20",
+        "counting: 18 of 20",
+    ]
+
+
 def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert list(progress(range(5), "counting", 5, "numbers")) == list(range(5))

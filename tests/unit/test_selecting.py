@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -247,3 +247,23 @@ def test_what_costs_too_much_is_said_under_the_table(tried: dict[Any, tuple[floa
         "(25 passes)."
     ) in told
     assert not any("Not tried" in line for line in table_lines(lines, chosen, N))
+
+
+def test_a_choice_at_the_end_of_its_list_is_told() -> None:
+    def told(chosen: Setting, powers: tuple[float, ...] = (0.0, 4.0, 16.0)) -> list[str]:
+        tried = [replace(chosen, power=power) for power in powers] + [Setting(tau=tau) for tau in (0.0, 0.5)]
+        lines = [
+            {**s.to_dict(), "lam": 1.0, "loo_mse": 0.1 + (s != chosen), "loo_accuracy": 0.9, "passes": 1.0}
+            for s in tried
+        ]
+        return [line for line in table_lines(lines, chosen, N) if "is the end of what was tried" in line]
+
+    tiles = Setting(regions="tiles:3")
+    expected = "power 16 is the end of what was tried, and a larger one may be better: --power 0 4 16 32."
+    assert told(replace(tiles, power=16.0)) == [expected]
+    assert told(replace(tiles, power=4.0)) == []
+    assert told(replace(tiles, power=0.0)) == [], "nothing is below no power"
+    assert told(replace(tiles, power=16.0), (16.0,)) == [], "nothing else was asked for"
+    assert [line.split()[0] for line in told(Setting(tau=0.5), ())] == ["tau"]
+    (line,) = told(replace(tiles, power=2.0), (2.0, 4.0))
+    assert line.endswith("a smaller one may be better: --power 1 2 4.")
