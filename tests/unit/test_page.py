@@ -389,12 +389,12 @@ def test_terms_add_up_as_they_are_shown(values: list[float], digits: int) -> Non
 @pytest.mark.parametrize(
     ("box", "told"),
     [
-        ((0, 0, 30, 20), "the upper left, patch 0 (row 0, column 0)"),
-        ((60, 0, 90, 20), "the upper right, patch 0 (row 0, column 0)"),
-        ((30, 20, 60, 40), "the middle, patch 0 (row 0, column 0)"),
-        ((30, 40, 60, 60), "the bottom, patch 0 (row 0, column 0)"),
-        ((0, 0, 90, 60), "patch 0 (row 0, column 0)"),
-        ((5, 5, 5, 9), "the padding, patch 0 (row 0, column 0)"),
+        ((0, 0, 30, 20), "the upper left, patch 0"),
+        ((60, 0, 90, 20), "the upper right, patch 0"),
+        ((30, 20, 60, 40), "the middle, patch 0"),
+        ((30, 40, 60, 60), "the bottom, patch 0"),
+        ((0, 0, 90, 60), "patch 0"),
+        ((5, 5, 5, 9), "the padding, patch 0"),
     ],
 )
 def test_places_are_told_in_plain_words(box: tuple[float, ...], told: str) -> None:

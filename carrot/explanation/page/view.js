@@ -5,7 +5,7 @@
 
 (() => {
   const CLASSES = 5;  // as in carrot/explanation/answer.py
-  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25, ROUNDING = 1e-12;  // as in words.py
+  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25, LITTLE = 0.2, ROUNDING = 1e-12;  // as in words.py
   const FOR = "#b2182b", AGAINST = "#2166ac", ON_COLOURS = 0.55;  // as in drawing.py
   const MARKS = ["#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0"];
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
@@ -207,7 +207,7 @@
 
   function paintSentence() {
     const supposed = suppositions(), [top] = best(), because = picture.marked[top];
-    const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
+    const chance = (c) => percent(now.probabilities[c]), said = data.classes[now.predicted];
     const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
     const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
     const speaks = (...whom) => (top === undefined ? [". No part of the picture speaks for ", ...whom] : [". For ", ...whom, ` speaks most of all ${because}`]);
@@ -223,17 +223,27 @@
       if (share < MANY) says.push(`, because of many ${words.many} together, most of all ${because}.`);
       else says.push(`, ${share >= MOSTLY ? "mostly" : "most of all"} because of ${because}.`);
     }
+    says.push(replaced(top));
     $("sentence").replaceChildren(...says);
     if ($("verdict") && picture.label !== null) $("verdict").replaceChildren(picture.label === now.predicted ? "they agree" : make("strong", {}, "they differ"));
     const before = asItWas();
     const digits = digitsFor([before.logit, now.logit]), [was, is] = [before.logit, now.logit].map((x) => addedUp([x], x, digits)[0]);
     $("before").replaceChildren(...(supposed ? [
-      "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted], 0)}). The `, ...what(), " goes from ", was, " to ",
+      "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted])}). The `, ...what(), " goes from ", was, " to ",
       make("span", { class: "changed" }, is), ".",
       state.dropped.length && state.dropped.length < model.N && !model.picture.additive ? ` The ${words.many} left take over the weight of what is hidden.` : "",
     ] : []));
     const changed = now.predicted === start.predicted ? "" : `, no longer ${data.classes[start.predicted]}`;
     say(supposed || hasChanged() ? `${supposed || "As it is"}, the model says ${said} (${chance(now.predicted)})${changed}. The ${noun()} of ${target()} is ${is.textContent}.` : "");
+  }
+
+  // As words.py has it: the region that brings most may be spared, where others take over.
+  function replaced(top) {
+    if (top === undefined) return "";
+    const without = () => CARROT.answer(model, { ...state, dropped: [...state.dropped, top] }).logit;
+    const isSpared = canHide(model.picture) ? now.logit - without() < LITTLE * now.contributions[top] : words.isSpared && now.logit === start.logit;
+    if (!isSpared) return "";
+    return ` Hidden alone, ${top < boxes.length ? "what is marked 1" : picture.where[top]} would hardly be missed: the others ${words.takeOver}.`;
   }
 
   const hasChanged = () => past.length + future.length > 0;
@@ -393,7 +403,7 @@
 
   document.documentElement.classList.add("is-live");
   if (canHide(model.picture)) {
-    const number = (r) => (isGone(r) || document.body.classList.contains("refused") ? "" : short(now.contributions[r])), told = (r) => [picture.where[r], number(r)];
+    const number = (r) => (isGone(r) || document.body.classList.contains("refused") ? "" : short(now.contributions[r])), told = (r) => [picture.names[r], number(r)];
     followers.push(surface(stage, boxes, (r) => told(r).join(" "), { gone: isGone, put: drop, point, drawn: picture.drawn }));
     followers.push(listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), told, isGone, drop));
   } else {
