@@ -43,7 +43,7 @@ def marked(picture: "Picture", region: int, mark: int = 1) -> str:
     return f"{_side(picture, region) or _times(picture.called(region))}, marked {mark}"
 
 
-def placed(places: Sequence[str], region: int, kind: str, box: Sequence[float] | None) -> str:
+def placed(places: Sequence[str], region: int, kind: str, box: Sequence[float] | None = None) -> str:
     """Return where a region of every picture lies: "the upper left (tile 0 of 2 x 2)"; ``box`` in shares of it."""
     side = "" if box is None else side_of((box[0], box[1], box[2], box[3]))
     name = called(places, region, kind)
