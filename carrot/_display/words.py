@@ -1,6 +1,7 @@
 """Numbers as people say them: how many of what, shares in per cent, and how sure one is of a share."""
 
 import math
+from decimal import ROUND_HALF_UP, Decimal
 
 Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
@@ -17,11 +18,14 @@ def counted(n: int, one: str, many: str = "") -> str:
 
 
 def percent(p: float, digits: int = 1) -> str:
-    """Return a share in per cent, never rounded to certainty."""
-    least = 0.5 * 10.0 ** (-digits - 2)
-    if 1 - least <= p < 1:
-        return f"> {100 - 10.0**-digits:.{digits}f} %"
-    return f"< {10.0**-digits:.{digits}f} %" if 0 < p < least else f"{100 * p:.{digits}f} %"
+    """Return a share in per cent, never rounded to certainty; halves are rounded up, as JavaScript does."""
+    least = 10.0**-digits
+    told = 100 * p
+    if told >= 100 - least / 2 and p < 1:
+        return f"> {100 - least:.{digits}f} %"
+    if 0 < told < least / 2:
+        return f"< {least:.{digits}f} %"
+    return f"{Decimal(told).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)} %"
 
 
 def wilson(p: float, n: int) -> tuple[float, float]:

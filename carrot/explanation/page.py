@@ -21,7 +21,7 @@ from carrot.explanation.answer import answer
 from carrot.explanation.drawing import number, short, text
 from carrot.explanation.terms import START
 from carrot.explanation.view import View
-from carrot.explanation.words import marked, where
+from carrot.explanation.words import TAKE_OVER, marked, replaced, where
 
 if TYPE_CHECKING:
     from carrot.explanation.record import Explanation
@@ -89,6 +89,8 @@ def _scripts(v: View) -> tuple[str, str]:
         "isTiled": v.is_tiled,
         "start": START[v.e.parts.is_additive],
         "nothing": START[True],
+        "takeOver": TAKE_OVER[v.e.parts.is_additive],
+        "isSpared": bool(replaced(v.e)),
         "canRefit": data["classWeights"] is not None,
     }
     script = "\n".join(map(_read, SCRIPTS))

@@ -1,10 +1,12 @@
 """Single answers of an explanation, each a few named numbers."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot._choices import WHOLE, region_name
 from carrot._display.brief import brief
 from carrot._display.words import percent
 
@@ -60,3 +62,15 @@ class Shapley(NamedTuple):
 
     def __repr__(self) -> str:
         return brief(self)
+
+
+def called(places: Sequence[str], region: int, kind: str) -> str:
+    """Return what a region is called beside where it lies: "tile 4 of 3 x 3", of several grids "tile 13 (of 3 x 3)".
+
+    Without the row and the column: they count from 0, which only a list can say.
+    """
+    name, (_, _, grid) = f"{kind} {region}", places[region].partition(" of ")
+    if places[region] == WHOLE:
+        return region_name(kind, region, WHOLE)
+    grids = {place.partition(" of ")[2] for place in places[: len(places) - (places[-1] == WHOLE)]}
+    return name if not grid else f"{name} of {grid}" if len(grids) == 1 else f"{name} (of {grid})"

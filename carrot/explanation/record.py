@@ -21,7 +21,7 @@ from carrot._display.frame import chosen, data_frame
 from carrot.explanation.counterfactual import Counterfactuals
 from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts, strongest_pairs
-from carrot.explanation.pieces import Own, RegionPair, Shapley, TrainingPart
+from carrot.explanation.pieces import Own, RegionPair, Shapley, TrainingPart, called
 from carrot.explanation.presenting import Presented, figure_forms, framed, stored
 from carrot.regions import kept
 from carrot.removal import EXACT_SHAPLEY_MAX_REGIONS, Coalitions
@@ -72,6 +72,10 @@ class Picture:
         if self.places or self.grid_hw is None:
             return self.places[region]
         return cell(*divmod(region, self.grid_hw[1]))
+
+    def called(self, region: int) -> str:
+        """Return what it is called beside where it lies: "tile 4 of 3 x 3", of several grids "tile 13 (of 3 x 3)"."""
+        return called(self.places, region, self.kind) if self.places else f"{self.kind} {region}"
 
     def name(self, region: int) -> str:
         """Return what a region is called: what it is, its number, and where it lies."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from carrot._display.words import counted, percent
 from carrot.explanation.level import Level, level_of
 from carrot.explanation.parts import LogitParts
+from carrot.explanation.words import replaced, where
 
 if TYPE_CHECKING:
     from carrot.evaluation import Accuracy
@@ -59,7 +60,10 @@ def plain_lines(e: "Explanation", k: int = 3) -> list[str]:
         return lines + list(_both_sides(e, k))
     most = [int(i) for i in speaks.argsort(descending=True, stable=True)[:k] if speaks[i] > 0]
     if most:
-        lines.append(f"  most for it: {'; '.join(f'{e.region_name(i)} {float(local[i]):+.3f}' for i in most)}")
+        spared = replaced(e).replace("what is marked 1", "the first").strip().rstrip(".")
+        note = f"; {spared[0].lower()}{spared[1:]}" if spared else ""
+        named = "; ".join(f"{where(e.picture, i)} {float(local[i]):+.3f}" for i in most)
+        lines.append(f"  most for it: {named}{note}")
     missed = [i for i in e.shown[:k] if p.removal[i] > 0]
     worst = int(p.removal.argmin())
     if missed:
@@ -76,7 +80,7 @@ def _both_sides(e: "Explanation", k: int) -> Iterator[str]:
     local = p.token[: len(p.token) - p.num_global]
     for name, sign in ((e.target, 1.0), (e.against, -1.0)):
         order = (sign * local).argsort(descending=True, stable=True)[:k].tolist()
-        found = [f"{e.region_name(i)} {float(local[i]):+.3f}" for i in order if sign * float(local[i]) > 0]
+        found = [f"{where(e.picture, i)} {float(local[i]):+.3f}" for i in order if sign * float(local[i]) > 0]
         yield f"  for {name}: {'; '.join(found) or f'nothing in the picture, no {e.level.one} of it'}"
         rows = (sign * p.removal).argsort(descending=True, stable=True)[:k].tolist()
         missed = [f"{_who(e, i)} {sign * float(p.removal[i]):.3f}" for i in rows if sign * float(p.removal[i]) > 0]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from carrot.evaluation.cells import cells
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 PER_AREA = " (per hundredth of the area)"
 OVERLAP = "Where boxes overlap, the map adds up what they bring."
-MIDDLES = "Each {} is coloured at its middle; its frame shows all that it saw."
+MIDDLES = "Each {} is coloured at its middle{}; its frame shows all that it saw."
+RIM = ", so that the rim has no colour of its own"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,14 @@ class View:
         if picture.kind == "box" and bool((cells(picture.on_map).share > 0).sum(dim=1).max() > 1):
             return OVERLAP
         is_part = len(picture.boxes) and bool((picture.on_map - picture.boxes).abs().max() > 1.0)
-        return MIDDLES.format(self.e.level.one) if is_part else ""
+        return MIDDLES.format(self.e.level.one, RIM if self._has_bare_rim else "") if is_part else ""
+
+    @property
+    def _has_bare_rim(self) -> bool:
+        """Whether the map ends before what was seen does."""
+        seen, drawn = self.e.picture.boxes, self.e.picture.on_map
+        inwards = torch.cat([drawn[:, :2].amin(0) - seen[:, :2].amin(0), seen[:, 2:].amax(0) - drawn[:, 2:].amax(0)])
+        return bool((inwards > 1.0).all())
 
     @property
     def legend_of(self) -> str:

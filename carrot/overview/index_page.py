@@ -16,6 +16,7 @@ from carrot.classifier.explaining import explain
 from carrot.errors import StoreError
 from carrot.explanation.drawing import name, number, short, text
 from carrot.explanation.record import Explanation
+from carrot.explanation.words import digits_for
 from carrot.overview.marks import percent
 from carrot.overview.report_page import styled
 from carrot.overview.rows import Row, Rows, rows_of
@@ -195,7 +196,8 @@ def _words(found: Rows) -> Iterator[str]:
         )
     else:
         yield f"The model sees {most[0][0]} most often: in {most[0][1]:,} of {counted(len(found.rows), 'picture')}."
-    some = ", ".join(f"{what} {n:,}" for what, n in most[:6]) + ", ..." * (len(most) > 6)
+    some = ", ".join(f"{what} {n:,}" for what, n in most[:6])
+    some += f", and {counted(len(most) - 6, 'other class', 'other classes')}" * (len(most) > 6)
     yield f"It says: {some}."
     unsure = sum(row.probability < 0.5 for row in found.rows)
     if unsure:
@@ -226,8 +228,9 @@ def _row(row: Row, page: Path | None) -> str:
     if row.was_fitted_on:
         said += '<br><span class="soft small">the model was fitted on it</span>'
     said += f'<br><span class="file">{short(row.file)}</span>'
-    share = f"{number(row.brings)} of the score {number(row.score)}"
-    region = f'{text(row.strongest)}<br><span class="soft small">{share}</span>'
+    form = f"+.{digits_for([row.brings, row.score])}f"
+    share = f"{number(row.brings, form)} of the score {number(row.score, form)}"
+    region = f'{text(row.strongest).replace(" x ", "&nbsp;&times;&nbsp;")}<br><span class="soft small">{share}</span>'
     counts = f"{short(row.training)}, {name(row.training_label)}<br>"
     if row.doubtful is not None:
         counts += f"<span class='flag'>a doubtful label: the others say {name(row.doubtful)}</span><br>"

@@ -23,6 +23,7 @@ from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import NotKept, held_out
 from carrot.errors import CarrotError
+from carrot.explanation.words import placed
 from carrot.overview.evidence import ClassEvidence, class_evidence
 from carrot.overview.judged import HELD_OUT, Example, Judged, of_held_out, of_training
 from carrot.overview.thumbs import thumbnail, with_frame
@@ -67,6 +68,7 @@ class ModelReport:
         tiles: Small pictures of the tiles of ``evidence``, by training picture and region.
         places: Where regions lie, in words.
         boxes: Of those that have a place, in shares of the picture.
+        kind: What a region is, as ``Setting.region_kind`` has it.
         ids: Of the training pictures.
         provenance: Versions, fingerprints, hashes: the page of one state is the same file, whenever it is made.
         seconds: What each part of the report took.
@@ -90,6 +92,7 @@ class ModelReport:
     tiles: Mapping[tuple[int, int], Image.Image | str]
     places: tuple[str, ...]
     boxes: Float[Tensor, "n 4"]
+    kind: str
     ids: tuple[str, ...]
     provenance: Mapping[str, Any]
     seconds: Mapping[str, float]
@@ -104,6 +107,11 @@ class ModelReport:
         """The classes whose tiles are shown, those that stand on one place most first."""
         known = [one for one in self.evidence or () if one.n]
         return sorted(known, key=lambda one: -one.share)[:CLASSES]
+
+    def told_place(self, region: int) -> str:
+        """Return where a region lies, in plain words: "the upper left (tile 0 of 2 x 2)"."""
+        box = self.boxes[region].tolist() if region < len(self.boxes) else None
+        return placed(self.places, region, self.kind, box)
 
     def __repr__(self) -> str:
         accuracy = self.judged.accuracy
@@ -209,6 +217,7 @@ def report_of(
         tiles={},
         places=tuple(classifier.region_places),
         boxes=_shares(classifier),
+        kind=classifier.fitted.setting.region_kind,
         ids=tuple(record.id for record in fitted.records),
         provenance=_provenance(classifier, folder),
         seconds=seconds,

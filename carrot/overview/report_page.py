@@ -134,7 +134,7 @@ def _narrow(r: ModelReport) -> str:
     if not shown or len(shown[0].places) < 2:
         return ""
     one = shown[0]
-    where = f"{percent(one.share, 0)} of what speaks for {one.name} lies in {r.places[int(one.places.argmax())]}"
+    where = f"{percent(one.share, 0)} of what speaks for {one.name} lies in {r.told_place(int(one.places.argmax()))}"
     if one.share < ALONE:
         return f"No class stands on one place alone; the most: {where}."
     return f"{where}: look whether that is the object, or a shortcut."

@@ -204,7 +204,7 @@ def _class_card(r: ModelReport, one: ClassEvidence) -> str:
     best, local = int(one.places.argmax()), len(r.boxes)
     chart = picture(place_map(r.boxes, one.places[:local]), f"what each place brings to {one.name}")
     tiles = [picture(r.tiles.get((t.row, t.region)), f"{r.ids[t.row]}, {r.places[t.region]}") for t in one.tiles]
-    where = f"{percent(one.share, 0)} of what speaks for it: {text(r.places[best])}."
+    where = f"{percent(one.share, 0)} of what speaks for it: {text(r.told_place(best))}."
     sums = (
         f"Score {number(one.score, '+.3f')} = start {number(one.start, '+.3f')}, its own {counted(one.n, 'picture')} "
         f"{number(one.own, '+.3f')}, all others {number(one.others, '+.3f')}."

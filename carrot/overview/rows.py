@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from carrot._ambient import pinned
@@ -25,6 +26,7 @@ from carrot.data.walking import pictures_below
 from carrot.embedding.tokens import Tokens
 from carrot.errors import UnreadableImageError
 from carrot.evaluation.calibration import probabilities
+from carrot.explanation.words import placed
 from carrot.overview.thumbs import data_uri, with_map
 from carrot.store.files import write_atomically
 
@@ -171,7 +173,7 @@ class _Maker:
     def _rows(self, names: Sequence[tuple[str, str]], images: Sequence[Image.Image], tokens: Tokens) -> list[Row]:
         """Return what a whole page says first, without what only it shows: no region is dropped, no pair is made."""
         classifier, fitted, pooling = self._classifier, self._classifier.fitted, self._classifier.pooling
-        head, view = fitted.head, classifier.encoder.view
+        head, view, kind = fitted.head, classifier.encoder.view, fitted.setting.region_kind
         regions, readout = pooling.stage(tokens)
         pi = pooling.pi(tokens)
         g = pooling.lift.embed(regions.features, pi)
@@ -185,7 +187,8 @@ class _Maker:
             )[:, 0]
             removal = smoother[i] * logit.residual[:, 0] / head.slack
             region, first = int(token.argmax()), int(removal.argmax())
-            boxes = view.drawn(images[i].size, fitted.setting.coarsen)
+            boxes, (w, h) = view.drawn(images[i].size, fitted.setting.coarsen), images[i].size
+            seen = view.boxes(images[i].size, fitted.setting.coarsen) / torch.tensor([w, h, w, h])
             record, parent = fitted.records[first], Path(file).parent.name
             row = Row(
                 file=file,
@@ -194,7 +197,7 @@ class _Maker:
                 probability=float(p[i, logit.target]),
                 label=parent if parent in fitted.classes else None,
                 was_fitted_on=digest in self._known,
-                strongest=self._places[region],
+                strongest=placed(self._places, region, kind, *seen[region : region + 1].tolist()),
                 brings=float(token[region]),
                 score=float(logits[i, logit.target]),
                 training=record.id,

@@ -212,3 +212,22 @@ def test_whatever_is_done_adds_up_and_is_in_the_link(page: Any, path: Path) -> N
     while page.is_enabled("#undo"):
         page.click("#undo")
     assert said(page) == start
+
+
+@pytest.mark.parametrize(("width", "high"), [(1200, 800), (390, 800)])
+def test_nothing_moves_under_the_finger(browser: Any, path: Path, width: int, high: int) -> None:
+    """A second click on the same spot takes the first back."""
+    page = browser.new_page(viewport={"width": width, "height": high})
+    page.goto(path.as_uri())
+    top = page.locator("#picture .frame svg").bounding_box()["y"]
+    scale = page.locator("#picture .legend .ends").inner_text().split()[0]
+    for place in ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8)):
+        spot = point(page, *place)
+        page.mouse.click(*spot)
+        assert link(page).startswith("#x=")
+        assert page.locator("#picture .frame svg").bounding_box()["y"] == pytest.approx(top, abs=0.5)
+        assert page.locator("#picture .legend .ends").inner_text().split()[0] == scale, "one scale"
+        page.mouse.click(*spot)
+        assert link(page) in ("", "#")
+        assert page.locator("#picture .frame svg").bounding_box()["y"] == pytest.approx(top, abs=0.5)
+    page.close()

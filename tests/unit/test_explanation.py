@@ -20,6 +20,7 @@ from carrot.errors import StoreError
 from carrot.explanation import Explanation, Picture
 from carrot.explanation.parts import LogitParts
 from carrot.explanation.view import View
+from carrot.explanation.words import where
 
 HOSTILE = "<script>alert('1')</script> & \"Müller's\" $x_1$ 鳥"
 
@@ -166,7 +167,7 @@ def test_the_answer_is_a_few_plain_lines_that_add_up(name: str) -> None:
     assert all(float(x) > 0 for line in most for x in re.findall(r"[-+]\d+\.\d{3}", line))
     if e.against is not None:
         (other,) = (line for line in lines if line.startswith(f"  for {e.against}: "))
-        assert e.region_name(int(local.argmin())) in other.split(";")[0], "the other class's best comes first"
+        assert where(e.picture, int(local.argmin())) in other.split(";")[0], "the other class's best comes first"
         assert all(float(x) < 0 for x in re.findall(r"[-+]\d+\.\d{3}", other))
         (missed,) = (line for line in lines if f"that do most for {e.against}:" in line)
         assert f": {e.training_ids[int(p.removal.argmin())]} (" in missed
@@ -203,7 +204,7 @@ def test_the_figure_says_what_the_page_says(name: str) -> None:
         (told,) = re.findall("<th.*?</th>", row, re.DOTALL)
         shown = words(re.findall('<td class="number">(.*?)</td>', row, re.DOTALL)[0])
         assert shown in drawn
-        assert any(words(told).startswith(one.removesuffix("…")) for one in drawn if len(one) > 6)
+        assert any(words(told).startswith(one.removesuffix("…")) for one in drawn if len(one) > 5)
     *bars, whole = terms.patches
     assert sum(bar.get_width() for bar in bars) == pytest.approx(whole.get_width(), abs=1e-9)
     cards = re.findall('<p class="without">(.*?)</p>', page, re.DOTALL)[:3]

@@ -20,6 +20,7 @@ from carrot.data.toy import EMBEDDED_MODEL, ToyBirds
 from carrot.embedding.encoder import Encoder
 from carrot.evaluation.figures import reliability, sure_and
 from carrot.evaluation.verdict import honest
+from carrot.explanation.words import where
 from carrot.overview import evidence, judged
 from carrot.overview.index_page import write_index
 from carrot.overview.rows import rows_of
@@ -273,7 +274,8 @@ def test_an_index_says_what_the_model_says_and_sets_aside_by_name(
     for name, row in rows.items():
         e = model.explain(folder / name)
         assert (row.predicted, row.score) == (e.target, pytest.approx(e.parts.logit, abs=1e-3))
-        assert row.strongest == e.picture.place(int(e.regions.argmax()))
+        told = where(e.picture, int(e.regions.argmax())).replace("\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}", " x ")
+        assert row.strongest == "{} ({})".format(*told.split(", "))
         assert row.training == e.training_ids[int(e.parts.removal.argmax())]
         assert row.was_fitted_on == name.startswith("bird2")
         assert row.label == name.split("/")[0]

@@ -52,7 +52,7 @@ def test_every_face_says_it_first(own: Explanation, tmp_path: Path) -> None:
     assert told.startswith("The model was fitted on this picture; without it, it says ")
     for text in (str(own), own.proof()):
         assert told in text.split("\n")[0]
-    assert "which is this picture," in str(own) or own.own.row not in own.shown[:3]
+    assert ", this picture itself" in str(own) or own.own.row not in own.shown[:3]
     page = own.to_html()
     words = Page(page).text.replace("\N{NO-BREAK SPACE}", " ")
     assert words.index(told) < words.index("The model says")

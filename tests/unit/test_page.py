@@ -21,7 +21,7 @@ from PIL import Image
 from carrot.explanation import Explanation, Picture
 from carrot.explanation.drawing import Sheet, marks, short
 from carrot.explanation.parts import is_unmixed, separate_pairs
-from carrot.explanation.words import added_up, percent, supporters, where
+from carrot.explanation.words import added_up, percent, sentence, supporters, where
 from tests.unit.test_explanation import HOSTILE, VARIANTS, bare, explanation
 
 VOID = {"meta", "br", "input"}
@@ -389,12 +389,12 @@ def test_terms_add_up_as_they_are_shown(values: list[float], digits: int) -> Non
 @pytest.mark.parametrize(
     ("box", "told"),
     [
-        ((0, 0, 30, 20), "the upper left, patch 0 (row 0, column 0)"),
-        ((60, 0, 90, 20), "the upper right, patch 0 (row 0, column 0)"),
-        ((30, 20, 60, 40), "the middle, patch 0 (row 0, column 0)"),
-        ((30, 40, 60, 60), "the bottom, patch 0 (row 0, column 0)"),
-        ((0, 0, 90, 60), "patch 0 (row 0, column 0)"),
-        ((5, 5, 5, 9), "the padding, patch 0 (row 0, column 0)"),
+        ((0, 0, 30, 20), "the upper left, patch 0"),
+        ((60, 0, 90, 20), "the upper right, patch 0"),
+        ((30, 20, 60, 40), "the middle, patch 0"),
+        ((30, 40, 60, 60), "the bottom, patch 0"),
+        ((0, 0, 90, 60), "patch 0"),
+        ((5, 5, 5, 9), "the padding, patch 0"),
     ],
 )
 def test_places_are_told_in_plain_words(box: tuple[float, ...], told: str) -> None:
@@ -428,3 +428,12 @@ def test_a_few_outliers_leave_the_others_their_colours() -> None:
         assert float(number) == pytest.approx(float(drop[int(region)]), rel=1e-5)
         assert float(opacity) == pytest.approx(0.85 * min(abs(float(number)) / usual, 1.0), abs=6e-4)
     assert "and beyond" not in explanation((8, 8)).to_html()
+
+
+@pytest.mark.parametrize(("fall", "is_told"), [(0.05, True), (-0.3, True), (0.25, False), (1.0, False)])
+def test_a_first_reason_that_could_be_spared_is_told(fall: float, is_told: bool) -> None:
+    e = VARIANTS["one region"]
+    token = e.parts.token.abs() + 1.0
+    e = replace(e, parts=replace(e.parts, token=token, drop=fall * token))
+    assert ("would hardly be missed: the others take over its weight." in sentence(e)) == is_told
+    assert ("; hidden alone, the first would hardly be missed" in str(e)) == is_told

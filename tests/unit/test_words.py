@@ -15,6 +15,7 @@ def test_one_is_one() -> None:
     assert counted(3, "class", "classes") == "3 classes"
     shares = [percent(p) for p in (0.0, 0.0001, 0.5, 0.9999, 1.0)]
     assert shares == ["0.0 %", "< 0.1 %", "50.0 %", "> 99.9 %", "100.0 %"]
+    assert [percent(p, digits) for p, digits in ((0.125, 0), (0.0625, 1), (0.1875, 1))] == ["13 %", "6.3 %", "18.8 %"]
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (28, 28), (51, 52), (5, 10), (1, 1000)])

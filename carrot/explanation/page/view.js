@@ -5,7 +5,7 @@
 
 (() => {
   const CLASSES = 5;  // as in carrot/explanation/answer.py
-  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25, ROUNDING = 1e-12;  // as in words.py
+  const SUPPORTERS = 3, OPPONENTS = 2, MOSTLY = 0.5, MANY = 0.25, LITTLE = 0.2, BEYOND = 2, ROUNDING = 1e-12;  // as in words.py
   const FOR = "#b2182b", AGAINST = "#2166ac", ON_COLOURS = 0.55;  // as in drawing.py
   const MARKS = ["#f0a202", "#56b4e9", "#3fc199", "#f0e442", "#e08fc0"];
   const model = CARROT.load(JSON.parse(document.getElementById("carrot-data").textContent)), { data } = model;
@@ -70,7 +70,10 @@
     try {
       history.replaceState(null, "", `#${CARROT.toHash(model, state)}`);
     } catch { /* a page inside of another one has no link of its own */ }
+    const active = document.activeElement, held = active && active.closest("main") ? active : stage, before = held.getBoundingClientRect().top;
     render();
+    const moved = held.isConnected ? held.getBoundingClientRect().top - before : 0;
+    if (moved) scrollBy(0, moved);  // what was touched stays where it is
   }
 
   function step(from, to) {
@@ -95,12 +98,12 @@
   const marks = stage.querySelector(".marks"), isGone = (r) => state.dropped.includes(r);
   const coverPicture = covers(stage, grid(boxes), boxes);
 
-  function height(cell) {
+  function height(cell, contributions) {
     const spread = (r) => {
       const [x0, y0, x1, y1] = picture.drawn[r];
-      return now.contributions[r] / ((x1 - x0) * (y1 - y0)) * (picture.size[0] * picture.size[1] / 100);
+      return contributions[r] / ((x1 - x0) * (y1 - y0)) * (picture.size[0] * picture.size[1] / 100);
     };
-    return words.isTiled ? cell.drawers.reduce((sum, r) => sum + spread(r), 0) : now.contributions[cell.drawers[0]];
+    return words.isTiled ? cell.drawers.reduce((sum, r) => sum + spread(r), 0) : contributions[cell.drawers[0]];
   }
 
   function strongest(values) {
@@ -119,7 +122,9 @@
   const numbered = () => [...best(), ...worst()];
 
   function paintPicture() {
-    const heights = cells.map(height), limit = strongest(heights), beyond = Math.max(0, ...heights.map(Math.abs)) > limit ? " and beyond" : "";
+    const [was, heights] = [asItWas(), now].map((one) => cells.map((cell) => height(cell, one.contributions)));
+    const limit = strongest(heights) > BEYOND * strongest(was) ? strongest(heights) : strongest(was);  // one scale, while it will do
+    const beyond = Math.max(0, ...heights.map(Math.abs)) > limit ? " and beyond" : "";
     cells.forEach(({ rect, drawers }, i) => {
       rect.setAttribute("fill", heights[i] > 0 ? FOR : AGAINST);
       rect.setAttribute("fill-opacity", String(ON_COLOURS * Math.min(Math.abs(heights[i]) / limit, 1)));
@@ -207,7 +212,7 @@
 
   function paintSentence() {
     const supposed = suppositions(), [top] = best(), because = picture.marked[top];
-    const chance = (c) => percent(now.probabilities[c], 0), said = data.classes[now.predicted];
+    const chance = (c) => percent(now.probabilities[c]), said = data.classes[now.predicted];
     const says = [supposed ? `${supposed}, the model says ` : "The model says ", strong(said), ` (${chance(now.predicted)})`];
     const isAsked = state.target !== now.predicted, own = isAsked ? ` (${chance(state.target)})` : "";
     const speaks = (...whom) => (top === undefined ? [". No part of the picture speaks for ", ...whom] : [". For ", ...whom, ` speaks most of all ${because}`]);
@@ -223,17 +228,55 @@
       if (share < MANY) says.push(`, because of many ${words.many} together, most of all ${because}.`);
       else says.push(`, ${share >= MOSTLY ? "mostly" : "most of all"} because of ${because}.`);
     }
+    says.push(replaced(top));
     $("sentence").replaceChildren(...says);
     if ($("verdict") && picture.label !== null) $("verdict").replaceChildren(picture.label === now.predicted ? "they agree" : make("strong", {}, "they differ"));
     const before = asItWas();
     const digits = digitsFor([before.logit, now.logit]), [was, is] = [before.logit, now.logit].map((x) => addedUp([x], x, digits)[0]);
     $("before").replaceChildren(...(supposed ? [
-      "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted], 0)}). The `, ...what(), " goes from ", was, " to ",
+      "Before: ", named(data.classes[start.predicted]), ` (${percent(start.probabilities[start.predicted])}). The `, ...what(), " goes from ", was, " to ",
       make("span", { class: "changed" }, is), ".",
       state.dropped.length && state.dropped.length < model.N && !model.picture.additive ? ` The ${words.many} left take over the weight of what is hidden.` : "",
     ] : []));
     const changed = now.predicted === start.predicted ? "" : `, no longer ${data.classes[start.predicted]}`;
     say(supposed || hasChanged() ? `${supposed || "As it is"}, the model says ${said} (${chance(now.predicted)})${changed}. The ${noun()} of ${target()} is ${is.textContent}.` : "");
+  }
+
+  const SPARED = ` Hidden alone, what is marked 1 would hardly be missed: the others ${words.takeOver}.`;
+
+  // As words.py has it: the region that brings most may be spared, where others take over.
+  function replaced(top) {
+    if (top === undefined) return "";
+    const without = () => CARROT.answer(model, { ...state, dropped: [...state.dropped, top] }).logit;
+    const isSpared = canHide(model.picture) ? now.logit - without() < LITTLE * now.contributions[top] : words.isSpared && now.logit === start.logit;
+    if (!isSpared) return "";
+    return top < boxes.length ? SPARED : SPARED.replace("what is marked 1", picture.where[top]);
+  }
+
+  const header = document.querySelector("header");
+
+  // Keep the room that the words of one hidden region need, and what was needed once: nothing moves under the finger.
+  function reserve() {
+    const probe = make("header", { "aria-hidden": "true" }), longest = [...picture.where].sort((a, b) => b.length - a.length)[0];
+    for (const part of header.children) {
+      const copy = part.cloneNode(true);
+      copy.removeAttribute("id");
+      copy.removeAttribute("role");
+      probe.append(copy);
+      if (part.id === "sentence") copy.textContent = `Without ${longest}, ${part.textContent}${canHide(model.picture) && !replaced(best()[0]) ? SPARED : ""}`;
+      if (part.id === "before") {
+        copy.textContent = `Before: ${data.classes[start.predicted]} (> 99.9 %). The ${noun()} of ${target()} goes from +0.000 to +0.000.`;
+        if (!model.picture.additive) copy.textContent += ` The ${words.many} left take over the weight of what is hidden.`;
+      }
+    }
+    Object.assign(probe.style, { position: "absolute", visibility: "hidden", width: `${header.clientWidth}px` });
+    header.after(probe);
+    header.style.minHeight = `${probe.offsetHeight}px`;
+    probe.remove();
+  }
+
+  function keepRoom() {
+    if (header.offsetHeight > parseFloat(header.style.minHeight)) header.style.minHeight = `${header.offsetHeight}px`;
   }
 
   const hasChanged = () => past.length + future.length > 0;
@@ -376,6 +419,7 @@
       paintClasses();
       paintSentence();
     }
+    keepRoom();
     paintCards(hasAnswer);
     for (const follow of followers) follow();
     for (const [button, list] of [["undo", past], ["redo", future]]) $(button).disabled = !list.length;
@@ -393,7 +437,7 @@
 
   document.documentElement.classList.add("is-live");
   if (canHide(model.picture)) {
-    const number = (r) => (isGone(r) || document.body.classList.contains("refused") ? "" : short(now.contributions[r])), told = (r) => [picture.where[r], number(r)];
+    const number = (r) => (isGone(r) || document.body.classList.contains("refused") ? "" : short(now.contributions[r])), told = (r) => [picture.names[r], number(r)];
     followers.push(surface(stage, boxes, (r) => told(r).join(" "), { gone: isGone, put: drop, point, drawn: picture.drawn }));
     followers.push(listed($("parts").querySelector("ul"), picture.where.map((_, r) => r), told, isGone, drop));
   } else {
@@ -433,5 +477,7 @@
     state = CARROT.fromHash(location.hash, model);
     render();
   });
+  window.addEventListener("resize", reserve);
+  reserve();
   render();
 })();
