@@ -6,7 +6,7 @@ from carrot.evaluation.cells import cells
 from carrot.explanation.drawing import ON_COLOURS, bar, legend, marks, name, overlay, short, side, text
 from carrot.explanation.terms import terms
 from carrot.explanation.view import View
-from carrot.explanation.words import added_up, digits_for, exactly, numbered, percent, sentence, where
+from carrot.explanation.words import added_up, digits_for, exactly, numbered, percent, replaced, sentence, where
 
 CLASSES = 5  # in the table
 
@@ -17,6 +17,7 @@ def answer(v: View) -> dict[str, str]:
     return {
         "own": "" if e.own is None else f'<p class="flag" id="own">{text(e.own.told)}</p>\n',
         "sentence": sentence(e),
+        "spared": text(replaced(e)),
         "picture_id": short(e.picture.id),
         "labelled": _labelled(v),
         "picture": _picture(v),

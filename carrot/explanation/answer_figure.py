@@ -14,7 +14,7 @@ from carrot.explanation.drawing import AGAINST, FOR, MARKS, ON_COLOURS, stronges
 from carrot.explanation.sections import LEADING, effect
 from carrot.explanation.terms import terms
 from carrot.explanation.view import View
-from carrot.explanation.words import digits_for, numbered, sentence
+from carrot.explanation.words import digits_for, numbered, replaced, sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def answer_figure(e: "Explanation") -> "Figure":
     with matplotlib.rc_context({"font.family": families()}):
         figure = Canvas(figsize=(10.0, 7.6 if leading else 4.4))
         own = [] if e.own is None else [e.own.told]
-        told = "\n".join(_filled(line, 96) for line in (*own, plain(sentence(e))))
+        told = "\n".join(_filled(line, 96) for line in (*own, f"{plain(sentence(e))} {replaced(e)}"))
         figure.suptitle(told, x=0.02, ha="left", fontsize=12, color=INK, parse_math=False)
         grid = figure.add_gridspec(2 if leading else 1, 6, height_ratios=(5, 4) if leading else (1,))
         _picture(figure.add_subplot(grid[0, :3]), v)

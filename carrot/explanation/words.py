@@ -140,7 +140,7 @@ def replaced(e: "Explanation") -> str:
     if not best or float(e.parts.drop[best[0]]) >= LITTLE * float(e.parts.token[best[0]]):
         return ""
     which = "what is marked 1" if best[0] < len(e.picture.boxes) else e.picture.place(best[0])
-    return f" Hidden alone, {which} would hardly be missed: the others {TAKE_OVER[e.parts.is_additive]}."
+    return f"Hidden alone, {which} would hardly be missed: the others {TAKE_OVER[e.parts.is_additive]}."
 
 
 def sentence(e: "Explanation") -> str:
@@ -158,13 +158,13 @@ def sentence(e: "Explanation") -> str:
         lead = f"<em>{name(e.target)}</em>{chance} and not <em>{name(e.against)}</em>"
         after = len(supporters(e, SUPPORTERS)) + 1
         other = next((text(marked(e.picture, i, after)) for i in opponents(e, 1)), none)
-        return f"{said}. {speaks(lead)}; for <em>{name(e.against)}</em>, {other}.{replaced(e)}"
+        return f"{said}. {speaks(lead)}; for <em>{name(e.against)}</em>, {other}."
     if e.parts.target != predicted:
         chance = percent(float(e.probabilities[e.parts.target]))
-        return f"{said}. {speaks(f'<em>{name(e.target)}</em> ({chance})')}.{replaced(e)}"
+        return f"{said}. {speaks(f'<em>{name(e.target)}</em> ({chance})')}."
     if not best:
         return f"{said}, though no part of the picture speaks for it."
     share = float(e.parts.token[best[0]]) / float(e.parts.token.clamp(min=0).sum())
     if share < MANY:
-        return f"{said}, because of many {e.level.many} together, most of all {because}.{replaced(e)}"
-    return f"{said}, {'mostly' if share >= MOSTLY else 'most of all'} because of {because}.{replaced(e)}"
+        return f"{said}, because of many {e.level.many} together, most of all {because}."
+    return f"{said}, {'mostly' if share >= MOSTLY else 'most of all'} because of {because}."

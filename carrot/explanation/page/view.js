@@ -228,8 +228,8 @@
       if (share < MANY) says.push(`, because of many ${words.many} together, most of all ${because}.`);
       else says.push(`, ${share >= MOSTLY ? "mostly" : "most of all"} because of ${because}.`);
     }
-    says.push(replaced(top));
     $("sentence").replaceChildren(...says);
+    $("spared").textContent = replaced(top);
     if ($("verdict") && picture.label !== null) $("verdict").replaceChildren(picture.label === now.predicted ? "they agree" : make("strong", {}, "they differ"));
     const before = asItWas();
     const digits = digitsFor([before.logit, now.logit]), [was, is] = [before.logit, now.logit].map((x) => addedUp([x], x, digits)[0]);
@@ -242,7 +242,7 @@
     say(supposed || hasChanged() ? `${supposed || "As it is"}, the model says ${said} (${chance(now.predicted)})${changed}. The ${noun()} of ${target()} is ${is.textContent}.` : "");
   }
 
-  const SPARED = ` Hidden alone, what is marked 1 would hardly be missed: the others ${words.takeOver}.`;
+  const SPARED = `Hidden alone, what is marked 1 would hardly be missed: the others ${words.takeOver}.`;
 
   // As words.py has it: the region that brings most may be spared, where others take over.
   function replaced(top) {
@@ -263,7 +263,8 @@
       copy.removeAttribute("id");
       copy.removeAttribute("role");
       probe.append(copy);
-      if (part.id === "sentence") copy.textContent = `Without ${longest}, ${part.textContent}${canHide(model.picture) && !replaced(best()[0]) ? SPARED : ""}`;
+      if (part.id === "sentence") copy.textContent = `Without ${longest}, ${part.textContent}`;
+      if (part.id === "spared" && canHide(model.picture) && !model.picture.additive) copy.textContent = SPARED;
       if (part.id === "before") {
         copy.textContent = `Before: ${data.classes[start.predicted]} (> 99.9 %). The ${noun()} of ${target()} goes from +0.000 to +0.000.`;
         if (!model.picture.additive) copy.textContent += ` The ${words.many} left take over the weight of what is hidden.`;
@@ -402,6 +403,7 @@
     coverPicture(isGone);
     $("pointed").textContent = hint;
     $("sentence").replaceChildren("There is no answer.");
+    $("spared").textContent = "";
   }
 
   function render() {
