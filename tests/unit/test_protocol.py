@@ -117,7 +117,7 @@ def test_pictures_that_the_model_was_fitted_on_are_no_test_pictures(
     evaluate(model, str(root), tmp_path, explained=0, refits=0)
     assert set(rows) == {len(fitted_on) - 1}, "baselines have what the model has, but for the file that is gone"
     whole = Carrot("toy", lift="identity").fit(ImageFolder(root, test_every=None))
-    with pytest.raises(DataError, match="fitted on all of its 32 test pictures"):
+    with pytest.raises(DataError, match="fitted on every one of its 32 pictures"):
         evaluate(whole, str(root), tmp_path, explained=0, refits=0, baselines=False)
 
 
