@@ -214,7 +214,7 @@ def test_select_tries_the_mean_and_takes_the_least_leave_one_out_error(
     np.testing.assert_allclose(again.head_.W_star, model.head_.W_star, rtol=1e-9, atol=1e-9)
     printed = capsys.readouterr().out
     assert "chosen" in printed
-    assert printed.count("\n") == 1 + 1 + 3 + 1, "the best of the one kind, how many more, what words mean, t at its end"
+    assert printed.count("\n") == 1 + 1 + 3 + 1, "the best of the one kind, how many more, what words mean, t at an end"
     assert "5 more settings" in printed
 
 
