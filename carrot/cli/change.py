@@ -170,8 +170,8 @@ def apply(
     from the table's folder. The files of other pictures stay where they are: move them too, before you fit again.
 
     ```
-    carrot apply my_model edits.csv
     carrot apply my_model edits.csv --out my_model-2
+    carrot apply my_model edits.csv
     ```
 
     Args:

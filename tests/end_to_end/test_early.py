@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from carrot import Carrot, cli, lift_from
+from carrot._display import extras
 from carrot.cli import early
 from carrot.cli.options import UsageError, flags_of
 from carrot.cli.train import fit, select
@@ -247,8 +248,8 @@ def test_the_early_words_are_those_of_the_lifts(word: str) -> None:
 
 
 def test_packages_are_looked_for_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early, "find_spec", lambda _: None)
-    for kind, extra in ((".parquet", "[export]"), (".onnx", "[onnx]")):
-        with pytest.raises(early.UsageError, match=rf"pip install 'carrot-attribution\{extra}'"):
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    for kind, packages in ((".parquet", "pyarrow"), (".onnx", "onnx onnxscript onnxruntime")):
+        with pytest.raises(early.UsageError, match=f"pip install {packages}"):
             early.need_packages(kind)
     early.need_packages(".csv")
