@@ -64,7 +64,7 @@ def test_scripts_say_what_the_page_said_without_them(opened: tuple[Carrot, Expla
     live = dom(path)
     for pattern in (
         "<h1.*?</h1>",
-        '<p class="soft" id="spared">.*?</p>',
+        '<p class="small soft" id="spared">.*?</p>',
         '<h2 id="because">.*?</h2>',
         '<p class="without">.*?</p>',
         '<span id="legend-of">.*?</span>',

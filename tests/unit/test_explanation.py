@@ -194,7 +194,7 @@ def test_the_figure_says_what_the_page_says(name: str) -> None:
     def read(found: Iterable[str]) -> str:
         return "".join(" ".join(found).split())
 
-    (spared,) = re.findall('<p class="soft" id="spared">(.*?)</p>', page)
+    (spared,) = re.findall('<p class="small soft" id="spared">(.*?)</p>', page)
     (sentence,) = re.findall('<h1 id="sentence">(.*?)</h1>', page, re.DOTALL)
     assert read([figure.get_suptitle()]) == words(sentence) + words(spared)
     picture, terms, *training = figure.axes

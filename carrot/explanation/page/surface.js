@@ -123,6 +123,7 @@ const SURFACE = (() => {
         tile.setAttribute("aria-label", `Hide ${names(r)}`);
         tile.setAttribute("fill", gone(r) ? `url(#${hatch})` : "transparent");
       }
+      if (hot !== null) point(hot);  // what is looked at has changed
     };
   }
 

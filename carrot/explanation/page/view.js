@@ -264,11 +264,6 @@
       copy.removeAttribute("role");
       probe.append(copy);
       if (part.id === "sentence") copy.textContent = `Without ${longest}, ${part.textContent}`;
-      if (part.id === "spared" && canHide(model.picture) && !model.picture.additive) copy.textContent = SPARED;
-      if (part.id === "before") {
-        copy.textContent = `Before: ${data.classes[start.predicted]} (> 99.9 %). The ${noun()} of ${target()} goes from +0.000 to +0.000.`;
-        if (!model.picture.additive) copy.textContent += ` The ${words.many} left take over the weight of what is hidden.`;
-      }
     }
     Object.assign(probe.style, { position: "absolute", visibility: "hidden", width: `${header.clientWidth}px` });
     header.after(probe);
