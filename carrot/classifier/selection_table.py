@@ -32,7 +32,6 @@ def table_lines(
     lines = [(line, Setting(**{name: line[name] for name in AXES if name in line})) for line in tried]
     yield from given_up(lines, chosen)
     yield from cheaper(lines, chosen, n)
-    yield from at_an_end(lines, chosen)
     yield f"{'setting':<64} {'passes':>7} {'lam':>9} {'LOO error':>10} {'LOO accuracy':>13}"
     seen: set[tuple[str, float]] = set()
     left_out = 0
@@ -55,12 +54,14 @@ def table_lines(
     if beyond:
         told = "; ".join(f"{kind} ({passes:.3g} passes)" for kind, passes in beyond)
         yield f"Not tried, for they cost more than the {limit:g} passes that --passes allows: {told}."
+    if ends := list(at_an_end(lines, chosen)):
+        yield f"At the end of what was tried, so that better may lie beyond: {'; '.join(ends)}."
     yield "LOO: exact leave-one-out on the training pictures; error is squared, mean over pictures and classes."
     yield "passes: what a picture costs, in passes of the backbone over a whole picture at its own size."
 
 
 def at_an_end(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:
-    """Yield in a sentence each number that was chosen at an end of what was tried: what lies beyond may be better.
+    """Yield each number that was chosen at an end of what was tried, with the flag that tries beyond it too.
 
     An end beyond which there is nothing (no attention, no diffusion) is none, nor is a share of the whole picture, of
     which the least that suffices is taken.
@@ -71,12 +72,11 @@ def at_an_end(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Settin
         values = sorted({getattr(s, name) for s in alike}) if axis.rule is not None and name != "global_share" else []
         if len(values) < 2 or value not in (values[0], values[-1]) or (axis.is_graph and name != "t" and not chosen.t):
             continue
-        side = "larger" if value == values[-1] else "smaller"
-        beyond = value * 2 if side == "larger" else value / 2
+        beyond = value * 2 if value == values[-1] else value / 2
         if axis.holds(beyond) and beyond != value and (name != "coarsen" or beyond == int(beyond)):
             flag = f"--{name.replace('_', '-')}"
             listed = " ".join(f"{x:g}" for x in sorted({*values, beyond}))
-            yield f"{name} {value:g} is the end of what was tried, and a {side} one may be better: {flag} {listed}."
+            yield f"{name} {value:g} ({flag} {listed})"
 
 
 def given_up(lines: Sequence[tuple[Mapping[str, Any], Setting]], chosen: Setting) -> Iterator[str]:

@@ -256,14 +256,14 @@ def test_a_choice_at_the_end_of_its_list_is_told() -> None:
             {**s.to_dict(), "lam": 1.0, "loo_mse": 0.1 + (s != chosen), "loo_accuracy": 0.9, "passes": 1.0}
             for s in tried
         ]
-        return [line for line in table_lines(lines, chosen, N) if "is the end of what was tried" in line]
+        found = [line for line in table_lines(lines, chosen, N) if line.startswith("At the end of what was tried")]
+        return [end for line in found for end in line.removesuffix(".").partition(" beyond: ")[2].split("; ")]
 
     tiles = Setting(regions="tiles:3")
-    expected = "power 16 is the end of what was tried, and a larger one may be better: --power 0 4 16 32."
-    assert told(replace(tiles, power=16.0)) == [expected]
+    assert told(replace(tiles, power=16.0)) == ["power 16 (--power 0 4 16 32)"]
     assert told(replace(tiles, power=4.0)) == []
     assert told(replace(tiles, power=0.0)) == [], "nothing is below no power"
     assert told(replace(tiles, power=16.0), (16.0,)) == [], "nothing else was asked for"
     assert [line.split()[0] for line in told(Setting(tau=0.5), ())] == ["tau"]
     (line,) = told(replace(tiles, power=2.0), (2.0, 4.0))
-    assert line.endswith("a smaller one may be better: --power 1 2 4.")
+    assert line == "power 2 (--power 1 2 4)"
