@@ -281,8 +281,8 @@ def _changed(
     lines += _old_pages(model, pages, reports)
     if verbose:
         lines += certificate.proof().splitlines() if certificate is not None else [f"  {answer['scope']}"]
-        if answer["forgotten"]:
-            lines.append(f"  looked for in {model} alone: pages and tables that were written elsewhere are not known")
+    if answer["forgotten"]:  # who must delete has to know where nobody looked
+        lines.append(f"  looked for in {model} alone: pages and tables that were written elsewhere are not known")
     result = {**answer, "model": str(model), "training_pictures": len(found.records_), "certificate": str(done.file)}
     result["pages_of_the_model_before"] = [str(page) for page in (*pages, *reports)]
     show(result, [*lines, f"certificate: {done.file}"], as_json)

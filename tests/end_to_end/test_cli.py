@@ -524,6 +524,8 @@ def test_what_still_mentions_a_forgotten_picture_is_told_and_the_model_itself_is
     for mention in answer["files_that_mention_them"]:
         (folder / mention).unlink()
     assert len(Carrot.load(folder).records_) == 11, "of 12 for training"
+    assert run("forget", str(folder), "robin/1.png") == 0
+    assert f"looked for in {folder} alone" in capsys.readouterr().out, "where nobody looked is told to all"
 
 
 def test_tokens_that_can_not_be_told_apart_stop_the_deletion(
