@@ -180,43 +180,18 @@ def _training(axis: Any, v: View, i: int, digits: int) -> None:
         _show(axis, np.asarray(picture.image), told)
     else:
         _show(axis, np.full((2, 3, 3), 235, dtype=np.uint8), told)
-        words = _filled(f"not shown: {e.missing.get(i, 'it is not at hand')}", 24)
-        axis.text(
-            0.5,
-            0.5,
-            words,
-            transform=axis.transAxes,
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=SOFT,
-            parse_math=False,
-        )
-    axis.text(
-        0.5,
-        -0.03,
-        _clipped(e.training_ids[i][::-1], 46)[::-1],
-        transform=axis.transAxes,
-        ha="center",
-        va="top",
-        fontsize=7.5,
-        color=SOFT,
-        parse_math=False,
-    )
+        _write(axis, 0.5, _filled(f"not shown: {e.missing.get(i, 'it is not at hand')}", 24))
+    _write(axis, -0.03, _clipped(e.training_ids[i][::-1], 46)[::-1], va="top", fontsize=7.5)
     if i in e.doubtful:
         words = _filled(f"Doubtful label: fitted without this picture, the model says {e.doubtful[i]}.", 40)
-        axis.text(
-            0.5,
-            0.03,
-            words,
-            transform=axis.transAxes,
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=INK,
-            parse_math=False,
-            bbox={"facecolor": FLAG, "edgecolor": "#f0a202", "pad": 2.5},
-        )
+        box = {"facecolor": FLAG, "edgecolor": "#f0a202", "pad": 2.5}
+        _write(axis, 0.03, words, va="bottom", color=INK, bbox=box)
+
+
+def _write(axis: Any, height: float, words: str, **how: Any) -> None:
+    """Write in the middle of a picture's width, at a height in shares of its own."""
+    style = {"ha": "center", "va": "center", "fontsize": 8, "color": SOFT, "parse_math": False}
+    axis.text(0.5, height, words, transform=axis.transAxes, **(style | how))
 
 
 def _narrowed(words: str, most: int) -> int:

@@ -12,7 +12,7 @@ from carrot import Carrot
 from carrot.cli import main
 from tests.end_to_end.test_view import BIRDS, CHROMIUM
 
-api = pytest.importorskip("playwright.sync_api", reason="pip install '.[browser]'")
+pytest.importorskip("playwright.sync_api", reason="pip install '.[browser]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[browser]'")
 pytest.importorskip("starlette", reason="pip install '.[app]'")
 
@@ -44,14 +44,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
     with served(folder) as address:
         yield found | {"gallery": address, "desk": f"{address}/desk", "upload": f"{address}/upload"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

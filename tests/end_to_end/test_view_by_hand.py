@@ -14,7 +14,7 @@ import pytest
 from carrot import Carrot
 from tests.end_to_end.test_view import BIRDS, CHROMIUM, PICTURE
 
-api = pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed: nobody can click")
+pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed: nobody can click")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page can't be opened")
 STEPS = 60
 
@@ -24,14 +24,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
     Carrot("toy", regions="tiles:2,3", t=0.5).fit(BIRDS).explain(PICTURE).to_html(path)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(params=[{"width": 1200, "height": 900}, {"width": 390, "height": 800}], ids=["desk", "phone"])

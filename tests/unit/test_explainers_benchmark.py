@@ -90,7 +90,7 @@ def test_feature_ablation_covers_one_tile_at_a_time(models: dict[str, Carrot]) -
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_every_peer_gives_a_map(models: dict[str, Carrot]) -> None:
     pytest.importorskip("captum", reason="pip install '.[bench]'")
-    pytest.importorskip("pytorch_grad_cam")
+    pytest.importorskip("pytorch_grad_cam", reason="pip install '.[bench]'")
     asked = [("patches", peers.integrated_gradients), ("patches", peers.occlusion)]
     for name, explain in [*asked, *((name, peers.grad_cam) for name in ("patches", "disjoint"))]:
         found = explain(Subject(models[name], BIRDS.image(12)), 1)
@@ -128,7 +128,7 @@ def test_a_row_for_each_explainer(models: dict[str, Carrot]) -> None:
 
 def test_drops_are_checked_against_captum(models: dict[str, Carrot]) -> None:
     pytest.importorskip("captum", reason="pip install '.[bench]'")
-    pytest.importorskip("pytorch_grad_cam")
+    pytest.importorskip("pytorch_grad_cam", reason="pip install '.[bench]'")
     check(case := Case(models["tiles"], models["patches"], TEST, 0))
     case.parts.drop.mul_(1.001)
     with pytest.raises(SystemExit, match="not those of FeatureAblation"):
