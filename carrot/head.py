@@ -31,6 +31,7 @@ from torch import Tensor
 
 from carrot._ambient import pinned_class
 from carrot._ridge.blocks import times
+from carrot._ridge.conformal import Joining, checked_weight, require_enough
 from carrot._ridge.edited import EditedLoo
 from carrot._ridge.logit import Logit
 from carrot._ridge.loo import LooPath, loo_path
@@ -218,6 +219,36 @@ class RidgeHead(Solution):
     def loo_predict(self) -> Float[Tensor, "n C"]:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
+
+    def label_p_values(
+        self, g: Float[Tensor, "*m D"], per_class: bool = False, weight: Float[Tensor, " C"] | None = None
+    ) -> Float[Tensor, "*m C"]:
+        """Return the full conformal p-value of every label of test pictures: ``p > alpha`` is a set that can be told.
+
+        The picture joins the training pictures with the label, and p is the share of all n + 1 whose leave-one-out
+        margin (own logit less the best other) is no larger than its own; exactly as n + 1 real refits have it. O(n C)
+        for a picture, once for each different ``weight``.
+
+        Exactness: exact. The true label has p > alpha with a probability of at least 1 - alpha, on average over
+        training and test pictures, given that these are exchangeable and lam was chosen without the test picture;
+        ``tests/claims/test_25_conformal.py``.
+
+        Args:
+            g: Embeddings.
+            per_class: Compare with the training pictures of that label alone, so that what is said holds class by
+                class.
+            weight: What the picture counts in the fit, by its label; default 1.
+
+        Raises:
+            ValueError: The head was fitted on other targets than labels, every class has one picture, or with
+                ``per_class`` one has.
+        """
+        joining = Joining(self)
+        if per_class:
+            require_enough(joining.counts)
+        w = checked_weight(weight, len(joining.counts)).to(self.W_star.device)
+        g = self._check_width("g", g).to(self.W_star)
+        return joining.p_values(g.reshape(-1, g.shape[-1]), w, per_class).reshape(*g.shape[:-1], len(w))
 
     def edited_loo(self) -> EditedLoo:
         """Return what ``loo_predict`` would return with pictures relabelled or left out, edit by edit: O(n C) each.

@@ -534,6 +534,34 @@ def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: flo
     close(head.edited_loo().others(n - 2, question)[n - 1], effect.numpy(), tolerance, "what a copy does")
 
 
+def check_conformal(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: bool, alone: bool = False) -> None:
+    """p-values of every candidate label, and the leave-one-out logits behind them: against n + 1 real refits each.
+
+    ``alone``: one training picture, and one test picture of two, has a direction of its own.
+    """
+    rng = np.random.default_rng(n + C)
+    labels = np.append(np.arange(n) % C, 0)[:n]
+    G, g = rng.normal(size=(n, D)) + 0.5 * labels[:, None], rng.normal(size=(2, D)) + 0.5
+    w, weight = rng.uniform(0.5, 2.0, size=n), rng.uniform(0.5, 2.0, size=C)
+    weight[-1] = weight[0]  # two labels that count alike
+    if alone:
+        G[:, -1], g[:, -1] = np.eye(n)[0] * 30.0, [0.0, 20.0]
+    head = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, labels, w)))
+    for per_class in (False, True):
+        expected = np.stack([ref.conformal(G, labels, C, lam, intercept, x, w, weight, per_class) for x in g])
+        found = head.label_p_values(torch.tensor(g), per_class, torch.tensor(weight))
+        close(found, expected, 1e-12, f"p-values, by class {per_class}")
+    joining = inside(c, "_ridge.conformal").Joining(head)
+    for row, k, kappa in joining._kernels(torch.tensor(g)):
+        joined = joining._joined(torch.tensor(g[row]), head.predict(torch.tensor(g[row])), k, kappa, float(weight[1]))
+        Y, heavier = np.eye(C)[np.append(labels, 1)], np.append(w, weight[1])
+        expected = ref.loo(np.vstack([G, g[row]]), Y, lam, intercept, heavier)[:-1]
+        base = joined.base.clone()
+        base[:, 1] += joined.a
+        tolerance = 10 * EPS[torch.float64] * ref.condition(G, lam, intercept, w) * D * max(1.0, np.abs(expected).max())
+        close(base, expected, 1e-7 if alone else tolerance, "leave-one-out with a picture more")  # half the digits: lam
+
+
 def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) -> None:
     """Region sums, energies, removals, pairs: against loops on the reference's own pi and H'."""
     a = c.attribution

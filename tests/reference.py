@@ -238,6 +238,24 @@ def loo(G: Array, Y: Array, lam: float, intercept: bool, w: Array | None = None)
     return np.stack([predict(without(G, i), without(Y, i), lam, intercept, G[i], without(w, i)) for i in range(len(G))])
 
 
+def margin(logits: Array, label: int) -> float:
+    return float(logits[label] - max(x for c, x in enumerate(logits) if c != label))
+
+
+def conformal(
+    G: Array, labels: Array, C: int, lam: float, intercept: bool, g: Array, w: Array, weight: Array, per_class: bool
+) -> Array:
+    """p-values of the C labels of one picture: for each n + 1 real refits, each without one of the n + 1."""
+    p = np.empty(C)
+    for y in range(C):
+        everyone = np.append(labels, y)
+        left_out = loo(np.vstack([G, g]), np.eye(C)[everyone], lam, intercept, np.append(w, weight[y]))
+        found = [margin(*pair) for pair in zip(left_out, everyone, strict=True)]
+        among = [m for m, label in zip(found, everyone, strict=True) if not per_class or label == y]
+        p[y] = sum(m <= found[-1] + 1e-10 for m in among) / len(among)
+    return p
+
+
 def condition(G: Array, lam: float, intercept: bool, w: Array | None = None) -> float:
     """Condition number of the system that is solved, the squared singular values of G plus lam."""
     w = np.ones(len(G)) if w is None else w

@@ -19,7 +19,7 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution", "logit"),
-    "replacement",
+    *("replacement", "conformal"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
@@ -221,6 +221,14 @@ MUTANTS = {
     "two left out, each alone": ("edited", "pair = self.slack - row * q / s", "pair = self.slack"),
     "a new class with another's residuals": ("edited", "torch.cat([self.residual, zero], dim=1)", "torch.cat([self.residual, self.residual[:, :k]], dim=1)"),
     "a new class that all are of": ("edited", "Y=torch.cat([self.Y, zero], dim=1)", "Y=torch.cat([self.Y, zero + 1.0], dim=1)"),
+    "conformal: the residuals of before": ("conformal", "(head.residual + torch.outer(c * k, f))", "head.residual"),
+    "conformal: the slack of before": ("conformal", "head.slack + c * head.sample_weight * k.square()", "head.slack.clone()"),
+    "conformal: a picture that counts 1": ("conformal", "c = self.head, w / (1.0 + w * kappa)", "c = self.head, 1.0 / (1.0 + kappa)"),
+    "conformal: the candidate's column stays": ("conformal", "a = c * k / slack\n", "a = 0.0 * k\n"),
+    "conformal: the picture itself not counted": ("conformal", "counts = torch.ones_like(f)", "counts = torch.zeros_like(f)"),
+    "conformal: by class, of all classes": ("conformal", "found.index_add_(0, own[:, 0], is_below[:, 0].to(found))", "found += is_below.sum()"),
+    "conformal: never without who is alone": ("conformal", "if float(slack[i]) < ALONE:", "if False:"),
+    "conformal: best other, the candidate among them": ("conformal", "torch.maximum(rest, others + a)", "torch.maximum(first.expand_as(base), others + a)"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
@@ -317,6 +325,9 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_small_lam(c, 1e-11, intercept)
         contract.check_edited_copies(c, 12, 5, intercept)
         contract.check_edited_copies(c, 6, 9, intercept)
+        contract.check_conformal(c, 16, 4, 3, 0.3, intercept)
+        contract.check_conformal(c, 8, 20, 2, 0.3, intercept)
+        contract.check_conformal(c, 12, 5, 3, 1e-8, intercept, alone=True)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 
