@@ -11,6 +11,7 @@ from carrot.classifier.audit import Audit, audit
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.explaining import explain
 from carrot.classifier.hidden import HiddenRegions, hidden_regions
+from carrot.classifier.label_sets import LabelSets, label_sets
 from carrot.classifier.shown import shown
 from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data.inputs import PictureLike
@@ -23,12 +24,33 @@ from carrot.explanation.record import Explanation
 
 @pinned_class
 class Answering:
-    """``trace``, ``explain``, ``what_if``, ``hidden_regions``, ``shown`` and ``audit``."""
+    """``predict_set``, ``trace``, ``explain``, ``what_if``, ``hidden_regions``, ``shown`` and ``audit``."""
 
     encoder: Encoder
     classifier: Any
     setting_: Any
     _now: Classifier | None
+
+    def predict_set(self, pictures: Any, alpha: float = 0.1, per_class: bool = False) -> LabelSets:
+        """Return for each picture a set of labels: at least 1 - alpha of new pictures have their true one in theirs.
+
+        Full conformal prediction, exactly as refits with the picture and each label would have it: no calibration
+        split, and no assumption but that new pictures come as the training pictures came, and that lam and settings
+        were chosen without them. It is a promise on average, not for this picture. An empty set: with any label the
+        picture would be among the oddest share alpha. All labels: none can be excluded. Balanced class weights are
+        held.
+
+        Args:
+            pictures: As in ``predict``; not those that it was fitted on, of which it was told the label.
+            alpha: The share of pictures whose set may miss their label.
+            per_class: Keep the promise class by class, not on the average of classes: sets are larger where a class
+                has few training pictures.
+
+        Raises:
+            ValueError: ``alpha`` is not between 0 and 1, every class has one training picture, or with ``per_class``
+                one has.
+        """
+        return label_sets(self.classifier, pictures, alpha, per_class)
 
     def trace(self, picture: PictureLike) -> Trace:
         """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if fitted."""

@@ -66,10 +66,14 @@ class Classifier:
 
     def logits(self, pictures: Sequence[PictureLike]) -> Float[Tensor, "m C"]:
         """Return the logits of pictures, in passes of ``BATCH`` inputs; one picture's stay together."""
-        size = max(1, BATCH // math.prod(self.encoder.view.inputs)) if len(pictures) else 1
-        batches = (pictures[i : i + size] for i in range(0, len(pictures), size))
-        found = [self.logits_of(self.encoder.tokens(batch)) for batch in batches]
+        found = [self.fitted.head.predict(g) for g in self.embedded(pictures)]
         return torch.cat(found) if found else torch.empty(0, len(self.fitted.classes), dtype=torch.float64)
+
+    def embedded(self, pictures: Sequence[PictureLike]) -> Iterator[Float[Tensor, "B M"]]:
+        """Yield the embeddings of pictures, pass by pass."""
+        size = max(1, BATCH // math.prod(self.encoder.view.inputs)) if len(pictures) else 1
+        for i in range(0, len(pictures), size):
+            yield self.pooling.g(self.encoder.tokens(pictures[i : i + size]))
 
     def logits_of(self, tokens: Tokens) -> Float[Tensor, "B C"]:
         """Return the logits of pictures whose tokens are at hand."""

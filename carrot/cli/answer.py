@@ -10,6 +10,7 @@ from carrot.cli.options import (
     STRICT,
     Checkpoint,
     Device,
+    Extra,
     Json,
     Strict,
     UsageError,
@@ -22,6 +23,7 @@ from carrot.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from carrot.classifier.label_sets import LabelSets
     from carrot.model import Carrot
 
 
@@ -31,6 +33,8 @@ def predict(
     /,
     *,
     top: Whole = 1,
+    sets: float | None = None,
+    per_class: Extra = False,
     box: str | None = None,
     csv: Path | None = None,
     checkpoint: Checkpoint = None,
@@ -45,12 +49,17 @@ def predict(
     ```
     carrot predict my_model new.jpg
     carrot predict my_model holiday/ --top 3 --csv predictions.csv
+    carrot predict my_model holiday/ --sets 0.1
     ```
 
     Args:
         model: Folder of the model.
         pictures: Files, or folders, which are searched.
         top: How many classes to give for each picture.
+        sets: Give each picture the set of labels that can't be excluded: at most this share of new pictures, 0.1 say,
+            miss their true label in it. An empty set: unlike all training pictures; all labels: nothing can be
+            excluded.
+        per_class: With --sets: keep that promise class by class, not on the average of classes.
         box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
         csv: Write the table to this file too.
         checkpoint: The backbone's weights, if they are no longer where they were.
@@ -63,6 +72,10 @@ def predict(
 
     if top < 1:
         raise UsageError(f"`--top` must be at least 1; got {top}.")
+    if per_class and sets is None:
+        raise UsageError("`--per-class` says how `--sets` are made: give `--sets` too, 0.1 say.")
+    if sets is not None and not 0.0 < sets < 1.0:
+        raise UsageError(f"`--sets` must be between 0 and 1, the share of pictures that miss their label; got {sets}.")
     early.need_model(model, *pictures[:1])
     early.need_checkpoint(checkpoint)
     if csv is not None:
@@ -86,7 +99,7 @@ def predict(
     early.say_if_whole(carrot, where)
     tiling = carrot.classifier.encoder.tiling
     fitted_on = {record.sha256 for record in carrot.records_}
-    known = list[str]()
+    known, promise = list[str](), list[str]()
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
         images, names = [], []
@@ -103,30 +116,41 @@ def predict(
                 aside.append({"picture": str(file), "problem": str(error)})
             except ValueError as error:
                 aside.append({"picture": str(file), "problem": f"{file}: {error}"})
-        if images:
+        if images and sets is not None:
+            found = carrot.predict_set(images, sets, per_class)
+            promise = [found.promise]
+            rows += _with_sets(found, names, top)
+        elif images:
             rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
     if not rows:
         raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
     report_set_aside({item["picture"]: item["problem"] for item in aside})
     if csv is not None:
         _write_table(csv, rows)
-        write_config(csv.parent, "predict", {"model": model, "pictures": pictures, "top": top, "box": box}, csv)
+        asked = {"top": top, "sets": sets, "per_class": per_class, "box": box}
+        write_config(csv.parent, "predict", {"model": model, "pictures": pictures, **asked}, csv)
     lines = [
-        f"{row['picture']}   " + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"])
+        f"{row['picture']}   "
+        + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"][:top])
+        + (f"   set: {row['in_words']}" if "in_words" in row else "")
         for row in rows
     ]
     counts = Counts(len(rows), set_aside=len(aside))
     if len(files) > 1:
         note(counts.line("predicted"))
+    for line in promise:
+        note(line)
     if known:
         which = "this picture" if len(files) == 1 else f"{len(known):,} of these {len(files):,} pictures"
         note(f"the model was fitted on {which}: there it says what it was told. What the others say: carrot audit")
+    made = {"sets": {"alpha": sets, "per_class": per_class, "promise": promise[-1]}} if sets is not None else {}
     result = {
         "model": str(model),
-        "predictions": rows,
+        "predictions": [{name: value for name, value in row.items() if name != "in_words"} for row in rows],
         "fitted_on": known,
         "set_aside": aside,
         "counts": counts.to_dict(),
+        **made,
     }
     show(result, lines, json)
     return STRICT if strict and aside else 0
@@ -163,8 +187,24 @@ def _answers(carrot: "Carrot", names: list[str], images: list[Any], top: int) ->
     return rows
 
 
+def _with_sets(found: "LabelSets", names: list[str], top: int) -> list[dict[str, Any]]:
+    """Return the most probable classes of each picture and those of its set, with their p-values."""
+    rows = []
+    for i, name in enumerate(names):
+        probable, p = found.probabilities[i], found.p[i]
+        order = probable.argsort(descending=True, stable=True).tolist()
+        classes = [
+            {"class": found.classes[c], "probability": float(probable[c]), "p_value": float(p[c]), "in_set": held}
+            for rank, c in enumerate(order)
+            if (held := bool(p[c] > found.alpha)) or rank < top
+        ]
+        rows.append({"picture": name, "classes": classes, "set": list(found.named(i)), "in_words": found.in_words(i)})
+    return rows
+
+
 def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     from carrot.store.outputs import csv_text, write_output
 
-    lines = ({"picture": row["picture"], "rank": rank, **c} for row in rows for rank, c in enumerate(row["classes"], 1))
-    write_output(file, csv_text(("picture", "rank", "class", "probability"), lines).encode())
+    lines = [{"picture": row["picture"], "rank": rank, **c} for row in rows for rank, c in enumerate(row["classes"], 1)]
+    more = ("p_value", "in_set") if "p_value" in lines[0] else ()
+    write_output(file, csv_text(("picture", "rank", "class", "probability", *more), lines).encode())
