@@ -58,8 +58,8 @@ class RidgeHead(Solution):
     Attributes (after ``fit``):
         lam: The penalty that was used.
         W_star, bias: (D, C) and (C,).
-        G, Y: (n, D) and (n, C), copies of what it was trained on; labels are stored one-hot, 0 and 1. Not to be written
-            into. G keeps float32 or float64; everything else is float64.
+        G, Y: (n, D) and (n, C), copies of what it was trained on; labels one-hot, 0 and 1, made of the labels when it
+            is asked for. Not to be written into. G keeps float32 or float64; everything else is float64.
         sample_weight: (n,).
         loo_path: The leave-one-out error at each of ``lams``; None with a fixed lam.
         statistics: ``RidgeStatistics``, mergeable over shards.
@@ -178,7 +178,8 @@ class RidgeHead(Solution):
         Raises:
             ValueError, NotFittedError: As ``remove``.
         """
-        return RidgeHead(self.lam, self.fit_intercept).fit(*self._left(indices)[0])
+        rows, _ = self._left(indices)
+        return RidgeHead(self.lam, self.fit_intercept).fit(rows.G, rows.Y.dense, rows.w)
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.
@@ -191,8 +192,8 @@ class RidgeHead(Solution):
         """
         old = self._need_rows()
         changed = check_indices(indices, old.G.shape[0]).to(old.G.device)
-        new = old.alike(old.G[changed], Y, old.w[changed]).Y.to(old.Y)
-        rows = old._replace(Y=old.Y.index_copy(0, changed, new))
+        new = old.alike(old.G[changed], Y, old.w[changed]).Y
+        rows = old._replace(Y=old.Y.put(changed, new))
         return self._solve(rows, self._need_fit().retargeted(changed, rows), self.lam, None)
 
     # ---- predictions

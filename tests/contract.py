@@ -244,6 +244,26 @@ def check_path_of_many_classes(c: ModuleType, n: int = 40, D: int = 4, C: int = 
         close(found, expected, 1e-8 * float(expected.max()), "leave-one-out error on a path of many classes")
 
 
+def check_labels(c: ModuleType, n: int, D: int, C: int, intercept: bool) -> None:
+    """Labels, which are never a matrix, against least squares on the matrix: weights, refits, the error on a path."""
+    rng, lam = np.random.default_rng(12), 0.5
+    labels = torch.tensor(rng.permutation(n) % C)
+    G, Y, w = rng.normal(size=(n, D)) + 2.0, np.eye(C)[labels.numpy()], rng.uniform(0.5, 2.0, size=n)
+    given = torch.tensor(G), labels, torch.tensor(w)
+    head = inside(c, "head").RidgeHead(lam, intercept).fit(*given)
+    W_star, b = ref.fit(G, Y, lam, intercept, w)
+    close(head.W_star, W_star, 1e-11, "W* of labels")
+    close(head.bias, b, 1e-11, "bias of labels")
+    loo = ref.loo(G, Y, lam, intercept, w)
+    close(head.loo_predict(), loo, 1e-10, "leave-one-out of labels")
+    assert np.array_equal(head.Y.numpy(), Y)
+    rows, lams = inside(c, "_ridge.rows").checked_rows(*given), [lam * 10.0**e for e in range(-2, 3)]
+    assert rows.Y.are_labels
+    wrong = [(w[:, None] * (Y - ref.loo(G, Y, x, intercept, w)) ** 2).sum() / w.sum() / C for x in lams]
+    found = inside(c, "_ridge.loo").loo_path(rows, intercept, lams).mse
+    close(found, np.array(wrong), 1e-8 * max(wrong), "leave-one-out error of labels on a path")
+
+
 def check_updates(
     c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool, giant: float = 1.0
 ) -> None:

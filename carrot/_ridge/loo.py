@@ -12,12 +12,13 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot._display.brief import brief
-from carrot._ridge.blocks import blocks, centred, square_sum
+from carrot._ridge.blocks import blocks, each_block
 from carrot._ridge.gram import Gram
 from carrot._ridge.rows import Rows
 from carrot._ridge.squares import NOISE, Squares, pays
 from carrot._ridge.statistics import RidgeStatistics
 from carrot._ridge.systems import ALONE, Moments, centre, moments, solve, with_means
+from carrot._ridge.targets import Targets
 from carrot.errors import IllConditionedError
 
 LOO_DECADES = (-7.0, 3.0)  # default path: half decades around the mean eigenvalue of A^T A
@@ -50,12 +51,12 @@ class LooPath:
         """Whether the smallest lam is best by less than 1 %: interpolation's limit, which smaller ones don't change."""
         return self.best == 0 and len(self.lams) > 1 and float(self.mse[1]) <= 1.01 * float(self.mse[0])
 
-    def doubt(self, Y: Float[Tensor, "n C"]) -> str | None:
+    def doubt(self, Y: Targets) -> str | None:
         """Return why the best lam of the path is no choice to rely on, for a user to read; None where it is."""
         if len(self.lams) < 2:
             return None
         lam = f"lam = {float(self.lams[self.best]):.3g}"
-        if int((Y != 0).sum(dim=0).max()) == 1:
+        if Y.most_of_a_class == 1:
             return (
                 "Every class has one training picture: without it nothing of its class is left, so leave-one-out can't "
                 f"choose lam. {lam} is no measured choice. Fit with more pictures of a class, or with a `lam` of your "
@@ -102,16 +103,17 @@ def loo_path(
         grid, errors = _wide(rows, fit_intercept, lams, known)
     else:
         grid, errors = _tall(rows, fit_intercept, lams, known)
-    return LooPath(grid.cpu(), (errors / (rows.w.sum() * rows.Y.shape[1])).cpu())
+    return LooPath(grid.cpu(), (errors / (rows.w.sum() * rows.Y.C)).cpu())
 
 
 def _wide(
     rows: Rows, fit_intercept: bool, lams: Sequence[float] | None, known: Gram
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """Return the penalties, and the sum of squared errors at each."""
-    B, _, _, v = centre(rows, fit_intercept)
+    g_mean, y_mean, v = centre(rows, fit_intercept)
+    B = (rows.Y.dense - y_mean).mul_(rows.w.sqrt().unsqueeze(-1))
     M = known.weighted(rows.w)
-    grid = _grid(lams, float(M.trace()), rows)
+    grid = _grid(lams, float(M.trace()), g_mean, rows)
     M, c = with_means(M, v, float(grid[0]))
     s, V = torch.linalg.eigh(M)
     shrink, target = _shrink(s, grid), V.mT @ B
@@ -134,7 +136,8 @@ def _tall(
     Where ``Squares`` are less work, they say all of it, and what they can't settle is asked again.
     """
     S, Q = known.moments(centred=fit_intercept)
-    grid = _grid(lams, float(S.trace()), rows)
+    mean = known.g_mean if fit_intercept else torch.zeros_like(known.g_mean)
+    grid = _grid(lams, float(S.trace()), mean, rows)
     s, V = torch.linalg.eigh(S)
     tall = _Tall(rows, fit_intercept, s.clamp(min=0.0), V, V.mT @ Q)
     if not pays(Q.shape[0], Q.shape[1], len(grid)):
@@ -148,49 +151,52 @@ def _tall(
 
 
 class _Tall:
-    """Rows in the eigenvectors of their moments, a block at a time: Z is never there as a whole."""
+    """Rows in the eigenvectors of their moments, a block at a time: Z is never there as a whole, nor are residuals."""
 
     def __init__(self, rows: Rows, fit_intercept: bool, s: Tensor, V: Tensor, target: Tensor) -> None:
         self.rows, self.s, self.V, self.target = rows, s, V, target
-        self._B, self._g_mean, _, v = centre(rows, fit_intercept)
+        self._g_mean, self._y_mean, v = centre(rows, fit_intercept)
         self._h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
         self._left_out = _LeftOut(rows, fit_intercept)
 
     def errors(self, grid: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
         """Return the sum of squared errors at each penalty: a product with D x C numbers each."""
         shrink, errors = _shrink(self.s, grid), torch.zeros_like(grid)
+        weights = [shrink[:, j : j + 1] * self.target for j in range(len(grid))]
         for block, Z in self._blocks():
-            slack = self._slack(block, Z, shrink)
+            slack, w = self._slack(block, Z, shrink), self.rows.w[block]
             for j, lam in enumerate(grid.tolist()):
-                residual, apart = self._B[block] - Z @ (shrink[:, j : j + 1] * self.target), slack[:, j]
+                residual, apart = self.rows.Y.minus((Z @ weights[j]).add_(self._y_mean), block), slack[:, j]
                 for i in torch.nonzero(apart < ALONE).flatten().tolist():
-                    residual[i], apart[i] = self._alone(block.start + i, lam), 1.0
-                errors[j] += (residual / apart.unsqueeze(-1)).square().sum()
+                    residual[i], apart[i] = self._left_out.error(block.start + i, lam), 1.0
+                errors[j] += (residual.square_().sum(dim=1) / apart.square()) @ w
         return errors
 
     def screened(self, grid: Float[Tensor, " k"], squares: Squares) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
         """Return the same by ``Squares``, and how far it may be off."""
         shrink, errors, noise = _shrink(self.s, grid), torch.zeros_like(grid), torch.zeros_like(grid)
         for block, Z in self._blocks():
-            found, slack, B = squares.at(Z, self._B[block], grid), self._slack(block, Z, shrink), self._B[block]
+            sizes, slack = self.rows.Y.squares(self._y_mean, block), self._slack(block, Z, shrink)
+            along = self.rows.Y.times(squares.target.mT, block).sub_(self._y_mean @ squares.target.mT)
+            found, w = squares.at(Z, along, sizes, grid), self.rows.w[block]
             for i, j in torch.nonzero(slack < ALONE).tolist():
-                found[i, j] = self._alone(block.start + i, float(grid[j])).square().sum()
+                found[i, j] = self._left_out.error(block.start + i, float(grid[j])).square().sum()
                 slack[i, j] = 1.0
             per_slack = slack.square().reciprocal()
-            errors += (found * per_slack).sum(dim=0)
-            noise += NOISE * (B.square().sum(dim=1) @ per_slack)
+            errors += w @ (found * per_slack)
+            noise += NOISE * ((w * sizes) @ per_slack)
         return errors, noise
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        root = self.rows.w.sqrt().unsqueeze(-1)
-        for block in blocks(*self.rows.G.shape):
-            yield block, centred(self.rows.G, self._g_mean, block).mul_(root[block]) @ self.V
+        """Yield rows, and (g - gm) V of each: weights come in where squares are summed."""
+        room = None
+        for block, A in each_block(self.rows.G, self._g_mean):
+            room = torch.empty_like(A) if room is None else room
+            yield block, torch.mm(A, self.V, out=room[: len(A)])
 
     def _slack(self, block: slice, Z: Tensor, shrink: Tensor) -> Tensor:
-        return 1.0 - self._h0[block].unsqueeze(-1) - Z.square() @ shrink
-
-    def _alone(self, i: int, lam: float) -> Tensor:
-        return self.rows.w[i].sqrt() * self._left_out.error(i, lam)
+        leverage = (Z.square() @ shrink).mul_(self.rows.w[block].unsqueeze(-1))
+        return 1.0 - self._h0[block].unsqueeze(-1) - leverage
 
 
 def _shrink(s: Float[Tensor, " r"], grid: Float[Tensor, " k"]) -> Float[Tensor, "r k"]:
@@ -219,16 +225,23 @@ class _LeftOut:
         try:
             system = solve(left, lam, self.fit_intercept, known)
         except IllConditionedError:
-            return torch.full_like(self.rows.Y[i], torch.inf)
-        return self.rows.Y[i] - self.rows.G[i].to(torch.float64) @ system.W_star - system.bias
+            return torch.full_like(self.rows.Y.row(i), torch.inf)
+        return self.rows.Y.row(i) - self.rows.G[i].to(torch.float64) @ system.W_star - system.bias
 
 
-def _grid(lams: Sequence[float] | None, trace: float, rows: Rows) -> Tensor:
-    """Return the penalties of a path; by default around the mean eigenvalue, ``trace`` over min(n, D)."""
+def _grid(lams: Sequence[float] | None, trace: float, mean: Float[Tensor, " D"], rows: Rows) -> Tensor:
+    """Return the penalties of a path; by default around the mean eigenvalue, ``trace`` over min(n, D).
+
+    Args:
+        lams: The caller's own.
+        trace: Sum of w |g - mean|^2.
+        mean: Where that was measured from.
+        rows: The rows.
+    """
+    w, few = rows.w, min(rows.G.shape)
     if lams is not None:
-        return torch.tensor(lams, dtype=rows.w.dtype, device=rows.w.device)
-    few = min(rows.G.shape)
-    scale, size = trace / few, square_sum(rows.G, rows.w) / few
-    if scale <= (64.0 * torch.finfo(rows.w.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
+        return torch.tensor(lams, dtype=w.dtype, device=w.device)
+    scale, size = trace / few, (trace + float(w.sum() * mean.square().sum())) / few
+    if scale <= (64.0 * torch.finfo(w.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
         scale = size or 1.0
-    return torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=rows.w.dtype, device=rows.w.device) * scale
+    return torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=w.dtype, device=w.device) * scale

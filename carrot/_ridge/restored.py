@@ -46,7 +46,7 @@ class RestoredSystem(System):
             solution = {name: state[name] for name in ("W_star", "bias", "g_mean", "y_mean", "alpha")}
         except KeyError as error:
             raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
-        (n, D), C = rows.G.shape, rows.Y.shape[1]
+        (n, D), C = rows.G.shape, rows.Y.C
         shapes = {"W_star": (D, C), "bias": (C,), "g_mean": (D,), "y_mean": (C,), "alpha": (n, C)}
         for name, x in solution.items():
             if tuple(x.shape) != shapes[name] or x.dtype != torch.float64:

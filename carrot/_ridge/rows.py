@@ -1,4 +1,4 @@
-"""Training rows as the head takes them: checked once, labels one-hot, embeddings in the precision they came in."""
+"""Training rows as the head takes them: checked once, embeddings in the precision they came in."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, SupportsIndex
@@ -8,22 +8,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot._ridge.targets import Targets
 from carrot.utils import require_finite, require_tensor, whole_number
 
 
 class Rows(NamedTuple):
     """Training rows: embeddings, targets, sample weights.
 
-    G is float32 or float64, and widened by blocks where it is used (``carrot._ridge.blocks``); Y and w are float64.
+    G is float32 or float64, and widened by blocks where it is used (``carrot._ridge.blocks``); w is float64.
     """
 
     G: Float[Tensor, "n D"]
-    Y: Float[Tensor, "n C"]
+    Y: Targets
     w: Float[Tensor, " n"]
 
     def at(self, index: Int[Tensor, " k"]) -> "Rows":
         """Return some of them, in the order of ``index``."""
-        return Rows(*(x[index] for x in self))
+        return Rows(self.G[index], self.Y[index], self.w[index])
 
     def without(self, index: Int[Tensor, " k"]) -> "Rows":
         """Return the others."""
@@ -37,26 +38,32 @@ class Rows(NamedTuple):
 
     def then(self, new: "Rows") -> "Rows":
         """Return these and others after them."""
-        return Rows(*(torch.cat([a, b]) for a, b in zip(self, new, strict=True)))
+        return Rows(torch.cat([self.G, new.G]), self.Y.then(new.Y), torch.cat([self.w, new.w]))
 
     def alike(self, G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> "Rows":
         """Return other rows, checked: as wide as these, on their device, labels among their classes.
 
         Raises:
-            TypeError, ValueError: As ``checked_rows`` and ``known_one_hot``, or the widths differ.
+            TypeError, ValueError: As ``checked_rows``, a label is not a known class, or the widths differ.
         """
-        checked = checked_rows(G, known_one_hot(Y, self.Y.shape[1]), sample_weight)
-        new = Rows(*(x.to(self.G.device) for x in checked))
-        widths = [(x.G.shape[1], x.Y.shape[1]) for x in (self, new)]
+        checked = checked_rows(G, Y, sample_weight, self.Y.C)
+        new = Rows(checked.G.to(self.G.device), checked.Y.to(self.G.device), checked.w.to(self.G.device))
+        widths = [(x.G.shape[1], x.Y.C) for x in (self, new)]
         if widths[0] != widths[1]:
             raise ValueError(f"`G` and `Y` must have {widths[0]} columns, as in `fit`; got {widths[1]}.")
         return new
 
 
-def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
-    """Check what came in at ``fit`` or ``add``; return copies, labels one-hot.
+def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | None = None) -> Rows:
+    """Check what came in at ``fit`` or ``add``; return copies.
 
     Embeddings keep float32 or float64; half precision becomes float32, which holds each of its numbers.
+
+    Args:
+        G: Embeddings.
+        Y: Labels, or targets.
+        sample_weight: Weights, or 1.
+        C: Number of classes of labels where they are known, and any may be absent; None: each occurs.
 
     Raises:
         TypeError: G is not floating point.
@@ -79,7 +86,7 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
             f"`Y` must be ({n},) labels or ({n}, C) real targets; got {tuple(Y.shape)} of {Y.dtype}. Use `Y.flatten()`."
         )
     if Y.ndim == 1:
-        Y = one_hot(Y)
+        targets = Targets(Y.detach().to(G.device, torch.int64, copy=True), classes(Y) if C is None else known(Y, C))
     w = torch.ones(n) if sample_weight is None else sample_weight
     if w.dtype == torch.bool:
         raise TypeError("`sample_weight` must be numbers > 0; got torch.bool. Leave pictures out of G and Y instead.")
@@ -89,13 +96,16 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None) -> Rows:
         )
     for name, x in (("G", G), ("Y", Y), ("sample_weight", w)):
         require_finite(name, x)
+    if Y.ndim == 2:
+        targets = Targets.of(Y.to(G.device))
     kept = torch.float64 if G.dtype == torch.float64 else torch.float32
-    dtypes = (kept, torch.float64, torch.float64)
-    return Rows(*(x.detach().to(device=G.device, dtype=t, copy=True) for x, t in zip((G, Y, w), dtypes, strict=True)))
+    return Rows(
+        G.detach().to(dtype=kept, copy=True), targets, w.detach().to(device=G.device, dtype=torch.float64, copy=True)
+    )
 
 
-def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
-    """Return targets 0 and 1, float64.
+def classes(labels: Int[Tensor, " n"]) -> int:
+    """Return how many classes labels are of.
 
     Raises:
         TypeError: Labels are not integers.
@@ -116,25 +126,22 @@ def one_hot(labels: Int[Tensor, " n"]) -> Float[Tensor, "n C"]:
             f"`Y` must hold every class 0 .. {present[-1]}; no training picture has label {first} ({missing} such "
             "classes). Renumber the labels, or pass an (n, C) matrix of targets."
         )
-    return torch.nn.functional.one_hot(labels.long(), present[-1] + 1).to(torch.float64)
+    return int(present[-1]) + 1
 
 
-def known_one_hot(Y: Tensor, C: int) -> Tensor:
-    """Return labels of C known classes as targets 0 and 1, any of which may be absent; a matrix of targets as it is.
+def known(Y: Int[Tensor, " n"], C: int) -> int:
+    """Return C if labels are of C known classes, any of which may be absent.
 
     Raises:
-        TypeError: Y is no tensor, or holds labels that are no integers.
+        TypeError: They are no integers.
         ValueError: A label is not a known class.
     """
-    require_tensor("Y", Y)
-    if Y.ndim != 1:
-        return Y
     require_labels(Y)
     if Y.numel() and not 0 <= int(Y.min()) <= int(Y.max()) < C:
         raise ValueError(
             f"`Y` must hold known classes 0 .. {C - 1}; got {int(Y.min())} .. {int(Y.max())}. Refit to add a class."
         )
-    return torch.nn.functional.one_hot(Y.long(), C)
+    return C
 
 
 def require_labels(labels: Tensor) -> None:

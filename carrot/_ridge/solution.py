@@ -121,7 +121,7 @@ class Solution:
     @property
     def Y(self) -> Float[Tensor, "n C"]:
         """Targets; labels one-hot."""
-        return self._need_rows().Y
+        return self._need_rows().Y.dense
 
     @property
     def sample_weight(self) -> Float[Tensor, " n"]:

@@ -58,12 +58,25 @@ class Squares:
         is_alone = int(close.sum()) == len(s)
         return cls(s, target, N, M.diagonal() if is_alone else torch.where(close, M, 0.0))
 
-    def at(self, Z: Float[Tensor, "b D"], B: Float[Tensor, "b C"], lams: Float[Tensor, " k"]) -> Float[Tensor, "b k"]:
-        """Return ``|r|^2`` of rows at each penalty."""
+    def at(
+        self,
+        Z: Float[Tensor, "b D"],
+        along: Float[Tensor, "b D"],
+        sizes: Float[Tensor, " b"],
+        lams: Float[Tensor, " k"],
+    ) -> Float[Tensor, "b k"]:
+        """Return ``|r|^2`` of rows at each penalty.
+
+        Args:
+            Z: The rows' z.
+            along: Their ``h = T b``; overwritten.
+            sizes: Their ``|b|^2``.
+            lams: The penalties.
+        """
         f = 1.0 / (self.s.unsqueeze(-1) + lams)
-        single = (Z @ self.N.mT).sub_(B @ self.target.mT).mul_(Z).mul_(2.0)
+        single = along.addmm_(Z, self.N.mT, beta=-1.0).mul_(Z).mul_(2.0)
         close = Z * self.M if self.M.ndim == 1 else Z @ self.M
-        return (single @ f).add_(close.mul_(Z) @ f.square()).add_(B.square().sum(dim=1, keepdim=True))
+        return (single @ f).add_(close.mul_(Z) @ f.square()).add_(sizes.unsqueeze(-1))
 
 
 def pays(D: int, C: int, k: int) -> bool:

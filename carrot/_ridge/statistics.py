@@ -20,7 +20,8 @@ from torch import Tensor
 
 from carrot._ambient import pinned_class
 from carrot._display.brief import brief
-from carrot._ridge.blocks import second_moments, transposed_times, weighted_mean
+from carrot._ridge.blocks import add_upper, each_block, mirror, roots, weighted_mean
+from carrot._ridge.targets import Targets
 
 MOST_LOST = 1e3  # how much larger the moments may have been before pictures were taken away
 
@@ -65,23 +66,34 @@ class RidgeStatistics:
 
     @classmethod
     def from_rows(
-        cls, G: Float[Tensor, "n D"], Y: Float[Tensor, "n C"], sample_weight: Float[Tensor, " n"] | None = None
+        cls,
+        G: Float[Tensor, "n D"],
+        Y: Float[Tensor, "n C"] | Targets,
+        sample_weight: Float[Tensor, " n"] | None = None,
     ) -> "RidgeStatistics":
         """Return the statistics of n >= 1 pictures: two passes over the rows, the means and then what is around them.
 
-        Rows may be float32; they are widened by blocks. Cost: n D^2, half of a product of two matrices of that size.
+        Rows may be float32; they are widened by blocks. Cost: n D^2, half of a product of two matrices of that size;
+        of labels Q is sums, of other targets n D C more.
 
         Raises:
             ValueError: There is no picture.
         """
         if G.shape[0] == 0:
             raise ValueError("`G` must hold at least one picture; got none.")
-        Y = Y.to(torch.float64)
-        w = torch.ones_like(Y[:, 0]) if sample_weight is None else sample_weight.to(Y)
-        g_mean, y_mean = weighted_mean(G, w), weighted_mean(Y, w)
-        S = second_moments(G, g_mean, w)
-        Q = transposed_times(G, g_mean, w.unsqueeze(-1) * (Y - y_mean))
-        return cls(G.shape[0], float(w.sum()), g_mean, y_mean, S, Q, reach=float(Y.abs().max()))
+        targets = Y if isinstance(Y, Targets) else Targets.of(Y)
+        ones = torch.ones(len(G), dtype=torch.float64, device=G.device)
+        w = ones if sample_weight is None else sample_weight.to(ones)
+        g_mean, y_mean, root = weighted_mean(G, w), targets.mean(w), roots(w)
+        S, Q_T = (torch.zeros(k, G.shape[1], dtype=torch.float64, device=G.device) for k in (G.shape[1], targets.C))
+        left = torch.zeros_like(g_mean)  # sum_i w_i (g_i - gm): rounding, which times ym sums of a class lack
+        for rows, A in each_block(G, g_mean, root=root):
+            add_upper(S, A.mT)
+            wA = A if root is None else A.mul_(root[rows].unsqueeze(-1))
+            left += wA.sum(dim=0)
+            targets.add_products(Q_T, wA, rows, y_mean)
+        Q = Q_T.mT.addr(left, y_mean, alpha=-1.0) if targets.are_labels else Q_T.mT
+        return cls(len(G), float(w.sum()), g_mean, y_mean, mirror(S), Q, reach=targets.reach)
 
     def __add__(self, other: "RidgeStatistics") -> "RidgeStatistics":
         """Return the statistics of both sets together."""

@@ -19,7 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from carrot._ridge.blocks import blocks, times, transposed_times, weighted_mean
+from carrot._ridge.blocks import each_block, times, transposed_times, weighted_mean
 from carrot._ridge.gram import Gram
 from carrot._ridge.rows import Rows
 from carrot._ridge.statistics import RidgeStatistics
@@ -113,15 +113,15 @@ class PrimalSystem(System):
         """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction leaves rounding behind."""
         gone = self._need_rows().without(stay)
         left_over = self.statistics - RidgeStatistics.from_rows(*gone)
-        return None if left_over.is_rounded(float(rows.Y.abs().max())) else left_over
+        return None if left_over.is_rounded(rows.Y.reach) else left_over
 
     def retargeted(self, changed: Tensor, rows: Rows) -> RidgeStatistics | None:
         """Return the statistics of ``rows``, which have other targets than this system's where numbered ``changed``."""
-        before, after = (RidgeStatistics.from_rows(*(x[changed] for x in side)) for side in (self._need_rows(), rows))
+        before, after = (RidgeStatistics.from_rows(*side.at(changed)) for side in (self._need_rows(), rows))
         if before.n == self.statistics.n:
             return after
         moved = self.statistics - before + after
-        return None if moved.is_rounded(float(rows.Y.abs().max())) else moved
+        return None if moved.is_rounded(rows.Y.reach) else moved
 
     def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
         centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
@@ -156,7 +156,7 @@ class PrimalSystem(System):
         G, Y, w = self._need_rows()
         per_lam = (w / self._lam).unsqueeze(-1)
         alone, known = list(self._alone), [slack * error for error, slack in self._alone.values()]
-        R = Y - self.y_mean - times(G, self.g_mean, self.W_star)
+        R = Y.minus(times(G, self.g_mean, self.W_star).add_(self.y_mean), slice(None))
         for i, R_i in zip(alone, known, strict=True):  # (1 - leverage_i) (y_i - the prediction without i)
             R[i] = R_i
         alpha = R * per_lam
@@ -185,8 +185,10 @@ class PrimalSystem(System):
     def _leverage(self) -> Tensor:
         """w_i k(g_i, g_i): a block of rows is whitened, squared and dropped."""
         G, _, w = self._need_rows()
-        squares = [self._whiten(G[b]).square().sum(dim=0) for b in blocks(*G.shape)]
-        return w * (torch.cat(squares) + self._shift)
+        squares = torch.empty_like(w)
+        for rows, A in each_block(G, self.g_mean):
+            squares[rows] = torch.linalg.solve_triangular(self._factor, A.mT, upper=False).square_().sum(dim=0)
+        return w * (squares + self._shift)
 
     @cached_property
     def _alone(self) -> dict[int, tuple[Tensor, float]]:
@@ -200,7 +202,7 @@ class PrimalSystem(System):
             left = solve(rows.without(torch.tensor([i])), self._lam, self._shift > 0.0)
             g = rows.G[i : i + 1].to(torch.float64)
             slack = 1.0 / (1.0 + float(rows.w[i] * left.kernel(g, g)[0, 0]))
-            found[i] = (rows.Y[i] - g[0] @ left.W_star - left.bias, slack)
+            found[i] = (rows.Y.row(i) - g[0] @ left.W_star - left.bias, slack)
         return found
 
     def _need_rows(self) -> Rows:
@@ -214,8 +216,9 @@ class DualSystem(System):
 
     def __init__(self, rows: Rows, lam: float, fit_intercept: bool, gram: Gram) -> None:
         self._rows, self._lam, self.gram = rows, lam, gram
-        B, self.g_mean, self.y_mean, v = centre(rows, fit_intercept)
+        self.g_mean, self.y_mean, v = centre(rows, fit_intercept)
         self._root = rows.w.sqrt()
+        B = (rows.Y.dense - self.y_mean).mul_(self._root.unsqueeze(-1))
         M, c = with_means(gram.weighted(rows.w), v, lam)
         self._v_share = v.square() / (lam + c)
         self._factor = _cholesky(M, lam)
@@ -308,14 +311,12 @@ def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = N
     return PrimalSystem(known, lam, fit_intercept, rows)
 
 
-def centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return B, gm, ym and v; means and v are 0 without an intercept."""
+def centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gm, ym and v; all are 0 without an intercept."""
     G, Y, w = rows
     if fit_intercept:
-        g_mean, y_mean, v = weighted_mean(G, w), weighted_mean(Y, w), (w / w.sum()).sqrt()
-    else:
-        g_mean, y_mean, v = w.new_zeros(G.shape[1]), torch.zeros_like(Y[0]), torch.zeros_like(w)
-    return w.sqrt().unsqueeze(-1) * (Y - y_mean), g_mean, y_mean, v
+        return weighted_mean(G, w), Y.mean(w), (w / w.sum()).sqrt()
+    return w.new_zeros(G.shape[1]), w.new_zeros(Y.C), torch.zeros_like(w)
 
 
 def with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:

@@ -24,13 +24,11 @@ def test_blocks_cover_every_line_once(entries: int, length: int, monkeypatch: py
 
 
 def test_blocks_that_meet_few_columns_are_small() -> None:
-    largest = {k: max(b.stop - b.start for b in blocks.blocks(10**6, 100, k)) for k in (None, 1, blocks.FEW, 200)}
-    assert largest == {
-        None: blocks.ENTRIES // 100,
-        1: blocks.CACHED // 100,
-        blocks.FEW: blocks.CACHED // 100,
-        200: blocks.ENTRIES // 100,
-    }
+    few, many, D = blocks.CACHED // 1000, blocks.LINES, 1000
+    largest = {k: max(b.stop - b.start for b in blocks.blocks(10**5, D, k)) for k in (None, 1, blocks.FEW, 200)}
+    assert largest == {None: many, 1: few, blocks.FEW: few, 200: many}
+    assert max(b.stop - b.start for b in blocks.blocks(10**5, 10**5)) == blocks.ENTRIES // 10**5
+    assert max(b.stop - b.start for b in blocks.blocks(10**6, 8)) == blocks.CACHED // 8
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])

@@ -18,8 +18,8 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
-    *("blocks", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution", "logit"),
-    *("replacement", "conformal"),
+    *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution"),
+    *("logit", "replacement", "conformal"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
@@ -131,7 +131,7 @@ MUTANTS = {
     "lambda times n (dual)": ("systems", "_cholesky(M, lam)", "_cholesky(M, lam * len(M))"),
     "means not taken out": ("systems", "statistics.moments(centred=fit_intercept)", "statistics.moments(centred=False)"),
     "bias forgotten": ("head", "W_star.shape[1]) + self.bias", "W_star.shape[1])"),
-    "weights ignored": ("blocks", "root = w.sqrt().unsqueeze(-1)", "root = torch.ones_like(w).unsqueeze(-1)"),
+    "weights ignored": ("blocks", "if bool((w == 1.0).all()) else", "if True else"),
     "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
     "float32 solve": ("systems", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
     "duals without 1 / lam": ("systems", "(w / self._lam).unsqueeze(-1)", "w.unsqueeze(-1)"),
@@ -143,25 +143,25 @@ MUTANTS = {
     "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
     "leverage without the mean (primal)": (
         "systems",
-        "(torch.cat(squares) + self._shift)",
-        "torch.cat(squares)",
+        "(squares + self._shift)",
+        "squares",
     ),
     "leverage without the mean (dual)": ("systems", ".diagonal() - self._v_share)", ".diagonal())"),
-    "path without the mean (tall)": ("loo", "1.0 - self._h0[block].unsqueeze(-1) - Z", "1.0 - Z"),
+    "path without the mean (tall)": ("loo", "1.0 - self._h0[block].unsqueeze(-1) - lev", "1.0 - lev"),
     "path without the mean (wide)": ("loo", "lam * (spread[:, j] - v[block].square() / (c + lam))", "lam * spread[:, j]"),
     "last block dropped": ("blocks", "range(0, length, step)", "range(0, length - step + 1, step)"),
     "blocks overlap": ("blocks", "min(start + step, length)", "min(start + step + 1, length)"),
-    "strips overlap": ("blocks", "min(start + STRIP, length)", "min(start + STRIP + 1, length)"),
+    "strips overlap": ("blocks", "step = min(STRIP, max(NARROW, length // 8))\n    return [slice(start, min(start + step, length))", "step = min(STRIP, max(NARROW, length // 8))\n    return [slice(start, min(start + step + 1, length))"),
     "lower triangle not mirrored": ("blocks", "total[strip.stop :, strip] = total[strip, strip.stop :].mT", "pass"),
     "centred in float32": (
         "blocks",
-        "G[rows, columns].to(torch.float64, copy=True).sub_(mean[columns])",
-        "(G[rows, columns] - mean[columns].to(G.dtype)).to(torch.float64)",
+        "return X if mean is None else X.sub_(mean[columns])",
+        "return X if mean is None else (block - mean[columns].to(G.dtype)).to(torch.float64)",
     ),
-    "leave-one-out error of the last block": ("loo", "errors[j] += (residual / apart", "errors[j] = (residual / apart"),
-    "screened error of the last block": ("loo", "errors += (found", "errors = (found"),
+    "leave-one-out error of the last block": ("loo", "errors[j] += (residual", "errors[j] = (residual"),
+    "screened error of the last block": ("loo", "errors += w", "errors = w"),
     "screened by leverage, not its square": ("loo", "slack.square().reciprocal()", "slack.reciprocal()"),
-    "partial fractions with the other sign": ("squares", "Z @ self.N.mT", "Z @ self.N"),
+    "partial fractions with the other sign": ("squares", "addmm_(Z, self.N.mT", "addmm_(Z, self.N"),
     "a direction without itself": ("squares", "Z * self.M if", "0.0 * Z if"),
     "close directions forgotten": ("squares", "M.diagonal() if is_alone", "M.diagonal() if True"),
     "inner products around the old mean": ("gram", "if self.fit_intercept:\n            p", "if False:\n            p"),
@@ -169,7 +169,11 @@ MUTANTS = {
     "border around another point": ("gram", "new = rows.G[old:].to(torch.float64) - self.c", "new = rows.G[old:].to(torch.float64)"),
     "border on one side": ("gram", "N[old:, :old] = N[:old, old:].mT", "N[old:, :old] = 0.0"),
     "inner products never afresh": ("gram", "return self if around_c <= DIGIT * (around_c - step) else", "return self if True else"),
-    "moments never afresh": ("systems", "return None if left_over.is_rounded(float(rows.Y.abs().max())) else", "return None if False else"),
+    "moments never afresh": ("systems", "return None if left_over.is_rounded(rows.Y.reach) else", "return None if False else"),
+    "sums of a class by the weight, not at all": ("statistics", "A.mul_(root[rows].unsqueeze(-1))", "A"),
+    "labels without the others' means": ("targets", "((1.0 - mean).square() + others)", "(1.0 - mean).square()"),
+    "labels of the first rows": ("targets", "T[self.values[rows]] if", "T[self.values[: rows.stop - rows.start]] if"),
+    "labels' residuals the wrong way": ("targets", "X[here] -= 1.0", "X[here] += 1.0"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
     "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph)", "pass"),
@@ -234,7 +238,7 @@ MUTANTS = {
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
     "targets that move twice": ("systems", "self.statistics - before + after", "self.statistics - before + after + after"),
     "targets that do not move": ("systems", "self.statistics - before + after", "self.statistics"),
-    "the targets of the next picture": ("head", "index_copy(0, changed, new)", "index_copy(0, changed.flip(0), new)"),
+    "the targets of the next picture": ("head", "put(changed, new)", "put(changed.flip(0), new)"),
     "a restored head that drops the weights": (
         "restored",
         "solve(self.rows, self.lam, self.fit_intercept)",
@@ -319,6 +323,9 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         for intercept in (True, False):
             contract.check_restored(c, n, D, 0.3, intercept)
     contract.check_path_of_many_classes(c)
+    for C in (3, 12):
+        contract.check_labels(c, 40, 4, C, True)
+    contract.check_labels(c, 14, 20, 3, False)
     for intercept in (True, False):
         contract.check_giants(c, 32, 30, intercept)
         contract.check_giants(c, 34, 30, intercept)
