@@ -26,7 +26,7 @@ LAYERS = [
     ["lift"],
     ["_ridge"],
     ["head"],
-    ["influence", "removal", "edits"],
+    ["influence", "removal", "edits", "flips"],
     ["attribution"],
     ["_vit"],
     ["tiling"],
