@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot.edits import Edit, edit_effects, edit_effects_by_class
 from carrot.graph import RegionGraph
 from carrot.influence import (
     edit_effect,
@@ -55,9 +56,12 @@ from carrot.removal import (
 from carrot.utils import require_shape, require_tensor, whole_number, widen
 
 __all__ = [
+    "Edit",
     "deletion_curve",
     "dirichlet_energy",
     "edit_effect",
+    "edit_effects",
+    "edit_effects_by_class",
     "group_removal_effect",
     "insertion_curve",
     "label_contribution",

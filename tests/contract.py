@@ -338,7 +338,10 @@ def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:
     )
     cond = max(ref.condition(x, lam, intercept) for x in (G, ref.without(G, group)))
     effect = c.influence.group_removal_effect(head, torch.tensor(g), group)
-    close(effect, logits - left, 10 * EPS[torch.float64] * cond * np.abs(left).max(), "removal of a group of giants")
+    tolerance = 10 * EPS[torch.float64] * cond * np.abs(left).max()
+    close(effect, logits - left, tolerance, "removal of a group of giants")
+    every = c.edits.edit_effects_by_class(head, torch.tensor(g), torch.tensor([group, [3, 4, 5]]))
+    close(every[:, 0], left - logits, tolerance, "removal of a group of giants, among others")
 
     G[:2] /= 200.0
     Y[0] *= 1e12
@@ -580,6 +583,89 @@ def check_conformal(c: ModuleType, n: int, D: int, C: int, lam: float, intercept
         base[:, 1] += joined.a
         tolerance = 10 * EPS[torch.float64] * ref.condition(G, lam, intercept, w) * D * max(1.0, np.abs(expected).max())
         close(base, expected, 1e-7 if alone else tolerance, "leave-one-out with a picture more")  # half the digits: lam
+
+
+def really_edited(problem: Training, edit: Any) -> tuple[Array, Array, Array]:
+    """Rows, targets and weights after an edit, by hand."""
+    G, Y, w = problem.G.copy(), problem.Y.copy(), np.ones(problem.n) if problem.w is None else problem.w.copy()
+    one = np.eye(Y.shape[1])
+    for i, y in edit.relabel.items():
+        Y[i] = y.numpy() if isinstance(y, torch.Tensor) else one[y]
+    for i, weight in edit.reweight.items():
+        w[i] = weight
+    for i, given in edit.replace.items():
+        G[i], y = (
+            x.numpy() if isinstance(x, torch.Tensor) else x
+            for x in (given if isinstance(given, tuple) else (given, None))
+        )
+        Y[i] = Y[i] if y is None else one[y]
+    G, Y, w = (ref.without(x, list(edit.delete)) for x in (G, Y, w))
+    if edit.add is not None:
+        new, labels, weights = (*edit.add, torch.ones(len(edit.add[0])))[:3]
+        G, Y, w = (
+            np.concatenate([G, new.numpy()]),
+            np.concatenate([Y, one[labels.numpy()]]),
+            np.append(w, weights.numpy()),
+        )
+    return G, Y, w
+
+
+def check_edits(c: ModuleType, n: int, D: int, lam: float, intercept: bool, weighted: bool = True) -> None:
+    """Edits of every kind and mixture, all at once, and every pair left out: against least squares."""
+    C = 3
+    problem = Training(c, n, D, C, lam, intercept, weighted)
+    e, g, rng = inside(c, "edits"), torch.tensor(problem.g), np.random.default_rng(12)
+
+    def z(*shape: int) -> torch.Tensor:
+        return torch.tensor(2.0 * rng.normal(size=(*shape, D)) - 0.5)
+
+    two = torch.tensor([2, 0])
+    edits = [
+        e.Edit(delete=[1]),
+        e.Edit(delete=[0, n - 1, 2]),
+        e.Edit(relabel={2: 1, 0: torch.tensor([0.2, -1.0, 3.0])}),
+        e.Edit(reweight={0: 0.3}),
+        e.Edit(reweight={1: 40.0, 3: 0.01}),
+        e.Edit(add=(z(1), two[:1])),
+        e.Edit(add=(z(2), two, torch.tensor([0.5, 3.0]))),
+        e.Edit(replace={3: z()}),
+        e.Edit(replace={3: (z(), 2), 1: z()}),
+        e.Edit(delete=[0], relabel={1: 2, 2: 0}),
+        e.Edit(relabel={1: 2}, reweight={1: 0.2}),
+        e.Edit([0, 4], {1: 2}, {2: 0.1}, (z(2), two), {3: z()}),
+    ]
+    rows = [really_edited(problem, edit) for edit in edits]
+    before = problem.refit()
+    effects = np.stack([ref.predict(G, Y, lam, intercept, problem.g, w) - before for G, Y, w in rows], axis=1)
+    cond = max([problem.cond, *(ref.condition(G, lam, intercept, w) for G, _, w in rows)])
+    tolerance = 10 * EPS[torch.float64] * cond * max(1.0, np.abs(effects).max()) * D
+    pool = inside(c, "_ridge.pool")
+    for table in (pool.TABLE, 0):  # inner products of the pool all at once, and pair by pair
+        pool.TABLE, kept = table, pool.TABLE
+        try:
+            found = e.edit_effects_by_class(problem.head, g, edits)
+        finally:
+            pool.TABLE = kept
+        close(found, effects, tolerance, "edits of every kind")
+    target, against = torch.tensor([0, 1, 2, 1]), torch.tensor([1, 2, 1, 0])
+    each = np.arange(4)
+    asked = effects[each, :, target.numpy()] - effects[each, :, against.numpy()]
+    close(e.edit_effects(problem.head, g, edits, target, against), asked, tolerance, "edits, each of its own question")
+    close(e.edit_effects(problem.head, g, edits, 2), effects[..., 2], tolerance, "edits, one question")
+    pairs = list(itertools.combinations(range(n), 2))[:: max(1, n // 6)]
+    left = np.stack([problem.refit(gone=list(pair))[:, 1] - before[:, 1] for pair in pairs], axis=1)
+    close(e.edit_effects(problem.head, g, torch.tensor(pairs), 1), left, tolerance, "pairs left out")
+    close(
+        e.edit_effects(problem.head, g, torch.tensor([[k] for k in range(n)]), 1),
+        left_out_alone(problem),
+        tolerance,
+        "each left out",
+    )
+
+
+def left_out_alone(problem: Training) -> Array:
+    """What each picture's leaving does to class 1, by refits."""
+    return np.stack([(problem.refit(gone=[i]) - problem.refit())[:, 1] for i in range(problem.n)], axis=1)
 
 
 def check_region_attribution(c: ModuleType, gh: int, gw: int, D: int, t: float) -> None:

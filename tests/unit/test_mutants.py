@@ -19,13 +19,13 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution"),
-    *("logit", "replacement", "conformal"),
+    *("logit", "replacement", "conformal", "questions", "pool", "edit"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
-    *("head", "removal", "influence", "attribution", "embedding/trace", "explanation/parts"),
+    *("head", "removal", "influence", "edits", "attribution", "embedding/trace", "explanation/parts"),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
@@ -204,6 +204,19 @@ MUTANTS = {
     "targets that are gone not remembered": ("statistics", "reach=max(self.reach, other.reach)", "reach=0.0"),
     "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
+    "edits: the residuals of before": ("pool", "missed = missed + torch", "missed = missed + 0.0 * torch"),
+    "edits: a relabelled picture that doesn't see itself": ("pool", "torch.where(itself, slack[V].unsqueeze(-2), -phi)", "-phi"),
+    "edits: a weight taken away as if all of it": ("pool", "down = -slack - ratio / (1.0 - ratio).where(taken, 1.0)", "down = -slack"),
+    "edits: a weight given as if added anew": ("pool", "(1.0 - slack) + 1.0 / (ratio - 1.0)", "1.0 + 1.0 / (ratio - 1.0)"),
+    "edits: each of a group alone": ("pool", "M = among[:, :u, :u] * (", "M = 0.0 * among[:, :u, :u] * ("),
+    "edits: what comes in without the constant of k": ("pool", "@ self.solved.mT + self.head.shift", "@ self.solved.mT + 0.0 * self.head.shift"),
+    "edits: what comes in, not knowing what goes": ("pool", "found[some, :, new], found[some, new, :] = cross, cross.mT", "pass"),
+    "edits: scaled once": ("pool", "x * (tau / root).unsqueeze(-1)", "x / root.unsqueeze(-1)"),
+    "edits never by a fit": ("pool", "failed = ~(torch.linalg", "failed = (info > 10**9) & ~(torch.linalg"),
+    "edits: pairs without weights": ("pool", ".mul_(self._root.unsqueeze(-1))\n\n    @cached_property\n    def _solved_for", "\n\n    @cached_property\n    def _solved_for"),
+    "edits: another's question": ("pool", "beta[:, 0, which]", "beta[:, 0, which.flip(0)]"),
+    "edits: a contrast that adds": ("questions", "one_hot[0] - one_hot[1]", "one_hot[0] + one_hot[1]"),
+    "edits: added pictures of weight 1": ("edit", 'w += [require_positive("add", weight) for weight in counts]', "w += [1.0 for _ in counts]"),
     "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),
     "removal of bare tokens": ("removal", "lift.scores(H, head.W_star)", "IDENTITY.scores(H, head.W_star[: H.shape[-1]])"),
     "removal as if the mean": ("removal", "self.readout.weights(keep.shape[-2])", "torch.ones(keep.shape[-2], dtype=torch.float64)"),
@@ -317,6 +330,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         for intercept in (True, False):
             contract.check_edited_loo(c, n, D, 0.3, intercept)
         contract.check_head(c, n, D, 2, 0.3, False)
+        contract.check_edits(c, n, D, 0.3, True)
         contract.check_updates(c, n, D, 0.3, True, True)
         contract.check_updates(c, n, D, 0.3, True, True, giant=1e6)
         contract.check_float32_rows(c, n, D, 0.3, True)
