@@ -238,7 +238,9 @@ class RidgeHead(Solution):
         Raises:
             ValueError: lam was not chosen by this fit and none are given, or there are fewer than three pictures.
         """
-        return chosen_again(self._need_rows(), self.fit_intercept, self.lam, self._chosen_from(lams))
+        rows = self._need_rows()
+        known = getattr(self._system, "gram", self._statistics)
+        return chosen_again(rows, self.fit_intercept, self.lam, self._chosen_from(lams), known)
 
     def label_p_values(
         self, g: Float[Tensor, "*m D"], per_class: bool = False, weight: Float[Tensor, " C"] | None = None

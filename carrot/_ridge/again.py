@@ -12,8 +12,15 @@ is predicted by a head that has seen neither; all that leave-one-out asks of a p
     lam_{-i}  =  argmin E_i,  the larger of equal ones;   logit = y_i - R_i(lam_{-i}) / Q_ii(lam_{-i})          (3)
 
 (1) is one step of elimination in Q, as in ``carrot._ridge.edited``; (2) needs two products of n x n numbers for each
-lam: n^2 (min(n, D) + C) multiplications, from one eigendecomposition, by blocks. The penalties themselves, which are
-around the mean eigenvalue of all pictures, are held, and so are weights.
+lam: n^2 (min(n, D) + C) multiplications, from one eigendecomposition, by blocks. Most penalties are ruled out for n D
+and no more, since d_ji <= Q~_jj, and by the triangle inequality:
+
+::
+
+    sqrt(E_i)  >=  sqrt(sum_{j != i} |R~_j|^2 / Q~_jj^2)                                                        (4)
+                   - |R~_i| / Q~_ii  sqrt((Q~^2)_ii - Q~_ii^2) / min_j Q~_jj
+
+The penalties themselves, which are around the mean eigenvalue of all pictures, are held, and so are weights.
 
 A pair that is nearly alone in a direction cancels in d: what the others say is then less than E_i, and where that may
 be the least, E_i is that of a path fitted without i.
@@ -34,6 +41,7 @@ from carrot._ridge.rows import Rows
 from carrot._ridge.systems import ALONE, Moments, System, centre, moments, prefers_dual, solve, with_means
 
 TIE = 1e-12  # errors that are equal, as ``LooPath.best`` has it
+SLIP = 1e-6  # of a bound, for its rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,30 +113,49 @@ class _Pairs:
         self.is_dual = prefers_dual(rows, fit_intercept)
 
     def errors(self) -> Float[Tensor, "n k"]:
-        """Return E_i at every penalty: equation (2); where it is not the least, it may be less than that."""
-        found = torch.empty(len(self.rows.G), len(self.penalties), dtype=torch.float64, device=self.rows.w.device)
+        """Return E_i at every penalty, equation (2); infinite where (4) says that it is not the least."""
+        n, device = len(self.rows.G), self.rows.w.device
+        found = torch.full((n, len(self.penalties)), torch.inf, dtype=torch.float64, device=device)
         unsure = torch.zeros_like(found, dtype=torch.bool)
         spectrum = _Spectrum(self.rows, self.fit_intercept, float(self.penalties[0]), self.known)
-        for k, lam in enumerate(self.penalties.tolist()):
+        bounds = torch.stack([self._bound(spectrum, lam) for lam in self.penalties.tolist()], dim=1)  # (n, k)
+        least, places = found[:, 0].clone(), torch.arange(n, device=device)
+        for k in bounds.sum(dim=0).argsort().tolist():  # the likeliest first: they rule out the others
+            lam = float(self.penalties[k])
+            index = (bounds[:, k] <= least * (1.0 + TIE)).nonzero().flatten()
+            if not len(index):
+                continue
             R, q = spectrum.residual(lam), spectrum.slack(lam)
-            size = R.square().sum(dim=1)
-            least = ALONE * (q if self.is_dual else torch.ones_like(q))
-            for some in blocks(len(q), 4 * len(q)):
-                Q = spectrum.slack_columns(lam, some)  # (n, b)
-                a = Q / q[some]
+            size, limit = R.square().sum(dim=1), self._least(q).unsqueeze(-1)
+            for some in blocks(len(index), 4 * n):
+                i = index[some]
+                Q = spectrum.slack_columns(lam, i)  # (n, b)
+                a = Q / q[i]
                 d = q.unsqueeze(-1) - a * Q
-                own = torch.arange(len(q), device=d.device).unsqueeze(-1) == torch.arange(
-                    some.start, some.stop, device=d.device
-                )
-                alone = (d < least.unsqueeze(-1)) & ~own
-                square = (size.unsqueeze(-1) - 2.0 * a * (R @ R[some].mT)).addcmul_(a.square(), size[some])
+                own = places.unsqueeze(-1) == i
+                alone = (d < limit) & ~own
+                square = (size.unsqueeze(-1) - 2.0 * a * (R @ R[i].mT)).addcmul_(a.square(), size[i])
                 square.clamp_(min=0.0).div_(d.square_()).masked_fill_(own | alone, 0.0)
-                found[some, k] = square.sum(dim=0)
-                unsure[some, k] = alone.any(dim=0)
-            without = ~(q > (0.0 if self.is_dual else ALONE))  # picture i itself: nothing of its row is sure
-            found[without, k], unsure[without, k] = 0.0, True
+                without = ~(q[i] > (0.0 if self.is_dual else ALONE))  # picture i itself: nothing of its row is sure
+                found[i, k] = square.sum(dim=0).masked_fill(without, 0.0)
+                unsure[i, k] = alone.any(dim=0) | without
+            least = torch.minimum(least, found[:, k].masked_fill(unsure[:, k], torch.inf))
         self._settle(found, unsure)
         return found
+
+    def _bound(self, spectrum: "_Spectrum", lam: float) -> Float[Tensor, " n"]:
+        """Return the right-hand side of (4), less its rounding; 0 where a picture is nearly alone."""
+        q = spectrum.slack(lam)
+        if not bool((q > (0.0 if self.is_dual else ALONE)).all()):
+            return torch.zeros_like(q)
+        size = spectrum.residual(lam).square().sum(dim=1) / q.square()  # |R~_j|^2 / Q~_jj^2
+        off = (spectrum.square_diagonal(lam) * (1.0 + SLIP) - q.square()).clamp_(min=0.0).sqrt_()
+        low = (size.sum() - size).clamp_(min=0.0).sqrt_() - size.sqrt() * off / q.min()
+        return low.clamp_(min=0.0).square_() * (1.0 - SLIP)
+
+    def _least(self, q: Tensor) -> Float[Tensor, " n"]:
+        """Return slack below which a step has cancelled: the dual form has every digit of a small one."""
+        return ALONE * (q if self.is_dual else torch.ones_like(q))
 
     def _settle(self, found: Tensor, unsure: Tensor) -> None:
         """Put what a path fitted without the picture says where that may be the least, or equal to it."""
@@ -160,7 +187,7 @@ class _Pairs:
             best = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(dim=1)
             apart = (logits.gather(1, labels.unsqueeze(1))[:, 0] - best).abs()
             largest = R.abs().amax(dim=1)
-            least = ALONE * (q if self.is_dual else torch.ones_like(q))
+            least = self._least(q)
             for some in blocks(len(at), 4 * n):
                 i = at[some]
                 Q = system.slack_columns(i)  # (n, b)
@@ -220,7 +247,16 @@ class _Spectrum:
         spread = torch.cat([self.Z[some].square() @ (1.0 / (self.s + lam)) for some in blocks(*self.Z.shape)])
         return lam * (spread - self.v.square() / (self.c + lam)) if self.is_dual else 1.0 - self.v.square() - spread
 
-    def slack_columns(self, lam: float, some: slice) -> Float[Tensor, "n b"]:
+    def square_diagonal(self, lam: float) -> Float[Tensor, " n"]:
+        """Return the diagonal of Q~^2; v, which centring removed, is in its null space, and A^T v = 0."""
+        f = 1.0 / (self.s + lam)
+        gain = f.square() if self.is_dual else 2.0 * f - self.s * f.square()
+        spread = torch.cat([self.Z[some].square() @ gain for some in blocks(*self.Z.shape)])
+        if self.is_dual:
+            return lam**2 * (spread - self.v.square() / (self.c + lam) ** 2)
+        return 1.0 - self.v.square() - spread
+
+    def slack_columns(self, lam: float, some: Tensor) -> Float[Tensor, "n b"]:
         """Return Q~ against some pictures; of the primal form without the 1 of its diagonal."""
         product = self.Z @ (self.Z[some] / (self.s + lam)).mT
         if self.is_dual:
