@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._ridge.again import ChosenAgain, chosen_again
 from carrot._ridge.blocks import times
 from carrot._ridge.conformal import Joining, checked_weight, require_enough
 from carrot._ridge.edited import EditedLoo
@@ -170,16 +171,21 @@ class RidgeHead(Solution):
         rows, stay = self._left(indices)
         return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
 
-    def without(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
+    def without(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, again: bool = False) -> "RidgeHead":
         """Return another head, really fitted again without some training pictures, at the same lam.
 
         It is what every formula is held against.
 
+        Args:
+            indices: The pictures.
+            again: Choose lam again too, from the penalties that it was chosen from.
+
         Raises:
-            ValueError, NotFittedError: As ``remove``.
+            ValueError, NotFittedError: As ``remove``; ``again`` where this fit chose no lam.
         """
+        lams = self._chosen_from(None).tolist() if again else None
         rows, _ = self._left(indices)
-        return RidgeHead(self.lam, self.fit_intercept).fit(rows.G, rows.Y.dense, rows.w)
+        return RidgeHead("loo" if again else self.lam, self.fit_intercept, lams=lams).fit(rows.G, rows.Y.dense, rows.w)
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.
@@ -220,6 +226,22 @@ class RidgeHead(Solution):
     def loo_predict(self) -> Float[Tensor, "n C"]:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
+
+    def loo_again(self, lams: Iterable[SupportsFloat] | None = None) -> ChosenAgain:
+        """Return what ``loo_predict`` would, were lam chosen again without each picture, and those lams: exactly.
+
+        ``RidgeHead("loo", lams=...)`` fitted without the picture chooses and says the same. Cost: for each penalty
+        n^2 (min(n, D) + C) multiplications, n min(n, D) numbers of memory.
+
+        Args:
+            lams: Penalties to choose from; default: those that lam was chosen from, which are held.
+
+        Raises:
+            ValueError: lam was not chosen by this fit and none are given, or there are fewer than three pictures.
+        """
+        rows = self._need_rows()
+        known = getattr(self._system, "gram", self._statistics)
+        return chosen_again(rows, self.fit_intercept, self.lam, self._chosen_from(lams), known)
 
     def label_p_values(
         self, g: Float[Tensor, "*m D"], per_class: bool = False, weight: Float[Tensor, " C"] | None = None
@@ -315,6 +337,17 @@ class RidgeHead(Solution):
         self._statistics = system.statistics if isinstance(system, PrimalSystem) else None
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path
         return self
+
+    def _chosen_from(self, lams: Iterable[SupportsFloat] | None) -> Float[Tensor, " k"]:
+        """Return penalties, ascending; by default those of the path that lam was chosen from."""
+        if lams is not None:
+            return self.sample_weight.new_tensor(RidgeHead("loo", lams=lams)._asked_lams)
+        if self.loo_path is None:
+            raise ValueError(
+                "This head's lam was not chosen by its fit, so there is nothing that it was chosen from. Fit it with "
+                "lam='loo', or give `lams` to `loo_again`."
+            )
+        return self.loo_path.lams
 
     def _left(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> tuple[Rows, Tensor]:
         """Return the rows without some, and the places of those that stay."""

@@ -108,6 +108,8 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         setting_: All that an embedding depends on, beside the backbone.
         temperature_: Of ``predict_proba``, fitted on exact leave-one-out logits.
         set_aside_: What was wrong with pictures that could not be read, by id.
+        selected_again_: After ``select(again=True)``, what would have been chosen without each training picture, and
+            leave-one-out accuracy with all of it chosen again; it isn't saved.
         selection_: A line for each setting that ``select`` tried; ``selection_.to_frame()`` is all of them as a table.
 
     Raises:

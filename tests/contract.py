@@ -557,6 +557,39 @@ def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: flo
     close(head.edited_loo().others(n - 2, question)[n - 1], effect.numpy(), tolerance, "what a copy does")
 
 
+def check_chosen_again(c: ModuleType, n: int, D: int, intercept: bool, lams: list[float], kind: str = "noise") -> None:
+    """lam without each picture, and what is said of it then: n (n - 1) real refits for each lam.
+
+    ``kind``: "noise", "told" (labels that embeddings tell), "copies" (two that are alone in a direction), "alone" (one)
+    or "nothing" (embeddings that are all 0: every penalty is as good).
+    """
+    rng = np.random.default_rng(n + D)
+    labels = np.arange(n) % 3
+    G, w = rng.normal(size=(n, D)) + (0.0 if kind == "noise" else 0.8) * labels[:, None], rng.uniform(0.5, 2.0, size=n)
+    G *= kind != "nothing"
+    if kind in ("copies", "alone"):
+        G[:, -1] = 0.0
+        G[n - 2 :, -1] = 30.0 if kind == "copies" else [0.0, 30.0]
+    if kind == "copies":
+        G[n - 1] = G[n - 2]
+    again = c.head.RidgeHead(1.0, intercept).fit(*map(torch.tensor, (G, labels, w))).loo_again(lams)
+    Y, chosen, mse, said, accuracy = np.eye(3)[labels], [], [], [], []
+    for i in range(n):
+        rest = [ref.without(x, i) for x in (G, Y, w)]
+        lam, error = ref.loo_choice(rest[0], rest[1], lams, intercept, rest[2])
+        chosen.append(lam)
+        mse.append(error)
+        said.append(ref.predict(rest[0], rest[1], lam, intercept, G[i], rest[2]))
+        accuracy.append((ref.loo(rest[0], rest[1], lam, intercept, rest[2]).argmax(1) == ref.without(labels, i)).mean())
+    half = 1e-6 if kind in ("copies", "alone") else None  # a third of the digits: condition 1e11 at lam = 1e-8
+    tolerance = half or 10 * EPS[torch.float64] * ref.condition(G, min(lams), intercept, w) * D
+    close(again.lams, np.array(chosen), 0.0, f"lam chosen again, {kind}")
+    close(again.mse, np.array(mse), tolerance * max(1.0, max(mse)), f"its error, {kind}")
+    close(again.logits, np.stack(said), tolerance * max(1.0, np.abs(said).max()), f"what is said then, {kind}")
+    if kind != "nothing":  # there all logits are equal, and rounding says which is first
+        close(again.accuracy(torch.tensor(labels)), np.array(accuracy), 1e-12, f"accuracy of the others, {kind}")
+
+
 def check_conformal(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: bool, alone: bool = False) -> None:
     """p-values of every candidate label, and the leave-one-out logits behind them: against n + 1 real refits each.
 

@@ -238,6 +238,13 @@ def loo(G: Array, Y: Array, lam: float, intercept: bool, w: Array | None = None)
     return np.stack([predict(without(G, i), without(Y, i), lam, intercept, G[i], without(w, i)) for i in range(len(G))])
 
 
+def loo_choice(G: Array, Y: Array, lams: list[float], intercept: bool, w: Array) -> tuple[float, float]:
+    """The lam of the smallest leave-one-out error by n real refits each, the larger of equal ones; and that error."""
+    errors = [float((w[:, None] * (Y - loo(G, Y, lam, intercept, w)) ** 2).sum()) for lam in lams]
+    best = max(k for k, e in enumerate(errors) if e <= min(errors) * (1 + 1e-12))
+    return lams[best], errors[best] / (w.sum() * Y.shape[1])
+
+
 def margin(logits: Array, label: int) -> float:
     return float(logits[label] - max(x for c, x in enumerate(logits) if c != label))
 

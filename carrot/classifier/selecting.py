@@ -154,35 +154,55 @@ def choose(
     """
     tried: list[dict[str, object]] = []
 
-    def attempt(s: Setting, pi: Tensor | None = None) -> Candidate[Setting]:
+    def attempt(s: Setting, pi: Tensor | None = None) -> Score:  # a head is large, and none is held
         c = candidate(caches.of(s).embed(rows, s, pi), labels, s, fit_intercept, sample_weight)
         cost = {"passes": plan.costs(s)}
         tried.append({**s.to_dict(), **cost, "lam": c.head.lam, "loo_mse": c.loo_mse, "loo_accuracy": c.loo_accuracy})
-        return c
+        return Score.of(c)
 
-    found: dict[tuple[bool, float], Score] = {}  # the best of each kind; a head is large, and none is held
-    for s in progress(plan.plain, "leave-one-out, regions, lift and readout", len(plan.plain)):
-        kind, score = (s.is_tiled, s.global_share), Score.of(attempt(s))
-        found[kind] = select([found.get(kind, score), score])
-    alone = found.get((True, 0.0))
-    if alone is not None and len(found) > 1 and not _holds(alone, found.values(), len(rows)):
-        for share in plan.shares:
-            s = replace(alone.setting, global_share=share)
-            if plan.costs(s) <= plan.limit:
-                found[True, share] = Score.of(attempt(s))
-    start = taken(found.values(), len(rows)).setting
-
-    def keeps(c: Candidate[Setting]) -> bool:  # tiles that were taken by rule (1) stay within it
-        return not start.is_tiled or len(found) == 1 or _holds(Score.of(c), found.values(), len(rows))
-
-    def every_time() -> Iterator[Candidate[Setting]]:
-        yield candidate(caches.of(start).embed(rows, start), labels, start, fit_intercept, sample_weight)
+    def diffused(start: Setting) -> Iterator[Score]:
         graphs = plan.graphs if plan.times else ()
         for graph in progress(graphs, "leave-one-out, graph", len(graphs)):
             settings = plan.diffused(start, graph)
-            yield from filter(keeps, map(attempt, settings, caches.of(start).pool(rows, settings)))
+            yield from map(attempt, settings, caches.of(start).pool(rows, settings))
 
-    return select(every_time()), tried
+    plain = map(attempt, progress(plan.plain, "leave-one-out, regions, lift and readout", len(plan.plain)))
+    best = decide(plan, len(rows), plain, attempt, diffused).setting
+    return candidate(caches.of(best).embed(rows, best), labels, best, fit_intercept, sample_weight), tried
+
+
+def decide(
+    plan: Plan,
+    n: int,
+    plain: Iterable[Score],
+    attempt: Callable[[Setting], Score],
+    diffused: Callable[[Setting], Iterable[Score]],
+) -> Score:
+    """Return what the order and rule (1) take of n pictures.
+
+    Args:
+        plan: What is tried.
+        n: How many pictures the scores are of.
+        plain: Scores of its settings at t = 0, in their order.
+        attempt: Scores a setting that the plan does not list: tiles with a told share.
+        diffused: Scores a setting on every graph at every t > 0.
+    """
+    found: dict[tuple[bool, float], Score] = {}  # the best of each kind
+    for score in plain:
+        kind = (score.setting.is_tiled, score.setting.global_share)
+        found[kind] = select([found.get(kind, score), score])
+    alone = found.get((True, 0.0))
+    if alone is not None and len(found) > 1 and not _holds(alone, found.values(), n):
+        for share in plan.shares:
+            s = replace(alone.setting, global_share=share)
+            if plan.costs(s) <= plan.limit:
+                found[True, share] = attempt(s)
+    start = taken(found.values(), n)
+
+    def keeps(c: Score) -> bool:  # tiles that were taken by rule (1) stay within it
+        return not start.setting.is_tiled or len(found) == 1 or _holds(c, found.values(), n)
+
+    return select([start, *filter(keeps, diffused(start.setting))])
 
 
 def standard_error(accuracy: float, n: int) -> float:

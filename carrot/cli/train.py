@@ -49,6 +49,7 @@ def select(
     backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
     grid: GridOptions = GridOptions(),  # noqa: B008
     passes: Annotated[float | None, Parameter(group=SETTING)] = None,
+    again: Extra = False,
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
     strict: Strict = False,
@@ -74,6 +75,8 @@ def select(
         backbone: The frozen vision transformer.
         grid: To choose from, by exact leave-one-out.
         passes: What the regions of a picture may cost, in passes of the backbone over a whole picture; default: any.
+        again: Also choose again without each training picture, exactly: how many would have another setting, lam or
+            prediction, and leave-one-out accuracy that no choice flatters. Takes longer.
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
         strict: End with status 3 if a picture had to be set aside.
@@ -83,7 +86,7 @@ def select(
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
     early.need_passes(passes)
-    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes, verbose)
+    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes, verbose, again)
 
 
 def fit(
@@ -136,6 +139,7 @@ def _train(
     as_json: bool,
     passes: float | None = None,
     verbose: bool = False,
+    again: bool = False,
 ) -> int:
     """Fit with settings, or, with a grid, choose among them; ``command`` is what that is called."""
     from carrot.data import split_indices
@@ -153,7 +157,7 @@ def _train(
     early.need_checkpoint(options.checkpoint)
     folder = out or Path("runs") / _name(data)
     data = require_place(data)
-    arguments = {"data": data, **asdict(options), **chosen}
+    arguments = {"data": data, **asdict(options), **chosen, **({"again": True} if again else {})}
     _refuse_inside(folder, data)
     refuse_other_folder(folder)
 
@@ -187,7 +191,7 @@ def _train(
             if grid is None:
                 model.fit(data, tokens=folder / "tokens")
             else:
-                model.select(data, grid=grid, tokens=folder / "tokens", passes=passes, show=False)
+                model.select(data, grid=grid, tokens=folder / "tokens", passes=passes, again=again, show=False)
                 beyond = Plan.of(grid, model.encoder, len(model.records_), MAX_EMBEDDINGS, passes).beyond
             model.save(folder)
             write_config(folder, command, arguments)
@@ -211,6 +215,7 @@ def _train(
             "set_aside": dict(model.set_aside_),
             "counts": counts.to_dict(),
             "tried": list(model.selection_),
+            **({} if model.selected_again_ is None else {"chosen_again": model.selected_again_.to_dict()}),
         },
         [
             *table,
@@ -219,6 +224,7 @@ def _train(
             counts.line("fitted on", data),
             *([measuring] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} ({_seen(model)})",
+            *([] if model.selected_again_ is None else str(model.selected_again_).splitlines()),
             f"model: {folder}",
         ],
         as_json,

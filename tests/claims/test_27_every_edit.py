@@ -1,4 +1,4 @@
-"""Claim 25: edits of any mixture and size, all at once and of any test pictures, are refits."""
+"""Claim 27: edits of any mixture and size, all at once and of any test pictures, are refits."""
 
 import numpy as np
 import torch

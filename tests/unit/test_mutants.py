@@ -19,7 +19,7 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution"),
-    *("logit", "replacement", "conformal", "questions", "pool", "edit"),
+    *("logit", "replacement", "conformal", "questions", "pool", "edit", "again"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
@@ -246,6 +246,15 @@ MUTANTS = {
     "conformal: by class, of all classes": ("conformal", "found.index_add_(0, own[:, 0], is_below[:, 0].to(found))", "found += is_below.sum()"),
     "conformal: never without who is alone": ("conformal", "if float(slack[i]) < ALONE:", "if False:"),
     "conformal: best other, the candidate among them": ("conformal", "torch.maximum(rest, others + a)", "torch.maximum(first.expand_as(base), others + a)"),
+    "lam again: errors of the others as they were": ("again", "(size.unsqueeze(-1) - 2.0 * a * (R @ R[i].mT)).addcmul_(a.square(), size[i])", "(size.unsqueeze(-1) + 0.0 * a)"),
+    "lam again: slack of before": ("again", "d = q.unsqueeze(-1) - a * Q\n                own", "d = q.unsqueeze(-1) - 0.0 * Q\n                own"),
+    "lam again: the picture counted too": ("again", ".masked_fill_(own | alone, 0.0)", ".masked_fill_(alone, 0.0)"),
+    "lam again: the first of equal penalties": ("again", "ties.long().cumsum(dim=1).argmax(dim=1)", "ties.long().argmax(dim=1)"),
+    "lam again: copies never by a fit": ("again", "ask = unsure & (found <= least * (1.0 + TIE))", "ask = unsure & False"),
+    "lam again: weighed with the picture": ("again", "others = (rows.w.sum() - rows.w)", "others = (rows.w.sum() - 0.0 * rows.w)"),
+    "lam again: ruled out by what all pictures say": ("again", " - size.sqrt() * off / q.min()", ""),
+    "lam again: accuracy that nothing moves": ("again", "maybe = ~(2.0 * moved < apart.unsqueeze(-1)) & ~own", "maybe = own & False"),
+    "lam again: rows of Q without weights": ("again", "a * Q * w.unsqueeze(-1) / w[i]", "a * Q"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
@@ -346,6 +355,11 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_small_lam(c, 1e-11, intercept)
         contract.check_edited_copies(c, 12, 5, intercept)
         contract.check_edited_copies(c, 6, 9, intercept)
+        for n, D in ((15, 4), (8, 20)):
+            contract.check_chosen_again(c, n, D, intercept, [0.5, 1.0, 2.0, 4.0, 8.0], "told")
+            contract.check_chosen_again(c, n, D, intercept, [1e-6, 1e-3], "nothing")
+        contract.check_chosen_again(c, 12, 5, intercept, [1e-8, 1e6], "copies")
+        contract.check_chosen_again(c, 7, 9, intercept, [1e-8, 1e6], "alone")
         contract.check_conformal(c, 16, 4, 3, 0.3, intercept)
         contract.check_conformal(c, 8, 20, 2, 0.3, intercept)
         contract.check_conformal(c, 12, 5, 3, 1e-8, intercept, alone=True)
