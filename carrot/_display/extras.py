@@ -7,6 +7,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # module: distribution; as in pyproject.t
     "export": {"pyarrow": "pyarrow"},
     "frames": {"pandas": "pandas"},
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+    "sklearn": {"sklearn": "scikit-learn"},
     "test": {"sklearn": "scikit-learn"},
 }
 

@@ -38,6 +38,34 @@ class Estimator:
                 type(self).__init__(self, **{**self._given, **params})
         return self
 
+    def get_metadata_routing(self) -> Any:
+        """Return what of its verbs takes metadata, for scikit-learn's routing: ``sample_weight`` of fit and score."""
+        from copy import deepcopy
+
+        from sklearn.utils.metadata_routing import MetadataRequest
+
+        asked = self.__dict__.get("_metadata_request")  # by this name ``clone`` carries it on
+        if asked is not None:
+            return deepcopy(asked)
+        request = MetadataRequest(owner=self)
+        for verb in (request.fit, request.score):
+            verb.add_request(param="sample_weight", alias=None)
+        return request
+
+    def set_fit_request(self, *, sample_weight: bool | str | None) -> "Estimator":
+        """Say whether ``fit`` gets ``sample_weight``, where scikit-learn routes metadata."""
+        return self._requesting("fit", sample_weight)
+
+    def set_score_request(self, *, sample_weight: bool | str | None) -> "Estimator":
+        """Say whether ``score`` gets ``sample_weight``, where scikit-learn routes metadata."""
+        return self._requesting("score", sample_weight)
+
+    def _requesting(self, verb: str, sample_weight: bool | str | None) -> "Estimator":
+        request = self.get_metadata_routing()
+        getattr(request, verb).add_request(param="sample_weight", alias=sample_weight)
+        self._metadata_request = request
+        return self
+
     def __sklearn_is_fitted__(self) -> bool:
         return getattr(self, "_now", None) is not None
 

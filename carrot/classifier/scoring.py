@@ -38,12 +38,36 @@ def score(classifier: Classifier, pictures: Any, y: Labels | None, sample_weight
             f"model.score({str(folder)!r}). With labels of your own: "
             f"model.score(carrot.data.pictures_in({str(folder)!r}), y)."
         )
-    truth = classifier.fitted.class_names(y)
+    truth = _truth(classifier, y)
     if len(items) != len(truth) or not items:
         raise ValueError(f"`y` must be one class for each of {counted(len(items), 'picture')}; got {len(truth)}.")
     said = classifier.logits(items).argmax(dim=1).numpy()
     right = np.array(classifier.fitted.classes)[said] == np.array(truth)
     return float(np.average(right, weights=sample_weight))
+
+
+def _truth(classifier: Classifier, y: Labels) -> list[str]:
+    """Return labels by name. Of classes that the model was not fitted on some may be, which it is wrong of.
+
+    A fold of cross-validation may lack a class, and learning curves begin with few pictures.
+
+    Raises:
+        ValueError: All of them are.
+    """
+    fitted = classifier.fitted
+    try:
+        return fitted.class_names(y)
+    except ValueError:
+        truth = fitted.class_names(y, new=True)
+        unknown = [name for name in truth if name not in fitted.classes]
+        if len(unknown) == len(truth):
+            raise
+    warnings.warn(
+        f"`y`: {len(unknown)} of {counted(len(truth), 'picture')} are of classes that the model was not fitted on, "
+        f"{unknown[0]!r} say: it counts as wrong of them.",
+        stacklevel=5,
+    )
+    return truth
 
 
 def _of_data(classifier: Classifier, data: Any) -> float:

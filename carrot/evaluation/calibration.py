@@ -37,7 +37,9 @@ FLOOR = torch.finfo(torch.float64).tiny  # 2.2e-308: the least probability whose
 ROW_SUM = 1e-4  # how far from 1 the sum of a row of probabilities may be: float32 over many classes
 
 
-def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
+def fit_temperature(
+    logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"], counts: Float[Tensor, " n"] | None = None
+) -> float:
     """Return the T that minimises the negative log likelihood of ``softmax(logits / T)``, to rounding.
 
     Labels are smoothed by 1 / (n + 1). T lies in [1e-3, 1e3] times the spread of the logits; no better than chance
@@ -48,6 +50,7 @@ def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> 
     Args:
         logits: Of pictures that the model was not fitted on, such as leave-one-out logits.
         labels: Class indices in 0 .. C-1.
+        counts: How many pictures each row stands for, > 0; default: 1. n is their sum.
 
     Raises:
         ValueError: Shapes don't match, there is no picture, a logit is NaN or infinite, or a label is out of range.
@@ -60,12 +63,14 @@ def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> 
     size = max(float(logits.max()), -float(logits.min()))  # squares are taken of numbers in [-1, 1]
     if size == 0:
         return 1.0
-    squares = sum(float(_around_mean(logits[rows], size).square().sum()) for rows in pieces)
-    spread = size * math.sqrt(squares / logits.numel())
+    m = torch.ones(len(logits), dtype=torch.float64, device=logits.device) if counts is None else counts.to(y.device)
+    n = float(m.sum())
+    squares = sum(float(m[rows] @ _around_mean(logits[rows], size).square().sum(dim=1)) for rows in pieces)
+    spread = size * math.sqrt(squares / (n * logits.shape[1]))
     if spread <= 8 * EPS * size:  # the rounding of the means
         return 1.0
 
-    smoothing = 1.0 / ((len(logits) + 1) * logits.shape[1])
+    smoothing = 1.0 / ((n + 1) * logits.shape[1])
 
     def slope(log_b: float) -> float:
         """Return f' where b is in units of 1 / spread."""
@@ -73,7 +78,7 @@ def fit_temperature(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> 
         for rows in pieces:
             z = logits[rows].double()
             d = (z - z.gather(1, y[rows, None])) / spread  # (b, C)
-            total += float(torch.softmax(math.exp(log_b) * d, dim=1).sub_(smoothing).mul_(d).sum())
+            total += float(m[rows] @ torch.softmax(math.exp(log_b) * d, dim=1).sub_(smoothing).mul_(d).sum(dim=1))
         return total
 
     low, high = -math.log(HIGHEST), -math.log(LOWEST)

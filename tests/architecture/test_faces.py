@@ -22,6 +22,7 @@ FACES = {
     "carrot.attribution": "training_contribution label_contribution removal_effect group_removal_effect relabel_effect "
     "replacement_effect edit_effect top_training region_contribution node_energy dirichlet_energy remove_regions "
     "remove_each_region deletion_curve insertion_curve region_shapley region_interactions pair_contribution",
+    "carrot.estimators": "CarrotFeatures RidgeHeadClassifier RidgeHeadRegressor",
     "carrot.explanation": "Explanation Picture RegionPair TrainingPart LogitParts take_apart region_to_region "
     "strongest_pairs",
     "carrot.report": "Pair Panel accuracy_line check_line explanation_data explanation_figure explanation_lines "
@@ -45,7 +46,11 @@ def test_faces_keep_what_users_import(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["carrot", "carrot.explanation", "carrot.embedding", "carrot.store", "carrot.protocol"]
+    "module",
+    [
+        *("carrot", "carrot.explanation", "carrot.embedding", "carrot.store", "carrot.protocol"),
+        "carrot.estimators",
+    ],
 )
 def test_a_face_loads_nothing_until_a_name_is_used(module: str) -> None:
     script = f"import sys, {module}; print([m for m in ('torch', 'numpy', 'PIL', 'rich') if m in sys.modules])"

@@ -39,7 +39,7 @@ LAYERS = [
     ["classifier"],
     ["overview"],
     ["model"],
-    ["protocol", "export", "report"],
+    ["protocol", "export", "report", "estimators"],
     ["app"],
     ["cli"],
 ]

@@ -13,6 +13,8 @@ HOUSE = ("style.md", "design.md")  # for those who write it
 EXCEPTIONS = {
     "Estimator.get_params": "scikit-learn",
     "Estimator.set_params": "scikit-learn",
+    "Estimator.set_fit_request": "scikit-learn",
+    "Estimator.set_score_request": "scikit-learn",
     "HubMixin.save_pretrained": "huggingface_hub",
     "_Rate.render": "rich",
     "Explanation.removals": "the name that `drops` had",
