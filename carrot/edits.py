@@ -39,7 +39,6 @@ from carrot._ridge.edit import Edit as Edit
 from carrot._ridge.edit import Edits, columns_of, named
 from carrot._ridge.pool import ENTRIES, Coming, Pool, Solved, blocks_of
 from carrot._ridge.questions import Questions
-from carrot._ridge.rows import Rows
 from carrot.head import RidgeHead
 
 SOLVED = 1 << 17  # entries of the edits that are solved for at once
@@ -126,8 +125,9 @@ def edited(head: RidgeHead, edit: Edit) -> RidgeHead:
     Y[entries.V] += entries.change
     old = len(G) > entries.U
     w[entries.U[old]] *= entries.ratio[old]
-    rows = Rows(G, Y, w).then(Rows(entries.Z, entries.Y, entries.w))
-    return RidgeHead(head.lam, head.fit_intercept).fit(*rows.at((rows.w > 0).nonzero().flatten()))
+    rows = tuple(torch.cat(pair) for pair in ((G, entries.Z), (Y, entries.Y), (w, entries.w)))
+    stay = (rows[2] > 0).nonzero().flatten()
+    return RidgeHead(head.lam, head.fit_intercept).fit(*(x[stay] for x in rows))
 
 
 # ---- inside

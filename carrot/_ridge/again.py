@@ -97,10 +97,10 @@ def chosen_again(
     errors = pairs.errors()  # (n, k)
     ties = errors <= errors.amin(dim=1, keepdim=True) * (1.0 + TIE)
     best = ties.long().cumsum(dim=1).argmax(dim=1)  # the last of them
-    lams, logits = pairs.penalties[best], torch.empty_like(rows.Y)
+    lams, logits = pairs.penalties[best], torch.empty_like(rows.Y.dense)
     for one, system, at in pairs.systems(lams):
-        logits[at] = rows.Y[at] - pairs.residual(system, one)[at] / system.slack[at].unsqueeze(-1)
-    others = (rows.w.sum() - rows.w) * rows.Y.shape[1]
+        logits[at] = rows.Y.dense[at] - pairs.residual(system, one)[at] / system.slack[at].unsqueeze(-1)
+    others = (rows.w.sum() - rows.w) * rows.Y.C
     mse = errors.gather(1, best.unsqueeze(1))[:, 0] / others
     return ChosenAgain(lam, lams, mse, logits, pairs.penalties, pairs)
 
@@ -164,7 +164,7 @@ class _Pairs:
         for i in ask.any(dim=1).nonzero().flatten().tolist():
             left = self.rows.without(torch.tensor([i]))
             mse = loo_path(left, self.fit_intercept, self.penalties[ask[i]].tolist()).mse.to(found)
-            found[i, ask[i]] = mse * (left.w.sum() * left.Y.shape[1])
+            found[i, ask[i]] = mse * (left.w.sum() * left.Y.C)
         found.masked_fill_(unsure & ~ask, torch.inf)
 
     def systems(self, lams: Tensor) -> Iterator[tuple[float, System, Int[Tensor, " m"]]]:
@@ -178,7 +178,7 @@ class _Pairs:
 
     def accuracy(self, lams: Tensor, labels: Tensor) -> Float[Tensor, " n"]:
         """Return the share of the others that is right; see ``ChosenAgain.accuracy``."""
-        Y, w, n = self.rows.Y, self.rows.w, len(lams)
+        Y, w, n = self.rows.Y.dense, self.rows.w, len(lams)
         right, labels = torch.empty_like(lams), labels.to(Y.device)
         for lam, system, at in self.systems(lams):
             R, q = self.residual(system, lam), system.slack
@@ -214,14 +214,15 @@ class _Pairs:
         left = self.rows.at(stay)
         system = solve(left, lam, self.fit_intercept)
         residual = system.alpha * (lam / left.w).unsqueeze(-1)
-        return ((left.Y - residual / system.slack.unsqueeze(-1)).argmax(dim=1) == labels[stay]).double().mean()
+        return ((left.Y.dense - residual / system.slack.unsqueeze(-1)).argmax(dim=1) == labels[stay]).double().mean()
 
 
 class _Spectrum:
     """R~ and Q~ of training rows at any lam, from one eigendecomposition: ``carrot._ridge.loo`` has the formulas."""
 
     def __init__(self, rows: Rows, fit_intercept: bool, lam: float, known: Moments) -> None:
-        self.B, mean, _, self.v = centre(rows, fit_intercept)
+        mean, y_mean, self.v = centre(rows, fit_intercept)
+        self.B = (rows.Y.dense - y_mean).mul_(rows.w.sqrt().unsqueeze(-1))
         self.c = torch.inf  # primal: Q~ = I - v v^T - Z (s + lam)^{-1} Z^T
         self.is_dual = isinstance(known, Gram)
         if isinstance(known, Gram):
