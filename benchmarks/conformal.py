@@ -44,7 +44,8 @@ def checked(head: RidgeHead, labels: Tensor, g: Tensor, p: Tensor) -> float:
 def split_p_values(G: Tensor, labels: Tensor, g: Tensor) -> Tensor:
     """Return the p-values of split conformal prediction: the first of ``CALIBRATION`` parts calibrates."""
     held = len(labels) // CALIBRATION
-    head = RidgeHead("loo", True).fit(G[held:], labels[held:])
+    Y = torch.nn.functional.one_hot(labels).double()  # those that are left may lack a class
+    head = RidgeHead("loo", True).fit(G[held:], Y[held:])
     own = margins(head.predict(G[:held])).gather(1, labels[:held].unsqueeze(1))[:, 0].sort().values
     below = torch.searchsorted(own, margins(head.predict(g)) + TIE, right=True)
     return (1.0 + below) / (1.0 + held)
