@@ -31,13 +31,12 @@ def label_sets() -> str:
                     "empty": f"{100 * row['empty']:.1f} %",
                 }
             )
-        costs.append(
-            f"{name} {facts['ms_a_picture']:.0f} ms ({facts['splits']} draws, accuracy {facts['accuracy']:.3f})"
-        )
+        about = f"{facts.get('lift', 'quadratic')} lift, accuracy {facts['accuracy']:.3f}, {facts['splits']} draws"
+        costs.append(f"{name} {facts['ms_a_picture']:.0f} ms ({about})")
     told = (
         f"p-values of a picture: {', '.join(costs)}; {facts['processor']}, {facts['threads']} thread, shared with other"
     )
-    return f"{markdown_table(lines)}\n{told} work, {facts['backbone']}, quadratic lift, tau 0.5, {facts['date']}."
+    return f"{markdown_table(lines)}\n{told} work, {facts['backbone']}, tau 0.5, {facts['date']}."
 
 
 def chosen_again() -> str:

@@ -78,23 +78,23 @@ class Joining:
         self._few = None if head.is_dual else torch.nonzero(head.slack < ALONE).flatten().tolist()
         self._left: dict[int, RidgeHead] = {}
 
-    def p_values(self, g: Float[Tensor, "m D"], weight: Float[Tensor, " C"], per_class: bool) -> Float[Tensor, "m C"]:
-        """Return equation (4).
-
-        Args:
-            g: Embeddings.
-            weight: What the picture counts by its candidate label.
-            per_class: Count pictures of the candidate label alone.
-        """
-        f = self.head.predict(g)
-        mine = margins(f)
-        counts = torch.ones_like(f)
-        heavy = [(w, torch.nonzero(weight == w).flatten()) for w in weight.unique().tolist()]
-        for row, k, kappa in self._kernels(g):
+    def p_values(
+        self, g: Float[Tensor, "*m D"], weight: Float[Tensor, " C"] | None, per_class: bool
+    ) -> Float[Tensor, "*m C"]:
+        """Return equation (4); see ``RidgeHead.label_p_values``."""
+        if per_class:
+            require_enough(self.counts)
+        w_of = checked_weight(weight, len(self.counts)).to(self.labels.device)
+        heavy = [(w, torch.nonzero(w_of == w).flatten()) for w in w_of.unique().tolist()]
+        flat = g.reshape(-1, g.shape[-1])
+        f = self.head.predict(flat)
+        mine, counts = margins(f), torch.ones_like(f)
+        for row, k, kappa in self._kernels(flat):
             for w, candidates in heavy:
-                joined = self._joined(g[row], f[row], k, kappa, w)
+                joined = self._joined(flat[row], f[row], k, kappa, w)
                 counts[row, candidates] += self._below(joined, mine[row], per_class)[candidates]
-        return counts / (1.0 + (self.counts if per_class else len(self.labels)))
+        p = counts / (1.0 + (self.counts if per_class else len(self.labels)))
+        return p.reshape(*g.shape[:-1], len(w_of))
 
     def _kernels(self, g: Tensor) -> Iterator[tuple[int, Tensor, float]]:
         """Yield of each picture its place, k_i and kappa."""
