@@ -4,8 +4,9 @@ Usage: python -m benchmarks.again NAME --data DATA --checkpoint FILE --tokens DI
                                   [--regions patches ...] [--t 0 ...] [--backbone NAME]
 
 ``Carrot.select(again=True)`` on the training pictures of a data set, over a grid; the figures of its report, and
-those of the default setting, lam alone chosen again. Checked first: for a few pictures lam and logits are those of
-``RidgeHead("loo")`` really fitted without them. Seconds are those of one thread, the tokens at hand.
+those of the default setting (with the first lift), lam alone chosen again. Checked first: for a few pictures lam and
+logits are those of ``RidgeHead("loo")`` really fitted without them. Seconds are those of one thread, the tokens at
+hand.
 """
 
 import argparse
@@ -52,7 +53,8 @@ def main() -> None:
     for axis, kind in (("tau", float), ("lift", str), ("regions", str), ("t", float), ("power", float)):
         parser.add_argument(f"--{axis}", nargs="+", type=kind)
     a = parser.parse_args()
-    model = Carrot(a.backbone, checkpoint=a.checkpoint).fit(a.data, tokens=a.tokens)
+    lift = "quadratic" if a.lift is None else a.lift[0]
+    model = Carrot(a.backbone, checkpoint=a.checkpoint, lift=lift).fit(a.data, tokens=a.tokens)
     default, (apart, lam_alone) = str(model.setting_), checked(model.head_)
     print("lam alone:", lam_alone, f"apart {apart:.1e}", flush=True)
     names = ("tau", "lift", "regions", "t", "power")

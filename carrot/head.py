@@ -30,9 +30,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
-from carrot._ridge.again import ChosenAgain, chosen_again
+from carrot._ridge.again import ChosenAgain, chosen_again, penalties_of
 from carrot._ridge.blocks import times
-from carrot._ridge.conformal import Joining, checked_weight, require_enough
+from carrot._ridge.conformal import Joining
 from carrot._ridge.edited import EditedLoo
 from carrot._ridge.logit import Logit
 from carrot._ridge.loo import LooPath, loo_path
@@ -183,7 +183,7 @@ class RidgeHead(Solution):
         Raises:
             ValueError, NotFittedError: As ``remove``; ``again`` where this fit chose no lam.
         """
-        lams = self._chosen_from(None).tolist() if again else None
+        lams = penalties_of(self).tolist() if again else None
         rows, _ = self._left(indices)
         return RidgeHead("loo" if again else self.lam, self.fit_intercept, lams=lams).fit(rows.G, rows.Y.dense, rows.w)
 
@@ -241,7 +241,7 @@ class RidgeHead(Solution):
         """
         rows = self._need_rows()
         known = getattr(self._system, "gram", self._statistics)
-        return chosen_again(rows, self.fit_intercept, self.lam, self._chosen_from(lams), known)
+        return chosen_again(rows, self.fit_intercept, self.lam, penalties_of(self, lams), known)
 
     def label_p_values(
         self, g: Float[Tensor, "*m D"], per_class: bool = False, weight: Float[Tensor, " C"] | None = None
@@ -266,12 +266,7 @@ class RidgeHead(Solution):
             ValueError: The head was fitted on other targets than labels, every class has one picture, or with
                 ``per_class`` one has.
         """
-        joining = Joining(self)
-        if per_class:
-            require_enough(joining.counts)
-        w = checked_weight(weight, len(joining.counts)).to(self.W_star.device)
-        g = self._check_width("g", g).to(self.W_star)
-        return joining.p_values(g.reshape(-1, g.shape[-1]), w, per_class).reshape(*g.shape[:-1], len(w))
+        return Joining(self).p_values(self._check_width("g", g).to(self.W_star), weight, per_class)
 
     def edited_loo(self) -> EditedLoo:
         """Return what ``loo_predict`` would return with pictures relabelled or left out, edit by edit: O(n C) each.
@@ -337,17 +332,6 @@ class RidgeHead(Solution):
         self._statistics = system.statistics if isinstance(system, PrimalSystem) else None
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path
         return self
-
-    def _chosen_from(self, lams: Iterable[SupportsFloat] | None) -> Float[Tensor, " k"]:
-        """Return penalties, ascending; by default those of the path that lam was chosen from."""
-        if lams is not None:
-            return self.sample_weight.new_tensor(RidgeHead("loo", lams=lams)._asked_lams)
-        if self.loo_path is None:
-            raise ValueError(
-                "This head's lam was not chosen by its fit, so there is nothing that it was chosen from. Fit it with "
-                "lam='loo', or give `lams` to `loo_again`."
-            )
-        return self.loo_path.lams
 
     def _left(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> tuple[Rows, Tensor]:
         """Return the rows without some, and the places of those that stay."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from docs import (
     accuracy_tables,
+    doubt_tables,
     explainers_table,
     funnybirds_table,
     ladders_table,
@@ -103,8 +104,10 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/accuracy.md": {
         "summary": accuracy_tables.summary,
+        "chosen_again": doubt_tables.chosen_again,
         **{name: partial(accuracy_tables.full, name) for name in accuracy_tables.DATA_SETS},
     },
+    "docs/howto/label_sets.md": {"label_sets": doubt_tables.label_sets},
     "docs/explainers.md": explainers_table.TABLES,
     "docs/funnybirds.md": {"funnybirds": funnybirds_table.table},
     "docs/decisions/0006-regions-that-see-only-themselves.md": {

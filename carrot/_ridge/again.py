@@ -26,8 +26,9 @@ A pair that is nearly alone in a direction cancels in d: what the others say is 
 be the least, E_i is that of a path fitted without i.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, SupportsFloat
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,6 +40,10 @@ from carrot._ridge.gram import Gram
 from carrot._ridge.loo import loo_path
 from carrot._ridge.rows import Rows
 from carrot._ridge.systems import ALONE, Moments, System, centre, moments, prefers_dual, solve, with_means
+from carrot.utils import require_positive
+
+if TYPE_CHECKING:
+    from carrot.head import RidgeHead
 
 TIE = 1e-12  # errors that are equal, as ``LooPath.best`` has it
 SLIP = 1e-6  # of a bound, for its rounding
@@ -103,6 +108,25 @@ def chosen_again(
     others = (rows.w.sum() - rows.w) * rows.Y.C
     mse = errors.gather(1, best.unsqueeze(1))[:, 0] / others
     return ChosenAgain(lam, lams, mse, logits, pairs.penalties, pairs)
+
+
+def penalties_of(head: "RidgeHead", lams: Iterable[SupportsFloat] | None = None) -> Float[Tensor, " k"]:
+    """Return penalties, ascending: some, or those that a head's lam was chosen from.
+
+    Raises:
+        ValueError: There is none, one is not > 0, or lam was not chosen.
+    """
+    if lams is not None:
+        given = sorted(require_positive("lams", lam) for lam in lams)
+        if not given:
+            raise ValueError("`lams` must hold at least one penalty; got none.")
+        return head.sample_weight.new_tensor(given)
+    if head.loo_path is None:
+        raise ValueError(
+            "This head's lam was not chosen by its fit, so there is nothing that it was chosen from. Fit it with "
+            "lam='loo', or give `lams` to `loo_again`."
+        )
+    return head.loo_path.lams
 
 
 class _Pairs:

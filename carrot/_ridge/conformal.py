@@ -8,7 +8,7 @@ e_y the targets of label y,
 
     c = w / (1 + w kappa)
     R_i  <-  R_i - c k_i (e_y - f)            slack_i  <-  slack_i + c w_i k_i^2                                (1)
-    logit_{-i}(g_i)  =  base_i + a_i e_y      base_i = y_i - (R_i + c k_i f) / slack_i,   a_i = c k_i / slack_i (2)
+    logit_{-i}(g_i)  =  base_i + a_i e_y      base_i = y_i - R_i / slack_i - a_i f,   a_i = c k_i / slack_i     (2)
     logit_{-g}(g)    =  f,                    whatever y is                                                     (3)
     margin           =  logit of the own label - the best of the others
     p(y)             =  (1 + #{i: margin_i <= margin_g}) / (n + 1)                                              (4)
@@ -37,19 +37,24 @@ from carrot.utils import require_finite
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
 
+PIECE = 1 << 16  # logits that are looked at together: few enough to stay near the processor
 TIE = 1e-10  # margins as close as this are equal: it only ever raises p
 
 
 class Joined(NamedTuple):
-    """Leave-one-out logits of the training pictures once a picture has joined them: equation (2).
+    """Leave-one-out of the training pictures once a picture has joined them: equation (2).
 
     Attributes:
-        base: (n, C).
-        a: (n,), what is added in the column of the candidate label.
+        f: Logits of the picture.
+        slack: As it is then.
+        a: What is added in the column of the candidate label.
+        alone: base of those that (1) would cancel for.
     """
 
-    base: Float[Tensor, "n C"]
+    f: Float[Tensor, " C"]
+    slack: Float[Tensor, " n"]
     a: Float[Tensor, " n"]
+    alone: dict[int, Tensor]
 
 
 class Joining:
@@ -63,7 +68,7 @@ class Joining:
     """
 
     def __init__(self, head: "RidgeHead") -> None:
-        self.head, self.labels = head, labels_of(head.Y)
+        self.head, self.labels, self._R = head, labels_of(head.Y), head.residual
         self.counts = torch.bincount(self.labels, minlength=head.Y.shape[1])
         if int(self.counts.max()) == 1:
             raise ValueError(
@@ -73,23 +78,23 @@ class Joining:
         self._few = None if head.is_dual else torch.nonzero(head.slack < ALONE).flatten().tolist()
         self._left: dict[int, RidgeHead] = {}
 
-    def p_values(self, g: Float[Tensor, "m D"], weight: Float[Tensor, " C"], per_class: bool) -> Float[Tensor, "m C"]:
-        """Return equation (4).
-
-        Args:
-            g: Embeddings.
-            weight: What the picture counts by its candidate label.
-            per_class: Count pictures of the candidate label alone.
-        """
-        f = self.head.predict(g)
-        mine = margins(f)
-        counts = torch.ones_like(f)
-        heavy = [(w, torch.nonzero(weight == w).flatten()) for w in weight.unique().tolist()]
-        for row, k, kappa in self._kernels(g):
+    def p_values(
+        self, g: Float[Tensor, "*m D"], weight: Float[Tensor, " C"] | None, per_class: bool
+    ) -> Float[Tensor, "*m C"]:
+        """Return equation (4); see ``RidgeHead.label_p_values``."""
+        if per_class:
+            require_enough(self.counts)
+        w_of = checked_weight(weight, len(self.counts)).to(self.labels.device)
+        heavy = [(w, torch.nonzero(w_of == w).flatten()) for w in w_of.unique().tolist()]
+        flat = g.reshape(-1, g.shape[-1])
+        f = self.head.predict(flat)
+        mine, counts = margins(f), torch.ones_like(f)
+        for row, k, kappa in self._kernels(flat):
             for w, candidates in heavy:
-                joined = self._joined(g[row], f[row], k, kappa, w)
+                joined = self._joined(flat[row], f[row], k, kappa, w)
                 counts[row, candidates] += self._below(joined, mine[row], per_class)[candidates]
-        return counts / (1.0 + (self.counts if per_class else len(self.labels)))
+        p = counts / (1.0 + (self.counts if per_class else len(self.labels)))
+        return p.reshape(*g.shape[:-1], len(w_of))
 
     def _kernels(self, g: Tensor) -> Iterator[tuple[int, Tensor, float]]:
         """Yield of each picture its place, k_i and kappa."""
@@ -102,8 +107,7 @@ class Joining:
     def _joined(self, g: Tensor, f: Tensor, k: Tensor, kappa: float, w: float) -> Joined:
         """Return equation (2)."""
         head, c = self.head, w / (1.0 + w * kappa)
-        slack = head.slack + c * head.sample_weight * k.square()
-        base = head.Y - (head.residual + torch.outer(c * k, f)) / slack.unsqueeze(-1)
+        slack, alone = head.slack + c * head.sample_weight * k.square(), dict[int, Tensor]()
         a = c * k / slack
         for i in self._few or ():
             if float(slack[i]) < ALONE:
@@ -111,14 +115,25 @@ class Joining:
                 g_i = head.G[i : i + 1]
                 c_i = w / (1.0 + w * float(left.kernel(z, z)))
                 a[i] = c_i * left.kernel(g_i, z)[0, 0]
-                base[i] = left.predict(g_i)[0] - a[i] * left.predict(z)[0]
-        return Joined(base, a)
+                alone[i] = left.predict(g_i)[0] - a[i] * left.predict(z)[0]
+        return Joined(f, slack, a, alone)
+
+    def _base(self, joined: Joined, some: slice) -> Float[Tensor, "b C"]:
+        """Return base of some training pictures."""
+        base = self.head.Y[some] - self._R[some] / joined.slack[some].unsqueeze(-1)
+        base.addr_(joined.a[some], joined.f, alpha=-1.0)
+        for i, row in joined.alone.items():
+            if some.start <= i < some.stop:
+                base[i - some.start] = row
+        return base
 
     def _below(self, joined: Joined, mine: Tensor, per_class: bool) -> Float[Tensor, " C"]:
         """Return for each candidate label how many training pictures have no larger a margin than the picture."""
         found = torch.zeros_like(mine)
-        for some in blocks(*joined.base.shape):
-            base, a, own = joined.base[some], joined.a[some].unsqueeze(-1), self.labels[some].unsqueeze(-1)
+        n, C = self._R.shape
+        step = max(1, PIECE // C)
+        for some in (slice(start, min(start + step, n)) for start in range(0, n, step)):
+            base, a, own = self._base(joined, some), joined.a[some].unsqueeze(-1), self.labels[some].unsqueeze(-1)
             others = base.scatter(1, own, -torch.inf)
             first, place = others.max(dim=1, keepdim=True)
             if per_class:  # of label y: column y is its own

@@ -24,6 +24,11 @@ def test_p_values_are_those_of_real_refits(n: int, D: int, C: int, lam: float, i
     contract.check_conformal(carrot, n, D, C, lam, intercept)
 
 
+@pytest.mark.parametrize(("n", "D"), [(20, 5), (8, 12)])
+def test_a_condition_of_1e12(n: int, D: int) -> None:
+    contract.check_conformal(carrot, n, D, 3, 1e-10, True)
+
+
 @pytest.mark.parametrize("intercept", [True, False])
 def test_a_picture_alone_in_a_direction(intercept: bool) -> None:
     contract.check_conformal(carrot, 12, 5, 3, 1e-8, intercept, alone=True)

@@ -238,7 +238,7 @@ MUTANTS = {
     "two left out, each alone": ("edited", "pair = self.slack - row * q / s", "pair = self.slack"),
     "a new class with another's residuals": ("edited", "torch.cat([self.residual, zero], dim=1)", "torch.cat([self.residual, self.residual[:, :k]], dim=1)"),
     "a new class that all are of": ("edited", "Y=torch.cat([self.Y, zero], dim=1)", "Y=torch.cat([self.Y, zero + 1.0], dim=1)"),
-    "conformal: the residuals of before": ("conformal", "(head.residual + torch.outer(c * k, f))", "head.residual"),
+    "conformal: the residuals of before": ("conformal", "base.addr_(joined.a[some], joined.f, alpha=-1.0)", "pass"),
     "conformal: the slack of before": ("conformal", "head.slack + c * head.sample_weight * k.square()", "head.slack.clone()"),
     "conformal: a picture that counts 1": ("conformal", "c = self.head, w / (1.0 + w * kappa)", "c = self.head, 1.0 / (1.0 + kappa)"),
     "conformal: the candidate's column stays": ("conformal", "a = c * k / slack\n", "a = 0.0 * k\n"),
