@@ -16,8 +16,8 @@ A score is what the predicted class's logit loses without a training picture. Co
     top 20       |sum of its own 20 strongest - what refitting without them loses| over the latter, median
     auroc        of its own self-influence for the wrong labels
 
-Truth is n real refits, one for each training picture, SUBSETS of halves, and one for each 20. Each method runs in a process of its own,
-so that hooks and settings of one don't reach another.
+Truth is real refits: one without each training picture, SUBSETS of halves, one without each 20. Each method runs in a
+process of its own, so that hooks and settings of one don't reach another.
 """
 
 import argparse
