@@ -206,6 +206,9 @@ def trak(p: Problem, proj: int) -> dict[str, Any]:
     G, y, g, target = p.narrow
 
     class Out(AbstractModelOutput):  # type: ignore[misc]
+        def __init__(self) -> None:  # which is abstract there
+            super().__init__()
+
         @staticmethod
         def get_output(model: nn.Module, weights: Any, buffers: Any, x: Tensor, label: Tensor) -> Tensor:
             return (

@@ -34,8 +34,7 @@ def scores(name: str) -> str:
     return "\n".join(lines) + (
         f"\n\nn = {f['n']:,}, D = {f['D']}, C = {f['C']}, {f['wrong']} wrong labels, lam {f['lam']:.3g}, {f['tests']} "
         f"test pictures, {f['subsets']} halves. {f['n']:,} real refits took {f['refits_s']:.0f} s, the tables of "
-        f"`write_truth` {f['truth_s']:.1f} s; `group_removal_effect` of each test picture's 20 is off by {group:.0e} at "
-        "most. "
+        f"`write_truth` {f['truth_s']:.1f} s; `group_removal_effect` of each test picture's 20 is off by {group:.0e}. "
         f"{f['processor']}, {f['threads']} thread{'s' * (f['threads'] > 1)}, torch {f['torch']}, on a shared machine, "
         f"{f['date']}."
     )
