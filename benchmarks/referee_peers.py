@@ -222,14 +222,14 @@ def trak(p: Problem, proj: int) -> dict[str, Any]:
             return (1 - logits.gather(1, batch[1][:, None])).detach().clone()
 
     P, n = G.shape[1] * p.C, len(G)
-    clock = Clock()
+    clock = Clock()  # lambda_reg: features are J Phi / sqrt(P), and Phi^T Phi is P I on average, so that lam stays lam
     projector = BasicProjector(
         grad_dim=P, proj_dim=proj, seed=0, proj_type=ProjectionType.normal, device="cpu", dtype=torch.float32
     )
     model = p.module()
     made = TRAKer(
         model=model, task=Out(), train_set_size=n, save_dir=mkdtemp(), device="cpu", projector=projector,
-        use_half_precision=False, logging_level=logging.ERROR, lambda_reg=p.head.lam / P,
+        use_half_precision=False, logging_level=logging.ERROR, lambda_reg=p.head.lam,
     )  # fmt: skip
     made.load_checkpoint(model.state_dict(), model_id=0)
     for rows in torch.arange(n).split(500):
@@ -290,7 +290,7 @@ def dattri(p: Problem, kind: str) -> dict[str, Any]:
             own = one.self_attribute(rows).detach()
     except Exception as error:  # what a peer raises is its result
         note = f"self_attribute: {type(error).__name__}"
-    return {"S": found, "self": own, "fit_s": fit, "score_s": score, "unit": kind != "GradDot", "note": note}
+    return {"S": found, "self": own, "fit_s": fit, "score_s": score, "unit": kind == "IF-CG", "note": note}
 
 
 def pydvl(p: Problem, kind: str) -> dict[str, Any]:
@@ -328,9 +328,11 @@ METHODS = {
     ),
     "kronfluence EK-FAC": Method(partial(kronfluence, strategy="ekfac"), "damping lam / n", "kronfluence"),
     "kronfluence K-FAC": Method(partial(kronfluence, strategy="kfac"), "damping lam / n", "kronfluence"),
-    "TRAK": Method(partial(trak, proj=2048), "proj_dim 2048, float32, one checkpoint, lambda_reg lam / P", "traker"),
+    "TRAK": Method(partial(trak, proj=2048), "proj_dim 2048, float32, one checkpoint, lambda_reg lam", "traker"),
     "dattri IF, CG": Method(partial(dattri, kind="IF-CG"), "full batch, 10 iterations, lam / n", "dattri"),
-    "dattri IF, EK-FAC": Method(partial(dattri, kind="IF-EKFAC"), "full batch, damping lam / n", "dattri"),
+    "dattri IF, EK-FAC": Method(
+        partial(dattri, kind="IF-EKFAC"), "full batch, lam / n; correlates alike from lam / n^3 to lam", "dattri"
+    ),
     "dattri GradDot": Method(partial(dattri, kind="GradDot"), "proj_dim 4096 (its default is 512)", "dattri"),
     "pyDVL CG": Method(partial(pydvl, kind="CG"), "lam / n; of the test loss, it takes no other question", "pydvl"),
     "pyDVL Arnoldi": Method(partial(pydvl, kind="Arnoldi"), "rank 100, lam / n; of the test loss", "pydvl"),
