@@ -16,6 +16,7 @@ from docs import (
     ladders_table,
     large_head_table,
     maps_table,
+    referee_table,
     search_table,
     view_table,
     watermark_table,
@@ -99,6 +100,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "forward_gpu": on_a_gpu,
         "explanation": explanation,
         "large_head": large_head_table.table,
+        "sklearn_heads": referee_table.heads,
         "pages": view_table.pages,
         "view": view_table.at_scale,
     },
@@ -109,6 +111,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/howto/label_sets.md": {"label_sets": doubt_tables.label_sets},
     "docs/explainers.md": explainers_table.TABLES,
+    "docs/referee.md": referee_table.TABLES,
     "docs/funnybirds.md": {"funnybirds": funnybirds_table.table},
     "docs/decisions/0006-regions-that-see-only-themselves.md": {
         "ladders": ladders_table.table,

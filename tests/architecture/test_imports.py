@@ -39,7 +39,7 @@ LAYERS = [
     ["classifier"],
     ["overview"],
     ["model"],
-    ["protocol", "export", "report", "estimators"],
+    ["protocol", "export", "report", "estimators", "referee"],
     ["app"],
     ["cli"],
 ]

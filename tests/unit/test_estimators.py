@@ -4,6 +4,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from carrot import CarrotError, RidgeHead
-from carrot.estimators import RidgeHeadClassifier, RidgeHeadRegressor
+from carrot.estimators import RidgeHeadClassifier, RidgeHeadRegressor, base
 from carrot.evaluation.calibration import fit_temperature
 
 EPS = np.finfo(np.float64).eps
@@ -237,13 +239,36 @@ def test_parameters_out_of_range_are_refused_by_fit(given: dict[str, Any], messa
 
 
 def test_a_weight_counts_rows_in_logits_and_in_probabilities() -> None:
+    check_counts(RidgeHeadClassifier)
+
+
+MUTANTS = {
+    "all of a row left out": ("1.0 / self._counts.clamp(min=1.0)", "torch.ones_like(self._counts)"),
+    "leverage for slack": ("q * head.slack", "q * head.leverage"),
+    "rows counted once in T": ("dim=1), self._counts)", "dim=1))"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_damaged_copies_are_rejected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, instead = MUTANTS[name]
+    source = Path(base.__file__).read_text()
+    assert source.count(text) == 1
+    module = ModuleType("carrot.estimators.damaged")
+    exec(compile(source.replace(text, instead), "damaged", "exec"), module.__dict__)
+    monkeypatch.setattr(base.Learnt, "temperature", module.Learnt.temperature)
+    with pytest.raises(AssertionError):
+        check_counts(RidgeHeadClassifier)
+
+
+def check_counts(made: Any) -> None:
+    """Hold a fit with weights against one where each row stands as often as it counts."""
     X, y = world()
     w = np.array([0.0, 1.0, 2.0, 3.0])[np.arange(60) % 4]
     for class_weight in (None, "balanced", {0: 2.5}):
-        weighted = RidgeHeadClassifier(0.5, class_weight=class_weight).fit(X, y, w)  # type: ignore[arg-type]
-        repeated = RidgeHeadClassifier(0.5, class_weight=class_weight).fit(  # type: ignore[arg-type]
-            X.repeat(w.astype(int), axis=0), y.repeat(w.astype(int))
-        )
+        weighted = made(0.5, class_weight=class_weight).fit(X, y, w)
+        times = w.astype(int)
+        repeated = made(0.5, class_weight=class_weight).fit(X.repeat(times, axis=0), y.repeat(times))
         np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9)
         assert weighted.rows_.tolist() == np.flatnonzero(w).tolist()
         assert np.array_equal(weighted.head_.G.numpy(), X[w > 0])
