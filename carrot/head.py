@@ -23,7 +23,7 @@ MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, SupportsFloat, SupportsIndex
 
 from jaxtyping import Float, Int
@@ -36,11 +36,13 @@ from carrot._ridge.conformal import Joining
 from carrot._ridge.edited import EditedLoo
 from carrot._ridge.logit import Logit
 from carrot._ridge.loo import LooPath, loo_path
+from carrot._ridge.removed import Removed, without
 from carrot._ridge.replacement import Replacements
 from carrot._ridge.restored import RestoredSystem
 from carrot._ridge.rows import Rows, check_indices, checked_rows
 from carrot._ridge.solution import Solution
 from carrot._ridge.statistics import RidgeStatistics
+from carrot._ridge.streamed import loo_blocks
 from carrot._ridge.systems import Moments, PrimalSystem, moments, solve
 from carrot.utils import require_positive
 
@@ -55,6 +57,8 @@ class RidgeHead(Solution):
         fit_intercept: False is the guide's formula. True centres G and Y exactly; decompositions then have a bias term.
         lams: Penalties to choose from with lam="loo"; default 21 half decades, from 1e-7 to 1e3 times the mean
             eigenvalue of the centred G^T G, so that the choice doesn't depend on the scale of the features.
+        copy: False: G of ``fit`` stays where it is, in any floating-point precision, and is read a block at a time:
+            ``torch.from_numpy(np.load(path, mmap_mode="c"))`` stays on the disk. It must not change afterwards.
 
     Attributes (after ``fit``):
         lam: The penalty that was used.
@@ -74,6 +78,7 @@ class RidgeHead(Solution):
         fit_intercept: bool = False,
         *,
         lams: Iterable[SupportsFloat] | None = None,
+        copy: bool = True,
     ) -> None:
         if isinstance(lam, str) and lam != "loo":
             raise ValueError(f"`lam` must be a number > 0 or 'loo'; got {lam!r}.")
@@ -82,6 +87,7 @@ class RidgeHead(Solution):
         if self._asked_lams is not None and not self._asked_lams:
             raise ValueError("`lams` must hold at least one penalty; got none.")
         self.loo_path: LooPath | None = None
+        self._copy = copy
         super().__init__(None if isinstance(self._asked_lam, str) else self._asked_lam, fit_intercept)
 
     # ---- fitting
@@ -99,7 +105,7 @@ class RidgeHead(Solution):
                 not positive.
             IllConditionedError: K is singular in float64 at this lam.
         """
-        rows = checked_rows(G, Y, sample_weight)
+        rows = checked_rows(G, Y, sample_weight, copy=self._copy)
         known = moments(rows, self.fit_intercept)
         if not isinstance(self._asked_lam, str):
             return self._solve(rows, known, float(self._asked_lam), None)
@@ -160,16 +166,25 @@ class RidgeHead(Solution):
     def remove(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> "RidgeHead":
         """Delete training pictures for good; equals a refit without them with the same lam. Later indices move up.
 
-        n > D: their moments are subtracted. Where the moments were ever more than 1e3 times what is left, subtraction
-        would leave their rounding behind, and they are taken from the rows that stay instead. n <= D: their rows and
-        columns go from the inner products. ``loo_path`` is dropped: it knew the deleted pictures.
+        Of k pictures, few beside n or D: the system is corrected by k ranks, a solve with k columns; weights take k D C
+        (n > D) or a pass over the rows when they are asked for, and what concerns single training pictures a solve.
+        Else, and where that would cost a digit, a system is solved: n > D, their moments are subtracted, or taken from
+        the rows that stay where they were ever more than 1e3 times what is left; n <= D, their rows and columns go from
+        the inner products. ``loo_path`` is dropped: it knew the deleted pictures.
 
         Raises:
             ValueError: An index is out of range or given twice, or nothing would be left.
             NotFittedError: There is no fit to remove from.
         """
-        rows, stay = self._left(indices)
-        return self._solve(rows, self._need_fit().shrunk(stay, rows), self.lam, None)
+        gone, system = self._gone(indices), self._need_fit()
+        left = (
+            system.without(gone) if isinstance(system, Removed) else without(system, self._need_rows(), self.lam, gone)
+        )
+        if left is None:
+            rows, stay = self._left(gone)
+            return self._solve(rows, system.shrunk(stay, rows), self.lam, None)
+        self._system, self._rows, self._statistics, self.loo_path = left, None, None, None
+        return self
 
     def without(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, again: bool = False) -> "RidgeHead":
         """Return another head, really fitted again without some training pictures, at the same lam.
@@ -184,7 +199,7 @@ class RidgeHead(Solution):
             ValueError, NotFittedError: As ``remove``; ``again`` where this fit chose no lam.
         """
         lams = penalties_of(self).tolist() if again else None
-        rows, _ = self._left(indices)
+        rows, _ = self._left(self._gone(indices))
         return RidgeHead("loo" if again else self.lam, self.fit_intercept, lams=lams).fit(rows.G, rows.Y.dense, rows.w)
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
@@ -226,6 +241,13 @@ class RidgeHead(Solution):
     def loo_predict(self) -> Float[Tensor, "n C"]:
         """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
         return self.Y - self.residual / self.slack.unsqueeze(-1)
+
+    def loo_blocks(self) -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
+        """Yield ``loo_predict`` a block of training pictures at a time, where n C numbers, or n D, are too many.
+
+        n > D: neither these nor the dual weights are ever there as a whole.
+        """
+        return loo_blocks(self)
 
     def loo_again(self, lams: Iterable[SupportsFloat] | None = None) -> ChosenAgain:
         """Return what ``loo_predict`` would, were lam chosen again without each picture, and those lams: exactly.
@@ -333,10 +355,16 @@ class RidgeHead(Solution):
         self._system, self._rows, self._lam, self.loo_path = system, rows, lam, path
         return self
 
-    def _left(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> tuple[Rows, Tensor]:
+    def _gone(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex) -> Tensor:
+        """Return some pictures' numbers, checked, if others are left."""
+        n = self._count()
+        gone = check_indices(indices, n).to(self.g_mean.device)
+        if len(gone) == n:
+            raise ValueError(f"`indices` must leave at least one of {n} training pictures; got all of them.")
+        return gone
+
+    def _left(self, gone: Tensor) -> tuple[Rows, Tensor]:
         """Return the rows without some, and the places of those that stay."""
         old = self._need_rows()
-        stay = old.others(check_indices(indices, old.G.shape[0]).to(old.G.device))
-        if not len(stay):
-            raise ValueError(f"`indices` must leave at least one of {len(old.G)} training pictures; got all of them.")
+        stay = old.others(gone)
         return old.at(stay), stay

@@ -218,6 +218,7 @@ def check_head(c: ModuleType, n: int, D: int, C: int, lam: float, intercept: boo
     close(head.residual, R, tolerance(logits) * D, "residual")
     loo = ref.loo(problem.G, problem.Y, lam, intercept, problem.w)
     close(head.loo_predict(), loo, tolerance(loo) * D, "leave-one-out")
+    close(torch.cat([x for _, x in head.loo_blocks()]), loo, tolerance(loo) * D, "leave-one-out by blocks")
     w = np.ones(n) if problem.w is None else problem.w
     mse = float((w[:, None] * (problem.Y - loo) ** 2).sum() / w.sum() / C)
     rows = inside(c, "_ridge.rows").checked_rows(
@@ -242,6 +243,17 @@ def check_path_of_many_classes(c: ModuleType, n: int = 40, D: int = 4, C: int = 
             blocks.ENTRIES = entries
         expected = np.array([((Y - ref.loo(rows, Y, lam, True)) ** 2).mean() for lam in lams])
         close(found, expected, 1e-8 * float(expected.max()), "leave-one-out error on a path of many classes")
+
+
+def check_alone(c: ModuleType, n: int = 40, D: int = 4) -> None:
+    """A picture alone in its direction, where 1 - leverage and its residual are rounding: leave-one-out by refits."""
+    rng, lam = np.random.default_rng(14), 0.5
+    G, Y = rng.normal(size=(n, D)), rng.normal(size=(n, 2))
+    G[:, 3] = 0.0
+    G[5, 3] = 1e7
+    head, loo = inside(c, "head").RidgeHead(lam, True).fit(torch.tensor(G), torch.tensor(Y)), ref.loo(G, Y, lam, True)
+    for found in (head.loo_predict(), torch.cat([x for _, x in head.loo_blocks()])):
+        close(found, loo, 1e-9, "leave-one-out of a picture alone in its direction")
 
 
 def check_labels(c: ModuleType, n: int, D: int, C: int, intercept: bool) -> None:
@@ -297,7 +309,29 @@ def check_updates(
         close(head.bias, b, tolerance, f"bias after {step}")
         close(head.smoother(torch.tensor(g)) @ head.Y, g @ W_star + b, tolerance, f"smoother after {step}")
         loo = ref.loo(G, Y, lam, intercept, w)
-        close(head.loo_predict(), loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
+        for found in (head.loo_predict(), torch.cat([x for _, x in head.loo_blocks()])):
+            close(found, loo, tolerance * max(1.0, np.abs(loo).max()), f"leave-one-out after {step}")
+
+
+def check_removals(c: ModuleType, n: int, D: int, lam: float, intercept: bool) -> None:
+    """Pictures go, a few at a time, two of them copies, and nothing but weights is asked for; then everything is."""
+    rng = np.random.default_rng(13)
+    G, Y, w = rng.normal(size=(n, D)) + 2.0, rng.normal(size=(n, 2)) + 5.0, rng.uniform(0.5, 2.0, size=n)
+    G[4] = G[1]
+    G[n - 1] = 0.999 * G[2]
+    worst = ref.condition(G, lam, intercept, w)
+    head = c.head.RidgeHead(lam, intercept).fit(*map(torch.tensor, (G, Y, w)))
+    for gone in ([2], [n - 2, 3], [0, 1], [2]):
+        head.remove(gone)
+        G, Y, w = (ref.without(x, gone) for x in (G, Y, w))
+        W_star, b = ref.fit(G, Y, lam, intercept, w)
+        tolerance = 10 * EPS[torch.float64] * worst * max(np.abs(Y).max(), np.abs(W_star).max()) * D
+        close(head.W_star, W_star, tolerance, f"W* without {gone}")
+        close(head.bias, b, tolerance, f"bias without {gone}")
+        close(head.y_mean, np.average(Y, axis=0, weights=w) if intercept else np.zeros(2), 1e-14, "ym")
+    close(head.loo_predict(), ref.loo(G, Y, lam, intercept, w), tolerance, "leave-one-out of what is left")
+    assert np.array_equal(head.G.numpy(), G)
+    assert np.array_equal(head.sample_weight.numpy(), w)
 
 
 def check_small_lam(c: ModuleType, lam: float, intercept: bool) -> None:

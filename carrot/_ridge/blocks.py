@@ -118,14 +118,6 @@ def transposed_times(
     return product
 
 
-def second_moments(G: Float[Tensor, "n D"], mean: Float[Tensor, " D"], w: Float[Tensor, " n"]) -> Float[Tensor, "D D"]:
-    """Return ``A^T A = sum_i w_i (g_i - mean)(g_i - mean)^T``."""
-    S = torch.zeros(G.shape[1], G.shape[1], dtype=torch.float64, device=G.device)
-    for _, A in each_block(G, mean, root=roots(w)):
-        add_upper(S, A.mT)
-    return mirror(S)
-
-
 def inner_products(G: Float[Tensor, "n D"], mean: Float[Tensor, " D"]) -> Float[Tensor, "n n"]:
     """Return ``(G - mean)(G - mean)^T``."""
     n, D = G.shape
@@ -137,8 +129,8 @@ def inner_products(G: Float[Tensor, "n D"], mean: Float[Tensor, " D"]) -> Float[
 
 
 def _strips(length: int) -> list[slice]:
-    step = min(STRIP, max(NARROW, length // 8))
-    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+    lines = min(STRIP, max(NARROW, length // 8))
+    return [slice(start, min(start + lines, length)) for start in range(0, length, lines)]
 
 
 def add_upper(total: Tensor, X: Tensor) -> None:

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._ridge.later import Later
 from carrot._ridge.rows import Rows, checked_rows
-from carrot._ridge.systems import Moments, System, solve
+from carrot._ridge.systems import System, solve
 from carrot.utils import require_finite
 
 
 @dataclass(frozen=True, eq=False)
-class RestoredSystem(System):
+class RestoredSystem(Later):
     """A ``System`` whose answers were kept; letters are the same."""
 
     rows: Rows
@@ -60,40 +61,3 @@ class RestoredSystem(System):
     def solved(self) -> System:
         """The system, solved again."""
         return solve(self.rows, self.lam, self.fit_intercept)
-
-    @cached_property
-    def slack(self) -> Float[Tensor, " n"]:
-        """1 - leverage."""
-        return self.solved.slack
-
-    def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
-        """(I - s) against some rows."""
-        return self.solved.slack_columns(rows, at)
-
-    def inverse_times(self, z: Tensor) -> Tensor:
-        """K^{-1} (z - gm)."""
-        return self.solved.inverse_times(z)
-
-    def kernel(self, a: Tensor, z: Tensor) -> Tensor:
-        """k(a, z)."""
-        return self.solved.kernel(a, z)
-
-    def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
-        """s(g)."""
-        return self.solved.smoother(g, rows)
-
-    def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
-        """<g - gm, g_i - gm> and s(g)."""
-        return self.solved.account(g)
-
-    def grown(self, new: Rows, rows: Rows) -> Moments | None:
-        """Return the moments of ``rows``, which are those of this system and ``new`` ones."""
-        return self.solved.grown(new, rows)
-
-    def shrunk(self, stay: Tensor, rows: Rows) -> Moments | None:
-        """Return the moments of ``rows``, those numbered ``stay``."""
-        return self.solved.shrunk(stay, rows)
-
-    def retargeted(self, changed: Tensor, rows: Rows) -> Moments | None:
-        """Return the moments of ``rows``, which have other targets where they are numbered ``changed``."""
-        return self.solved.retargeted(changed, rows)

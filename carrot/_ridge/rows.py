@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from carrot._ridge.blocks import each_block
 from carrot._ridge.targets import Targets
 from carrot.utils import require_finite, require_tensor, whole_number
 
@@ -15,7 +16,8 @@ from carrot.utils import require_finite, require_tensor, whole_number
 class Rows(NamedTuple):
     """Training rows: embeddings, targets, sample weights.
 
-    G is float32 or float64, and widened by blocks where it is used (``carrot._ridge.blocks``); w is float64.
+    G is float32 or float64, or as a caller keeps it, and widened by blocks where it is used (``carrot._ridge.blocks``);
+    w is float64.
     """
 
     G: Float[Tensor, "n D"]
@@ -54,7 +56,7 @@ class Rows(NamedTuple):
         return new
 
 
-def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | None = None) -> Rows:
+def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | None = None, copy: bool = True) -> Rows:
     """Check what came in at ``fit`` or ``add``; return copies.
 
     Embeddings keep float32 or float64; half precision becomes float32, which holds each of its numbers.
@@ -64,6 +66,7 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         Y: Labels, or targets.
         sample_weight: Weights, or 1.
         C: Number of classes of labels where they are known, and any may be absent; None: each occurs.
+        copy: False: embeddings stay where they are, a file say, and in their precision.
 
     Raises:
         TypeError: G is not floating point.
@@ -94,13 +97,17 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         raise ValueError(
             f"`sample_weight` must be ({n},) numbers > 0; leave a picture out instead of giving it weight 0."
         )
-    for name, x in (("G", G), ("Y", Y), ("sample_weight", w)):
+    for name, x in (("Y", Y), ("sample_weight", w)):
         require_finite(name, x)
+    if copy or not all(bool(torch.isfinite(X.sum())) for _, X in each_block(G, None, 1)):  # never widened as a whole
+        require_finite("G", G)
     if Y.ndim == 2:
         targets = Targets.of(Y.to(G.device))
     kept = torch.float64 if G.dtype == torch.float64 else torch.float32
     return Rows(
-        G.detach().to(dtype=kept, copy=True), targets, w.detach().to(device=G.device, dtype=torch.float64, copy=True)
+        G.detach().to(dtype=kept, copy=True) if copy else G.detach(),
+        targets,
+        w.detach().to(device=G.device, dtype=torch.float64, copy=True),
     )
 
 

@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._ridge.removed import Removed
 from carrot._ridge.rows import Rows, check_indices
 from carrot._ridge.statistics import RidgeStatistics
-from carrot._ridge.systems import System, prefers_dual
+from carrot._ridge.systems import PrimalSystem, System, prefers_dual
 from carrot.errors import NotFittedError
 from carrot.utils import require_finite, require_tensor
 
@@ -30,7 +31,7 @@ class Solution:
         if self._system is None:
             return f"<{name}, not fitted>"
         D, C = len(self.g_mean), len(self.bias)
-        on = f" on {len(self._rows.G)} embeddings" if self._rows is not None else ""
+        on = "" if self._rows is None and not isinstance(self._system, Removed) else f" on {self._count()} embeddings"
         return f"<{name} lam {self.lam:.4g}, fitted{on}: {D} features, {C} targets>"
 
     @property
@@ -78,7 +79,7 @@ class Solution:
         Raises:
             ValueError: There is one training picture and an intercept: nothing is left without it.
         """
-        if len(self._need_rows().G) == 1 and self.fit_intercept:
+        if self._count() == 1 and self.fit_intercept:
             raise ValueError("Leave-one-out needs at least two training pictures with an intercept; got one.")
         return self._need_fit().slack
 
@@ -106,7 +107,7 @@ class Solution:
     @property
     def is_dual(self) -> bool:
         """Whether the system is the pictures' (n x n), not the features': for n <= D, or D + 1 with an intercept."""
-        return prefers_dual(self._need_rows(), self.fit_intercept)
+        return prefers_dual(self._count(), len(self.g_mean), self.fit_intercept)
 
     @property
     def leverage(self) -> Float[Tensor, " n"]:
@@ -131,7 +132,11 @@ class Solution:
     @property
     def statistics(self) -> RidgeStatistics:
         """Sufficient statistics of the training set."""
-        self._need_fit()
+        system = self._need_fit()
+        if isinstance(system, Removed):
+            system = system.solved
+        if isinstance(system, PrimalSystem):
+            return system.statistics
         if self._statistics is None:  # the dual form did without
             self._statistics = RidgeStatistics.from_rows(*self._need_rows())
         return self._statistics
@@ -141,8 +146,14 @@ class Solution:
             raise NotFittedError("This RidgeHead is not fitted yet: call `fit(G, Y)` first.")
         return self._system
 
+    def _count(self) -> int:
+        """How many training pictures there are; rows that were left by a removal stay where they are."""
+        return self._system.n if isinstance(self._system, Removed) else len(self._need_rows().w)
+
     def _need_rows(self) -> Rows:
-        self._need_fit()
+        system = self._need_fit()
+        if isinstance(system, Removed):
+            return system.rows
         if self._rows is None:
             raise NotFittedError(
                 "This head was made from statistics alone and knows no training picture: call `fit(G, Y)`."

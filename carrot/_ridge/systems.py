@@ -155,7 +155,7 @@ class PrimalSystem(System):
         """
         G, Y, w = self._need_rows()
         per_lam = (w / self._lam).unsqueeze(-1)
-        alone, known = list(self._alone), [slack * error for error, slack in self._alone.values()]
+        alone, known = list(self.alone), [slack * error for error, slack in self.alone.values()]
         R = Y.minus(times(G, self.g_mean, self.W_star).add_(self.y_mean), slice(None))
         for i, R_i in zip(alone, known, strict=True):  # (1 - leverage_i) (y_i - the prediction without i)
             R[i] = R_i
@@ -177,7 +177,7 @@ class PrimalSystem(System):
     def slack(self) -> Tensor:
         """1 - leverage; of pictures nearly alone in a direction, 1 / (1 + w_i k_{-i}(g_i, g_i)), without cancelling."""
         slack = 1.0 - self._leverage
-        for i, (_, alone) in self._alone.items():
+        for i, (_, alone) in self.alone.items():
             slack[i] = alone
         return slack
 
@@ -191,7 +191,7 @@ class PrimalSystem(System):
         return w * (squares + self._shift)
 
     @cached_property
-    def _alone(self) -> dict[int, tuple[Tensor, float]]:
+    def alone(self) -> dict[int, tuple[Tensor, float]]:
         """Return y_i - the prediction without i, and 1 - leverage, of each picture whose leverage is 1 to 6 digits.
 
         These are rare: a refit each.
@@ -282,20 +282,18 @@ class DualSystem(System):
         return self._lam * (torch.cholesky_inverse(self._factor).diagonal() - self._v_share)
 
 
-def prefers_dual(rows: Rows, fit_intercept: bool) -> bool:
+def prefers_dual(n: int, D: int, fit_intercept: bool) -> bool:
     """Return whether rows are so few that every one may have leverage near 1: n <= D, or D + 1 with an intercept.
 
     There ``1 - leverage`` cancels in the primal form, and the dual one is no larger.
     """
-    n, D = rows.G.shape
     return n <= D + int(fit_intercept)
 
 
 def moments(rows: Rows, fit_intercept: bool) -> Moments:
     """Return what the preferred form needs to know of the rows, for any lam: the cost of a fit is here."""
-    return (
-        Gram.from_rows(rows, fit_intercept) if prefers_dual(rows, fit_intercept) else RidgeStatistics.from_rows(*rows)
-    )
+    is_dual = prefers_dual(len(rows.G), rows.G.shape[1], fit_intercept)
+    return Gram.from_rows(rows, fit_intercept) if is_dual else RidgeStatistics.from_rows(*rows)
 
 
 def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> System:
@@ -304,7 +302,7 @@ def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = N
     Raises:
         IllConditionedError: The system is singular in float64.
     """
-    if known is None or isinstance(known, Gram) != prefers_dual(rows, fit_intercept):
+    if known is None or isinstance(known, Gram) != prefers_dual(len(rows.G), rows.G.shape[1], fit_intercept):
         known = moments(rows, fit_intercept)
     if isinstance(known, Gram):
         return DualSystem(rows, lam, fit_intercept, known)

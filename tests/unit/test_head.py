@@ -1,5 +1,7 @@
 """The ridge head: against least squares, n real refits, and scikit-learn."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -163,12 +165,74 @@ def test_taking_pictures_out_of_the_dual_form_takes_no_product_of_rows(monkeypat
 
 
 @pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("lam", [1e-6, 1e-2, 10.0])
+@pytest.mark.parametrize(("n", "D"), [(60, 7), (15, 60), (33, 30)])
+def test_removals_add_up(n: int, D: int, lam: float, intercept: bool) -> None:
+    contract.check_removals(carrot, n, D, lam, intercept)
+
+
+@pytest.mark.parametrize(("n", "D"), [(80, 32), (40, 64)])
+def test_a_removal_solves_nothing_until_pictures_are_asked_about(
+    n: int, D: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are rows gathered; a head that shares the system is not changed, and what is gone is in no state."""
+    solved, original = [], carrot._ridge.removed.solve
+    monkeypatch.setattr(carrot._ridge.removed, "solve", lambda *given: solved.append(1) or original(*given))
+    G, labels = problem(n, D)
+    head, other = RidgeHead(1.0, True).fit(G, labels), RidgeHead(1.0, True)
+    other._system, other._rows, before = head._system, head._rows, head.W_star.clone()
+    head.remove([3, 4]).remove(5)
+    assert repr(head).count(f"fitted on {n - 3} embeddings") == 1
+    assert not torch.equal(head.W_star, before)
+    torch.testing.assert_close(head.predict(G[:5]), RidgeHead(1.0, True).fit(*kept(G, labels)).predict(G[:5]))
+    assert not solved
+    assert torch.equal(other.W_star, before)
+    assert len(other.slack) == n
+    assert torch.equal(head.state()["G"], kept(G, labels)[0])
+    assert len(solved) == 1
+    head.remove(0), head.add(G[:1], labels[:1])
+    assert len(head.slack) == n - 3
+
+
+def kept(G: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is left without 3 and 4, and then without what is 5 by then."""
+    stay = [i for i in range(len(G)) if i not in (3, 4, 7)]
+    return G[stay], labels[stay]
+
+
+@pytest.mark.parametrize("intercept", [False, True])
 @pytest.mark.parametrize("lam", LAMS)
 @pytest.mark.parametrize(("n", "D"), [(60, 7), (15, 60)])
 def test_blocks_change_no_answer(n: int, D: int, lam: float, intercept: bool, tiny_blocks: None) -> None:
     contract.check_head(carrot, n, D, 3, lam, intercept)
     contract.check_training_attribution(carrot, n, D, 3, lam, intercept)
     contract.check_float32_rows(carrot, n, D, lam, intercept)
+
+
+def test_a_picture_alone_in_its_direction_is_told_as_by_refits() -> None:
+    contract.check_alone(carrot)
+
+
+@pytest.mark.parametrize(("n", "D"), [(60, 7), (12, 20)])
+@pytest.mark.parametrize("lam", [1.0, "loo"])
+def test_rows_that_stay_in_a_file_answer_as_copies_of_them(
+    n: int, D: int, lam: float, tmp_path: Path, tiny_blocks: None
+) -> None:
+    G, labels = problem(n, D)
+    np.save(tmp_path / "G.npy", G.half().numpy())
+    rows = torch.from_numpy(np.load(tmp_path / "G.npy", mmap_mode="c"))
+    head, copied = RidgeHead(lam, True, copy=False).fit(rows, labels), RidgeHead(lam, True).fit(rows.double(), labels)
+    assert head.G.data_ptr() == rows.data_ptr()
+    assert head.lam == copied.lam
+    torch.testing.assert_close(head.W_star, copied.W_star, rtol=0, atol=1e-12)
+    torch.testing.assert_close(head.loo_predict(), copied.loo_predict(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.cat([x for _, x in head.loo_blocks()]), copied.loo_predict(), rtol=0, atol=1e-12)
+    head.remove([2]), copied.remove([2])
+    torch.testing.assert_close(head.W_star, copied.W_star, rtol=0, atol=1e-12)
+    torch.testing.assert_close(head.slack, copied.slack, rtol=0, atol=1e-12)
+    rows[3, 0] = torch.inf
+    with pytest.raises(ValueError, match=f"`G` must be finite; 1 of its {n * D} entries"):
+        RidgeHead(lam, True, copy=False).fit(rows, labels)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, F64])

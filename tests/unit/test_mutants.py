@@ -18,8 +18,8 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
-    *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution"),
-    *("logit", "replacement", "conformal", "questions", "pool", "edit", "again"),
+    *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "later", "removed"),
+    *("restored", "solution", "logit", "replacement", "streamed", "conformal", "questions", "pool", "edit", "again"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
@@ -151,14 +151,14 @@ MUTANTS = {
     "path without the mean (wide)": ("loo", "lam * (spread[:, j] - v[block].square() / (c + lam))", "lam * spread[:, j]"),
     "last block dropped": ("blocks", "range(0, length, step)", "range(0, length - step + 1, step)"),
     "blocks overlap": ("blocks", "min(start + step, length)", "min(start + step + 1, length)"),
-    "strips overlap": ("blocks", "step = min(STRIP, max(NARROW, length // 8))\n    return [slice(start, min(start + step, length))", "step = min(STRIP, max(NARROW, length // 8))\n    return [slice(start, min(start + step + 1, length))"),
+    "strips overlap": ("blocks", "min(start + lines, length)", "min(start + lines + 1, length)"),
     "lower triangle not mirrored": ("blocks", "total[strip.stop :, strip] = total[strip, strip.stop :].mT", "pass"),
     "centred in float32": (
         "blocks",
         "return X if mean is None else X.sub_(mean[columns])",
         "return X if mean is None else (block - mean[columns].to(G.dtype)).to(torch.float64)",
     ),
-    "leave-one-out error of the last block": ("loo", "errors[j] += (residual", "errors[j] = (residual"),
+    "leave-one-out error of the last block": ("loo", "errors[j] += (residual.square_()", "errors[j] = (residual.square_()"),
     "screened error of the last block": ("loo", "errors += w", "errors = w"),
     "screened by leverage, not its square": ("loo", "slack.square().reciprocal()", "slack.reciprocal()"),
     "partial fractions with the other sign": ("squares", "addmm_(Z, self.N.mT", "addmm_(Z, self.N"),
@@ -174,6 +174,19 @@ MUTANTS = {
     "labels without the others' means": ("targets", "((1.0 - mean).square() + others)", "(1.0 - mean).square()"),
     "labels of the first rows": ("targets", "T[self.values[rows]] if", "T[self.values[: rows.stop - rows.start]] if"),
     "labels' residuals the wrong way": ("targets", "X[here] -= 1.0", "X[here] += 1.0"),
+    "leave-one-out by blocks, of residuals": ("streamed", "block).div_(slack[block])", "block)"),
+    "leave-one-out by blocks, without weights": ("streamed", "share = (head.lam / rows.w)", "share = (0.0 * rows.w + head.lam)"),
+    "leave-one-out by blocks, alone in a direction": ("streamed", "wrong[i - block.start] = system", "_ = system"),
+    "removed: means of before": ("removed", "base.g_mean - moved if", "base.g_mean if"),
+    "removed: each by itself (dual)": ("removed", "torch.linalg.lu_factor(Q[gone])", "torch.linalg.lu_factor(Q[gone].diagonal().diag())"),
+    "removed: each by itself (primal)": ("removed", "root.unsqueeze(-1) * k * root", "(root.unsqueeze(-1) * k * root).diagonal().diag()"),
+    "removed: without weights (primal)": ("removed", "return solved * root,", "return solved,"),
+    "removed: without weights (dual)": ("removed", "share = (old.w / self._lam)", "share = (0.0 * old.w + 1.0 / self._lam)"),
+    "removed: the last alone": ("removed", "torch.cat([self.gone, self.stay[gone]])", "self.stay[gone]"),
+    "removed: others than were asked": ("removed", "torch.cat([self.gone, self.stay[gone]])", "torch.cat([self.gone, gone])"),
+    "removed at any cost (primal)": ("removed", "if not float(s.min()) >= LEFT:", "if False:"),
+    "removed at any cost (dual)": ("removed", "if not float(around) >= LEFT * float(w @ distances):", "if False:"),
+    "removed, however large their targets": ("removed", "reach < LEFT * rows", "reach < 0.0 * rows"),
     "means merged without their distance": ("statistics", "share = self.weight * other_weight / weight", "share = 0.0"),
     # attribution
     "node map of undiffused scores": ("attribution", "scores = operator.forward(scores, graph)", "pass"),
@@ -338,6 +351,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_training_attribution(c, n, D, 2, 0.3, True)
         for intercept in (True, False):
             contract.check_edited_loo(c, n, D, 0.3, intercept)
+            contract.check_removals(c, n, D, 0.3, intercept)
         contract.check_head(c, n, D, 2, 0.3, False)
         contract.check_edits(c, n, D, 0.3, True)
         contract.check_updates(c, n, D, 0.3, True, True)
@@ -346,6 +360,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         for intercept in (True, False):
             contract.check_restored(c, n, D, 0.3, intercept)
     contract.check_path_of_many_classes(c)
+    contract.check_alone(c)
     for C in (3, 12):
         contract.check_labels(c, 40, 4, C, True)
     contract.check_labels(c, 14, 20, 3, False)

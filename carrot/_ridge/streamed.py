@@ -1,0 +1,38 @@
+"""Leave-one-out of so many pictures, or so many classes, that n C numbers are too many: a block of pictures at a time.
+
+::
+
+    logit_{-i}(g_i)  =  y_i - R_i / (1 - leverage_i),      R_i = y_i - ym - W*^T (g_i - gm)                        (1)
+
+n > D: R_i from the block's own rows, so that the dual weights, n C numbers too, aren't there either; n <= D: from them.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ridge.blocks import blocks, each_block
+from carrot._ridge.later import Later
+from carrot._ridge.systems import PrimalSystem
+
+if TYPE_CHECKING:
+    from carrot.head import RidgeHead
+
+
+def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
+    """Yield training pictures, and equation (1) of each; see ``RidgeHead.loo_blocks``."""
+    rows, slack, system = head._need_rows(), head.slack.unsqueeze(-1), head._need_fit()
+    system = system.solved if isinstance(system, Later) else system
+    if not isinstance(system, PrimalSystem):
+        share = (head.lam / rows.w).unsqueeze(-1)
+        for block in blocks(len(rows.w), rows.Y.C):
+            yield block, rows.Y.minus(head.alpha[block] * share[block] / slack[block], block)
+        return
+    for block, A in each_block(rows.G, head.g_mean):
+        wrong = rows.Y.minus(torch.mm(A, head.W_star).add_(head.y_mean), block).div_(slack[block])
+        for i in system.alone.keys() & set(range(block.start, block.stop)):
+            wrong[i - block.start] = system.alone[i][0]
+        yield block, rows.Y.minus(wrong, block)
