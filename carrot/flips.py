@@ -31,7 +31,16 @@ from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
 from carrot._display.brief import brief
-from carrot._ridge.subsets import SURE, Search, UndecidedError, bound, possible
+from carrot._ridge.subsets import (
+    SURE,
+    Search,
+    UndecidedError,
+    bound,
+    inner_without,
+    possible,
+    row_sums,
+    scale_without,
+)
 from carrot._ridge.systems import ALONE
 from carrot.edits import Edit, edit_effects_by_class
 from carrot.head import RidgeHead
@@ -96,6 +105,7 @@ class RemovalFlips:
         keeps, count = n * n <= KEPT, min(TOPS, n - 1)
         self._E = head.Y.new_empty(n, n) if keeps else None
         self._tops = head.Y.new_empty(n, count)
+        self._left: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
         step = max(1, KEPT // n)
         for start in range(0, n, step):
             some = torch.arange(start, min(start + step, n), device=head.Y.device)
@@ -166,7 +176,13 @@ class RemovalFlips:
         return self._columns(torch.tensor([i], device=self._D.device))[:, 0]
 
     def among(self, some: Int[Tensor, " k"]) -> Float[Tensor, "k k"]:
-        """Return E among some."""
+        """Return E among some.
+
+        Raises:
+            UndecidedError: They are too many.
+        """
+        if len(some) ** 2 > KEPT:
+            raise UndecidedError
         if self._E is not None:
             return self._E[some][:, some]
         scale = self._root[some]
@@ -177,6 +193,22 @@ class RemovalFlips:
     def rho(self, k: int) -> Float[Tensor, " n"] | None:
         """Return the sum of the k - 1 largest entries of each row of |E|; None: so many aren't known."""
         return self._tops[:, : k - 1].sum(dim=1) if k - 1 <= self._tops.shape[1] else None
+
+    def left_by(self, i: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what is known of the others once i is out, for sets of k with it: u, scale, and their sums of rows.
+
+        Raises:
+            UndecidedError: E isn't kept.
+        """
+        if (i, k) not in self._left:
+            if self._E is None:
+                raise UndecidedError
+            u = self._E[:, i]
+            scale = scale_without(u)
+            inner = inner_without(self._E, u, scale)
+            inner[:, i] = 0.0
+            self._left[i, k] = u, scale, row_sums(inner, k - 1)
+        return self._left[i, k]
 
     def _verified(self, g: Tensor, logits: Tensor, c: int, found: Sequence[int]) -> Flip:
         """Return the path to the first step with another class, each step by group removal."""
@@ -207,12 +239,21 @@ class _Rivals:
         a, b, need, rho = self.a, self.b[:, rival], float(self.need[rival]), self.flips.rho(k)
         if rho is None:
             raise UndecidedError
-        stay = possible(a, b, rho, k, need)
-        if len(stay) < k:
-            return None
-        if len(stay) ** 2 > KEPT:
-            raise UndecidedError
-        found = search.find(self.flips.among(stay), a[stay], b[stay], need, k)
+        fits = rho < 1.0
+        rest, good = torch.ones_like(fits), fits.nonzero().flatten()
+        for i in (~fits).nonzero().flatten().tolist():  # sets that hold one of these are bounded with it in
+            rest[i] = False
+            u, scale, rows = self.flips.left_by(i, k)
+            inside, left = rest.nonzero().flatten(), need - float(a[i] * b[i])
+            a_left, b_left = (a + u * a[i]) * scale, (b + u * b[i]) * scale
+            stay = inside[possible(a_left[inside], b_left[inside], rows[inside], k - 1, left)]
+            if len(stay):
+                E = inner_without(self.flips.among(stay), u[stay], scale[stay])
+                found = search.find(E, a_left[stay], b_left[stay], left, k - 1)
+                if found is not None:
+                    return [i, *stay[found].tolist()]
+        stay = good[possible(a[good], b[good], rho[good], k, need)]
+        found = search.find(self.flips.among(stay), a[stay], b[stay], need, k) if len(stay) else None
         return None if found is None else stay[found].tolist()
 
     def greedy(self) -> list[int]:

@@ -74,29 +74,63 @@ class Search:
         if k == 2:
             return _pair(E, a, b, need)
         rho = row_sums(E, k)
+        fits = rho < 1.0
+        if not bool(fits.all()):  # nothing is known of sets that hold one of these: look at each with it in
+            rest, good = torch.ones_like(fits), fits.nonzero().flatten()
+            for i in (~fits).nonzero().flatten().tolist():
+                rest[i] = False
+                if (found := self._with(E, a, b, need, k, i, rest.nonzero().flatten())) is not None:
+                    return found
+            return self._of_some(E, a, b, need, k, good)
         stay = possible(a, b, rho, k, need)
         if len(stay) < len(a):  # those that stay have smaller sums of rows: look again
-            found = self._find(E[stay][:, stay], a[stay], b[stay], need, k) if len(stay) >= k else None
-            return None if found is None else stay[found].tolist()
+            return self._of_some(E, a, b, need, k, stay)
         h = bound(a, b, rho, k)[0]
         order = h.argsort(descending=True, stable=True)
         h = h[order]
         for at in range(len(order) - k + 1):
             if float(h[at : at + k].sum()) <= need * SURE:
                 return None
-            i, rest = int(order[at]), order[at + 1 :]
-            u = E[rest, i]
-            room = 1.0 - u.square()
-            if float(room.min()) < ALONE:
-                raise UndecidedError
-            scale = room.rsqrt()
-            inner = (E[rest][:, rest] + torch.outer(u, u)) * scale.unsqueeze(-1) * scale
-            inner.diagonal().zero_()
-            left = need - float(a[i] * b[i])
-            found = self._find(inner, (a[rest] + u * a[i]) * scale, (b[rest] + u * b[i]) * scale, left, k - 1)
-            if found is not None:
-                return [i, *rest[found].tolist()]
+            if (found := self._with(E, a, b, need, k, int(order[at]), order[at + 1 :])) is not None:
+                return found
         return None
+
+    def _of_some(self, E: Tensor, a: Tensor, b: Tensor, need: float, k: int, some: Tensor) -> list[int] | None:
+        """Return a set of k among some."""
+        if len(some) < k:
+            return None
+        found = self._find(E[some][:, some], a[some], b[some], need, k)
+        return None if found is None else some[found].tolist()
+
+    def _with(self, E: Tensor, a: Tensor, b: Tensor, need: float, k: int, i: int, rest: Tensor) -> list[int] | None:
+        """Return a set of k that holds i, and others of the rest: equation (3)."""
+        if len(rest) < k - 1:
+            return None
+        u = E[rest, i]
+        scale = scale_without(u)
+        inner = inner_without(E[rest][:, rest], u, scale)
+        left = need - float(a[i] * b[i])
+        found = self._find(inner, (a[rest] + u * a[i]) * scale, (b[rest] + u * b[i]) * scale, left, k - 1)
+        return None if found is None else [i, *rest[found].tolist()]
+
+
+def scale_without(u: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return what scales the rest to a diagonal of 1 after a step of elimination.
+
+    Raises:
+        UndecidedError: Of one of them nothing is left but rounding.
+    """
+    room = 1.0 - u.square()
+    if len(u) and float(room.min()) < ALONE:
+        raise UndecidedError
+    return room.rsqrt()
+
+
+def inner_without(E: Float[Tensor, "n n"], u: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, "n n"]:
+    """Return E of the rest after a step of elimination: equation (3)."""
+    inner = torch.addr(E, u, u).mul_(scale.unsqueeze(-1)).mul_(scale)
+    inner.diagonal().zero_()
+    return inner
 
 
 def row_sums(E: Float[Tensor, "n n"], k: int) -> Float[Tensor, " n"]:
