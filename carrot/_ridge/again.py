@@ -134,7 +134,7 @@ class _Pairs:
 
     def __init__(self, rows: Rows, fit_intercept: bool, penalties: Tensor, known: Moments) -> None:
         self.rows, self.fit_intercept, self.penalties, self.known = rows, fit_intercept, penalties, known
-        self.is_dual = prefers_dual(*rows.G.shape, fit_intercept)
+        self.is_dual = prefers_dual(len(rows.G), rows.G.shape[1], fit_intercept)
 
     def errors(self) -> Float[Tensor, "n k"]:
         """Return E_i at every penalty, equation (2); infinite where (4) says that it is not the least."""
