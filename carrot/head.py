@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Literal, SupportsFloat, SupportsIndex
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -178,6 +179,20 @@ class RidgeHead(Solution):
             ValueError, NotFittedError: As ``remove``.
         """
         return RidgeHead(self.lam, self.fit_intercept).fit(*self._left(indices)[0])
+
+    def reweighted(self, sample_weight: Float[Tensor, " n"]) -> "RidgeHead":
+        """Return another head, fitted on the same pictures with other weights, at the same lam.
+
+        n <= D: their inner products are known, and stay.
+
+        Raises:
+            ValueError, NotFittedError: As ``fit``.
+        """
+        old = self._need_rows()
+        rows = old._replace(w=checked_rows(old.G[:, :1], old.Y, sample_weight).w)  # G is not copied
+        every = torch.arange(len(old.G), device=old.G.device)
+        known = self._need_fit().shrunk(every, rows) if self.is_dual else None
+        return RidgeHead(self.lam, self.fit_intercept)._solve(rows, known, self.lam, None)
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.

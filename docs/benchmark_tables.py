@@ -16,6 +16,7 @@ from docs import (
     large_head_table,
     maps_table,
     search_table,
+    suspects_table,
     view_table,
     watermark_table,
 )
@@ -100,6 +101,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "large_head": large_head_table.table,
         "pages": view_table.pages,
         "view": view_table.at_scale,
+        "suspects": suspects_table.table,
     },
     "docs/accuracy.md": {
         "summary": accuracy_tables.summary,

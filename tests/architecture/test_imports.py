@@ -46,7 +46,7 @@ LAYERS = [
 RANK = {name: place for place, line in enumerate(LAYERS) for name in line}
 # Imported for their type alone, by what is made for them: a method that returns a view, a mixin that returns its user.
 TYPES_ONLY = {
-    *((f"_ridge/{name}.py", "head") for name in ("edited", "logit", "replacement")),
+    *((f"_ridge/{name}.py", "head") for name in ("edited", "logit", "replacement", "settled", "vouching")),
     ("classifier/hub.py", "model"),
 }
 HEAVY = (

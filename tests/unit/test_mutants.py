@@ -18,7 +18,21 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
-    *("blocks", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution", "logit"),
+    *(
+        "blocks",
+        "statistics",
+        "rows",
+        "gram",
+        "systems",
+        "squares",
+        "loo",
+        "edited",
+        "settled",
+        "vouching",
+        "restored",
+        "solution",
+        "logit",
+    ),
     "replacement",
 )
 MODULES = [
@@ -221,6 +235,13 @@ MUTANTS = {
     "two left out, each alone": ("edited", "pair = self.slack - row * q / s", "pair = self.slack"),
     "a new class with another's residuals": ("edited", "torch.cat([self.residual, zero], dim=1)", "torch.cat([self.residual, self.residual[:, :k]], dim=1)"),
     "a new class that all are of": ("edited", "Y=torch.cat([self.Y, zero], dim=1)", "Y=torch.cat([self.Y, zero + 1.0], dim=1)"),
+    "a label settled, its own square forgotten": ("settled", "+ (share @ q) * d.square().sum()", ""),
+    "a label settled, without weights": ("settled", "slack = self.slack - q * (q * self.w / self.w[i]) / s", "slack = self.slack - q * q / s"),
+    "a picture left out, slack of before": ("settled", "slack = self.slack - q * (q * self.w / self.w[i]) / s", "slack = self.slack.clone()"),
+    "a picture relabelled, answers of before": ("settled", "moved = (q.abs() * d.abs().max() / self.slack >= self.lead)", "moved = (q.abs() < 0)"),
+    "a picture left out, answers of before": ("settled", "moved = ((bound >= self.lead) & there)", "moved = ((bound < 0) & there)"),
+    "a group left out one at a time": ("vouching", "torch.linalg.solve(self._Q[at[:, None], at], self._R[at])", "self._R[at] / self._Q.diagonal()[at].unsqueeze(-1)"),
+    "ties of Q without its diagonal": ("vouching", ".sqrt() / root / root[:, None]", ".sqrt()"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
@@ -317,6 +338,10 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_small_lam(c, 1e-11, intercept)
         contract.check_edited_copies(c, 12, 5, intercept)
         contract.check_edited_copies(c, 6, 9, intercept)
+        contract.check_settled(c, 24, 6, 3, intercept, True)
+        contract.check_settled(c, 15, 30, 4, intercept, True)
+        contract.check_groups(c, 15, 5, intercept)
+        contract.check_groups(c, 8, 20, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 
