@@ -52,7 +52,7 @@ check: $(DEV_READY)       ## ruff and mypy
 
 bench: $(DEV_READY)       ## benchmarks; each checks its answers first, then writes benchmarks/results/*.json
 	$(PY) -m benchmarks.forward
-	$(PY) -m benchmarks.suspects
+	$(PY) -m benchmarks.suspects toy
 
 measure: $(DEV_READY)     ## measure the claims again; write the tables of docs/ and README.md
 	$(PY) -m docs.measure_claims

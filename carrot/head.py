@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, SupportsFloat, SupportsIndex
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -39,7 +40,7 @@ from carrot._ridge.loo import LooPath, loo_path
 from carrot._ridge.removed import Removed, without
 from carrot._ridge.replacement import Replacements
 from carrot._ridge.restored import RestoredSystem
-from carrot._ridge.rows import Rows, check_indices, checked_rows
+from carrot._ridge.rows import Rows, check_indices, checked_rows, checked_weights
 from carrot._ridge.solution import Solution
 from carrot._ridge.statistics import RidgeStatistics
 from carrot._ridge.streamed import loo_blocks
@@ -201,6 +202,20 @@ class RidgeHead(Solution):
         lams = penalties_of(self).tolist() if again else None
         rows, _ = self._left(self._gone(indices))
         return RidgeHead("loo" if again else self.lam, self.fit_intercept, lams=lams).fit(rows.G, rows.Y.dense, rows.w)
+
+    def reweighted(self, sample_weight: Float[Tensor, " n"]) -> "RidgeHead":
+        """Return another head, fitted on the same pictures with other weights, at the same lam.
+
+        n <= D: their inner products are known, and stay.
+
+        Raises:
+            ValueError, NotFittedError: As ``fit``.
+        """
+        old = self._need_rows()
+        rows = old._replace(w=checked_weights(sample_weight, len(old.G)).detach().to(old.w, copy=True))
+        every = torch.arange(len(old.G), device=old.G.device)
+        known = self._need_fit().shrunk(every, rows) if self.is_dual else None
+        return RidgeHead(self.lam, self.fit_intercept)._solve(rows, known, self.lam, None)
 
     def relabel(self, indices: Tensor | Iterable[SupportsIndex] | SupportsIndex, Y: Tensor) -> "RidgeHead":
         """Give k training pictures other targets, (k,) labels or (k, C); equals a refit with them and the same lam.

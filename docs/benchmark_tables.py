@@ -18,6 +18,7 @@ from docs import (
     maps_table,
     referee_table,
     search_table,
+    suspects_table,
     view_table,
     watermark_table,
 )
@@ -103,6 +104,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "sklearn_heads": referee_table.heads,
         "pages": view_table.pages,
         "view": view_table.at_scale,
+        "suspects": suspects_table.table,
     },
     "docs/accuracy.md": {
         "summary": accuracy_tables.summary,

@@ -572,6 +572,73 @@ def check_edited_loo(c: ModuleType, n: int, D: int, lam: float, intercept: bool,
         close(found, others, tolerance, f"what others do, after edits: {verb} {k}")
 
 
+def check_settled(c: ModuleType, n: int, D: int, C: int, intercept: bool, weighted: bool, lam: float = 0.5) -> None:
+    """What settling each label does to everybody's leave-one-out error and answers: against real refits."""
+    rng = np.random.default_rng(n + D)
+    y = np.arange(n) % C
+    G = rng.normal(size=(n, D)) + 1.5 * rng.normal(size=(C, D))[y]
+    y[::5] = (y[::5] + 1) % C
+    w = rng.uniform(0.3, 2.0, size=n) if weighted else np.ones(n)
+    Y, to = np.eye(C)[y], (y + 1 + rng.integers(0, C - 1, size=n)) % C
+    head = c.head.RidgeHead(lam, intercept).fit(torch.tensor(G), torch.tensor(Y), torch.tensor(w))
+    found = inside(c, "_ridge.settled").Settled.of(head, list(range(n)), to.tolist())
+    tolerance = 10 * EPS[torch.float64] * n * ref.condition(G, lam, intercept, w)
+
+    def told(rows: list[int], Y: Array) -> tuple[float, int]:
+        logits = ref.loo(G[rows], Y[rows], lam, intercept, w[rows])
+        error = float((w[rows] @ ((Y[rows] - logits) ** 2).mean(axis=1)) / w[rows].sum())
+        return error, int((logits.argmax(axis=1) == Y[rows].argmax(axis=1)).sum())
+
+    every = list(range(n))
+    error, right = told(every, Y)
+    close(torch.tensor(found.error, dtype=torch.float64), np.array(error), tolerance * (1 + error), "error as it is")
+    assert found.right == right, "right as it is"
+    for i in every[:: max(1, n // 12)]:
+        other = Y.copy()
+        other[i] = np.eye(C)[to[i]]
+        for what, error, right, expected in (
+            ("relabelled", found.relabelled[i], found.relabelled_right[i], told(every, other)),
+            ("left out", found.removed[i], found.removed_right[i], told([j for j in every if j != i], Y)),
+        ):
+            close(error, np.array(expected[0]), tolerance * (1 + expected[0]), f"error, picture {i} {what}")
+            assert int(right) == expected[1], f"right, picture {i} {what}: {int(right)}, not {expected[1]}"
+
+
+def check_groups(c: ModuleType, n: int, D: int, intercept: bool, lam: float = 0.3) -> None:
+    """Groups left out together are told what a refit without them says; copies are tied, others less."""
+    problem = Training(c, n, D, 3, lam, intercept, True, seed=2)
+    vouching = inside(c, "_ridge.vouching")
+    for rows in ([0], [1, 4], [0, 2, 3, n - 1]):
+        expected = np.stack(
+            [
+                ref.predict(
+                    *(ref.without(x, rows) for x in (problem.G, problem.Y)),
+                    lam,
+                    intercept,
+                    problem.G[i],
+                    ref.without(problem.w, rows),
+                )
+                for i in rows
+            ]
+        )
+        tolerance = problem.tolerance(expected) * D
+        close(vouching.Among(problem.head, range(n)).without(rows), expected, tolerance, f"without {rows}")
+    G = torch.tensor(problem.G)
+    G[n - 1] = G[n - 2]
+    head = c.head.RidgeHead(lam, intercept).fit(G, torch.tensor(problem.Y), torch.tensor(problem.w))
+    ties = {(i, j): tie for i, j, tie in vouching.Among(head, range(n)).tied(0.05)}
+    Q = head.slack_among(torch.arange(n))
+    expected = -Q.sign() * (Q * Q.mT / torch.outer(Q.diagonal(), Q.diagonal())).sqrt()
+    assert (n - 2, n - 1) in ties, "copies vouch for each other"
+    for (i, j), tie in ties.items():
+        assert i < j, "each pair once"
+        assert abs(tie - float(expected[i, j])) <= 1e-12, "the tie of two pictures"
+    assert len(ties) == int((expected.triu(1) >= 0.05).sum()), "all that are tied"
+    assert vouching.merged([(7, 8, 0.2), (4, 1, 0.9), (1, 2, 0.8), (2, 4, 0.1)]) == [(1, 4), (1, 2, 4), (7, 8)]
+    long = vouching.merged([(i, i + 1, 1.0 - i / 100) for i in range(30)])
+    assert max(map(len, long)) <= vouching.LARGEST, "groups grow without end"
+
+
 def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: float = 1e-8) -> None:
     """Of two copies that are alone in a direction each stands in for the other, until one is left out."""
     rng = np.random.default_rng(0)

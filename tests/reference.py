@@ -346,6 +346,28 @@ def flagged_labels(p: Array, y: list[int]) -> list[bool]:
     return flags
 
 
+def suspicion(loo: Array, y: list[int], w: Array) -> list[float]:
+    """Half of how much farther a picture is from its label's mean than from the nearest other one, picture by picture.
+
+    Distances in the metric of the weighted covariance within classes, plus its mean variance; its own class's mean is
+    taken without the picture.
+    """
+    n, C = len(loo), len(loo[0])
+
+    def mean(c: int, but: int | None = None) -> Array:
+        rows = [i for i in range(n) if y[i] == c and i != but]
+        return sum(w[i] * loo[i] for i in rows) / sum(w[i] for i in rows)
+
+    S = sum(w[i] * np.outer(loo[i] - mean(y[i]), loo[i] - mean(y[i])) for i in range(n)) / sum(w)
+    metric = np.linalg.inv(S + np.trace(S) / C * np.eye(C))
+
+    def distance(i: int, c: int) -> float:
+        apart = loo[i] - mean(c, i if c == y[i] else None)
+        return float(apart @ metric @ apart)
+
+    return [(distance(i, y[i]) - min(distance(i, c) for c in set(y) - {y[i]})) / 2 for i in range(n)]
+
+
 # ---- FunnyBirds
 
 

@@ -95,10 +95,10 @@ def beside(*parts: str) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start">{"".join(parts)}</div>'
 
 
-def shot(image: "Image.Image", alt: str) -> str:
+def shot(image: "Image.Image", alt: str, side: int = SHOT) -> str:
     """Return a small copy of a picture, as a JPEG in the page."""
     small = image.convert("RGB")
-    small.thumbnail((SHOT, SHOT))
+    small.thumbnail((side, side))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=78)
     uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -72,9 +72,8 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         TypeError: G is not floating point.
         ValueError: See ``RidgeHead.fit``.
     """
-    for name, x in (("G", G), ("Y", Y), ("sample_weight", sample_weight)):
-        if x is not None:
-            require_tensor(name, x)
+    for name, x in (("G", G), ("Y", Y)):
+        require_tensor(name, x)
     if G.ndim != 2 or 0 in G.shape:
         raise ValueError(f"`G` must be (n, D), a row for each training picture; got {tuple(G.shape)}.")
     if not G.is_floating_point():
@@ -90,15 +89,8 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         )
     if Y.ndim == 1:
         targets = Targets(Y.detach().to(G.device, torch.int64, copy=True), classes(Y) if C is None else known(Y, C))
-    w = torch.ones(n) if sample_weight is None else sample_weight
-    if w.dtype == torch.bool:
-        raise TypeError("`sample_weight` must be numbers > 0; got torch.bool. Leave pictures out of G and Y instead.")
-    if w.shape != (n,) or not bool((w > 0).all()):
-        raise ValueError(
-            f"`sample_weight` must be ({n},) numbers > 0; leave a picture out instead of giving it weight 0."
-        )
-    for name, x in (("Y", Y), ("sample_weight", w)):
-        require_finite(name, x)
+    w = checked_weights(sample_weight, n)
+    require_finite("Y", Y)
     if copy or not all(bool(torch.isfinite(X.sum())) for _, X in each_block(G, None, 1)):  # never widened as a whole
         require_finite("G", G)
     if Y.ndim == 2:
@@ -109,6 +101,26 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         targets,
         w.detach().to(device=G.device, dtype=torch.float64, copy=True),
     )
+
+
+def checked_weights(sample_weight: Tensor | None, n: int) -> Float[Tensor, " n"]:
+    """Return what n rows count, 1 each by default, as they came.
+
+    Raises:
+        TypeError: They are truth values.
+        ValueError: They are not n finite numbers > 0.
+    """
+    if sample_weight is None:
+        return torch.ones(n)
+    require_tensor("sample_weight", sample_weight)
+    if sample_weight.dtype == torch.bool:
+        raise TypeError("`sample_weight` must be numbers > 0; got torch.bool. Leave pictures out of G and Y instead.")
+    if sample_weight.shape != (n,) or not bool((sample_weight > 0).all()):
+        raise ValueError(
+            f"`sample_weight` must be ({n},) numbers > 0; leave a picture out instead of giving it weight 0."
+        )
+    require_finite("sample_weight", sample_weight)
+    return sample_weight
 
 
 def classes(labels: Int[Tensor, " n"]) -> int:

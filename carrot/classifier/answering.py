@@ -19,12 +19,13 @@ from carrot.data.labels import Label
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.trace import Trace
+from carrot.evaluation.calibration import probabilities
 from carrot.explanation.record import Explanation
 
 
 @pinned_class
 class Answering:
-    """``predict_set``, ``trace``, ``explain``, ``what_if``, ``hidden_regions``, ``shown`` and ``audit``."""
+    """From ``predict_set``, ``trace`` and ``explain`` to ``shown``, ``audit`` and ``pred_probs``."""
 
     encoder: Encoder
     classifier: Any
@@ -156,8 +157,23 @@ class Answering:
         """
         return shown(self.classifier, picture, regions).numpy()
 
+    def pred_probs(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the labels and out-of-sample probabilities of the training pictures, as cleanlab takes them.
+
+        ``cleanlab.filter.find_label_issues(*model.pred_probs())`` needs no cross-validation: each picture's row is said
+        by the head fitted without it, exactly. Rows are in the order of ``records_``, columns in that of ``classes_``.
+
+        Returns:
+            Labels, (n,) class indices, and probabilities, (n, C), of which each row sums to 1.
+        """
+        fitted = self.classifier.fitted
+        p = probabilities(fitted.head.loo_predict(), fitted.temperature)
+        return fitted.labels.numpy(), p.cpu().numpy()
+
     def audit(self, data: Any = None) -> Audit:
-        """Return labels that the training pictures contradict, near duplicates, high leverage.
+        """Return labels that the training pictures contradict, groups that hide each other, near duplicates, leverage.
+
+        ``audit.argue(id)`` has one suspect argue its case.
 
         With ``data``, as ``fit`` takes it, also of its pictures that were not fitted on.
         """

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from carrot._display.frame import Table, by_column, chosen, data_frame
 from carrot._display.html import Markup, card, said, shot, table
 from carrot._display.words import counted, percent
+from carrot.classifier.arguing import Argument, argue
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
-from carrot.classifier.suspects import Suspect, held_out_suspects, levels, training_suspects
+from carrot.classifier.suspects import Doubt, Suspect, levels, with_worth
+from carrot.classifier.twins import Duplicates, Group, hidden_groups, leaks, training_duplicates
 from carrot.data.counts import Counts
 from carrot.errors import CarrotError
 from carrot.evaluation.duplicates import near_duplicates
@@ -31,36 +33,22 @@ MEND = (
 )
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Two training pictures that are nearly the same to the model.
-
-    Attributes:
-        first: One.
-        second: The other.
-        cosine: Of their embeddings around the mean; 1 for copies.
-        same_file: Whether their content has the same SHA-256.
-        labels: Of both.
-    """
-
-    first: str
-    second: str
-    cosine: float
-    same_file: bool
-    labels: tuple[str, str]
-
-
 @dataclass(frozen=True, repr=False)
 class Audit(Presented):
     """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures held out.
 
     Attributes:
-        suspects: All training pictures, least probable own label first: the order that finds most planted wrong labels.
+        suspects: All training pictures, most suspicious label first: the order that finds most planted wrong labels
+            (``carrot.evaluation.suspicion``).
         duplicates: Pairs of a cosine of at least ``threshold``, highest first.
         threshold: That cosine.
         held_out: Pictures that were not fitted on, in the same order; empty unless they are asked for.
         counts: What became of the pictures that were asked for; None: none were.
+        groups: Pictures that hide each other: alone each is believed, left out together they are not.
+        leaks: Held-out pictures that nearly are a training picture.
         find: Where pictures are looked for when it is shown: a picture, or why it isn't at hand; None: nowhere.
+        case: What ``argue`` asks; None: nobody.
+        doubt: What orders pictures, until those held out are there.
     """
 
     suspects: tuple[Suspect, ...]
@@ -68,7 +56,11 @@ class Audit(Presented):
     threshold: float
     held_out: tuple[Suspect, ...] = ()
     counts: Counts | None = None
+    groups: tuple[Group, ...] = ()
+    leaks: tuple[Duplicates, ...] = ()
     find: "Callable[[Suspect], Image.Image | str] | None" = field(default=None, compare=False)
+    case: Callable[[Suspect | str], Argument] | None = field(default=None, compare=False)
+    doubt: Doubt | None = field(default=None, compare=False)
 
     _format = "audit"
 
@@ -86,24 +78,35 @@ class Audit(Presented):
         Raises:
             ValueError: ``threshold`` is not in (0, 1].
         """
-        head, names, records = fitted.head, fitted.classes, fitted.records
-        suspects = training_suspects(fitted)
-        pairs = near_duplicates(head.G, threshold)
-        duplicates = tuple(
-            Duplicates(
-                records[i].id,
-                records[j].id,
-                cosine,
-                records[i].sha256 == records[j].sha256,
-                (names[records[i].label], names[records[j].label]),
-            )
-            for i, j, cosine in pairs
+        doubt = Doubt(fitted)
+        pairs = near_duplicates(fitted.head.G, threshold)
+        return cls(
+            with_worth(fitted, doubt.training()),
+            training_duplicates(fitted, pairs),
+            threshold,
+            groups=hidden_groups(fitted, doubt.judged, pairs),
+            doubt=doubt,
         )
-        return cls(suspects, duplicates, threshold)
 
     def with_held_out(self, fitted: Fitted, found: HeldOut) -> "Audit":
         """Return it with pictures that were not fitted on: their labels against the model, by the same thresholds."""
-        return replace(self, held_out=held_out_suspects(fitted, found), counts=found.counts)
+        doubt = self.doubt or Doubt(fitted)
+        found_twice = leaks(fitted, found, self.threshold)
+        return replace(self, held_out=doubt.held_out(found), leaks=found_twice, counts=found.counts, doubt=None)
+
+    def argue(self, id: str) -> Argument:
+        """Return one training picture's case: who speaks for its label and who against, where, and what a fix is worth.
+
+        Args:
+            id: Of the picture.
+
+        Raises:
+            ValueError: There is no training picture of that id, or the audit was made of a head alone.
+        """
+        if self.case is None:
+            raise ValueError("`argue` needs the pictures: ask an audit that `Carrot.audit` returned.")
+        suspect = next((one for one in self.suspects if one.id == id), None)
+        return self.case(id if suspect is None else suspect)
 
     @property
     def doubtful(self) -> tuple[Suspect, ...]:
@@ -140,23 +143,28 @@ class Audit(Presented):
 
         Args:
             what: "suspects": all training pictures, most suspicious first, then those held out, as ``to_csv`` has them.
-                "duplicates": pairs that are nearly the same.
+                "duplicates": pairs that are nearly the same. "groups": a line for each picture of those that hide
+                each other. "leaks": pairs of a training and a held-out picture that are nearly the same.
 
         Raises:
             ValueError: ``what`` is something else.
             ImportError: pandas is absent.
         """
-        return data_frame(chosen(what, {"suspects": self._suspects, "duplicates": self._duplicates}))
+        tables = {"suspects": self._suspects, "duplicates": self._pairs, "groups": self._groups, "leaks": self._leaks}
+        return data_frame(chosen(what, tables))
 
     def _suspects(self) -> Table:
         return by_column(list(Suspect.__dataclass_fields__), list(map(asdict, (*self.suspects, *self.held_out))))
 
-    def _duplicates(self) -> Table:
-        columns = [name for name in Duplicates.__dataclass_fields__ if name != "labels"]
-        rows = [
-            {**asdict(pair), "first_label": pair.labels[0], "second_label": pair.labels[1]} for pair in self.duplicates
-        ]
-        return by_column([*columns, "first_label", "second_label"], rows)
+    def _pairs(self) -> Table:
+        return _pair_table(self.duplicates)
+
+    def _leaks(self) -> Table:
+        return _pair_table(self.leaks)
+
+    def _groups(self) -> Table:
+        rows = [{**asdict(group), "group": k, "id": name} for k, group in enumerate(self.groups) for name in group.ids]
+        return by_column(["group", "id", *(n for n in Group.__dataclass_fields__ if n != "ids")], rows)
 
     def _card(self) -> str:
         parts, left = list[str](), SHOWN
@@ -172,6 +180,13 @@ class Audit(Presented):
         if self.duplicates:
             rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.duplicates[:SHOWN]]
             parts.append(table(["one", "the other", "cosine", "same file", "label", "label"], rows))
+        if self.groups:
+            parts.append(said(f"{_hiding(len(self.groups))} each other's label", *_more(self.groups)))
+            parts.append(said(*(f"{', '.join(group.ids)}: {group}" for group in self.groups[:SHOWN])))
+        if self.leaks:
+            parts.append(said(_leaking(len(self.leaks)), *_more(self.leaks)))
+            rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.leaks[:SHOWN]]
+            parts.append(table(["training", "held out", "cosine", "same file", "label", "label"], rows))
         return card("Audit", *parts)
 
     def to_dict(self) -> dict[str, object]:
@@ -182,6 +197,8 @@ class Audit(Presented):
             "counts": counts,
             "suspects": [asdict(suspect) for suspect in self.suspects],
             "duplicates": [{**asdict(pair), "labels": list(pair.labels)} for pair in self.duplicates],
+            "groups": [{**asdict(group), "ids": list(group.ids)} for group in self.groups],
+            "leaks": [{**asdict(pair), "labels": list(pair.labels)} for pair in self.leaks],
             "held_out": [asdict(suspect) for suspect in self.held_out],
             "held_out_counts": None if self.counts is None else self.counts.to_dict(),
         }
@@ -213,12 +230,13 @@ class Audit(Presented):
             f"{_pairs(len(self.duplicates))} nearly the same (cosine >= {self.threshold:g}, and nearer than others of "
             "their kind)"
         )
-        for pair in self.duplicates[:k]:
-            note = "the same file" if pair.same_file else f"cosine {pair.cosine:.4f}"
-            note += "" if pair.labels[0] == pair.labels[1] else f", labelled {pair.labels[0]} and {pair.labels[1]}"
-            lines.append(f"  {pair.first}   {pair.second}   {note}")
-        if len(self.duplicates) > k:
-            lines.append(f"  and {len(self.duplicates) - k} more")
+        lines += _listed([f"{pair.first}   {pair.second}   {pair.note}" for pair in self.duplicates], k)
+        if self.groups:
+            lines.append(f"{_hiding(len(self.groups))} each other's label")
+            lines += _listed([f"{', '.join(group.ids)}: {group}" for group in self.groups], k)
+        if self.leaks:
+            lines.append(_leaking(len(self.leaks)))
+            lines += _listed([f"{pair.first}   {pair.second}   {pair.note}" for pair in self.leaks], k)
         lines.append(
             "what the model could least do without (leverage: how much a picture's own label counts in what is said of "
             "it)"
@@ -249,7 +267,18 @@ def audit(classifier: Classifier, data: Any) -> Audit:
         except (CarrotError, OSError) as error:
             return str(error)
 
-    return replace(found, find=find)
+    def case(suspect: Suspect | str) -> Argument:
+        if isinstance(suspect, str):
+            raise ValueError(f"{suspect!r} is no training picture of this model. {fitted.hint(suspect, False)}")
+        return argue(classifier, suspect)
+
+    return replace(found, find=find, case=case, doubt=None)
+
+
+def _pair_table(pairs: Sequence[Duplicates]) -> Table:
+    columns = [name for name in Duplicates.__dataclass_fields__ if name != "labels"]
+    rows = [{**asdict(pair), "first_label": pair.labels[0], "second_label": pair.labels[1]} for pair in pairs]
+    return by_column([*columns, "first_label", "second_label"], rows)
 
 
 def _verdict(doubtful: tuple[Suspect, ...], of: str, how: str = "") -> tuple[str, tuple[Suspect, ...]]:
@@ -279,6 +308,19 @@ def _table(doubtful: Sequence[Suspect], k: int) -> list[str]:
         for s in doubtful[:k]
     ]
     return lines + ([f"  and {len(doubtful) - k} more"] if len(doubtful) > k else [])
+
+
+def _listed(found: Sequence[str], k: int) -> list[str]:
+    return [f"  {one}" for one in found[:k]] + ([f"  and {len(found) - k} more"] if len(found) > k else [])
+
+
+def _hiding(n: int) -> str:
+    return f"{counted(n, 'group')} of training pictures {'hides' if n == 1 else 'hide'}"
+
+
+def _leaking(n: int) -> str:
+    are = "is a training picture" if n == 1 else "are training pictures"
+    return f"{counted(n, 'held-out picture')} nearly {are}: what is measured on them is flattered"
 
 
 def _pairs(n: int) -> str:

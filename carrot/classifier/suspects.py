@@ -4,11 +4,17 @@ All that names a label doubtful (audit, desk, explorer, report, pages) takes it 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ridge.settled import Settled
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
+from carrot.evaluation.suspicion import ClassClouds, belief
 
 LOOKS, MAY = "looks wrong", "may be wrong"  # the two levels of doubt, in the words of every command and page
 SURE, UNSURE = " (sure of the other class)", " (no surer than of some right labels)"  # what they mean
@@ -27,6 +33,13 @@ class Suspect:
         leverage: How much its own label counts in its own logits, when it is there; None: it was not fitted on.
         flagged: Whether the others contradict the label: ``carrot.evaluation.suspects``, equation (5).
         split: "train", or "test": it was not fitted on.
+        suspicion: How much nearer the best other class is than that of its label, once doubtful labels count less:
+            ``carrot.evaluation.suspicion``, equation (6). Lists have the highest first.
+        p_value: Conformal, of its label: ``carrot.evaluation.suspects``, equation (7); None: it was not fitted on.
+        relabel_right, relabel_error: How many more training pictures the heads fitted without them would tell right,
+            and by how much their mean squared error would change, were it labelled as suggested; None: not doubtful, or
+            not fitted on.
+        remove_right, remove_error: The same, of the others, were it left out.
     """
 
     id: str
@@ -37,6 +50,12 @@ class Suspect:
     leverage: float | None
     flagged: bool
     split: str = "train"
+    suspicion: float = 0.0
+    p_value: float | None = None
+    relabel_right: int | None = None
+    relabel_error: float | None = None
+    remove_right: int | None = None
+    remove_error: float | None = None
 
     @property
     def is_doubtful(self) -> bool:
@@ -57,28 +76,64 @@ def judged_by_others(fitted: Fitted) -> LabelSuspects:
     return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
 
 
+class Doubt:
+    """A model's training pictures as the heads fitted without them see their labels, and how to order any pictures.
+
+    Args:
+        fitted: The model.
+
+    Attributes:
+        judged: The training pictures, by the model's own leave-one-out.
+        suspicion: Of them, in the order of the model.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self._fitted, head, labels = fitted, fitted.head, fitted.labels
+        loo = head.loo_predict()
+        self.judged = label_suspects(loo, labels, fitted.temperature)
+        w = belief(loo, labels, fitted.temperature)
+        self._again = head.reweighted(head.sample_weight * w)
+        loo = self._again.loo_predict()
+        self._clouds = ClassClouds.of(loo, labels, w)
+        self.suspicion = self._clouds.suspicion(loo, labels, w)
+
+    def training(self) -> tuple[Suspect, ...]:
+        """Return the training pictures, most suspicious label first."""
+        ids = [record.id for record in self._fitted.records]
+        leverage = self._fitted.head.leverage.tolist()
+        return _suspects(self._fitted, self.judged, self.suspicion, ids, self._fitted.labels.tolist(), leverage)
+
+    def held_out(self, found: HeldOut) -> tuple[Suspect, ...]:
+        """Return pictures that were not fitted on, most suspicious first; thresholds are the training pictures'."""
+        fitted, labels = self._fitted, found.labels
+        g = found.cache.embed(found.places, fitted.setting)
+        judged = label_suspects(fitted.head.predict(g), labels, fitted.temperature, self.judged.thresholds)
+        suspicion = self._clouds.suspicion(self._again.predict(g), labels)
+        return _suspects(
+            fitted, judged, suspicion, [found.test.records[place].id for place in found.places], labels.tolist()
+        )
+
+
 def training_suspects(fitted: Fitted) -> tuple[Suspect, ...]:
     """Return a model's training pictures, most suspicious label first."""
-    ids = [record.id for record in fitted.records]
-    return _suspects(judged_by_others(fitted), fitted, ids, fitted.labels.tolist(), fitted.head.leverage.tolist())
+    return Doubt(fitted).training()
 
 
 def held_out_suspects(fitted: Fitted, found: HeldOut) -> tuple[Suspect, ...]:
     """Return pictures that were not fitted on, most suspicious label first; thresholds are the training pictures'."""
-    logits = fitted.head.predict(found.cache.embed(found.places, fitted.setting))
-    judged = label_suspects(logits, found.labels, fitted.temperature, judged_by_others(fitted).thresholds)
-    return _suspects(judged, fitted, [found.test.records[place].id for place in found.places], found.labels.tolist())
+    return Doubt(fitted).held_out(found)
 
 
 def _suspects(
-    found: LabelSuspects,
     fitted: Fitted,
+    found: LabelSuspects,
+    suspicion: Float[Tensor, " m"],
     ids: Sequence[str],
     labels: Sequence[int],
     leverage: Sequence[float] | None = None,
 ) -> tuple[Suspect, ...]:
-    """Return a line for each picture, least probable own label first; without ``leverage`` they were not fitted on."""
-    names = fitted.classes
+    """Return a line for each picture, most suspicious first; without ``leverage`` they were not fitted on."""
+    names, p_value = fitted.classes, found.p_value.tolist()
     return tuple(
         Suspect(
             ids[i],
@@ -89,9 +144,29 @@ def _suspects(
             None if leverage is None else leverage[i],
             bool(found.flagged[i]),
             "test" if leverage is None else "train",
+            float(suspicion[i]),
+            None if leverage is None else p_value[i],
         )
-        for i in found.order("self_confidence").tolist()
+        for i in torch.argsort(-suspicion, stable=True).tolist()
     )
+
+
+def with_worth(fitted: Fitted, suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:
+    """Return training pictures, the doubtful ones with what either fix would be worth, exactly."""
+    doubtful = [s for s in suspects if s.is_doubtful]
+    labels = [fitted.classes.index(s.suggested) for s in doubtful]
+    found = Settled.of(fitted.head, [fitted.row_of(s.id) for s in doubtful], labels)
+    columns = (
+        (found.relabelled_right - found.right).tolist(),
+        (found.relabelled - found.error).tolist(),
+        (found.removed_right - found.right).tolist(),
+        (found.removed - found.error).tolist(),
+    )
+    worth = {
+        s.id: replace(s, relabel_right=a, relabel_error=b, remove_right=c, remove_error=d)
+        for s, a, b, c, d in zip(doubtful, *columns, strict=True)
+    }
+    return tuple(worth.get(s.id, s) for s in suspects)
 
 
 def level(is_doubtful: bool, is_flagged: bool) -> str:

@@ -135,6 +135,7 @@ def audit(
     /,
     *,
     top: Whole = 20,
+    why: str | None = None,
     duplicates: float = 0.95,
     csv: Path | None = None,
     data: str | None = None,
@@ -153,12 +154,15 @@ def audit(
     carrot audit my_model
     carrot audit my_model --top 100 --csv suspects.csv
     carrot audit my_model --no-held-out
+    carrot audit my_model --why robin/3.jpg
     ```
 
     Args:
         model: Folder of the model.
         top: How many to print: of doubtful training labels, of held-out ones, and of near duplicates; the CSV and the
             JSON have all.
+        why: Argue the case of this training picture alone: who speaks for its label and who against, where, and what
+            relabelling it or leaving it out would do to all leave-one-out answers. Its id, as it is listed.
         duplicates: Cosine from which two pictures count as nearly the same, where they also are nearer than pictures of
             their kind are.
         csv: Write a line for each picture, most suspicious first.
@@ -187,6 +191,14 @@ def audit(
 
     classifier = load(model, checkpoint, device)
     fitted = classifier.fitted
+    if why is not None:
+        from carrot.classifier.arguing import argue
+        from carrot.classifier.suspects import training_suspects
+
+        known = fitted.records[fitted.row_of(why)].id
+        case = argue(classifier, next(s for s in training_suspects(fitted) if s.id == known))
+        show({"model": str(model), **case.to_dict()}, case.lines(), json)
+        return 0
     found, where = Audit.of(fitted, duplicates), data or fitted.data
     if held_out and where is None:
         note("held-out pictures are not looked at: the model was fitted from Python. Say where they are: --data DATA")
@@ -207,6 +219,7 @@ def audit(
         command = f"carrot relabel {quoted(model)} {quoted(doubtful[0].id)} {quoted(doubtful[0].suggested)}"
         lines += [
             f"to mend the first, if you agree: {command}",
+            f"what speaks for and against it: carrot audit {quoted(model)} --why {quoted(doubtful[0].id)}",
             f"one by one, with their pictures: carrot explore {quoted(model)}",
         ]
     show({"model": str(model), **found.to_dict()}, lines, json)

@@ -48,7 +48,19 @@ RANK = {name: place for place, line in enumerate(LAYERS) for name in line}
 TYPES_ONLY = {
     *(
         (f"_ridge/{name}.py", "head")
-        for name in ("again", "conformal", "edit", "edited", "logit", "pool", "questions", "replacement", "streamed")
+        for name in (
+            "again",
+            "conformal",
+            "edit",
+            "edited",
+            "logit",
+            "pool",
+            "questions",
+            "replacement",
+            "settled",
+            "streamed",
+            "vouching",
+        )
     ),
     ("classifier/hub.py", "model"),
 }

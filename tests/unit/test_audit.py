@@ -55,7 +55,7 @@ def test_planted_wrong_labels_come_first(model: Carrot) -> None:
     assert len(wrong) == 5
     first = {suspect.id for suspect in audit.suspects[:5]}
     assert len(first & wrong) >= 4
-    assert [s.probability for s in audit.suspects] == sorted(s.probability for s in audit.suspects)
+    assert [s.suspicion for s in audit.suspects] == sorted((s.suspicion for s in audit.suspects), reverse=True)
     loo = model.head_.loo_predict()
     flags = flagged_labels(probabilities(loo, model.temperature_), model.fitted.labels.tolist())
     expected = {record.id for record, flag in zip(model.records_, flags, strict=True) if flag}

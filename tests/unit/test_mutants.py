@@ -19,7 +19,20 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "later", "removed"),
-    *("restored", "solution", "logit", "replacement", "streamed", "conformal", "questions", "pool", "edit", "again"),
+    *(
+        "settled",
+        "vouching",
+        "restored",
+        "solution",
+        "logit",
+        "replacement",
+        "streamed",
+        "conformal",
+        "questions",
+        "pool",
+        "edit",
+        "again",
+    ),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
@@ -268,6 +281,13 @@ MUTANTS = {
     "lam again: ruled out by what all pictures say": ("again", " - size.sqrt() * off / q.min()", ""),
     "lam again: accuracy that nothing moves": ("again", "maybe = ~(2.0 * moved < apart.unsqueeze(-1)) & ~own", "maybe = own & False"),
     "lam again: rows of Q without weights": ("again", "a * Q * w.unsqueeze(-1) / w[i]", "a * Q"),
+    "a label settled, its own square forgotten": ("settled", "+ (share @ q) * d.square().sum()", ""),
+    "a label settled, without weights": ("settled", "slack = self.slack - q * (q * self.w / self.w[i]) / s", "slack = self.slack - q * q / s"),
+    "a picture left out, slack of before": ("settled", "slack = self.slack - q * (q * self.w / self.w[i]) / s", "slack = self.slack.clone()"),
+    "a picture relabelled, answers of before": ("settled", "moved = (q.abs() * d.abs().max() / self.slack >= self.lead)", "moved = (q.abs() < 0)"),
+    "a picture left out, answers of before": ("settled", "moved = ((bound >= self.lead) & there)", "moved = ((bound < 0) & there)"),
+    "a group left out one at a time": ("vouching", "torch.linalg.solve(self._Q[at[:, None], at], self._R[at])", "self._R[at] / self._Q.diagonal()[at].unsqueeze(-1)"),
+    "ties of Q without its diagonal": ("vouching", ".sqrt() / root / root[:, None]", ".sqrt()"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
     "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
@@ -378,6 +398,10 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_conformal(c, 16, 4, 3, 0.3, intercept)
         contract.check_conformal(c, 8, 20, 2, 0.3, intercept)
         contract.check_conformal(c, 12, 5, 3, 1e-8, intercept, alone=True)
+        contract.check_settled(c, 24, 6, 3, intercept, True)
+        contract.check_settled(c, 15, 30, 4, intercept, True)
+        contract.check_groups(c, 15, 5, intercept)
+        contract.check_groups(c, 8, 20, intercept)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 

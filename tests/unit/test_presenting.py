@@ -18,17 +18,20 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 import carrot
 from carrot import Carrot, RegionGraph, RegionGraphBuilder, RegionSet, RidgeHead, StoreError
 from carrot._display.brief import brief, one_line
 from carrot._display.html import MOST_CELLS, heat
 from carrot.attribution import dirichlet_energy
-from carrot.classifier.audit import Audit, Duplicates
+from carrot.classifier.arguing import Argument, Speaker
+from carrot.classifier.audit import Audit
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.hidden import HiddenRegion, HiddenRegions
 from carrot.classifier.selection import Selection
 from carrot.classifier.suspects import Suspect
+from carrot.classifier.twins import Duplicates, Group
 from carrot.classifier.what_if import WhatIf
 from carrot.data.counts import Counts
 from carrot.embedding.pooling import Pooling
@@ -55,7 +58,15 @@ def audit(n: int = 25) -> Audit:
     )
     pairs = tuple(Duplicates(name(f"a{i}"), name(f"b{i}"), 0.99, False, (name("jay"), name("wren"))) for i in range(n))
     held = (dataclasses.replace(suspects[0], leverage=None, split="test"),)
-    return Audit(suspects, pairs, 0.95, held, Counts(1))
+    groups = tuple(Group((name("a"), name("b")), name("jay"), name("wren"), 0.1, True, 2) for _ in range(n))
+    return Audit(suspects, pairs, 0.95, held, Counts(1), groups, pairs)
+
+
+def argument() -> Argument:
+    suspect = audit(1).suspects[0]
+    one = Speaker(name("y"), name("jay"), 0.5, True, "row 0", "row 1", ((0.0, 0.0, 0.5, 0.5), None))
+    images: dict[str, Image.Image | str] = {suspect.id: Image.new("RGB", (8, 6)), name("y"): "gone"}
+    return Argument(suspect, 9, 7, 0.1, (8, 0.05), (7, 0.06), (one,), (), images)
 
 
 def hidden() -> HiddenRegions:
@@ -85,6 +96,7 @@ def trace(grid: tuple[int, int] = (3, 4), share: float = 0.0) -> Trace:
 
 LINES = tuple({"lift": name(f"l{i}"), "t": float(i), "loo_mse": 0.1 * i, "loo_accuracy": 0.5} for i in range(30))
 PRESENTED: dict[type, Callable[[], Any]] = {
+    Argument: argument,
     Audit: audit,
     HiddenRegions: hidden,
     WhatIf: what_if,
@@ -101,7 +113,7 @@ SHOWN: dict[str, Callable[[], Any]] = {
     "Trace with a global region": lambda: trace(share=0.25),
     "Trace of one region": lambda: trace((1, 1)),
 }
-PLAIN_ATTRIBUTES = {"style", "scope", "alt", "src", "srcdoc", "sandbox", "loading"}
+PLAIN_ATTRIBUTES = {"style", "scope", "alt", "src", "width", "height", "srcdoc", "sandbox", "loading"}
 PLAIN_TAGS = {"div", "strong", "small", "table", "caption", "thead", "tbody", "tr", "th", "td"}
 PLAIN_TAGS |= {"figure", "figcaption", "img", "iframe"}
 
@@ -124,7 +136,7 @@ def test_html_holds_names_as_text_and_asks_for_nothing(kind: str) -> None:
     for tag, a in page.tags:
         assert tag in PLAIN_TAGS, tag
         assert set(a) <= PLAIN_ATTRIBUTES, a
-        assert a.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
+        assert re.match("data:image/(png|jpeg);base64,", a.get("src", "data:image/png;base64,"))
         assert "url(" not in a.get("style", "")
     frames = page.all("iframe")
     if frames:
@@ -146,8 +158,8 @@ def test_a_page_is_whole_and_ours(make: Callable[[], Any]) -> None:
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
-    assert audit()._repr_html_().count("<tr>") == 3 + 20 + 20 + 1
-    assert audit()._repr_html_().count("the first 20; `to_frame` has all") == 2
+    assert audit()._repr_html_().count("<tr>") == 4 + 20 + 20 + 1 + 20
+    assert audit()._repr_html_().count("the first 20; `to_frame` has all") == 4
     assert "has all" not in audit(20)._repr_html_()
     assert "and 4 more" in what_if()._repr_html_()
     assert "more" not in what_if(5)._repr_html_()
@@ -351,6 +363,13 @@ def test_frames_of_other_results_have_all_of_them() -> None:
     pairs = found.to_frame("duplicates")
     assert len(pairs["cosine"]) == 25
     assert pairs.columns["second_label"][0] == name("wren")
+    assert found.to_frame("leaks").columns["first"] == pairs.columns["first"]
+    groups = found.to_frame("groups")
+    assert groups.columns["group"] == [k for k in range(25) for _ in range(2)]
+    assert groups.columns["id"] == [name("a"), name("b")] * 25
+    told = argument().to_frame()
+    assert told.columns["side"] == ["for"]
+    assert told.columns["effect"] == [0.5]
     regions = hidden()
     effects, top = regions.to_frame("effects"), regions.to_frame()
     assert effects["effect"].reshape(2, 3).tolist() == regions.effects.tolist()
@@ -369,7 +388,8 @@ def test_an_unknown_table_is_refused() -> None:
         ValueError, match="`what` must be one of 'regions', 'training', 'pairs', 'classes'; got 'pixels'"
     ):
         explanation().to_frame("pixels")
-    with pytest.raises(ValueError, match="`what` must be one of 'suspects', 'duplicates'; got 'labels'"):
+    kinds = "'suspects', 'duplicates', 'groups', 'leaks'"
+    with pytest.raises(ValueError, match=f"`what` must be one of {kinds}; got 'labels'"):
         audit().to_frame("labels")
 
 
