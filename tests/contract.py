@@ -683,7 +683,7 @@ def check_chosen_again(c: ModuleType, n: int, D: int, intercept: bool, lams: lis
         said.append(ref.predict(rest[0], rest[1], lam, intercept, G[i], rest[2]))
         accuracy.append((ref.loo(rest[0], rest[1], lam, intercept, rest[2]).argmax(1) == ref.without(labels, i)).mean())
     half = 1e-6 if kind in ("copies", "alone") else None  # a third of the digits: condition 1e11 at lam = 1e-8
-    tolerance = half or 10 * EPS[torch.float64] * ref.condition(G, min(lams), intercept, w) * D
+    tolerance = half or 10 * EPS[torch.float64] * ref.condition(G, min(lams), intercept, w) * max(n, D)  # long sums
     close(again.lams, np.array(chosen), 0.0, f"lam chosen again, {kind}")
     close(again.mse, np.array(mse), tolerance * max(1.0, max(mse)), f"its error, {kind}")
     close(again.logits, np.stack(said), tolerance * max(1.0, np.abs(said).max()), f"what is said then, {kind}")
@@ -715,7 +715,8 @@ def check_conformal(c: ModuleType, n: int, D: int, C: int, lam: float, intercept
         expected = ref.loo(np.vstack([G, g[row]]), Y, lam, intercept, heavier)[:-1]
         base = torch.cat([joining._base(joined, slice(0, 2)), joining._base(joined, slice(2, n))])
         base[:, 1] += joined.a
-        tolerance = 10 * EPS[torch.float64] * ref.condition(G, lam, intercept, w) * D * max(1.0, np.abs(expected).max())
+        tolerance = 10 * EPS[torch.float64] * ref.condition(G, lam, intercept, w) * max(n, D)
+        tolerance *= max(1.0, np.abs(expected).max())
         close(base, expected, 1e-7 if alone else tolerance, "leave-one-out with a picture more")  # half the digits: lam
 
 

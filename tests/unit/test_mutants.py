@@ -268,7 +268,7 @@ MUTANTS = {
     "conformal: the slack of before": ("conformal", "head.slack + c * head.sample_weight * k.square()", "head.slack.clone()"),
     "conformal: a picture that counts 1": ("conformal", "c = self.head, w / (1.0 + w * kappa)", "c = self.head, 1.0 / (1.0 + kappa)"),
     "conformal: the candidate's column stays": ("conformal", "a = c * k / slack\n", "a = 0.0 * k\n"),
-    "conformal: the picture itself not counted": ("conformal", "counts = torch.ones_like(f)", "counts = torch.zeros_like(f)"),
+    "conformal: the picture itself not counted": ("conformal", "counts = margins(f), torch.ones_like(f)", "counts = margins(f), torch.zeros_like(f)"),
     "conformal: by class, of all classes": ("conformal", "found.index_add_(0, own[:, 0], is_below[:, 0].to(found))", "found += is_below.sum()"),
     "conformal: never without who is alone": ("conformal", "if float(slack[i]) < ALONE:", "if False:"),
     "conformal: best other, the candidate among them": ("conformal", "torch.maximum(rest, others + a)", "torch.maximum(first.expand_as(base), others + a)"),
