@@ -32,6 +32,7 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot.edits import Edit, edit_effects, edit_effects_by_class
+from carrot.flips import Flip, RemovalFlips, smallest_relabelling
 from carrot.graph import RegionGraph
 from carrot.influence import (
     edit_effect,
@@ -57,6 +58,8 @@ from carrot.utils import require_shape, require_tensor, whole_number, widen
 
 __all__ = [
     "Edit",
+    "Flip",
+    "RemovalFlips",
     "deletion_curve",
     "dirichlet_energy",
     "edit_effect",
@@ -75,6 +78,7 @@ __all__ = [
     "remove_each_region",
     "remove_regions",
     "replacement_effect",
+    "smallest_relabelling",
     "top_training",
     "training_contribution",
 ]
