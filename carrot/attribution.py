@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned
-from carrot.edits import Edit, edit_effects, edit_effects_by_class
+from carrot.edits import Edit, edit_effects, edit_effects_by_class, top_edits
 from carrot.flips import Flip, RemovalFlips, smallest_relabelling
 from carrot.graph import RegionGraph
 from carrot.influence import (
@@ -41,6 +41,7 @@ from carrot.influence import (
     relabel_effect,
     removal_effect,
     replacement_effect,
+    supporters_and_opposers,
     top_training,
     training_contribution,
 )
@@ -79,6 +80,8 @@ __all__ = [
     "remove_regions",
     "replacement_effect",
     "smallest_relabelling",
+    "supporters_and_opposers",
+    "top_edits",
     "top_training",
     "training_contribution",
 ]

@@ -19,7 +19,7 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "restored", "solution", "logit"),
-    *("replacement", "questions", "pool", "edit", "subsets"),
+    *("replacement", "questions", "pool", "edit", "subsets", "best"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
