@@ -5,7 +5,7 @@ So standard output stays what was asked for.
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -99,3 +99,21 @@ def _in_lines(pieces: Iterable[T], description: str, unit: str, size: int, whole
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def telling(words: str) -> Callable[[int, int], None]:
+    """Return what says on standard error, soon and then every half a minute, where a search of unknown length is.
+
+    Args:
+        words: With places for two numbers.
+    """
+    began = said = time.monotonic()
+
+    def tell(first: int, second: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= (SECONDS_BEFORE_A_LINE if said == began else SECONDS_BETWEEN_LINES):
+            said = now
+            print(words.format(f"{first:,}", f"{second:,}"), file=sys.stderr, flush=True)
+
+    return tell

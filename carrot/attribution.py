@@ -31,7 +31,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned
-from carrot.edits import Edit, edit_effects, edit_effects_by_class
+from carrot.edits import Edit, edit_effects, edit_effects_by_class, top_edits
+from carrot.flips import Flip, RemovalFlips, smallest_relabelling
 from carrot.graph import RegionGraph
 from carrot.influence import (
     edit_effect,
@@ -40,6 +41,7 @@ from carrot.influence import (
     relabel_effect,
     removal_effect,
     replacement_effect,
+    supporters_and_opposers,
     top_training,
     training_contribution,
 )
@@ -57,6 +59,8 @@ from carrot.utils import require_shape, require_tensor, whole_number, widen
 
 __all__ = [
     "Edit",
+    "Flip",
+    "RemovalFlips",
     "deletion_curve",
     "dirichlet_energy",
     "edit_effect",
@@ -75,6 +79,9 @@ __all__ = [
     "remove_each_region",
     "remove_regions",
     "replacement_effect",
+    "smallest_relabelling",
+    "supporters_and_opposers",
+    "top_edits",
     "top_training",
     "training_contribution",
 ]

@@ -35,11 +35,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._ridge.best import Best
 from carrot._ridge.edit import Edit as Edit
 from carrot._ridge.edit import Edits, columns_of, named
 from carrot._ridge.pool import ENTRIES, Coming, Pool, Solved, blocks_of
 from carrot._ridge.questions import Questions
 from carrot.head import RidgeHead
+from carrot.utils import whole_number
 
 SOLVED = 1 << 17  # entries of the edits that are solved for at once
 
@@ -100,13 +102,28 @@ def edit_effects_by_class(head: RidgeHead, g_test: Float[Tensor, "m D"], edits: 
 
 
 @pinned()
-def edit_blocks(
-    head: RidgeHead, g_test: Float[Tensor, "m D"], edits: Edits, asked: Questions
-) -> Iterator[tuple[slice, Float[Tensor, "m b"]]]:
-    """Yield ``edit_effects`` by blocks of edits, where a part of them at a time will do."""
+def top_edits(
+    head: RidgeHead,
+    g_test: Float[Tensor, "m D"],
+    edits: Edits,
+    k: SupportsIndex,
+    target: Int[Tensor, " m"] | SupportsIndex | None = None,
+    against: Int[Tensor, " m"] | SupportsIndex | None = None,
+) -> tuple[tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]], tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]]:
+    """Return the k edits that raise each test picture's logit most, and the k that lower it most: effects and numbers.
+
+    Streams over the edits: memory is that of a block, never (m, E). Arguments and errors are those of ``edit_effects``;
+    k is at most the number of edits.
+    """
+    asked, every = Questions.of(head, g_test, target, against), _Every(head, edits)
+    k = whole_number("k", k, 1, len(edits), ", the number of edits")
     question, which = asked.different(head.Y.shape[1])
-    for block, effect in _Every(head, edits).effects(g_test.to(head.W_star), question, which):
-        yield block, effect.mT
+    up, down = (Best.none(len(g_test), k, largest, head.W_star) for largest in (True, False))
+    for block, effect in every.effects(g_test.to(head.W_star), question, which):
+        numbers = torch.arange(block.start, block.stop, device=effect.device)
+        up.take(numbers, effect.mT)
+        down.take(numbers, effect.mT)
+    return (up.values, up.indices), (down.values, down.indices)
 
 
 @pinned()

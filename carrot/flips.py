@@ -96,7 +96,7 @@ class RemovalFlips:
         head: Fitted head.
 
     Exactness: exact to rounding where ``is_smallest``; else between ``least`` and the size that is returned, both
-        proven; ``tests/claims/test_26_smallest_flip.py``.
+        proven; ``tests/claims/test_31_smallest_flip.py``.
     """
 
     def __init__(self, head: RidgeHead) -> None:
@@ -297,7 +297,7 @@ def smallest_relabelling(head: RidgeHead, g: Float[Tensor, " D"], to: SupportsIn
         g: Embedding.
         to: The class that all of them get; default: whichever does most, each its own.
 
-    Exactness: exact to rounding; ``tests/claims/test_26_smallest_flip.py``.
+    Exactness: exact to rounding; ``tests/claims/test_31_smallest_flip.py``.
 
     Raises:
         ValueError: There is one class only, ``to`` is out of range, or ``g`` is of another shape.
@@ -305,6 +305,7 @@ def smallest_relabelling(head: RidgeHead, g: Float[Tensor, " D"], to: SupportsIn
     logits, c = _predicted(head, g)
     to = None if to is None else whole_number("to", to, 0, len(logits) - 1, ", a class")
     s, best = head.smoother(g), Flip("relabelling", c, None, (), (), logits.unsqueeze(0), len(head.G) + 1)
+    lead = 0.0  # of the rival in the end: of sets of one size, the one that leaves least doubt
     for r in [r for r in range(len(logits)) if r != c]:
         own = head.Y[:, c] - head.Y[:, r]
         label = torch.where(s > 0, r, c) if to is None else torch.full_like(s, to).long()
@@ -312,13 +313,16 @@ def smallest_relabelling(head: RidgeHead, g: Float[Tensor, " D"], to: SupportsIn
         order = gain.argsort(descending=True, stable=True)
         taken = gain[order].clamp(min=0.0).cumsum(dim=0)
         k = int((taken <= logits[c] - logits[r]).sum()) + 1
-        if k > int((gain > 0).sum()) or k >= best.least:
+        if k > int((gain > 0).sum()) or k > best.least:
+            continue
+        ahead = float(taken[k - 1] - logits[c] + logits[r])
+        if k == best.least and ahead <= lead:
             continue
         rows, labels = order[:k].tolist(), label[order[:k]].tolist()
         edits = [Edit(relabel=dict(zip(rows[: j + 1], labels, strict=False))) for j in range(k)]
         found = _path("relabelling", head, g, logits, c, rows, labels, edits)
         if found.becomes is not None:
-            best = _with(found, len(found.indices), 0)
+            best, lead = _with(found, len(found.indices), 0), ahead
     return best
 
 

@@ -24,7 +24,7 @@ Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weis
 Regression (1982), for (3).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, SupportsIndex
 
 import torch
@@ -32,14 +32,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._ridge.best import Best
 from carrot._ridge.blocks import times
+from carrot._ridge.questions import Questions
 from carrot._ridge.rows import check_indices, indices_of_each, some_indices
 from carrot._ridge.systems import ALONE
 from carrot.head import RidgeHead
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
 
 WHICH = ", a training picture"
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
 
 
@@ -238,6 +239,7 @@ def top_training(
     largest: bool = True,
     origin: Float[Tensor, " D"] | None = None,
     exclude: Int[Tensor, " m"] | None = None,
+    against: Int[Tensor, " m"] | SupportsIndex | None = None,
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Return the k training pictures that contribute most to one logit of each test picture, best first.
 
@@ -253,20 +255,58 @@ def top_training(
         largest: False: the most negative ones first.
         origin: As in ``training_contribution``, for "dual" only.
         exclude: (m,) training indices: one for each test picture that is not to be named, itself say.
+        against: Another class of each, or one for all: of the difference of the two logits.
 
     Returns:
         Contributions and training indices.
 
     Raises:
         TypeError: ``exclude`` is not made of whole numbers.
-        ValueError: ``k``, ``kind``, ``target`` or ``exclude`` is out of range, or an origin goes with another kind.
+        ValueError: ``k``, ``kind``, a class or ``exclude`` is out of range, or an origin goes with another kind.
     """
-    n, C = head.Y.shape
+    asked, blocks, k = _contributions(head, g_test, k, kind, target, against, origin, exclude)
+    best = Best.none(len(asked.target), k, largest, head.W_star)
+    for place, values in blocks:
+        best.take(place, values)
+    return best.values, best.indices
+
+
+@pinned()
+def supporters_and_opposers(
+    head: RidgeHead,
+    g_test: Float[Tensor, "m D"],
+    k: SupportsIndex,
+    kind: Literal["dual", "label", "removal"] = "dual",
+    target: Int[Tensor, " m"] | SupportsIndex | None = None,
+    against: Int[Tensor, " m"] | SupportsIndex | None = None,
+    origin: Float[Tensor, " D"] | None = None,
+    exclude: Int[Tensor, " m"] | None = None,
+) -> tuple[tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]], tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]]:
+    """Return the k training pictures that contribute most, and the k that take off most: ``top_training`` both ways.
+
+    One pass over the training set. Arguments and errors are those of ``top_training``.
+    """
+    asked, blocks, k = _contributions(head, g_test, k, kind, target, against, origin, exclude)
+    most, least = (Best.none(len(asked.target), k, largest, head.W_star) for largest in (True, False))
+    for place, values in blocks:
+        most.take(place, values)
+        least.take(place, values)
+    return (most.values, most.indices), (least.values, least.indices)
+
+
+def _contributions(
+    head: RidgeHead,
+    g_test: Tensor,
+    k: SupportsIndex,
+    kind: str,
+    target: Tensor | SupportsIndex | None,
+    against: Tensor | SupportsIndex | None,
+    origin: Tensor | None,
+    exclude: Tensor | None,
+) -> tuple[Questions, Iterator[tuple[Tensor, Tensor]], int]:
+    """Check what is asked; return it, and what it comes to by blocks of training pictures, NaN where excluded."""
+    n = len(head.Y)
     require_tensor("g_test", g_test)
-    if g_test.ndim != 2:
-        raise ValueError(
-            f"`g_test` must be (m, {head.G.shape[1]}); got {tuple(g_test.shape)}. Use `g.unsqueeze(0)` for one picture."
-        )
     others = n if exclude is None else n - 1
     k = whole_number("k", k, 1, others, ", the number of training pictures" + " but the excluded one" * (others < n))
     per_picture = {
@@ -278,48 +318,30 @@ def top_training(
         raise ValueError(f"`kind` must be one of {tuple(per_picture)}; got {kind!r}.")
     if origin is not None and kind != "dual":
         raise ValueError(f"`origin` must go with kind='dual' alone; got kind={kind!r}.")
-    logits = head.predict(g_test)  # also checks width and finiteness
+    asked = Questions.of(head, g_test, target, against)
     if exclude is not None:
-        exclude = indices_of_each(exclude, len(logits), n, "exclude").to(head.G.device)
-    if target is None:
-        target = logits.argmax(dim=-1)
-    elif isinstance(target, Tensor) and target.ndim:
-        target = target.to(head.G.device)
-    else:
-        target = torch.full(
-            logits.shape[:1], whole_number("target", target, 0, C - 1, ", a class"), device=head.G.device
-        )
-    if target.shape != logits.shape[:1] or target.dtype not in INTEGERS:
-        raise ValueError(
-            f"`target` must be ({len(logits)},) integer classes, one for each test picture; got {tuple(target.shape)} "
-            f"of {target.dtype}."
-        )
-    target = target.long()
-    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < C:
-        raise ValueError(f"`target` must hold classes 0 .. {C - 1}; got {target.tolist()[:10]}.")
-    factor = per_picture[kind]()
-    g_test = g_test.to(head.W_star)
+        exclude = indices_of_each(exclude, len(g_test), n, "exclude").to(head.G.device)
+    factor, g_test = per_picture[kind](), g_test.to(head.W_star)
     few = kind != "dual" and n <= head.G.shape[1] + 1  # the dual form solves for all n pictures at once
     smoother = head.smoother(g_test) if few else None
+    if origin is not None:
+        require_shape("origin", origin, g_test.shape[-1:], "the width of g_test")
 
     def weights(block: Tensor) -> Tensor:  # (m, block): what multiplies each picture's factor
         if kind == "dual":
             return _products(head.G[block], g_test, origin)
         return head.smoother(g_test, block) if smoother is None else smoother[:, block]
 
-    best_values = g_test.new_empty(g_test.shape[0], 0)
-    best_indices = target.new_empty(g_test.shape[0], 0)
-    # the primal form solves for g_test again in each block: D pictures of a block cost what the solving does
-    chunk = max(TRAINING_CHUNK, 0 if kind == "dual" else head.G.shape[1])
-    for block in torch.arange(n, device=head.G.device).split(chunk):
-        new = weights(block) * factor[block][:, target].mT
-        if exclude is not None:
-            new.masked_fill_(block == exclude.unsqueeze(-1), -torch.inf if largest else torch.inf)
-        values = torch.cat([best_values, new], dim=1)
-        indices = torch.cat([best_indices, block.expand(g_test.shape[0], -1)], dim=1)
-        best_values, place = values.topk(min(k, values.shape[1]), dim=1, largest=largest)
-        best_indices = indices.gather(1, place)
-    return best_values, best_indices
+    def each() -> Iterator[tuple[Tensor, Tensor]]:
+        # the primal form solves for g_test again in each block: D pictures of a block cost what the solving does
+        chunk = max(TRAINING_CHUNK, 0 if kind == "dual" else head.G.shape[1])
+        for block in torch.arange(n, device=head.G.device).split(chunk):
+            new = weights(block) * asked.columns(factor[block])
+            if exclude is not None:
+                new.masked_fill_(block == exclude.unsqueeze(-1), torch.nan)
+            yield block, new
+
+    return asked, each(), k
 
 
 def _products(G_train: Tensor, g_test: Tensor, origin: Tensor | None) -> Tensor:

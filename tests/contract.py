@@ -798,6 +798,81 @@ def check_edits(c: ModuleType, n: int, D: int, lam: float, intercept: bool, weig
     )
 
 
+def check_subsets_of_few(c: ModuleType) -> None:
+    """The bound and the search against all sets of random systems, loose and tight."""
+    subsets, n = inside(c, "_ridge.subsets"), 6
+    for seed in range(24):
+        rng, strength = np.random.default_rng(seed), (0.3, 0.6, 0.95)[seed % 3]
+        X = rng.normal(size=(n, n + 1))
+        S = X @ X.T
+        E = -strength * S / np.sqrt(np.outer(S.diagonal(), S.diagonal()))
+        np.fill_diagonal(E, 0.0)
+        a, b = rng.normal(size=(2, n))
+        system = tuple(map(torch.tensor, (E, a, b)))
+        for k in (2, 3, 4):
+            sets = [list(U) for U in itertools.combinations(range(n), k)]
+            values = [a[U] @ np.linalg.inv(np.eye(k) - E[np.ix_(U, U)]) @ b[U] for U in sets]
+            h, most = subsets.bound(*system[1:], subsets.row_sums(system[0], k), k)
+            for U, value in zip(sets, values, strict=True):
+                assert value <= min(float(h[U].sum()), most) + 1e-9 * abs(value), "a set that is above its bound"
+            best = max(values)
+            margin = 1e-6 * (1.0 + abs(best))
+            found = subsets.Search(10_000, None).find(*system, best - margin, k)
+            assert found is not None, "a set that was not found"
+            assert values[sets.index(sorted(found))] >= best - 2 * margin, "a set that isn't enough"
+            assert subsets.Search(10_000, None).find(*system, best + margin, k) is None, "a set that isn't there"
+
+
+def check_flips(c: ModuleType) -> None:
+    """The smallest removals and relabellings against all sets of up to three, of pictures that stand in for others."""
+    flips = inside(c, "flips")
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        n, C, lam, mix = 9, 3, (0.1, 0.3)[seed % 2], (0.4, 0.0)[seed % 5 == 0]
+        labels = np.arange(n) % C
+        G = np.eye(C, 4)[labels] + 0.25 * rng.normal(size=(n, 4))
+        g = (1 - mix) * np.eye(4)[0] + mix * np.eye(4)[1] + 0.1 * rng.normal(size=4)
+        Y, w = np.eye(C)[labels], rng.uniform(0.1, 5.0, n)
+        head = c.head.RidgeHead(lam, True).fit(*map(torch.tensor, (G, labels, w)))
+        predicted = int(ref.predict(G, Y, lam, True, g, w).argmax())
+
+        def flipped(k: int, edit: Any, predicted: int = predicted, n: int = n) -> bool:
+            return any(int(edit(list(U)).argmax()) != predicted for U in itertools.combinations(range(n), k))
+
+        def without(U: list[int], data: Any = (G, Y, w), lam: float = lam, g: Array = g) -> Array:
+            left, targets, weights = (ref.without(x, U) for x in data)
+            return ref.predict(left, targets, lam, True, g, weights)
+
+        def relabelled(U: list[int], new: Any, data: Any = (G, Y, w), lam: float = lam, g: Array = g) -> Array:
+            targets = data[1].copy()
+            targets[U] = np.eye(targets.shape[1])[list(new)]
+            return ref.predict(data[0], targets, lam, True, g, data[2])
+
+        found = flips.RemovalFlips(head).of(torch.tensor(g), exact=3)
+        size = next((k for k in (1, 2, 3) if flipped(k, without)), 4)
+        assert found.least <= size, f"a removal of {size} flips, not {found.least} at least"
+        if size < 4:
+            assert found.is_smallest, "a small removal isn't proven"
+            assert len(found.indices) == size, f"a removal of {len(found.indices)}, where {size} do"
+        if found.becomes is not None:
+            assert int(without(list(found.indices)).argmax()) == found.becomes, "a removal that doesn't flip"
+        size = next(
+            (
+                k
+                for k in (1, 2)
+                if any(
+                    flipped(k, lambda U, new=new: relabelled(U, new)) for new in itertools.product(range(C), repeat=k)
+                )
+            ),
+            3,
+        )
+        found = flips.smallest_relabelling(head, torch.tensor(g))
+        assert min(found.least, 3) == size, f"a relabelling of {size} flips, not {found.least} at least"
+        if found.becomes is not None:
+            new = relabelled(list(found.indices), found.labels)
+            assert int(new.argmax()) == found.becomes, "a relabelling that doesn't flip"
+
+
 def left_out_alone(problem: Training) -> Array:
     """What each picture's leaving does to class 1, by refits."""
     return np.stack([(problem.refit(gone=[i]) - problem.refit())[:, 1] for i in range(problem.n)], axis=1)

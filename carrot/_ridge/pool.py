@@ -99,12 +99,12 @@ class Solved:
 
     Attributes:
         size: How many edits.
-        parts: Which edits, their places in the pool, and beta of each of q questions.
+        parts: Which edits (b,), their places in the pool (b, s), and beta (b, s, q) of each of q questions.
         alone: Edits that a fit must answer.
     """
 
     size: int
-    parts: list[tuple[Int[Tensor, " b"], Int[Tensor, "b s"], Float[Tensor, "b s q"]]]
+    parts: list[tuple[Tensor, Tensor, Tensor]]
     alone: list[int]
 
     __repr__ = brief

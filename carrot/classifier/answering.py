@@ -1,7 +1,7 @@
 """The verbs that take a prediction apart, or ask what would have been: of a model that has the attributes below."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from carrot._ambient import pinned_class
 from carrot.classifier.audit import Audit, audit
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.explaining import explain
+from carrot.classifier.flip import SmallestFlip, smallest_flip
 from carrot.classifier.hidden import HiddenRegions, hidden_regions
 from carrot.classifier.label_sets import LabelSets, label_sets
 from carrot.classifier.shown import shown
@@ -21,6 +22,7 @@ from carrot.embedding.pooling import Pooling
 from carrot.embedding.trace import Trace
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.record import Explanation
+from carrot.flips import EXACT, NODES
 
 
 @pinned_class
@@ -112,6 +114,35 @@ class Answering:
                 nothing is asked, or ``verify`` where no training picture is.
         """
         return what_if(self.classifier, picture, without, relabel, replace, regions, verify)
+
+    def smallest_flip(
+        self,
+        picture: PictureLike,
+        by: Literal["removal", "relabelling"] = "removal",
+        to: Label | None = None,
+        exact: SupportsIndex = EXACT,
+        nodes: SupportsIndex = NODES,
+        verify: bool = False,
+    ) -> SmallestFlip:
+        """Return the fewest training pictures without which, or with other labels, another class would be predicted.
+
+        Sets of up to ``exact`` pictures are searched, all of them, by branch and bound; where it takes more, or the
+        search is too long, a set is found step by step, and it is told how many are needed at least: proven, never
+        guessed. Labels are sorted, which is exact at any size. Every step is the answer of a fit without these
+        pictures; nothing is changed. The first call takes n^2 M multiplications for n training pictures.
+
+        Args:
+            picture: The picture.
+            by: "removal" or "relabelling".
+            to: The label that pictures get, of a relabelling; default: whichever does most, each its own.
+            exact: Sizes up to which all sets are searched.
+            nodes: How long: systems that may be looked at.
+            verify: Fit again, really, without the pictures that are returned, and tell the largest difference.
+
+        Raises:
+            ValueError: ``by`` or a class is unknown, ``to`` goes with a removal, or a number is out of range.
+        """
+        return smallest_flip(self.classifier, picture, by, to, exact, nodes, verify)
 
     def hidden_regions(
         self,

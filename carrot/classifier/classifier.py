@@ -23,6 +23,7 @@ from carrot.embedding.pooling import Pooling
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.trace import Trace
 from carrot.explanation.hiding import Hiding
+from carrot.flips import RemovalFlips
 
 BATCH = 32  # inputs of one pass of the backbone
 
@@ -156,6 +157,11 @@ class Classifier:
     def hiding(self) -> tuple[Hiding, dict[int, str]]:
         """``hiding_in`` of all training pictures: solved for once."""
         return self.hiding_in(range(len(self.fitted.records)))
+
+    @cached_property
+    def flips(self) -> RemovalFlips:
+        """What the search for smallest removals needs of the head: computed once."""
+        return RemovalFlips(self.fitted.head)
 
     def _each_training_tokens(self, rows: Sequence[int]) -> Iterator[Tokens | str]:
         """Yield the tokens of training pictures as ``training_tokens`` has them, or why there are none, in words."""

@@ -26,7 +26,7 @@ from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
-from carrot.cli.suppose import what_if
+from carrot.cli.suppose import flip, what_if
 from carrot.cli.survey import report
 from carrot.cli.train import fit, select
 from carrot.errors import CarrotError
@@ -44,6 +44,7 @@ With pictures of your own, in one folder per class:
     carrot predict my_model new.jpg
     carrot explain my_model new.jpg
     carrot what-if my_model new.jpg --without robin/17.jpg
+    carrot flip my_model new.jpg
     carrot evaluate my_model
     carrot report my_model
     carrot audit my_model
@@ -66,8 +67,8 @@ app = cyclopts.App(
     result_action="return_value",
 )
 COMMANDS: tuple[Any, ...] = (
-    *(demo, select, fit, predict, explain, what_if, evaluate, report, audit, explore, forget, relabel, add, apply),
-    *(export, info, bench),
+    *(demo, select, fit, predict, explain, what_if, flip, evaluate, report, audit, explore),
+    *(forget, relabel, add, apply, export, info, bench),
 )
 MEANT = {  # what others call it
     "train": "carrot select, which chooses the settings, or carrot fit",

@@ -1,4 +1,4 @@
-"""What the model would say of a picture, had something not been so: ``what-if``, and what ``explain`` asks further.
+"""What the model would say of a picture, had something not been so: ``what-if``, ``flip``, what ``explain`` asks.
 
 Nothing is changed.
 """
@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from os.path import exists
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from carrot._choices import cell
 from carrot.cli import early
-from carrot.cli.options import Checkpoint, Device, Extra, Json, Several, UsageError, show
+from carrot.cli.options import Checkpoint, Device, Extra, Json, Several, UsageError, Whole, show
 
 if TYPE_CHECKING:
     from carrot.classifier.hidden import HiddenRegions
@@ -83,6 +83,76 @@ def what_if(
     others = {name: Path(file) for name, file in files}
     answer = found.what_if(shown, without, dict(labels), others, _regions(found, places), verify)
     show({"model": str(model), **answer.to_dict()}, str(answer).splitlines(), json)
+    return 0
+
+
+def flip(
+    model: Path,
+    picture: Path,
+    /,
+    *,
+    relabel: Extra = False,
+    to: str | None = None,
+    exact: Whole = 5,
+    nodes: Whole = 5000,
+    box: str | None = None,
+    verify: Extra = False,
+    out: Path | None = None,
+    data: str | None = None,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Name the fewest training pictures that an answer stands on: without them, the model would say another class.
+
+    All sets of up to --exact pictures are searched, so that no smaller one is overlooked. Where it takes more, a set is
+    found step by step, and it is told how many are needed at least. Nothing is changed.
+
+    ```
+    carrot flip my_model new.jpg
+    carrot flip my_model new.jpg --relabel --verify
+    carrot flip my_model new.jpg --out flip.html
+    ```
+
+    Args:
+        model: Folder of the model.
+        picture: The picture.
+        relabel: Give training pictures other labels, instead of leaving them out.
+        to: With --relabel: the class that all of them get. [default: whichever does most]
+        exact: Up to which size all sets are searched.
+        nodes: How long: systems of equations that may be looked at. Where they run out, the size is told as between two
+            numbers.
+        box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
+        verify: Fit again, really, and print the largest difference.
+        out: Write it as a page, with the pictures: FILE.html, or FILE.json.
+        data: Where the training pictures are now, if the data set has moved.
+        checkpoint: The backbone's weights, if they are no longer where they were.
+        device: Where the backbone runs.
+        json: Print the result as JSON.
+    """
+    if to is not None and not relabel:
+        raise UsageError("`--to` is a new label: it goes with --relabel.")
+    if exact < 1 or nodes < 0:
+        raise UsageError(f"`--exact` must be at least 1 and `--nodes` at least 0; got {exact} and {nodes}.")
+    if out is not None and out.suffix.lower() not in (".html", ".json"):
+        raise UsageError(f"`--out` must end in .html or .json; got {out}.")
+    early.need_model(model, picture)
+    early.need_picture(picture)
+    where = early.box_from(box)
+    early.need_checkpoint(checkpoint)
+    early.need_data(data)
+
+    from carrot.model import Carrot
+
+    found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
+    early.say_if_whole(found, where)
+    early.say_if_known(found, model, picture, where)
+    by: Literal["removal", "relabelling"] = "relabelling" if relabel else "removal"
+    answer = found.smallest_flip(early.cut(picture, where), by, to, exact, nodes, verify)
+    lines = str(answer).splitlines()
+    if out is not None:
+        lines.append(f"page: {answer.save(out)}")
+    show({"model": str(model), **answer.to_dict()}, lines, json)
     return 0
 
 

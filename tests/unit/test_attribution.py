@@ -177,6 +177,41 @@ def test_top_training_equals_sorting_everything(kind: str, largest: bool, monkey
 
 
 @pytest.mark.parametrize("kind", ["dual", "label", "removal"])
+def test_both_ways_in_one_pass_and_of_two_classes(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(influence, "TRAINING_CHUNK", 7)
+    head = RidgeHead(1.0, True).fit(torch.randn(30, 5, dtype=F64), torch.arange(30) % 3)
+    g, target = torch.randn(4, 5, dtype=F64), torch.tensor([0, 1, 2, 1])
+    against, itself = (target + 1) % 3, torch.tensor([3, 0, 29, 7])
+    every = {
+        "dual": lambda: a.training_contribution(g, head.G, head.alpha),
+        "label": lambda: a.label_contribution(head, g),
+        "removal": lambda: a.removal_effect(head, g),
+    }[kind]()
+    row = torch.arange(4)
+    chosen = every[row, :, target] - every[row, :, against]
+    chosen[row, itself] = torch.nan
+    both = a.supporters_and_opposers(head, g, 6, kind, target, against, exclude=itself)
+    for largest, (values, indices) in zip((True, False), both, strict=True):
+        hidden = chosen.nan_to_num(-torch.inf if largest else torch.inf)
+        torch.testing.assert_close(values, hidden.topk(6, largest=largest).values, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(chosen.gather(1, indices), values, rtol=1e-12, atol=1e-14)
+        alone = a.top_training(head, g, 6, kind, target, largest, exclude=itself, against=against)
+        torch.testing.assert_close(alone[0], values, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="another class"):
+        a.top_training(head, g, 2, target=1, against=1)
+
+
+def test_the_edits_that_matter_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carrot.edits.SOLVED", 20)
+    head = RidgeHead(1.0, True).fit(torch.randn(12, 5, dtype=F64), torch.arange(12) % 3)
+    g, pairs = torch.randn(4, 5, dtype=F64), torch.combinations(torch.arange(12))
+    every = a.edit_effects(head, g, pairs, 1, 2)
+    for largest, (values, indices) in zip((True, False), a.top_edits(head, g, pairs, 5, 1, 2), strict=True):
+        torch.testing.assert_close(values, every.topk(5, largest=largest).values, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(every.gather(1, indices), values, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["dual", "label", "removal"])
 @pytest.mark.parametrize("largest", [True, False])
 def test_an_excluded_picture_is_not_named(kind: str, largest: bool) -> None:
     s, g = Setting(), torch.randn(3, 5, dtype=F64)

@@ -19,26 +19,14 @@ from tests import contract
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "later", "removed"),
-    *(
-        "settled",
-        "vouching",
-        "restored",
-        "solution",
-        "logit",
-        "replacement",
-        "streamed",
-        "conformal",
-        "questions",
-        "pool",
-        "edit",
-        "again",
-    ),
+    *("settled", "vouching", "restored", "solution", "logit", "replacement", "streamed", "conformal", "questions"),
+    *("pool", "edit", "subsets", "best", "again"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
-    *("head", "removal", "influence", "edits", "attribution", "embedding/trace", "explanation/parts"),
+    *("head", "removal", "influence", "edits", "flips", "attribution", "embedding/trace", "explanation/parts"),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64
@@ -243,6 +231,14 @@ MUTANTS = {
     "edits: another's question": ("pool", "beta[:, 0, which]", "beta[:, 0, which.flip(0)]"),
     "edits: a contrast that adds": ("questions", "one_hot[0] - one_hot[1]", "one_hot[0] + one_hot[1]"),
     "edits: added pictures of weight 1": ("edit", 'w += [require_positive("add", weight) for weight in counts]', "w += [1.0 for _ in counts]"),
+    "flips: bounded by what each does alone": ("subsets", "products + 0.5 * rho * (tau * A + B / tau)", "products + 0.0 * tau"),
+    "flips: a bound of the wrong side": ("subsets", "products + 0.5 * rho", "products - 0.5 * rho"),
+    "flips: pairs that don't know of each other": ("subsets", "(alone.unsqueeze(-1) + alone + E * (cross + cross.mT)) / room", "alone.unsqueeze(-1) + alone"),
+    "flips: the rest as if nothing were out": ("subsets", "inner = torch.addr(E, u, u)", "inner = 1.0 * E"),
+    "flips: nothing less is needed": ("subsets", "left = need - float(a[i] * b[i])", "left = need"),
+    "flips: without weights": ("flips", "residual = head.residual[:, c : c + 1]", "residual = flips._root.reciprocal().unsqueeze(-1) * head.residual[:, c : c + 1]"),
+    "flips: one rival only": ("flips", "torch.tensor([r for r in range(len(logits)) if r != c]", "torch.tensor([r for r in range(len(logits)) if r != c][-1:]"),
+    "flips: labels that only take away": ("flips", "+ (label == r).double())", ")"),
     "pairs without the training weights": ("attribution", "pi_test[..., :, None, None] * pi_train * k", "pi_test[..., :, None, None] * k"),
     "removal of bare tokens": ("removal", "lift.scores(H, head.W_star)", "IDENTITY.scores(H, head.W_star[: H.shape[-1]])"),
     "removal as if the mean": ("removal", "self.readout.weights(keep.shape[-2])", "torch.ones(keep.shape[-2], dtype=torch.float64)"),
@@ -402,6 +398,8 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
         contract.check_settled(c, 15, 30, 4, intercept, True)
         contract.check_groups(c, 15, 5, intercept)
         contract.check_groups(c, 8, 20, intercept)
+    contract.check_subsets_of_few(c)
+    contract.check_flips(c)
     contract.check_contrast(c, "quadratic", 3.0, 0.3)
     contract.check_statistics(c)
 
