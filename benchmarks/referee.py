@@ -196,15 +196,8 @@ def main() -> None:
                 row["failed"] = f"more than {a.limit:g} s"
             rows.append(row)
             print(json.dumps(row), flush=True)
-    facts |= {
-        "n": n,
-        "D": p.G.shape[1],
-        "C": C,
-        "lam": p.head.lam,
-        "tests": TESTS,
-        "subsets": SUBSETS,
-        "limit": a.limit,
-    }
+    facts |= {"n": n, "D": p.G.shape[1], "C": C, "lam": p.head.lam, "tests": TESTS, "subsets": SUBSETS}
+    facts |= {"limit": a.limit, "wrong": int(p.wrong.sum())}
     path = RESULTS / f"referee-{a.name}.json"
     if not a.only:
         print("written:", write(f"referee-{a.name}", rows, **facts).name)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.harness import write
 from carrot import CarrotError
 from carrot.data import ImageFolder, open_dataset, split_indices
+from carrot.data.records import Subset
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.setting import Setting
 from carrot.estimators import RidgeHeadClassifier
@@ -107,17 +108,19 @@ def main() -> None:
     parser.add_argument("--test-every", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
-    data = ImageFolder(a.data, a.test_every) if a.test_every else open_dataset(a.data, for_testing=True)
+    data = ImageFolder(a.data, a.test_every) if a.test_every else open_dataset(a.data)
     encoder, rows = Encoder(a.backbone, a.checkpoint), []
-    caches = encoder.cache(data, a.tokens)
-    labels = np.array([record.label for record in data.records])
-    train, test = ([i for i in split_indices(data, split) if caches.readable[i]] for split in ("train", "test"))
+    sides = [Subset(data, split_indices(data, split)) for split in ("train", "test")]
+    caches = [encoder.cache(side, a.tokens) for side in sides]
+    y, y_test = (
+        np.array([side.records[i].label for i in cache.rows]) for side, cache in zip(sides, caches, strict=True)
+    )
     for lift in LIFTS:
-        X, X_test = (caches.embed(part, Setting(lift, TAU)).numpy() for part in (train, test))
-        rows += measure((X, labels[train], X_test, labels[test]), a.rounds)
+        X, X_test = (cache.embed(cache.rows, Setting(lift, TAU)).numpy() for cache in caches)
+        rows += measure((X, y, X_test, y_test), a.rounds)
     from sklearn import __version__
 
-    facts = {"backbone": a.backbone, "tau": TAU, "dtype": "float64", "scikit_learn": __version__, "test": len(test)}
+    facts = {"backbone": a.backbone, "tau": TAU, "dtype": "float64", "scikit_learn": __version__, "test": len(y_test)}
     print("written:", write(f"sklearn-{a.name}", rows, threads_used=torch.get_num_threads(), **facts).name)
 
 

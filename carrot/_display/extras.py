@@ -8,7 +8,6 @@ EXTRAS: dict[str, dict[str, str]] = {  # module: distribution; as in pyproject.t
     "frames": {"pandas": "pandas"},
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
     "sklearn": {"sklearn": "scikit-learn"},
-    "test": {"sklearn": "scikit-learn"},
 }
 
 

@@ -16,6 +16,7 @@ from carrot.estimators.conventions import (
     sample_weights,
 )
 from carrot.evaluation.calibration import probabilities
+from carrot.utils import require_positive
 
 
 class RidgeHeadClassifier(ClassifierMixin, RidgeEstimator):  # type: ignore[misc]
@@ -161,7 +162,8 @@ class RidgeHeadClassifier(ClassifierMixin, RidgeEstimator):  # type: ignore[misc
         unknown = [label for label in given if label not in self.classes_]
         if unknown:
             raise ValueError(f"`class_weight` must name labels of `y`; {unknown[0]!r} is none of {C}.")
-        return w * sample_weights([given.get(label, 1.0) for label in self.classes_.tolist()], C)[codes]
+        c = np.array([require_positive("class_weight", given.get(label, 1.0)) for label in self.classes_.tolist()])
+        return w * c[codes]
 
 
 def _classes(y: NDArray[Any], there: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:

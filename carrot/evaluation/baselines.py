@@ -176,7 +176,7 @@ def _sklearn(module: str) -> Any:
         if error.name != "sklearn":
             raise
         raise ModuleNotFoundError(
-            f"This baseline needs scikit-learn, which is not part of the core: {how_to_install('test')}.",
+            f"This baseline needs scikit-learn, which is not part of the core: {how_to_install('sklearn')}.",
             name="sklearn",
         ) from None
     return import_module(f"sklearn.{module}")

@@ -22,6 +22,7 @@ FACES = {
     "carrot.attribution": "training_contribution label_contribution removal_effect group_removal_effect relabel_effect "
     "replacement_effect edit_effect top_training region_contribution node_energy dirichlet_energy remove_regions "
     "remove_each_region deletion_curve insertion_curve region_shapley region_interactions pair_contribution",
+    "carrot.referee": "Question Truth training_scores write_truth",
     "carrot.estimators": "CarrotFeatures RidgeHeadClassifier RidgeHeadRegressor",
     "carrot.explanation": "Explanation Picture RegionPair TrainingPart LogitParts take_apart region_to_region "
     "strongest_pairs",
@@ -49,7 +50,7 @@ def test_faces_keep_what_users_import(module: str) -> None:
     "module",
     [
         *("carrot", "carrot.explanation", "carrot.embedding", "carrot.store", "carrot.protocol"),
-        "carrot.estimators",
+        *("carrot.estimators", "carrot.referee"),
     ],
 )
 def test_a_face_loads_nothing_until_a_name_is_used(module: str) -> None:

@@ -226,7 +226,8 @@ def test_the_wrong_kind_of_target_is_told() -> None:
         ({"lam": "cv"}, "lam"),
         ({"class_weight": "heavy"}, "balanced"),
         ({"class_weight": {9: 2.0}}, "9 is none of 3"),
-        ({"class_weight": {0: -2.0}}, "finite numbers >= 0"),
+        ({"class_weight": {0: -2.0}}, "class_weight.*> 0"),
+        ({"class_weight": {0: 0.0}}, "class_weight.*> 0"),
     ],
 )
 def test_parameters_out_of_range_are_refused_by_fit(given: dict[str, Any], message: str) -> None:
