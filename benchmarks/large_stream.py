@@ -10,8 +10,8 @@ Rows are made (seed fixed) and written to a file; then, in a process of its own,
 Usage: python -m benchmarks.large_stream [--rows 1280000] [--D 768] [--C 1000] [--quick] [--name FILE]
 
 Seconds by the wall and of the processors: on a machine that others use too only the second tells, and the ratio is of
-those. Peak memory is the operating system's count of that process (Linux): libraries, and the pages of the file that
-are there, included. Answers are checked first: 2,000 rows of it, on the disk and in memory, against fits without a row.
+those. Peak memory is the operating system's count of that process (Linux), with libraries and those pages of the file
+that are there. Answers are checked first: 2,000 rows of it, on the disk and in memory, against fits without a row.
 """
 
 import argparse

@@ -22,7 +22,7 @@ ENTRIES = 1 << 24  # numbers in one widened block at most: 128 MiB
 CACHED = 1 << 20  # .. and where it meets few columns: 8 MiB, which stay near the processor, 9 times as fast for one
 LINES = 2048  # .. and where it meets many: what their result is read and written again for
 FEW = 64  # columns
-STRIP = 512  # rows of a symmetric product that are computed at once ..
+STRIP = 256  # rows of a symmetric product that are computed at once ..
 NARROW = 128  # .. or an eighth of them, down to this: what is computed twice is half a strip
 
 

@@ -28,7 +28,7 @@ from carrot._ridge.rows import Rows
 from carrot._ridge.systems import DualSystem, System, prefers_dual, solve
 
 LEFT = 0.1  # of what was there, at least: a digit is lost
-DENSEST = 8  # U is at most this part of the system: beyond, another factor costs no more
+DENSEST = 4  # U is at most this part of the system: beyond, another factor costs no more
 LOOKED_AT = 8  # pictures whose slack is looked at after (2): those that lose most
 
 
