@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
+from carrot._ridge.blocks import times
 from carrot._ridge.removed import Removed
 from carrot._ridge.rows import Rows, check_indices
 from carrot._ridge.statistics import RidgeStatistics
@@ -140,6 +141,56 @@ class Solution:
         if self._statistics is None:  # the dual form did without
             self._statistics = RidgeStatistics.from_rows(*self._need_rows())
         return self._statistics
+
+    # ---- answers for embeddings
+
+    def predict(self, g: Float[Tensor, "*m D"]) -> Float[Tensor, "*m C"]:
+        """Return logits: ridge scores in units of the targets, not log-odds. float64.
+
+        Raises:
+            ValueError: The width differs from the training embeddings', or a value is not finite.
+            NotFittedError: ``fit`` comes first.
+        """
+        W_star = self.W_star
+        g = self._check_width("g", g).to(W_star.device)
+        return times(g.reshape(-1, len(W_star)), None, W_star).reshape(*g.shape[:-1], W_star.shape[1]) + self.bias
+
+    def smoother(
+        self, g: Float[Tensor, "*m D"], indices: Int[Tensor, " k"] | Iterable[SupportsIndex] | None = None
+    ) -> Float[Tensor, "*m k"]:
+        """Return s(g), equation (5): how much each training picture's label counts in the logits of g.
+
+        ``smoother(g) @ Y`` is ``predict(g)``. Weights may be negative.
+
+        Args:
+            g: Embeddings.
+            indices: The training pictures that are asked for; default: all n.
+        """
+        n = len(self._need_rows().G)
+        rows = slice(None) if indices is None else check_indices(indices, n).to(self.G.device)
+        return self._need_fit().smoother(self._check_width("g", g).to(self.W_star), rows)
+
+    def account(self, g: Float[Tensor, "*m D"]) -> tuple[Float[Tensor, "*m n"], Float[Tensor, "*m n"]]:
+        """Return ``<g - gm, g_i - gm>`` and s_i(g) of every training picture, in one pass over their embeddings.
+
+        What its dual and its label part are made of, and what the logit would be without it.
+        """
+        self._need_rows()
+        return self._need_fit().account(self._check_width("g", g).to(self.W_star))
+
+    def kernel(self, a: Float[Tensor, "*m D"], z: Float[Tensor, "k D"]) -> Float[Tensor, "*m k"]:
+        """Return k(a, z), equation (4): the inner product in which adding a picture z moves the prediction at a."""
+        a, z = self._check_width("a", a), self._check_width("z", z)
+        return self._need_fit().kernel(a.to(self.W_star), z.to(self.W_star))
+
+    def inverse_times(self, z: Float[Tensor, "*m D"]) -> Float[Tensor, "D m"]:
+        """Return K^{-1} (z - gm), a column for each z: ``k(a, z)`` is its product with a - gm, and the constant of (4).
+
+        For products with many a, or of each z with itself.
+        """
+        return self._need_fit().inverse_times(self._check_width("z", z).to(self.W_star))
+
+    # ---- inside
 
     def _need_fit(self) -> System:
         if self._system is None:

@@ -131,7 +131,7 @@ MUTANTS = {
     "lambda times n (primal)": ("systems", "if fit_intercept else S, lam)", "if fit_intercept else S, lam * statistics.n)"),
     "lambda times n (dual)": ("systems", "_cholesky(M, lam)", "_cholesky(M, lam * len(M))"),
     "means not taken out": ("systems", "statistics.moments(centred=fit_intercept)", "statistics.moments(centred=False)"),
-    "bias forgotten": ("head", "W_star.shape[1]) + self.bias", "W_star.shape[1])"),
+    "bias forgotten": ("solution", "W_star.shape[1]) + self.bias", "W_star.shape[1])"),
     "weights ignored": ("blocks", "if bool((w == 1.0).all()) else", "if True else"),
     "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
     "float32 solve": ("systems", "_solve_factored(self._factor, Q)", "_solve_factored(self._factor.float(), Q.float()).double()"),
