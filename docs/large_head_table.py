@@ -21,6 +21,10 @@ ROWS = {
 }
 
 
+def _told(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.2g} s"
+
+
 def table() -> str:
     """Return one line for each question and size; a peer in the same run where one was measured."""
     lines = [
@@ -40,13 +44,13 @@ def table() -> str:
                     continue
                 peer = its_peak = ""
                 if "scikit-learn" in rows:
-                    peer = f"{rows['scikit-learn']['seconds']:.2g} s (scikit-learn)"
+                    peer = f"{_told(rows['scikit-learn']['seconds'])} (scikit-learn)"
                     its_peak = f"{rows['scikit-learn']['peak_GiB']:.2g} GiB"
                 elif step.startswith("remove"):
-                    peer = f"{took['refit']:.2g} s (refit)"
+                    peer = f"{_told(took['refit'])} (refit)"
                 size = f"{ours['n']:,} | {ours['M']:,} | {found['facts']['threads']}"
                 lines.append(
-                    f"| {ROWS[step]} | {size} | {seconds:.2g} s | {ours['peak_GiB']:.2g} GiB | {peer} | {its_peak} |"
+                    f"| {ROWS[step]} | {size} | {_told(seconds)} | {ours['peak_GiB']:.2g} GiB | {peer} | {its_peak} |"
                 )
     facts = found["facts"]
     return (

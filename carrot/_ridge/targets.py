@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
-from carrot._ridge.blocks import weighted_mean
+from carrot._ridge.blocks import blocks, weighted_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,11 @@ class Targets:
         """Return ``sum_i w_i y_i / sum(w)``."""
         if not self.are_labels:
             return weighted_mean(self.values, w)
+        if w.is_cuda:  # there the order of additions would change from run to run
+            total = torch.zeros(self.C, dtype=torch.float64, device=w.device)
+            for rows in blocks(len(w), self.C):
+                total += w[rows] @ self.block(rows)
+            return total / w.sum()
         return torch.bincount(self.values, weights=w, minlength=self.C).to(w) / w.sum()
 
     def add_products(
@@ -114,7 +119,7 @@ class Targets:
         """Add ``(Y[rows] - mean)^T X``, but for ``mean (sum of X)^T`` of labels: these are sums of a class."""
         if not self.are_labels:
             total.addmm_((self.values[rows] - mean).mT, X)  # a large mean would cost the digits of the rest
-        elif X.is_cuda:  # there the order of additions would change from run to run
+        elif X.is_cuda:  # as in ``mean``
             total.addmm_(self.block(rows).mT, X)
         else:
             total.index_add_(0, self.values[rows], X)
