@@ -13,7 +13,7 @@ from docs import make_gallery, site_hooks
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PUBLIC = ["carrot", "carrot.attribution", "carrot.data", "carrot.embedding", "carrot.evaluation", "carrot.explanation"]
-PUBLIC += ["carrot.protocol", "carrot.report", "carrot.store"]
+PUBLIC += ["carrot.protocol", "carrot.report", "carrot.store", "carrot.estimators", "carrot.referee"]
 
 
 @pytest.mark.parametrize("name", make_gallery.EXAMPLES)
