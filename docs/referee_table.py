@@ -51,7 +51,7 @@ def heads() -> str:
             size = f"{row['n']:,} | {row['M']:,} | {row['C']}"
             lines.append(f"| {name} | `{row['who']}` | {size} | {row['test']:.3f} | {row['fit_s']:.2f} s |")
     where = f"scikit-learn {facts['scikit_learn']}, {facts['processor']}, {facts['threads']} thread, {facts['date']}"
-    return "\n".join(lines) + f"\n\n{where}, best of three taken in turn, on a shared machine; `fit` alone."
+    return "\n".join(lines) + f"\n\n{where}, best of two or three taken in turn, on a shared machine; `fit` alone."
 
 
 TABLES = {"referee_flowers17": lambda: scores("flowers17"), "referee_synthetic": lambda: scores("synthetic")}
