@@ -192,11 +192,9 @@ def audit(
     classifier = load(model, checkpoint, device)
     fitted = classifier.fitted
     if why is not None:
-        from carrot.classifier.arguing import argue
-        from carrot.classifier.suspects import training_suspects
+        from carrot.classifier.arguing import case_of
 
-        known = fitted.records[fitted.row_of(why)].id
-        case = argue(classifier, next(s for s in training_suspects(fitted) if s.id == known))
+        case = case_of(classifier, why)
         show({"model": str(model), **case.to_dict()}, case.lines(), json)
         return 0
     found, where = Audit.of(fitted, duplicates), data or fitted.data
