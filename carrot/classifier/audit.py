@@ -73,7 +73,7 @@ class Audit(Presented):
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
-        """Audit a model's training pictures; exact leave-one-out, nothing is fitted again.
+        """Audit a model's training pictures; exact leave-one-out; one more fit, for their order.
 
         Raises:
             ValueError: ``threshold`` is not in (0, 1].
