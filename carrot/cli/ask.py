@@ -147,8 +147,9 @@ def audit(
     """List doubtful labels, near duplicates, and pictures of high leverage.
 
     By exact leave-one-out: no picture is judged by a model that has seen it, and nothing is fitted again but one head,
-    in which doubtful labels count less, for their order. Pictures that were held out are judged by the model itself, in a table of their own. A label is doubtful where another class is
-    said: it looks wrong where that is sure, and may be wrong where it is no surer than of some right labels.
+    in which doubtful labels count less, for their order. Pictures that were held out are judged by the model itself, in
+    a table of their own. A label is doubtful where another class is said: it looks wrong where that is sure, and may be
+    wrong where it is no surer than of some right labels.
 
     ```
     carrot audit my_model
