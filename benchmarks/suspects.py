@@ -2,6 +2,7 @@
 
 Usage: python -m benchmarks.suspects toy [--draws 5] [--out runs/suspects]
        python -m benchmarks.suspects NAME --data DIR --backbone MODEL --checkpoint FILE [--tokens DIR] [--draws 3]
+       python -m benchmarks.suspects NAME ... --groups      (near copies with the same wrong label)
 
 5, 10 and 20 % of the labels are made wrong: another class, uniformly, or the one whose mean embedding is most like the
 right one's (by cosine, around the mean of all). For each score the area under the ROC curve, average precision, and the
@@ -28,8 +29,13 @@ from torch import Tensor
 
 from benchmarks.harness import write
 from carrot import Carrot, RidgeHead, TimmViTPatchBackbone
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.records import TrainingRecord
+from carrot.classifier.twins import hidden_groups
 from carrot.data.toy import ToyBirds
+from carrot.embedding.setting import Setting
 from carrot.evaluation.calibration import fit_temperature
+from carrot.evaluation.duplicates import near_duplicates
 from carrot.evaluation.estimate import Estimate
 from carrot.evaluation.ranking import auroc, precision_at
 from carrot.evaluation.suspects import label_suspects
@@ -37,6 +43,7 @@ from carrot.evaluation.suspicion import ClassClouds, belief
 
 RATES, KINDS = (0.05, 0.1, 0.2), ("uniform", "similar")
 FOLDS, NEIGHBOURS, PENALTIES = 5, 20, (1.0, 10.0, 100.0)
+NEARLY = 0.15  # of its norm: how far a planted copy is moved
 
 
 def embeddings(
@@ -120,6 +127,38 @@ def scores(X: Tensor, labels: Tensor, p: np.ndarray) -> dict[str, Tensor]:
     }
 
 
+def groups(X: Tensor, y: Tensor, seed: int) -> dict[str, int]:
+    """Plant 24 groups of 2 to 4 near copies that share a wrong label; return how many hide, and how many are found.
+
+    Copies are moved by ``NEARLY`` of their norm, at random. "strangers" are groups that are told and share no picture
+    with a planted one.
+    """
+    rng, C, n = torch.Generator().manual_seed(seed), int(y.max()) + 1, len(y)
+    rows, labels, planted_groups = [X], y.tolist(), list[set[str]]()
+    for k, i in enumerate(torch.randperm(n, generator=rng)[:24].tolist()):
+        moved = torch.nn.functional.normalize(torch.randn(1 + k % 3, X.shape[1], generator=rng).to(X), dim=1)
+        labels[i] = (labels[i] + 1 + int(torch.randint(C - 1, (1,), generator=rng))) % C
+        planted_groups.append({str(i), *(str(len(labels) + j) for j in range(len(moved)))})
+        labels += [labels[i]] * len(moved)
+        rows.append(X[i] + NEARLY * X[i].norm() * moved)
+    G, told = torch.cat(rows), torch.tensor(labels)
+    head = RidgeHead("loo", True).fit(G, told)
+    loo = head.loo_predict()
+    T = fit_temperature(loo, told)
+    judged = label_suspects(loo, told, T)
+    records = tuple(TrainingRecord(str(i), label, str(i)) for i, label in enumerate(labels))
+    fitted = Fitted(head, Setting("identity"), tuple(map(str, range(C))), records, T)
+    found = [set(group.ids) for group in hidden_groups(fitted, judged, near_duplicates(G, 0.95))]
+    hiding = [g for g in planted_groups if any(float(judged.margin[int(i)]) >= 0 for i in g)]
+    return {
+        "planted": len(planted_groups),
+        "hiding": len(hiding),
+        "found": sum(group in found for group in hiding),
+        "told": len(found),
+        "strangers": sum(not any(group & one for one in planted_groups) for group in found),
+    }
+
+
 def main() -> None:
     """Embed once; plant, fit, measure; write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,6 +168,7 @@ def main() -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--tokens")
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--groups", action="store_true", help="plant copies that hide each other, and nothing else")
     parser.add_argument("--out", type=Path, default=Path("runs/suspects"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -137,6 +177,11 @@ def main() -> None:
         tokens = args.tokens or str(args.out / f"tokens-{args.name}")
         torch.save(embeddings(args.name, args.data, args.backbone, args.checkpoint, tokens), rows_file)
     X, y = torch.load(rows_file)
+    if args.groups:
+        hidden: list[dict[str, object]] = [{"draw": seed, **groups(X, y, seed)} for seed in range(args.draws)]
+        print(*hidden, sep="\n")
+        print("written:", write(f"suspects-groups-{args.name}", hidden, nearly=NEARLY, pictures=len(y)).name)
+        return
     rows: list[dict[str, object]] = []
     for kind in KINDS:
         chosen: float | None = None

@@ -105,6 +105,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "pages": view_table.pages,
         "view": view_table.at_scale,
         "suspects": suspects_table.table,
+        "suspects_groups": suspects_table.groups,
     },
     "docs/accuracy.md": {
         "summary": accuracy_tables.summary,

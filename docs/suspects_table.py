@@ -31,6 +31,25 @@ def table() -> str:
     return markdown_table(lines)
 
 
+def groups() -> str:
+    """Return one line a data set: near copies that share a wrong label, over all draws."""
+    lines = []
+    for name in ("toy", "flowers17", "cub100", "pets370"):
+        rows = json.loads((RESULTS / f"suspects-groups-{name}.json").read_text())["rows"]
+        total = {key: sum(row[key] for row in rows) for key in ("planted", "hiding", "found", "told", "strangers")}
+        lines.append(
+            {
+                "data (draws)": f"{name} ({len(rows)})",
+                "planted": total["planted"],
+                "believed when left out alone": total["hiding"],
+                "of these found": total["found"],
+                "told in all": total["told"],
+                "of which strangers": total["strangers"],
+            }
+        )
+    return markdown_table(lines)
+
+
 def line(name: str, kind: str, rate: float, here: dict[str, dict]) -> dict[str, object]:
     """Return what the table says of one of them."""
     ours, best = here[OURS], max(here[peer]["ap"] for peer in PEERS)

@@ -87,7 +87,7 @@ class Query:
             if tests[self.show](e) and self.label in ("", e.suspect.label) and self.said in ("", e.said)
         ]
         orders: dict[str, Callable[[Entry], Any] | None] = {
-            "doubt": None,  # as they come: by the probability of their label
+            "doubt": None,  # as they come: by suspicion
             "margin": lambda e: e.suspect.margin,
             "sure": lambda e: -e.suspect.margin,
             "leverage": lambda e: -(e.suspect.leverage or 0.0),
@@ -107,9 +107,10 @@ class Query:
         s = entry.suspect
         margin, probability = f"margin {s.margin:+.2f}", f"its label {percent(s.probability)}"
         leverage = "" if s.leverage is None else f"leverage {s.leverage:.2f}"
-        by = {"doubt": probability, "margin": margin, "sure": margin, "leverage": leverage, "name": ""}[self.sort]
+        doubt = f"doubt {s.suspicion:+.1f}, {probability}"
+        by = {"doubt": doubt, "margin": margin, "sure": margin, "leverage": leverage, "name": ""}[self.sort]
         chosen = {"low": margin, "suspects": probability}.get(self.show, "")
-        return ", ".join(dict.fromkeys(word for word in (by, chosen) if word)) or margin
+        return ", ".join(dict.fromkeys(word for word in (by, chosen * (chosen not in by)) if word)) or margin
 
 
 def sorts(of: str) -> dict[str, str]:

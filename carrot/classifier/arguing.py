@@ -17,7 +17,8 @@ from carrot._display.words import percent
 from carrot._ridge.settled import Settled
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.review import Review, Witness
-from carrot.classifier.suspects import SURE, UNSURE, Suspect
+from carrot.classifier.suspects import SURE, UNSURE, Doubt, Suspect
+from carrot.classifier.twins import Group, hidden_groups
 from carrot.explanation.presenting import Presented
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Argument(Presented):
         removed: Both, of the others, were it left out.
         for_label: The training pictures that speak most for its label, strongest first.
         against_label: Those that speak most against it, for the suggestion.
+        group: Those that it hides with, if it does: alone it is believed for they are there.
         images: Pictures by id, as found: a picture, or in words why it isn't at hand.
     """
 
@@ -78,6 +80,7 @@ class Argument(Presented):
     removed: tuple[int, float]
     for_label: tuple[Speaker, ...]
     against_label: tuple[Speaker, ...]
+    group: Group | None = None
     images: "dict[str, Image.Image | str]" = field(default_factory=dict, compare=False)
 
     _format = "argument"
@@ -91,16 +94,20 @@ class Argument(Presented):
 
     def lines(self) -> list[str]:
         """Return it as text: the verdict first, numbers after."""
-        s, lines = self.suspect, [*self._said()]
+        s, lines = self.suspect, self._said()
         sides = (("for", s.label, self.for_label), ("against", f"{s.label}, for {s.suggested}", self.against_label))
         for word, what, found in sides:
             lines.append(f"{word} {what}:" if found else f"{word} {what}: no picture")
             lines += [f"  {one.id:<48} {one.label:<24} {one.effect:+.3f}{_where(one)}" for one in found]
-        lines.append(
-            f"(numbers: how far the lead of {s.label} over {s.suggested}, {s.margin:+.3f} now, would fall without that "
-            "picture)"
+        return [*lines, f"({self._numbers})"]
+
+    @property
+    def _numbers(self) -> str:
+        s = self.suspect
+        return (
+            f"numbers: how far the lead of {s.label} over {s.suggested}, {s.margin:+.3f} now, would fall without that "
+            "picture"
         )
-        return lines
 
     def _said(self) -> list[str]:
         """Return the sentences: the verdict, how unusual that is, and what either fix is worth."""
@@ -115,8 +122,10 @@ class Argument(Presented):
                 f"{s.p_value:.4f})"
             )
         )
+        hides = [] if self.group is None else [f"{', '.join(self.group.ids)}: {self.group}"]
         return [
             f"{s.id} is labelled {s.label}; without it the model says {says}: {verdict}",
+            *hides,
             f"probability of {s.label}: {percent(s.probability)}{usual}",
             f"relabelled {s.suggested}: {self._worth(*self.relabelled, 0)}",
             f"left out: {self._worth(*self.removed, 1)}",
@@ -140,6 +149,7 @@ class Argument(Presented):
             "removed": dict(zip(("right", "error"), self.removed, strict=True)),
             "for": [asdict(one) for one in self.for_label],
             "against": [asdict(one) for one in self.against_label],
+            "group": None if self.group is None else list(self.group.ids),
         }
 
     def to_frame(self) -> "pandas.DataFrame":
@@ -166,7 +176,7 @@ class Argument(Presented):
         ):
             rows = [
                 (Markup(self._shot(s.id, one.boxes[0], 72) + " " + self._shot(one.id, one.boxes[1], 72)), one.id,
-                 one.label + " (doubtful itself)" * one.doubtful, one.effect)
+                 one.label + " (doubtful itself)" * one.doubtful, f"{one.effect:+.3f}")
                 for one in found
             ]  # fmt: skip
             parts.append(
@@ -174,7 +184,7 @@ class Argument(Presented):
                 if rows
                 else said(f"{what}: no picture")
             )
-        return card(verdict, *parts)
+        return card(verdict, *parts, said(self._numbers))
 
     def _shot(self, name: str, box: Box | None, side: int = SIDE) -> str:
         found = self.images.get(name)
@@ -190,7 +200,22 @@ class Argument(Presented):
         return shot(small, f"the picture {name}", side)
 
 
-def argue(classifier: Classifier, suspect: Suspect) -> Argument:
+def case_of(classifier: Classifier, name: str) -> Argument:
+    """Return what there is to say of the label of a training picture, given by its id, without an audit of all.
+
+    Of groups it knows those that are tied; near duplicates are not looked for.
+
+    Raises:
+        ValueError: There is none of that id.
+    """
+    fitted = classifier.fitted
+    known, doubt = fitted.records[fitted.row_of(name)].id, Doubt(fitted)
+    suspect = next(one for one in doubt.training() if one.id == known)
+    groups = hidden_groups(fitted, doubt.judged, ())
+    return argue(classifier, suspect, next((group for group in groups if known in group.ids), None))
+
+
+def argue(classifier: Classifier, suspect: Suspect, group: Group | None = None) -> Argument:
     """Return what there is to say of a training picture's label; see ``Audit.argue``."""
     fitted = classifier.fitted
     row, records = fitted.row_of(suspect.id), fitted.records
@@ -222,6 +247,7 @@ def argue(classifier: Classifier, suspect: Suspect) -> Argument:
         (int(settled.removed_right[0]), float(settled.removed[0])),
         speakers(ours, suspect.label, suspect.suggested, -1.0),
         speakers(against, suspect.suggested, suspect.label, -1.0),
+        group,
         {records[i].id: found for i, found in images.items()},
     )
 

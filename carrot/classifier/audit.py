@@ -73,7 +73,7 @@ class Audit(Presented):
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
-        """Audit a model's training pictures; exact leave-one-out, nothing is fitted again.
+        """Audit a model's training pictures; exact leave-one-out; one more fit, for their order.
 
         Raises:
             ValueError: ``threshold`` is not in (0, 1].
@@ -176,13 +176,13 @@ class Audit(Presented):
                 left = max(0, left - len(some))
         if self.held_out_doubtful:
             parts.append(said(MEND))
+        if self.groups:
+            parts.append(said(f"{_hiding(len(self.groups))} each other's label", *_more(self.groups)))
+            parts.append(said(*(f"{', '.join(group.ids)}: {group}" for group in self.groups[:SHOWN])))
         parts.append(said(f"{_pairs(len(self.duplicates))} nearly the same", *_more(self.duplicates)))
         if self.duplicates:
             rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.duplicates[:SHOWN]]
             parts.append(table(["one", "the other", "cosine", "same file", "label", "label"], rows))
-        if self.groups:
-            parts.append(said(f"{_hiding(len(self.groups))} each other's label", *_more(self.groups)))
-            parts.append(said(*(f"{', '.join(group.ids)}: {group}" for group in self.groups[:SHOWN])))
         if self.leaks:
             parts.append(said(_leaking(len(self.leaks)), *_more(self.leaks)))
             rows = [(p.first, p.second, p.cosine, p.same_file, *p.labels) for p in self.leaks[:SHOWN]]
@@ -226,14 +226,14 @@ class Audit(Presented):
             lines.append(f"  {MEND}")
         if self.counts is not None:
             lines.append(f"  looked for in {self.counts.line('audited')}")
+        if self.groups:
+            lines.append(f"{_hiding(len(self.groups))} each other's label")
+            lines += _listed([f"{', '.join(group.ids)}: {group}" for group in self.groups], k)
         lines.append(
             f"{_pairs(len(self.duplicates))} nearly the same (cosine >= {self.threshold:g}, and nearer than others of "
             "their kind)"
         )
         lines += _listed([f"{pair.first}   {pair.second}   {pair.note}" for pair in self.duplicates], k)
-        if self.groups:
-            lines.append(f"{_hiding(len(self.groups))} each other's label")
-            lines += _listed([f"{', '.join(group.ids)}: {group}" for group in self.groups], k)
         if self.leaks:
             lines.append(_leaking(len(self.leaks)))
             lines += _listed([f"{pair.first}   {pair.second}   {pair.note}" for pair in self.leaks], k)
@@ -270,7 +270,8 @@ def audit(classifier: Classifier, data: Any) -> Audit:
     def case(suspect: Suspect | str) -> Argument:
         if isinstance(suspect, str):
             raise ValueError(f"{suspect!r} is no training picture of this model. {fitted.hint(suspect, False)}")
-        return argue(classifier, suspect)
+        group = next((group for group in found.groups if suspect.id in group.ids), None)
+        return argue(classifier, suspect, group)
 
     return replace(found, find=find, case=case, doubt=None)
 

@@ -146,9 +146,10 @@ def audit(
 ) -> int:
     """List doubtful labels, near duplicates, and pictures of high leverage.
 
-    By exact leave-one-out: nothing is fitted again, and no picture is judged by a model that has seen it. Pictures that
-    were held out are judged by the model itself, in a table of their own. A label is doubtful where another class is
-    said: it looks wrong where that is sure, and may be wrong where it is no surer than of some right labels.
+    By exact leave-one-out: no picture is judged by a model that has seen it, and nothing is fitted again but one head,
+    in which doubtful labels count less, for their order. Pictures that were held out are judged by the model itself, in
+    a table of their own. A label is doubtful where another class is said: it looks wrong where that is sure, and may be
+    wrong where it is no surer than of some right labels.
 
     ```
     carrot audit my_model
@@ -192,11 +193,9 @@ def audit(
     classifier = load(model, checkpoint, device)
     fitted = classifier.fitted
     if why is not None:
-        from carrot.classifier.arguing import argue
-        from carrot.classifier.suspects import training_suspects
+        from carrot.classifier.arguing import case_of
 
-        known = fitted.records[fitted.row_of(why)].id
-        case = argue(classifier, next(s for s in training_suspects(fitted) if s.id == known))
+        case = case_of(classifier, why)
         show({"model": str(model), **case.to_dict()}, case.lines(), json)
         return 0
     found, where = Audit.of(fitted, duplicates), data or fitted.data

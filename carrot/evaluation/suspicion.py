@@ -15,7 +15,8 @@ then asks more than the highest logit does: how unusual all of a picture's logit
 (2): they were taken from leave-one-out logits themselves. It orders pictures and nothing else: whether a label is
 doubtful is said by the model itself (``carrot.evaluation.suspects``).
 
-On planted wrong labels it comes before every other score that was tried: ``python -m benchmarks.suspects``.
+On planted wrong labels of the most similar class it comes before every peer that was tried, and is level with the best
+where they are wrong uniformly: ``python -m benchmarks.suspects``, docs/benchmarks.md.
 
 Reference: Hastie, Tibshirani and Buja, JASA 89 (1994), for discriminant analysis of the fits of a ridge regression.
 """

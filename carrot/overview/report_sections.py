@@ -132,7 +132,7 @@ def suspects(r: ModelReport) -> str:
     doubtful, of = r.audit.doubtful, counted(len(r.audit.suspects), "training label")
     judged = "Each was judged by the model fitted without it (exact leave-one-out)"
     if not doubtful:
-        return said(f"None of {of}. {judged}.")
+        return said(f"None of {of}. {judged}.") + _hiding(r)
     what = (
         f"{len(doubtful)} of {of} {'is' if len(doubtful) == 1 else 'are'} doubtful. {judged}, which says another class"
     )
@@ -155,7 +155,15 @@ def suspects(r: ModelReport) -> str:
         f"To mend the first: <code>carrot relabel {model} {text(first)}</code>. One by one, with what speaks for each: "
         f"<code>carrot explore {model}</code>"
     )
-    return f'{said(what)}<ul class="cards narrow">{cards}</ul>{said(more) if more else ""}{hint}'
+    return f'{said(what)}<ul class="cards narrow">{cards}</ul>{said(more) if more else ""}{_hiding(r)}{hint}'
+
+
+def _hiding(r: ModelReport) -> str:
+    """Return the pictures that hide each other's label, if there are some."""
+    found = r.audit.groups
+    what = f"{counted(len(found), 'group')} of pictures, each of which is believed for the others of it are there."
+    lines = "".join(said(text(f"{', '.join(group.ids)}: {group}.")) for group in found[:SUSPECTS])
+    return said(what) + lines if found else ""
 
 
 def duplicates(r: ModelReport) -> str:

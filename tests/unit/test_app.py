@@ -124,14 +124,14 @@ def test_the_gallery(reading: Asking) -> None:
 
 
 def test_a_card_shows_the_number_that_it_is_sorted_by(reading: Asking) -> None:
-    numbers = {"doubt": r"its label [<>]? ?([0-9.]+) %", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
+    numbers = {"doubt": r"doubt (.[0-9.]+), its label", "margin": r"margin (.[0-9.]+)", "sure": r"margin (.[0-9.]+)"}
     numbers["leverage"] = r"leverage ([0-9.]+)"
     for sort, number in numbers.items():
         for show in ("all", "low", "suspects"):
             page = reading.get("/", params={"sort": sort, "show": show, "below": "1"}).text
             found = [float(x) for x in re.findall(number, page)]
             assert len(found) == page.count('class="card ') > 0
-            assert found == sorted(found, reverse=sort in ("sure", "leverage"))
+            assert found == sorted(found, reverse=sort in ("doubt", "sure", "leverage"))
     held_out = reading.get("/?of=test&sort=leverage").text
     assert 'value="leverage"' not in held_out
     assert re.findall(numbers["doubt"], held_out), "they have no leverage, so the most doubtful come first"

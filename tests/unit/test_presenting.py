@@ -66,7 +66,7 @@ def argument() -> Argument:
     suspect = audit(1).suspects[0]
     one = Speaker(name("y"), name("jay"), 0.5, True, "row 0", "row 1", ((0.0, 0.0, 0.5, 0.5), None))
     images: dict[str, Image.Image | str] = {suspect.id: Image.new("RGB", (8, 6)), name("y"): "gone"}
-    return Argument(suspect, 9, 7, 0.1, (8, 0.05), (7, 0.06), (one,), (), images)
+    return Argument(suspect, 9, 7, 0.1, (8, 0.05), (7, 0.06), (one,), (), None, images)
 
 
 def hidden() -> HiddenRegions:

@@ -150,6 +150,15 @@ def test_a_suspect_argues_its_case(model: Carrot, audit: Audit) -> None:
     assert json.loads(found.to_json())["relabelled"]["right"] == found.relabelled[0]
 
 
+def test_who_hides_with_others_says_so(audit: Audit) -> None:
+    found = audit.argue("train/s2/copy1.png")
+    assert found.group is not None
+    assert "train/s2/copy2.png" in found.group.ids
+    assert str(found).splitlines()[0].endswith("says s2: not doubtful")
+    assert "without all 3 the model says s3" in str(found).splitlines()[1]
+    assert found.for_label[0].id in found.group.ids, "its copies speak for it"
+
+
 def test_only_doubtful_pictures_have_a_price(audit: Audit) -> None:
     for s in audit.suspects:
         assert (s.relabel_right is not None) == s.is_doubtful
