@@ -46,7 +46,10 @@ LAYERS = [
 RANK = {name: place for place, line in enumerate(LAYERS) for name in line}
 # Imported for their type alone, by what is made for them: a method that returns a view, a mixin that returns its user.
 TYPES_ONLY = {
-    *((f"_ridge/{name}.py", "head") for name in ("edit", "edited", "logit", "pool", "questions", "replacement")),
+    *(
+        (f"_ridge/{name}.py", "head")
+        for name in ("best", "edit", "edited", "logit", "pool", "questions", "replacement")
+    ),
     ("classifier/hub.py", "model"),
 }
 HEAVY = (
