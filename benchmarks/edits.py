@@ -23,7 +23,7 @@ from carrot.edits import edited
 from carrot.head import RidgeHead
 
 SIZES = ((3_000, 384, 17), (20_000, 512, 100))
-TESTS, SEED, LAM, REFITS = 200, 0, 10.0, 3
+TESTS, SEED, LAM, REFITS = 1_000, 0, 10.0, 2
 
 
 def world(n: int, D: int, C: int) -> tuple[RidgeHead, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from docs import (
     accuracy_tables,
+    edits_table,
     explainers_table,
     funnybirds_table,
     ladders_table,
@@ -98,6 +99,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "forward_gpu": on_a_gpu,
         "explanation": explanation,
         "large_head": large_head_table.table,
+        "edits": edits_table.edits,
+        "flips": edits_table.flips,
         "pages": view_table.pages,
         "view": view_table.at_scale,
     },
