@@ -22,7 +22,7 @@ Reference: Ilyas et al., ICML 2022 (datamodels), section on brittleness, for the
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, SupportsIndex
 
 import torch
@@ -31,16 +31,8 @@ from torch import Tensor
 
 from carrot._ambient import pinned, pinned_class
 from carrot._display.brief import brief
-from carrot._ridge.subsets import (
-    SURE,
-    Search,
-    UndecidedError,
-    bound,
-    inner_without,
-    possible,
-    row_sums,
-    scale_without,
-)
+from carrot._ridge import subsets
+from carrot._ridge.subsets import Search, UndecidedError, bound, possible
 from carrot._ridge.systems import ALONE
 from carrot.edits import Edit, edit_effects_by_class
 from carrot.head import RidgeHead
@@ -145,7 +137,7 @@ class RemovalFlips:
         while k < end:
             tell and tell(k, search.count)
             bounds = every.bounds(k)
-            open_ = [r for r in range(len(every.rivals)) if not bounds[r] <= float(every.need[r]) * SURE]
+            open_ = [r for r in range(len(every.rivals)) if not bounds[r] <= float(every.need[r]) * subsets.SURE]
             if open_ and k > exact:
                 break
             try:
@@ -156,9 +148,9 @@ class RemovalFlips:
                 one = self._verified(g, logits, c, found)
                 if one.becomes is None:  # it was a tie, to rounding
                     break
-                return _with(one, k, search.count)
+                return replace(one, least=k, nodes=search.count)
             k += 1
-        return _with(path, k, search.count)
+        return replace(path, least=k, nodes=search.count)
 
     # ---- inside
 
@@ -204,10 +196,10 @@ class RemovalFlips:
             if self._E is None:
                 raise UndecidedError
             u = self._E[:, i]
-            scale = scale_without(u)
-            inner = inner_without(self._E, u, scale)
+            scale = subsets.scale_without(u)
+            inner = subsets.inner_without(self._E, u, scale)
             inner[:, i] = 0.0
-            self._left[i, k] = u, scale, row_sums(inner, k - 1)
+            self._left[i, k] = u, scale, subsets.row_sums(inner, k - 1)
         return self._left[i, k]
 
     def _verified(self, g: Tensor, logits: Tensor, c: int, found: Sequence[int]) -> Flip:
@@ -248,7 +240,7 @@ class _Rivals:
             a_left, b_left = (a + u * a[i]) * scale, (b + u * b[i]) * scale
             stay = inside[possible(a_left[inside], b_left[inside], rows[inside], k - 1, left)]
             if len(stay):
-                E = inner_without(self.flips.among(stay), u[stay], scale[stay])
+                E = subsets.inner_without(self.flips.among(stay), u[stay], scale[stay])
                 found = search.find(E, a_left[stay], b_left[stay], left, k - 1)
                 if found is not None:
                     return [i, *stay[found].tolist()]
@@ -322,7 +314,7 @@ def smallest_relabelling(head: RidgeHead, g: Float[Tensor, " D"], to: SupportsIn
         edits = [Edit(relabel=dict(zip(rows[: j + 1], labels, strict=False))) for j in range(k)]
         found = _path("relabelling", head, g, logits, c, rows, labels, edits)
         if found.becomes is not None:
-            best, lead = _with(found, len(found.indices), 0), ahead
+            best, lead = replace(found, least=len(found.indices)), ahead
     return best
 
 
@@ -345,10 +337,6 @@ def _path(
     becomes = int(after[k - 1].argmax()) if flips else None
     steps = torch.cat([logits.unsqueeze(0), after[:k]])
     return Flip(kind, c, becomes, tuple(rows[:k]), tuple(labels[:k]), steps, 1)
-
-
-def _with(flip: Flip, least: int, nodes: int) -> Flip:
-    return Flip(flip.kind, flip.predicted, flip.becomes, flip.indices, flip.labels, flip.logits, least, nodes)
 
 
 def _predicted(head: RidgeHead, g: Tensor) -> tuple[Tensor, int]:

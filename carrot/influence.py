@@ -24,7 +24,7 @@ Reference: Yeh et al., NeurIPS 2018 (representer points), for (1); Cook and Weis
 Regression (1982), for (3).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, SupportsIndex
 
 import torch
@@ -32,10 +32,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
-from carrot._ridge.best import Best
-from carrot._ridge.blocks import times
-from carrot._ridge.questions import Questions
-from carrot._ridge.rows import check_indices, indices_of_each, some_indices
+from carrot._ridge.best import Best, contributions, products
+from carrot._ridge.rows import check_indices, some_indices
 from carrot._ridge.systems import ALONE
 from carrot.head import RidgeHead
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
@@ -71,8 +69,7 @@ def training_contribution(
     if alpha.ndim != 2 or len(alpha) != n:
         raise ValueError(f"`alpha` must be ({n}, C), a row for each row of G_train; got {tuple(alpha.shape)}.")
     g_test, alpha = widen(g_test, alpha)
-    products = _products(G_train, g_test.reshape(-1, D), origin)
-    return products.reshape(*g_test.shape[:-1], n, 1) * alpha
+    return products(G_train, g_test.reshape(-1, D), origin).reshape(*g_test.shape[:-1], n, 1) * alpha
 
 
 @pinned()
@@ -264,7 +261,7 @@ def top_training(
         TypeError: ``exclude`` is not made of whole numbers.
         ValueError: ``k``, ``kind``, a class or ``exclude`` is out of range, or an origin goes with another kind.
     """
-    asked, blocks, k = _contributions(head, g_test, k, kind, target, against, origin, exclude)
+    asked, blocks, k = contributions(head, g_test, k, kind, target, against, origin, exclude, TRAINING_CHUNK)
     best = Best.none(len(asked.target), k, largest, head.W_star)
     for place, values in blocks:
         best.take(place, values)
@@ -286,70 +283,12 @@ def supporters_and_opposers(
 
     One pass over the training set. Arguments and errors are those of ``top_training``.
     """
-    asked, blocks, k = _contributions(head, g_test, k, kind, target, against, origin, exclude)
+    asked, blocks, k = contributions(head, g_test, k, kind, target, against, origin, exclude, TRAINING_CHUNK)
     most, least = (Best.none(len(asked.target), k, largest, head.W_star) for largest in (True, False))
     for place, values in blocks:
         most.take(place, values)
         least.take(place, values)
     return (most.values, most.indices), (least.values, least.indices)
-
-
-def _contributions(
-    head: RidgeHead,
-    g_test: Tensor,
-    k: SupportsIndex,
-    kind: str,
-    target: Tensor | SupportsIndex | None,
-    against: Tensor | SupportsIndex | None,
-    origin: Tensor | None,
-    exclude: Tensor | None,
-) -> tuple[Questions, Iterator[tuple[Tensor, Tensor]], int]:
-    """Check what is asked; return it, and what it comes to by blocks of training pictures, NaN where excluded."""
-    n = len(head.Y)
-    require_tensor("g_test", g_test)
-    others = n if exclude is None else n - 1
-    k = whole_number("k", k, 1, others, ", the number of training pictures" + " but the excluded one" * (others < n))
-    per_picture = {
-        "dual": lambda: head.alpha,
-        "label": lambda: head.Y,
-        "removal": lambda: head.residual / head.slack.unsqueeze(-1),
-    }
-    if kind not in per_picture:
-        raise ValueError(f"`kind` must be one of {tuple(per_picture)}; got {kind!r}.")
-    if origin is not None and kind != "dual":
-        raise ValueError(f"`origin` must go with kind='dual' alone; got kind={kind!r}.")
-    asked = Questions.of(head, g_test, target, against)
-    if exclude is not None:
-        exclude = indices_of_each(exclude, len(g_test), n, "exclude").to(head.G.device)
-    factor, g_test = per_picture[kind](), g_test.to(head.W_star)
-    few = kind != "dual" and n <= head.G.shape[1] + 1  # the dual form solves for all n pictures at once
-    smoother = head.smoother(g_test) if few else None
-    if origin is not None:
-        require_shape("origin", origin, g_test.shape[-1:], "the width of g_test")
-
-    def weights(block: Tensor) -> Tensor:  # (m, block): what multiplies each picture's factor
-        if kind == "dual":
-            return _products(head.G[block], g_test, origin)
-        return head.smoother(g_test, block) if smoother is None else smoother[:, block]
-
-    def each() -> Iterator[tuple[Tensor, Tensor]]:
-        # the primal form solves for g_test again in each block: D pictures of a block cost what the solving does
-        chunk = max(TRAINING_CHUNK, 0 if kind == "dual" else head.G.shape[1])
-        for block in torch.arange(n, device=head.G.device).split(chunk):
-            new = weights(block) * asked.columns(factor[block])
-            if exclude is not None:
-                new.masked_fill_(block == exclude.unsqueeze(-1), torch.nan)
-            yield block, new
-
-    return asked, each(), k
-
-
-def _products(G_train: Tensor, g_test: Tensor, origin: Tensor | None) -> Tensor:
-    """Return <g - o, g_i - o>, (m, n)."""
-    if origin is not None:
-        require_shape("origin", origin, g_test.shape[-1:], "the width of g_test")
-        g_test = g_test - origin
-    return times(G_train, origin, g_test.mT).mT
 
 
 def _targets(head: RidgeHead, y: Tensor | SupportsIndex) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from docs import (
     accuracy_tables,
     doubt_tables,
+    edits_table,
     explainers_table,
     funnybirds_table,
     ladders_table,
@@ -102,6 +103,8 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "explanation": explanation,
         "large_head": large_head_table.table,
         "sklearn_heads": referee_table.heads,
+        "edits": edits_table.edits,
+        "flips": edits_table.flips,
         "pages": view_table.pages,
         "view": view_table.at_scale,
         "suspects": suspects_table.table,

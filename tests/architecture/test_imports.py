@@ -49,17 +49,8 @@ TYPES_ONLY = {
     *(
         (f"_ridge/{name}.py", "head")
         for name in (
-            "again",
-            "conformal",
-            "edit",
-            "edited",
-            "logit",
-            "pool",
-            "questions",
-            "replacement",
-            "settled",
-            "streamed",
-            "vouching",
+            *("again", "best", "conformal", "edit", "edited", "logit", "pool", "questions", "replacement"),
+            *("settled", "streamed", "vouching"),
         )
     ),
     ("classifier/hub.py", "model"),
