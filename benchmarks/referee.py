@@ -50,7 +50,7 @@ WRONG, TESTS, SUBSETS, TOP = 0.1, 100, 50, 20
 
 
 def synthetic(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return training rows, their classes, and test rows: that of notes on attribution, drawn anew."""
+    """Return training rows, their classes, and test rows: classes of two sub-clusters, uneven leverage."""
     n, D, C, K = 2000, 384, 20, 2
     mu, sub = rng.normal(size=(C, D)) * 0.2, rng.normal(size=(C, K, D)) * 0.12
     A, scale = rng.normal(size=(D, D)) / np.sqrt(D), np.linspace(2.0, 0.2, D)
