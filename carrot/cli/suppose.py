@@ -130,12 +130,17 @@ def flip(
         device: Where the backbone runs.
         json: Print the result as JSON.
     """
+    from carrot.store.outputs import check_output, check_replaced
+
     if to is not None and not relabel:
         raise UsageError("`--to` is a new label: it goes with --relabel.")
     if exact < 1 or nodes < 0:
         raise UsageError(f"`--exact` must be at least 1 and `--nodes` at least 0; got {exact} and {nodes}.")
     if out is not None and out.suffix.lower() not in (".html", ".json"):
         raise UsageError(f"`--out` must end in .html or .json; got {out}.")
+    if out is not None:
+        check_output(out)
+        check_replaced(out)
     early.need_model(model, picture)
     early.need_picture(picture)
     where = early.box_from(box)

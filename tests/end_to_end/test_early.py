@@ -167,7 +167,7 @@ WRONG: dict[str, tuple[str, ...]] = {  # flags by name: values that are wrong wh
     "passes": ("0", "-1", "inf", "0.5", "3.9 --regions tiles:2"),
     "out": ("theirs", "pictures/model"),
 }
-ELSEWHERE = {"data", "overwrite", "strict", "verbose", "json"}  # judged by their own tests, or never wrong
+ELSEWHERE = {"data", "again", "overwrite", "strict", "verbose", "json"}  # judged by their own tests, or never wrong
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ Call = Callable[[Path, str], list[str]]
 OUTPUTS: dict[tuple[str, str], tuple[Call, str]] = {
     ("predict", "csv"): (lambda h, out: ["predict", f"{h}/model", f"{h}/new.png", "--csv", out], "x.csv"),
     ("explain", "out"): (lambda h, out: ["explain", f"{h}/model", f"{h}/new.png", "--out", out], "x.html"),
+    ("flip", "out"): (lambda h, out: ["flip", f"{h}/model", f"{h}/new.png", "--out", out], "x.html"),
     ("report", "out"): (lambda h, out: ["report", f"{h}/model", "--out", out], "x.html"),
     ("audit", "csv"): (lambda h, out: ["audit", f"{h}/model", "--no-held-out", "--csv", out], "x.csv"),
     ("export", "out"): (lambda h, out: ["export", f"{h}/model", out], "x.csv"),

@@ -28,7 +28,9 @@ from carrot.attribution import dirichlet_energy
 from carrot.classifier.arguing import Argument, Speaker
 from carrot.classifier.audit import Audit
 from carrot.classifier.certificate import Certificate
+from carrot.classifier.flip import FlipStep, SmallestFlip
 from carrot.classifier.hidden import HiddenRegion, HiddenRegions
+from carrot.classifier.label_sets import LabelSets
 from carrot.classifier.selection import Selection
 from carrot.classifier.suspects import Suspect
 from carrot.classifier.twins import Duplicates, Group
@@ -84,6 +86,22 @@ def what_if(C: int = 9) -> WhatIf:
     return WhatIf(name("x"), tuple(name(f"c{c}") for c in range(C)), logits, logits.flip(0), 0.1, (name("y"),))
 
 
+def label_sets(m: int = 3) -> LabelSets:
+    p = torch.linspace(0, 1, 3 * m, dtype=F64).reshape(m, 3)
+    names = tuple(name(f"x{i}") for i in range(m))
+    return LabelSets(names, tuple(name(c) for c in "abc"), 0.1, False, p, p.softmax(dim=1), torch.full((3,), 9))
+
+
+def flip() -> SmallestFlip:
+    logits, shot = torch.linspace(0, 1, 6, dtype=F64).reshape(2, 3), Image.new("RGB", (8, 6))
+    steps = (FlipStep(name("y"), name("jay"), None, -0.1, name("wren")),)
+    classes = (name("jay"), name("wren"), name("robin"))
+    predicted, becomes, images = name("jay"), name("wren"), (shot,)
+    return SmallestFlip(
+        name("x"), "removal", classes, predicted, becomes, 0.5, steps, 1, 5, logits, (), False, None, shot, images
+    )
+
+
 def graph(N: int = 6) -> RegionGraph:
     return RegionGraphBuilder().build(RegionSet(torch.randn(N, 5, dtype=F64), grid_positions(1, N, F64)))
 
@@ -99,6 +117,8 @@ PRESENTED: dict[type, Callable[[], Any]] = {
     Argument: argument,
     Audit: audit,
     HiddenRegions: hidden,
+    LabelSets: label_sets,
+    SmallestFlip: flip,
     WhatIf: what_if,
     carrot.Explanation: lambda: explanation(hostile=f"\n{HOSTILE}"),
 }
@@ -174,10 +194,13 @@ def arrays_of(kind: type) -> list[str]:
     return [str(t) for t in fields if re.search("Tensor|NDArray|Image", str(t)) and "Callable" not in str(t)]
 
 
+ADAPTERS = ("carrot.referee.dattri", "carrot.referee.quanda")  # each imports the library it is for
+
+
 def classes() -> list[type]:
     found = []
     for module in pkgutil.walk_packages(carrot.__path__, "carrot."):
-        if module.name != "carrot.__main__":
+        if module.name != "carrot.__main__" and module.name not in ADAPTERS:
             there = vars(importlib.import_module(module.name)).values()
             found += [c for c in there if isinstance(c, type) and c.__module__ == module.name]
     return found
