@@ -661,8 +661,8 @@ def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: flo
 def check_chosen_again(c: ModuleType, n: int, D: int, intercept: bool, lams: list[float], kind: str = "noise") -> None:
     """lam without each picture, and what is said of it then: n (n - 1) real refits for each lam.
 
-    ``kind``: "noise", "told" (labels that embeddings tell), "copies" (two that are alone in a direction), "alone" (one),
-    "pairs" (copies of every other picture, which at a small lam are nearly alone, to a few digits) or "nothing"
+    ``kind``: "noise", "told" (labels that embeddings tell), "copies" (two that are alone in a direction), "alone"
+    (one), "pairs" (copies of every other picture, nearly alone at a small lam, to a few digits) or "nothing"
     (embeddings that are all 0: every penalty is as good).
     """
     rng = np.random.default_rng(n + D)
