@@ -34,7 +34,7 @@ from torch import Tensor
 from carrot._ambient import pinned
 from carrot._ridge.best import Best, contributions, products
 from carrot._ridge.rows import check_indices, some_indices
-from carrot._ridge.systems import ALONE
+from carrot._ridge.vouching import is_singular
 from carrot.head import RidgeHead
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
 
@@ -150,10 +150,7 @@ def edit_effect(
     if S.numel() == n:
         raise ValueError("Training pictures that are left out must leave at least one; got all of them.")
     inside = head.slack_among(S)
-    inverse, failed = torch.linalg.inv_ex(inside)
-    # the dual form has every digit of small entries, the primal one only those behind the point
-    size = torch.linalg.matrix_norm(inside, 1).clamp(min=0.0 if head.is_dual else 1.0)
-    if bool(failed) or float(torch.linalg.matrix_norm(inverse, 1) * size) > 1.0 / ALONE:
+    if is_singular(inside, head.is_dual):
         other = RidgeHead.from_state(head.state(), head.lam, head.fit_intercept)
         return (other.relabel(U, head.Y[U] + change) if moved else other).without(S).predict(g_test) - head.predict(
             g_test

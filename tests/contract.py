@@ -661,8 +661,9 @@ def check_edited_copies(c: ModuleType, n: int, D: int, intercept: bool, lam: flo
 def check_chosen_again(c: ModuleType, n: int, D: int, intercept: bool, lams: list[float], kind: str = "noise") -> None:
     """lam without each picture, and what is said of it then: n (n - 1) real refits for each lam.
 
-    ``kind``: "noise", "told" (labels that embeddings tell), "copies" (two that are alone in a direction), "alone" (one)
-    or "nothing" (embeddings that are all 0: every penalty is as good).
+    ``kind``: "noise", "told" (labels that embeddings tell), "copies" (two that are alone in a direction), "alone"
+    (one), "pairs" (copies of every other picture, nearly alone at a small lam, to a few digits) or "nothing"
+    (embeddings that are all 0: every penalty is as good).
     """
     rng = np.random.default_rng(n + D)
     labels = np.arange(n) % 3
@@ -673,6 +674,8 @@ def check_chosen_again(c: ModuleType, n: int, D: int, intercept: bool, lams: lis
         G[n - 2 :, -1] = 30.0 if kind == "copies" else [0.0, 30.0]
     if kind == "copies":
         G[n - 1] = G[n - 2]
+    if kind == "pairs":
+        G[1::2] = G[: n - 1 : 2]
     again = c.head.RidgeHead(1.0, intercept).fit(*map(torch.tensor, (G, labels, w))).loo_again(lams)
     Y, chosen, mse, said, accuracy = np.eye(3)[labels], [], [], [], []
     for i in range(n):
@@ -683,6 +686,8 @@ def check_chosen_again(c: ModuleType, n: int, D: int, intercept: bool, lams: lis
         said.append(ref.predict(rest[0], rest[1], lam, intercept, G[i], rest[2]))
         accuracy.append((ref.loo(rest[0], rest[1], lam, intercept, rest[2]).argmax(1) == ref.without(labels, i)).mean())
     half = 1e-6 if kind in ("copies", "alone") else None  # a third of the digits: condition 1e11 at lam = 1e-8
+    if kind == "pairs":  # a slack of a pair of 1e-6 leaves ten digits of what is divided by it
+        half = 1e-9
     tolerance = half or 10 * EPS[torch.float64] * ref.condition(G, min(lams), intercept, w) * max(n, D)  # long sums
     close(again.lams, np.array(chosen), 0.0, f"lam chosen again, {kind}")
     close(again.mse, np.array(mse), tolerance * max(1.0, max(mse)), f"its error, {kind}")

@@ -8,7 +8,7 @@ is predicted by a head that has seen neither; all that leave-one-out asks of a p
 
     a_ji = Q~_ji / Q~_ii            d_ji = Q~_jj - a_ji Q~_ji
     sqrt(w_j) (y_j - logit_{-i,-j}(g_j))  =  (R~_j - a_ji R~_i) / d_ji                                          (1)
-    E_i(lam)  =  sum_{j != i} (|R~_j|^2 - 2 a_ji <R~_j, R~_i> + a_ji^2 |R~_i|^2) / d_ji^2                       (2)
+    E_i(lam)  =  sum_{j != i} |R~_j - a_ji R~_i|^2 / d_ji^2                                                     (2)
     lam_{-i}  =  argmin E_i,  the larger of equal ones;   logit = y_i - R_i(lam_{-i}) / Q_ii(lam_{-i})          (3)
 
 (1) is one step of elimination in Q, as in ``carrot._ridge.edited``; (2) needs two products of n x n numbers for each
@@ -39,6 +39,7 @@ from carrot._ridge.blocks import blocks, centred
 from carrot._ridge.gram import Gram
 from carrot._ridge.loo import loo_path
 from carrot._ridge.rows import Rows
+from carrot._ridge.squares import of_differences
 from carrot._ridge.systems import ALONE, Moments, System, centre, moments, prefers_dual, solve, with_means
 from carrot.utils import require_positive
 
@@ -150,16 +151,15 @@ class _Pairs:
             if not len(index):
                 continue
             R, q = spectrum.residual(lam), spectrum.slack(lam)
-            size, limit = R.square().sum(dim=1), self._least(q).unsqueeze(-1)
-            for some in blocks(len(index), 4 * n):
+            limit = self._least(q).unsqueeze(-1)
+            for some in blocks(len(index), 6 * n):
                 i = index[some]
                 Q = spectrum.slack_columns(lam, i)  # (n, b)
                 a = Q / q[i]
                 d = q.unsqueeze(-1) - a * Q
                 own = places.unsqueeze(-1) == i
                 alone = (d < limit) & ~own
-                square = (size.unsqueeze(-1) - 2.0 * a * (R @ R[i].mT)).addcmul_(a.square(), size[i])
-                square.clamp_(min=0.0).div_(d.square_()).masked_fill_(own | alone, 0.0)
+                square = of_differences(R, R[i], a).div_(d.square_()).masked_fill_(own | alone, 0.0)
                 without = ~(q[i] > (0.0 if self.is_dual else ALONE))  # picture i itself: nothing of its row is sure
                 found[i, k] = square.sum(dim=0).masked_fill(without, 0.0)
                 unsure[i, k] = alone.any(dim=0) | without

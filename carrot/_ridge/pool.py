@@ -187,7 +187,8 @@ class Pool:
             )
             U, V, linear = columns.U[at_U], columns.V[at_V], change[at_V]  # (b, u), (b, v), (b, v, q)
             if not u:
-                parts.append((which, V, linear))
+                if v:  # else nothing is changed: a weight is what it was
+                    parts.append((which, V, linear))
                 continue
             root, tau, missed = w[U].sqrt(), scale[at_U], residual[U]
             among = (

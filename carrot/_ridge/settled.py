@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._ridge.squares import of_differences
 from carrot._ridge.systems import ALONE
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class _Every:
         if bool((slack < self.least)[there].any()):
             return self._fitted(i)
         step = q / s
-        squares = self.R.square().sum(dim=1) - 2.0 * step * (self.R @ Ri) + step.square() * Ri.square().sum()
+        squares = of_differences(self.R, Ri.unsqueeze(0), step.unsqueeze(-1))[:, 0]
         total = (self.w * squares / slack.square())[there].sum()
         bound = self.largest * (1.0 / slack - 1.0 / self.slack).abs() + step.abs() * Ri.abs().max() / slack
         moved = ((bound >= self.lead) & there).nonzero().flatten()

@@ -15,6 +15,15 @@ double sum is ``2 sum_a z_a u_a f_a``. So k penalties of C classes cost a row D^
 k D C.
 
 (2) divides by the gap: a term loses digits as it closes. ``CLOSE`` is where what (3) leaves out is as small as that.
+
+After a step of elimination the residual of row j is r_j - a_ji r_i, and
+
+::
+
+    |r_j - a r_i|^2 = |r_j|^2 - 2 a <r_j, r_i> + a^2 |r_i|^2                                                    (4)
+
+one product for all pairs. It loses twice the digits that the difference itself does, and where the pair is nearly alone
+in a direction (copies, at a small lam) it is divided by what is as small: there the difference is taken first.
 """
 
 from dataclasses import dataclass
@@ -24,9 +33,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._ridge.blocks import blocks
 
 CLOSE = 1e-5  # of the larger eigenvalue: below this gap two eigenvalues are close
 NOISE = 1e-9  # of |b|^2: no more is lost, by (3) 1e-10, by rounding in (2) less than that
+LEFT = 1e-4  # of the sum of what (4) adds up, at least: four digits are lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +93,17 @@ class Squares:
 def pays(D: int, C: int, k: int) -> bool:
     """Return whether that is less work than k products of D x C, each row's."""
     return D + C + 3 * k < k * C
+
+
+def of_differences(R: Float[Tensor, "n C"], R_i: Float[Tensor, "b C"], a: Float[Tensor, "n b"]) -> Float[Tensor, "n b"]:
+    """Return ``|r_j - a_ji r_i|^2`` of every pair: equation (4)."""
+    size, apart = R.square().sum(dim=1, keepdim=True), a.square() * R_i.square().sum(dim=1)
+    found = (R @ R_i.mT).mul_(a).mul_(-2.0).add_(apart).add_(size)
+    cancelled = (found < LEFT * (apart + size)).nonzero()
+    for some in blocks(len(cancelled), R.shape[1]):
+        j, i = cancelled[some].unbind(dim=1)
+        found[j, i] = (R[j] - a[j, i].unsqueeze(-1) * R_i[i]).square_().sum(dim=1)
+    return found
 
 
 def _close(s: Float[Tensor, " D"]) -> Bool[Tensor, "D D"]:

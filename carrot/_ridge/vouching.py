@@ -7,7 +7,7 @@
 
 Q = I - S of ``carrot._ridge.edited``; (1) is a partial correlation: near 1 for copies at a small lam, less where lam
 doesn't let any one picture say much, below 0 where one speaks against the other. (2) is leave-one-out's formula for a
-group, exact: what really fitting without it says.
+group, exact: what really fitting without it says; where Q_SS is singular to 6 digits, that is asked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from carrot._ridge.systems import ALONE
 
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
@@ -34,14 +36,18 @@ class Among:
     """
 
     def __init__(self, head: "RidgeHead", rows: Sequence[int]) -> None:
-        self.rows, at = list(rows), torch.tensor(list(rows), device=head.Y.device)
+        self._head, self.rows, at = head, list(rows), torch.tensor(list(rows), device=head.Y.device)
         self._place = {row: place for place, row in enumerate(self.rows)}
         self._Q, self._Y, self._R = head.slack_among(at), head.Y[at], head.residual[at]
 
     def without(self, group: Sequence[int]) -> Float[Tensor, "k C"]:
         """Return what the head fitted without all of a group says of them: equation (2)."""
         at = torch.tensor([self._place[row] for row in group], device=self._Q.device)
-        return self._Y[at] - torch.linalg.solve(self._Q[at[:, None], at], self._R[at])
+        Q = self._Q[at[:, None], at]
+        if is_singular(Q, self._head.is_dual):
+            rows = [self.rows[place] for place in at.tolist()]
+            return self._head.without(rows).predict(self._head.G[rows])
+        return self._Y[at] - torch.linalg.solve(Q, self._R[at])
 
     def tied(self, least: float) -> list[tuple[int, int, float]]:
         """Return the pairs whose tie (1) is at least so strong, strongest first."""
@@ -54,6 +60,18 @@ class Among:
             for a, b, tie in zip(i.tolist(), j.tolist(), ties[i, j].tolist(), strict=True)
         ]
         return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def is_singular(Q_SS: Float[Tensor, "k k"], is_dual: bool) -> bool:
+    """Return whether (2) would lose more than 6 digits.
+
+    Args:
+        Q_SS: Q among the group.
+        is_dual: The dual form has every digit of small entries, the primal one only those behind the point.
+    """
+    inverse, failed = torch.linalg.inv_ex(Q_SS)
+    size = torch.linalg.matrix_norm(Q_SS, 1).clamp(min=0.0 if is_dual else 1.0)
+    return bool(failed) or not float(torch.linalg.matrix_norm(inverse, 1) * size) <= 1.0 / ALONE
 
 
 def merged(ties: Iterable[tuple[int, int, float]]) -> list[tuple[int, ...]]:

@@ -127,7 +127,7 @@ def predict(
     report_set_aside({item["picture"]: item["problem"] for item in aside})
     if csv is not None:
         _write_table(csv, rows)
-        asked = {"top": top, "sets": sets, "per_class": per_class, "box": box}
+        asked = {"top": top, "sets": sets, "per_class": per_class or None, "box": box}
         write_config(csv.parent, "predict", {"model": model, "pictures": pictures, **asked}, csv)
     lines = [
         f"{row['picture']}   "

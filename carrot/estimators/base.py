@@ -134,11 +134,11 @@ class RidgeEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
 
     def _fit(self, X: NDArray[Any], Y: Tensor, counts: NDArray[np.float64], w: NDArray[np.float64]) -> None:
         """Fit on the rows of w > 0."""
-        self.rows_ = rows = np.flatnonzero(w)
+        rows = np.flatnonzero(w)
         is_all = len(rows) == len(X)
         head = RidgeHead(self.lam, self.fit_intercept, lams=self.lams)
         head.fit(as_tensor(X if is_all else X[rows]), Y if is_all else Y[rows], torch.from_numpy(w[rows]))
-        self._learnt = Learnt(head, counts=torch.from_numpy(counts[rows]))
+        self._learnt, self.rows_ = Learnt(head, counts=torch.from_numpy(counts[rows])), rows
 
     def _merge(self, X: NDArray[Any], Y: Tensor, w: NDArray[np.float64], is_first: bool) -> None:
         there = np.flatnonzero(w)

@@ -72,10 +72,11 @@ class RidgeHeadClassifier(ClassifierMixin, RidgeEstimator):  # type: ignore[misc
         """
         X, y = self._rows(X, _typed(y), True)
         counts = sample_weights(sample_weight, len(X))
-        self.classes_, codes = _classes(y, counts > 0)
-        if len(self.classes_) < 2:
-            raise ValueError(f"`y` must hold at least two classes; got one class, {self.classes_.tolist()[0]!r}.")
-        self._fit(X, torch.from_numpy(codes), counts, self._weighted(counts, codes))
+        classes, codes = _classes(y, counts > 0)
+        if len(classes) < 2:
+            raise ValueError(f"`y` must hold at least two classes; got one class, {classes.tolist()[0]!r}.")
+        self._fit(X, torch.from_numpy(codes), counts, self._weighted(counts, codes, classes))
+        self.classes_ = classes  # the names of the head's columns: not before there is one
         return self
 
     @available_if(takes_shards)  # type: ignore[untyped-decorator]
@@ -108,10 +109,10 @@ class RidgeHeadClassifier(ClassifierMixin, RidgeEstimator):  # type: ignore[misc
         if not known.all():
             raise ValueError(f"`y` must hold labels among `classes`; {y[~known].tolist()[0]!r} is none of them.")
         codes = np.searchsorted(all_of_them, y)
-        self.classes_ = all_of_them
-        w = self._weighted(sample_weights(sample_weight, len(X)), codes)
+        w = self._weighted(sample_weights(sample_weight, len(X)), codes, all_of_them)
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(codes), len(all_of_them)).to(torch.float64)
         self._merge(X, one_hot, w, is_first)
+        self.classes_ = all_of_them
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -150,19 +151,19 @@ class RidgeHeadClassifier(ClassifierMixin, RidgeEstimator):  # type: ignore[misc
         b = self.head_.bias.numpy()
         return b[1:] - b[:1] if len(b) == 2 else b
 
-    def _weighted(self, w: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _weighted(self, w: NDArray[np.float64], codes: NDArray[np.int64], classes: NDArray[Any]) -> NDArray[np.float64]:
         """Return the weights of rows times those of their classes."""
-        given, C = self.class_weight, len(self.classes_)
+        given, C = self.class_weight, len(classes)
         if given is None:
             return w
         if isinstance(given, str) and given == "balanced":
             return w * (w.sum() / (C * np.bincount(codes, w, C)))[codes]
         if not isinstance(given, Mapping):
             raise ValueError(f'`class_weight` must be None, "balanced" or {{label: number}}; got {given!r}.')
-        unknown = [label for label in given if label not in self.classes_]
+        unknown = [label for label in given if label not in classes]
         if unknown:
             raise ValueError(f"`class_weight` must name labels of `y`; {unknown[0]!r} is none of {C}.")
-        c = np.array([require_positive("class_weight", given.get(label, 1.0)) for label in self.classes_.tolist()])
+        c = np.array([require_positive("class_weight", given.get(label, 1.0)) for label in classes.tolist()])
         return w * c[codes]
 
 

@@ -60,9 +60,10 @@ class RidgeHeadRegressor(RegressorMixin, RidgeEstimator):  # type: ignore[misc]
         Raises:
             ValueError: Something is not finite, of another shape, or ``y`` are labels.
         """
-        X, Y = self._numbers(X, y, True)
+        X, Y, is_one = self._numbers(X, y, True)
         w = sample_weights(sample_weight, len(X))
         self._fit(X, Y, w, w)
+        self._is_one = is_one
         return self
 
     @available_if(takes_shards)  # type: ignore[untyped-decorator]
@@ -80,12 +81,11 @@ class RidgeHeadRegressor(RegressorMixin, RidgeEstimator):  # type: ignore[misc]
             ValueError: As ``fit``.
         """
         is_first = not hasattr(self, "_learnt")
-        before = None if is_first else self._is_one
-        X, Y = self._numbers(X, y, is_first)
-        if before is not None and before != self._is_one:
-            self._is_one = before
+        X, Y, is_one = self._numbers(X, y, is_first)
+        if not is_first and is_one != self._is_one:
             raise ValueError("`y` must have as many axes as in the first call to partial_fit.")
         self._merge(X, Y, sample_weights(sample_weight, len(X)), is_first)
+        self._is_one = is_one
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -105,7 +105,7 @@ class RidgeHeadRegressor(RegressorMixin, RidgeEstimator):  # type: ignore[misc]
         b = self.head_.bias.numpy()
         return float(b[0]) if self._is_one else b
 
-    def _numbers(self, X: Any, y: Any, reset: bool) -> tuple[NDArray[Any], Tensor]:
+    def _numbers(self, X: Any, y: Any, reset: bool) -> tuple[NDArray[Any], Tensor, bool]:
         label = _a_label(as_array(y))
         if label is not None:
             raise ValueError(
@@ -113,8 +113,7 @@ class RidgeHeadRegressor(RegressorMixin, RidgeEstimator):  # type: ignore[misc]
                 "RidgeHeadClassifier."
             )
         X, Y = self._rows(X, y, reset, multi_output=True, y_numeric=True)
-        self._is_one = Y.ndim == 1
-        return X, as_tensor(Y.reshape(len(Y), -1).astype(np.float64, copy=False))
+        return X, as_tensor(Y.reshape(len(Y), -1).astype(np.float64, copy=False)), Y.ndim == 1
 
 
 def _a_label(y: Any) -> object:

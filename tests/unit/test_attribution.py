@@ -12,6 +12,7 @@ import carrot
 import carrot.lift
 from carrot import attribution as a
 from carrot import influence
+from carrot.edits import Edit, edit_effects, edit_effects_by_class, edited
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.operator import DiffusionOperator
@@ -353,3 +354,14 @@ def test_weights_that_sum_to_nothing_have_no_shares_of_an_origin() -> None:
         with pytest.raises(ValueError, match=f"`{name}` must not sum to 0"):
             call()
     assert not a.region_contribution(s.H, zero, s.head.W_star).any()  # without an origin there is nothing to share
+
+
+@pytest.mark.parametrize("beside", [[], [Edit(delete=[1]), Edit(relabel={0: 1})]])
+def test_an_edit_that_changes_nothing_has_no_effect(beside: list[Edit]) -> None:
+    head = RidgeHead(0.5, True).fit(torch.eye(4), torch.arange(4) % 2, torch.tensor([1.0, 2.0, 1.0, 3.0]))
+    same, g = Edit(reweight={1: 2.0, 3: 3}), torch.ones(3, 4)
+    effects = edit_effects(head, g, [same, *beside])
+    assert torch.equal(effects[:, 0], torch.zeros(3, dtype=torch.float64))
+    expected = [edited(head, edit).predict(g)[:, 0] - head.predict(g)[:, 0] for edit in beside]
+    assert torch.allclose(edit_effects(head, g, [*beside, same], 0), torch.stack([*expected, effects[:, 0]], dim=1))
+    assert torch.equal(edit_effects_by_class(head, g, [same])[:, 0], torch.zeros(3, 2, dtype=torch.float64))

@@ -36,6 +36,14 @@ def test_pictures_alone_in_a_direction(n: int, D: int, intercept: bool, kind: st
     contract.check_chosen_again(carrot, n, D, intercept, lams, kind)
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(("n", "D"), [(9, 20), (10, 3)])
+@pytest.mark.parametrize("lam", [1e-3, 3e-5])
+def test_pairs_that_are_nearly_alone_keep_their_digits(n: int, D: int, intercept: bool, lam: float) -> None:
+    """Squares of differences that cancel are not sums of squares that cancel: these lose twice the digits."""
+    contract.check_chosen_again(carrot, n, D, intercept, [lam, 3.0 * lam], "pairs")
+
+
 def problem(n: int, D: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(n)
     labels = torch.arange(n) % 4

@@ -371,3 +371,23 @@ def test_importing_says_what_to_install_where_scikit_learn_is_not() -> None:
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "pip install scikit-learn" in out.stdout
     assert ".[sklearn]" in out.stdout
+
+
+@pytest.mark.parametrize("start", ["fit", "partial_fit"])
+def test_a_fit_that_is_refused_leaves_the_one_before(start: str) -> None:
+    """Names of classes and the shape of targets go with the head that is there."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 4)), np.array(list("abc") * 10)
+    names = {"classes": list("abc")} if start == "partial_fit" else {}
+    found = getattr(RidgeHeadClassifier(), start)(X, y, **names)
+    before = found.decision_function(X), found.predict(X)
+    for lam, labels in ((1.0, ["z"] * 30), (-1.0, ["p", "q"] * 15), (1.0, rng.normal(size=30))):
+        with pytest.raises(ValueError, match=r"lam|class|label type"):
+            found.set_params(lam=lam).fit(X, np.array(labels))
+        assert np.array_equal(found.decision_function(X), before[0])
+        assert np.array_equal(found.predict(X), before[1])
+    one = getattr(RidgeHeadRegressor(), start)(X, X[:, 0])
+    expected = one.predict(X)
+    with pytest.raises(ValueError, match="lam"):
+        one.set_params(lam=-1.0).fit(X, X[:, :2])
+    assert np.array_equal(one.predict(X), expected)

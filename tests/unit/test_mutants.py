@@ -214,7 +214,7 @@ MUTANTS = {
         "return self._lam * (inverse - torch.outer(v[at], v[rows])) * root[rows] / root[at].unsqueeze(-1)",
         "return self._lam * (inverse - torch.outer(v[at], v[rows]))",
     ),
-    "group never by a fit": ("influence", "> 1.0 / ALONE", "> float('inf')"),
+    "group never by a fit": ("vouching", "<= 1.0 / ALONE", "<= float('inf')"),
     "targets that are gone not remembered": ("statistics", "reach=max(self.reach, other.reach)", "reach=0.0"),
     "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
@@ -268,7 +268,8 @@ MUTANTS = {
     "conformal: by class, of all classes": ("conformal", "found.index_add_(0, own[:, 0], is_below[:, 0].to(found))", "found += is_below.sum()"),
     "conformal: never without who is alone": ("conformal", "if float(slack[i]) < ALONE:", "if False:"),
     "conformal: best other, the candidate among them": ("conformal", "torch.maximum(rest, others + a)", "torch.maximum(first.expand_as(base), others + a)"),
-    "lam again: errors of the others as they were": ("again", "(size.unsqueeze(-1) - 2.0 * a * (R @ R[i].mT)).addcmul_(a.square(), size[i])", "(size.unsqueeze(-1) + 0.0 * a)"),
+    "lam again: errors of the others as they were": ("squares", "(R @ R_i.mT).mul_(a).mul_(-2.0).add_(apart)", "(R @ R_i.mT).mul_(0.0)"),
+    "lam again: squares that cancel": ("squares", "found < LEFT * (apart + size)", "found < 0.0 * (apart + size)"),
     "lam again: slack of before": ("again", "d = q.unsqueeze(-1) - a * Q\n                own", "d = q.unsqueeze(-1) - 0.0 * Q\n                own"),
     "lam again: the picture counted too": ("again", ".masked_fill_(own | alone, 0.0)", ".masked_fill_(alone, 0.0)"),
     "lam again: the first of equal penalties": ("again", "ties.long().cumsum(dim=1).argmax(dim=1)", "ties.long().argmax(dim=1)"),
@@ -282,7 +283,7 @@ MUTANTS = {
     "a picture left out, slack of before": ("settled", "slack = self.slack - q * (q * self.w / self.w[i]) / s", "slack = self.slack.clone()"),
     "a picture relabelled, answers of before": ("settled", "moved = (q.abs() * d.abs().max() / self.slack >= self.lead)", "moved = (q.abs() < 0)"),
     "a picture left out, answers of before": ("settled", "moved = ((bound >= self.lead) & there)", "moved = ((bound < 0) & there)"),
-    "a group left out one at a time": ("vouching", "torch.linalg.solve(self._Q[at[:, None], at], self._R[at])", "self._R[at] / self._Q.diagonal()[at].unsqueeze(-1)"),
+    "a group left out one at a time": ("vouching", "torch.linalg.solve(Q, self._R[at])", "self._R[at] / self._Q.diagonal()[at].unsqueeze(-1)"),
     "ties of Q without its diagonal": ("vouching", ".sqrt() / root / root[:, None]", ".sqrt()"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
@@ -390,6 +391,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
             contract.check_chosen_again(c, n, D, intercept, [0.5, 1.0, 2.0, 4.0, 8.0], "told")
             contract.check_chosen_again(c, n, D, intercept, [1e-6, 1e-3], "nothing")
         contract.check_chosen_again(c, 12, 5, intercept, [1e-8, 1e6], "copies")
+        contract.check_chosen_again(c, 9, 20, intercept, [3e-5, 1e-4], "pairs")
         contract.check_chosen_again(c, 7, 9, intercept, [1e-8, 1e6], "alone")
         contract.check_conformal(c, 16, 4, 3, 0.3, intercept)
         contract.check_conformal(c, 8, 20, 2, 0.3, intercept)

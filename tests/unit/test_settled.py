@@ -6,6 +6,7 @@ import torch
 import carrot
 from carrot import RidgeHead
 from carrot._ridge.settled import Settled
+from carrot._ridge.vouching import Among
 from tests import contract
 
 
@@ -23,6 +24,19 @@ def test_groups_are_left_out_together(n: int, D: int, intercept: bool) -> None:
     contract.check_groups(carrot, n, D, intercept)
 
 
+@pytest.mark.parametrize(("n", "D"), [(12, 3), (6, 9)])
+@pytest.mark.parametrize("lam", [1e-8, 1e-11])
+def test_a_group_that_holds_a_direction_alone_is_asked_of_a_fit(n: int, D: int, lam: float) -> None:
+    """Q_SS is singular to half of the digits or more: solving with it would say anything."""
+    rng = torch.Generator().manual_seed(4)
+    G = torch.randn(n, D, generator=rng, dtype=torch.float64)
+    G[:-3, -1], G[-3:, -1] = 0.0, 30.0
+    head = RidgeHead(lam, True).fit(G, torch.arange(n) % 3)
+    group = [n - 3, n - 1, n - 2]
+    expected = head.without(group).predict(G[group])
+    assert torch.allclose(Among(head, range(n)).without(group), expected, rtol=1e-9, atol=1e-9)
+
+
 def test_a_picture_whose_copy_goes_is_asked_of_a_fit() -> None:
     """Left alone in a direction at a tiny lam, its slack cancels: half of the digits are left, as with a fit."""
     rng = torch.Generator().manual_seed(0)
@@ -35,6 +49,20 @@ def test_a_picture_whose_copy_goes_is_asked_of_a_fit() -> None:
     expected = float((without.Y - without.loo_predict()).square().mean())
     assert float(found.removed[0]) == pytest.approx(expected, rel=1e-7)
     assert int(found.removed_right[0]) == int((without.loo_predict().argmax(1) == without.Y.argmax(1)).sum())
+
+
+@pytest.mark.parametrize("lam", [1e-3, 1e-4])
+def test_copies_of_other_labels_keep_their_digits(lam: float) -> None:
+    """Without one of them the other is nearly alone: |R_j - a R_i|^2 is small beside |R_j|^2, and so is its slack."""
+    rng = torch.Generator().manual_seed(3)
+    G = torch.randn(10, 24, generator=rng, dtype=torch.float64)
+    G[5:] = G[:5]
+    head = RidgeHead(lam, True).fit(G, torch.arange(10) % 3)
+    found = Settled.of(head, list(range(10)), [0] * 10)
+    for i in range(10):
+        without = head.without(i)
+        expected = float((without.Y - without.loo_predict()).square().mean())
+        assert float(found.removed[i]) == pytest.approx(expected, rel=1e-13 / lam)
 
 
 def test_float32_rows_and_blocks_of_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
