@@ -1,14 +1,15 @@
 """The smallest flip of one picture's answer: the fewest training pictures it stands on, and how that was proven."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from carrot._display.brief import one_line
-from carrot._display.html import Markup, beside, card, said, shot, table
+from carrot._display.frame import by_column, data_frame
+from carrot._display.html import Markup, card, said, shot, table
 from carrot._progress import telling
 from carrot.classifier.classifier import Classifier
 from carrot.data.inputs import PictureLike, as_picture, name_of
@@ -16,6 +17,9 @@ from carrot.data.labels import Label
 from carrot.edits import Edit, edited
 from carrot.explanation.presenting import Presented
 from carrot.flips import Flip, smallest_relabelling
+
+if TYPE_CHECKING:
+    import pandas
 
 Kind = Literal["removal", "relabelling"]
 SHOWN = 10  # steps that are printed or pictured
@@ -153,11 +157,19 @@ class SmallestFlip(Presented):
             for place, (step, image) in enumerate(zip(self.steps[:SHOWN], self._images, strict=True))
         ]
         more = len(self.steps) - SHOWN
-        rest = [f"and {more} more; `to_dict` has all"] if more > 0 else []
+        rest = [f"and {more} more; `to_frame` has all"] if more > 0 else []
         first = (Markup(shot(self._image, self.picture)), "as it is", self.lead, self.predicted)
         lead = f"lead over {self.becomes}" if self.becomes else "lead"
         parts = table(["", "training pictures, one after the other", lead, "the model says"], [first, *rows])
-        return card("Smallest flip", said(self._sentence, self._proof), beside(parts), said(*rest, *self._notes))
+        return card("Smallest flip", said(self._sentence, self._proof), parts, said(*rest, *self._notes))
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a line for each training picture, in order, as a data frame of pandas (extra ``frames``).
+
+        Raises:
+            ImportError: pandas is absent.
+        """
+        return data_frame(by_column(list(FlipStep._fields), [step._asdict() for step in self.steps]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
