@@ -77,7 +77,10 @@ def said(*lines: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """Return a table of texts and numbers; numbers, and what stands above them, are set to the right."""
+    """Return a table of texts and numbers; numbers, and what stands above them, are set to the right.
+
+    Paths break at their slashes; what is still wider than the page scrolls inside the card.
+    """
     rows = [list(row) for row in rows]
     sides = [_side(value) for value in rows[0]] if rows else ["left"] * len(columns)
     heads = "".join(
@@ -86,8 +89,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     )
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     above = f'<caption style="text-align:left">{text(caption)}</caption>' if caption else ""
-    style = "border-collapse:collapse;margin:.6em 0;font-size:inherit"
-    return f'<table style="{style}">{above}<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
+    style = "border-collapse:collapse;font-size:inherit"
+    inside = f"{above}<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div style="overflow-x:auto;margin:.6em 0"><table style="{style}">{inside}</table></div>'
 
 
 def beside(*parts: str) -> str:
@@ -140,7 +144,7 @@ def _cell(value: object) -> str:
     elif isinstance(value, float):
         shown = f"{value:.4g}"
     else:
-        shown = f"{value:,}" if isinstance(value, int) else text(value)
+        shown = f"{value:,}" if isinstance(value, int) else text(value).replace("/", "/<wbr>")
     return f'<td style="{_CELL};text-align:{_side(value)};font-variant-numeric:tabular-nums">{shown}</td>'
 
 

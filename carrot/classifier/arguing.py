@@ -18,7 +18,8 @@ from carrot._ridge.settled import Settled
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.review import Review, Witness
 from carrot.classifier.suspects import SURE, UNSURE, Doubt, Suspect
-from carrot.classifier.twins import Group, hidden_groups
+from carrot.classifier.twins import Duplicates, Group, hidden_groups, training_duplicates
+from carrot.evaluation.duplicates import near_duplicates
 from carrot.explanation.presenting import Presented
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Argument(Presented):
         for_label: The training pictures that speak most for its label, strongest first.
         against_label: Those that speak most against it, for the suggestion.
         group: Those that it hides with, if it does: alone it is believed for they are there.
+        copies: The training pictures that are nearly the same picture, as pairs.
         images: Pictures by id, as found: a picture, or in words why it isn't at hand.
     """
 
@@ -81,6 +83,7 @@ class Argument(Presented):
     for_label: tuple[Speaker, ...]
     against_label: tuple[Speaker, ...]
     group: Group | None = None
+    copies: tuple[Duplicates, ...] = ()
     images: "dict[str, Image.Image | str]" = field(default_factory=dict, compare=False)
 
     _format = "argument"
@@ -95,11 +98,19 @@ class Argument(Presented):
     def lines(self) -> list[str]:
         """Return it as text: the verdict first, numbers after."""
         s, lines = self.suspect, self._said()
-        sides = (("for", s.label, self.for_label), ("against", f"{s.label}, for {s.suggested}", self.against_label))
-        for word, what, found in sides:
-            lines.append(f"{word} {what}:" if found else f"{word} {what}: no picture")
+        for what, found in self._sides(f"for {s.label}", f"against {s.label}, for {s.suggested}"):
+            lines.append(f"{what}:" if found else f"{what}: no picture")
             lines += [f"  {one.id:<48} {one.label:<24} {one.effect:+.3f}{_where(one)}" for one in found]
         return [*lines, f"({self._numbers})"]
+
+    def _sides(self, ours: str, theirs: str) -> list[tuple[str, tuple[Speaker, ...]]]:
+        """Return who speaks on either side, under its heading, which says where nobody has the label spoken for."""
+        s = self.suspect
+        sides = ((ours, s.label, s.suggested, self.for_label), (theirs, s.suggested, s.label, self.against_label))
+        return [
+            (what + f" (none is labelled so: they speak against {other})" * _strangers(found, label), found)
+            for what, label, other, found in sides
+        ]
 
     @property
     def _numbers(self) -> str:
@@ -123,9 +134,16 @@ class Argument(Presented):
             )
         )
         hides = [] if self.group is None else [f"{', '.join(self.group.ids)}: {self.group}"]
+        told, copies = () if self.group is None else self.group.ids, dict[str, list[str]]()
+        for pair in self.copies:
+            other = int(pair.first == s.id)
+            if (name := (pair.first, pair.second)[other]) not in told:
+                copies.setdefault(pair.labels[other], []).append(name)
+        same = [f"nearly the same picture as {', '.join(sorted(c))}, labelled {name}" for name, c in copies.items()]
         return [
             f"{s.id} is labelled {s.label}; without it the model says {says}: {verdict}",
             *hides,
+            *same,
             f"probability of {s.label}: {percent(s.probability)}{usual}",
             f"relabelled {s.suggested}: {self._worth(*self.relabelled, 0)}",
             f"left out: {self._worth(*self.removed, 1)}",
@@ -150,6 +168,7 @@ class Argument(Presented):
             "for": [asdict(one) for one in self.for_label],
             "against": [asdict(one) for one in self.against_label],
             "group": None if self.group is None else list(self.group.ids),
+            "copies": [{**asdict(pair), "labels": list(pair.labels)} for pair in self.copies],
         }
 
     def to_frame(self) -> "pandas.DataFrame":
@@ -169,11 +188,8 @@ class Argument(Presented):
     def _card(self) -> str:
         s, (verdict, *rest) = self.suspect, self._said()
         own = next((one.boxes[0] for one in self.against_label if one.boxes[0]), None)
-        parts = [beside(self._shot(s.id, own), f"<div>{said(*rest)}</div>")]
-        for what, found in (
-            (f"For {s.label}", self.for_label),
-            (f"Against, for {s.suggested}", self.against_label),
-        ):
+        parts = [beside(self._shot(s.id, own), f'<div style="flex:1 1 16em">{said(*rest)}</div>')]
+        for what, found in self._sides(f"For {s.label}", f"Against, for {s.suggested}"):
             rows = [
                 (Markup(self._shot(s.id, one.boxes[0], 72) + " " + self._shot(one.id, one.boxes[1], 72)), one.id,
                  one.label + " (doubtful itself)" * one.doubtful, f"{one.effect:+.3f}")
@@ -200,23 +216,24 @@ class Argument(Presented):
         return shot(small, f"the picture {name}", side)
 
 
-def case_of(classifier: Classifier, name: str) -> Argument:
-    """Return what there is to say of the label of a training picture, given by its id, without an audit of all.
-
-    Of groups it knows those that are tied; near duplicates are not looked for.
+def case_of(classifier: Classifier, name: str, threshold: float = 0.95) -> Argument:
+    """Return what there is to say of the label of a training picture, given by its id: as the audit's ``argue`` has it.
 
     Raises:
-        ValueError: There is none of that id.
+        ValueError: There is none of that id, or ``threshold`` is not in (0, 1].
     """
     fitted = classifier.fitted
     known, doubt = fitted.records[fitted.row_of(name)].id, Doubt(fitted)
     suspect = next(one for one in doubt.training() if one.id == known)
-    groups = hidden_groups(fitted, doubt.judged, ())
-    return argue(classifier, suspect, next((group for group in groups if known in group.ids), None))
+    pairs = near_duplicates(fitted.head.G, threshold)
+    groups = hidden_groups(fitted, doubt.judged, pairs)
+    return argue(classifier, suspect, groups, training_duplicates(fitted, pairs))
 
 
-def argue(classifier: Classifier, suspect: Suspect, group: Group | None = None) -> Argument:
-    """Return what there is to say of a training picture's label; see ``Audit.argue``."""
+def argue(
+    classifier: Classifier, suspect: Suspect, groups: Sequence[Group], duplicates: Sequence[Duplicates]
+) -> Argument:
+    """Return what there is to say of a training picture's label, given what hides and is doubled; ``Audit.argue``."""
     fitted = classifier.fitted
     row, records = fitted.row_of(suspect.id), fitted.records
     review = Review(fitted)
@@ -247,7 +264,8 @@ def argue(classifier: Classifier, suspect: Suspect, group: Group | None = None) 
         (int(settled.removed_right[0]), float(settled.removed[0])),
         speakers(ours, suspect.label, suspect.suggested, -1.0),
         speakers(against, suspect.suggested, suspect.label, -1.0),
-        group,
+        next((group for group in groups if suspect.id in group.ids), None),
+        tuple(pair for pair in duplicates if suspect.id in (pair.first, pair.second)),
         {records[i].id: found for i, found in images.items()},
     )
 
@@ -284,3 +302,7 @@ def _where(one: Speaker) -> str:
     if one.region is None:
         return ""
     return f"   {one.region} with {one.training_region} there" + ", doubtful itself" * one.doubtful
+
+
+def _strangers(found: Sequence[Speaker], label: str) -> bool:
+    return bool(found) and all(one.label != label for one in found)

@@ -69,7 +69,9 @@ class Audit(Presented):
         of = counted(len(self.suspects), "training picture") + held_out
         doubtful = (*self.doubtful, *self.held_out_doubtful)
         labels = f"{counted(len(doubtful), 'label')} doubtful" + (f" ({levels(doubtful)})" if doubtful else "")
-        return f"<Audit of {of}: {labels}, {counted(len(self.duplicates), 'pair')} nearly the same>"
+        pairs, hide = f"{counted(len(self.duplicates), 'pair')} nearly the same", len(self.groups)
+        found = [labels, *[f"{counted(hide, 'group')} of hidden ones"] * bool(hide), pairs]
+        return f"<Audit of {of}: {', '.join([*found, *[counted(len(self.leaks), 'leak')] * bool(self.leaks)])}>"
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
@@ -270,8 +272,7 @@ def audit(classifier: Classifier, data: Any) -> Audit:
     def case(suspect: Suspect | str) -> Argument:
         if isinstance(suspect, str):
             raise ValueError(f"{suspect!r} is no training picture of this model. {fitted.hint(suspect, False)}")
-        group = next((group for group in found.groups if suspect.id in group.ids), None)
-        return argue(classifier, suspect, group)
+        return argue(classifier, suspect, found.groups, found.duplicates)
 
     return replace(found, find=find, case=case, doubt=None)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from carrot._display.brief import one_line
 from carrot._display.frame import by_column, data_frame
-from carrot._display.html import Markup, beside, card, said, shot, table
+from carrot._display.html import Markup, card, said, shot, table
 from carrot._progress import telling
 from carrot.classifier.classifier import Classifier
 from carrot.data.inputs import PictureLike, as_picture, name_of
@@ -161,10 +161,10 @@ class SmallestFlip(Presented):
         first = (Markup(shot(self._image, self.picture)), "as it is", self.lead, self.predicted)
         lead = f"lead over {self.becomes}" if self.becomes else "lead"
         parts = table(["", "training pictures, one after the other", lead, "the model says"], [first, *rows])
-        return card("Smallest flip", said(self._sentence, self._proof), beside(parts), said(*rest, *self._notes))
+        return card("Smallest flip", said(self._sentence, self._proof), parts, said(*rest, *self._notes))
 
     def to_frame(self) -> "pandas.DataFrame":
-        """Return a row for each step, as a data frame of pandas (extra ``frames``).
+        """Return a line for each training picture, in order, as a data frame of pandas (extra ``frames``).
 
         Raises:
             ImportError: pandas is absent.

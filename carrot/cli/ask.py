@@ -195,7 +195,7 @@ def audit(
     if why is not None:
         from carrot.classifier.arguing import case_of
 
-        case = case_of(classifier, why)
+        case = case_of(classifier, why, duplicates)
         show({"model": str(model), **case.to_dict()}, case.lines(), json)
         return 0
     found, where = Audit.of(fitted, duplicates), data or fitted.data

@@ -157,6 +157,21 @@ def test_who_hides_with_others_says_so(audit: Audit) -> None:
     assert str(found).splitlines()[0].endswith("says s2: not doubtful")
     assert "without all 3 the model says s3" in str(found).splitlines()[1]
     assert found.for_label[0].id in found.group.ids, "its copies speak for it"
+    assert found.copies == tuple(p for p in audit.duplicates if "train/s2/copy1.png" in (p.first, p.second))
+    assert len(found.copies) == 2
+    assert "nearly the same" not in str(found), "the group has told them"
+    alone = str(dataclasses.replace(found, group=None)).splitlines()
+    assert alone[1] == "nearly the same picture as train/s2/copy0.png, train/s2/copy2.png, labelled s2"
+
+
+def test_who_speaks_for_a_label_that_none_has_says_so(audit: Audit) -> None:
+    case = audit.argue(audit.suspects[0].id)
+    s, one = case.suspect, case.against_label[0]
+    stranger = dataclasses.replace(case, for_label=(dataclasses.replace(one, label=s.suggested, effect=0.1),))
+    told = f"for {s.label} (none is labelled so: they speak against {s.suggested}):"
+    assert told in str(stranger).splitlines()
+    own = dataclasses.replace(case, for_label=(dataclasses.replace(one, label=s.label, effect=0.1),))
+    assert f"for {s.label}:" in str(own).splitlines()
 
 
 def test_only_doubtful_pictures_have_a_price(audit: Audit) -> None:
@@ -178,8 +193,9 @@ def test_who_can_not_argue_is_told(model: Carrot, audit: Audit) -> None:
 def test_by_command(model: Carrot, audit: Audit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model.save(tmp_path / "m")
     assert main(["audit", str(tmp_path / "m"), "--why", audit.suspects[0].id]) == 0
-    out = capsys.readouterr().out
-    assert out.splitlines()[0] == str(audit.argue(audit.suspects[0].id)).splitlines()[0]
+    assert capsys.readouterr().out == f"{audit.argue(audit.suspects[0].id)}\n"
+    assert main(["audit", str(tmp_path / "m"), "--why", "train/s2/copy1.png"]) == 0
+    assert capsys.readouterr().out == f"{audit.argue('train/s2/copy1.png')}\n"
     assert main(["audit", str(tmp_path / "m"), "--why", "nobody.png"]) == 1
     assert "is no training picture" in capsys.readouterr().err
 
