@@ -47,7 +47,9 @@ class Gram:
         return cls(c, inner_products(rows.G, c), fit_intercept)
 
     def keep(self, stay: Int[Tensor, " k"], rows: Rows) -> "Gram":
-        """Return the inner products of ``rows``, which are those numbered ``stay``."""
+        """Return the inner products of ``rows``, which are those numbered ``stay``, ascending."""
+        if len(stay) == len(self.N):  # others weigh more now, or less
+            return self._near(rows)
         return Gram(self.c, self.N[stay.unsqueeze(-1), stay], self.fit_intercept)._near(rows)
 
     def border(self, rows: Rows) -> "Gram":

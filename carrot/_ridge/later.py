@@ -1,6 +1,7 @@
 """A ridge system whose weights are known, and the rest of whose answers are worked out when one is asked for."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 from torch import Tensor
@@ -25,6 +26,10 @@ class Later(System):
     def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
         """(I - s) against some rows."""
         return self.solved.slack_columns(rows, at)
+
+    def slack_within(self, groups: Sequence[Tensor]) -> list[Tensor]:
+        """(I - s) among the rows of each group."""
+        return self.solved.slack_within(groups)
 
     def inverse_times(self, z: Tensor) -> Tensor:
         """K^{-1} (z - gm)."""

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from carrot._ambient import pinned_class
 from carrot._ridge.blocks import times
+from carrot._ridge.gram import Gram
+from carrot._ridge.later import Later
 from carrot._ridge.removed import Removed
 from carrot._ridge.rows import Rows, check_indices
 from carrot._ridge.statistics import RidgeStatistics
-from carrot._ridge.systems import PrimalSystem, System, prefers_dual
+from carrot._ridge.systems import DualSystem, PrimalSystem, System, prefers_dual
 from carrot.errors import NotFittedError
 from carrot.utils import require_finite, require_tensor
 
@@ -99,6 +101,18 @@ class Solution:
         """
         rows = self._need_rows()
         return self._need_fit().slack_columns(check_indices(indices, len(rows.G)).to(rows.G.device))
+
+    def slack_within(self, groups: Iterable[Tensor]) -> list[Tensor]:
+        """Return ``slack_among`` of each of several groups of training pictures; n <= D: one inverse for all."""
+        rows = self._need_rows()
+        return self._need_fit().slack_within([check_indices(at, len(rows.G)).to(rows.G.device) for at in groups])
+
+    @property
+    def gram(self) -> Gram | None:
+        """Inner products of the training embeddings, where the system is made of them (``is_dual``); else None."""
+        system = self._need_fit()
+        system = system.solved if isinstance(system, Later) else system
+        return system.gram if isinstance(system, DualSystem) else None
 
     @property
     def shift(self) -> float:

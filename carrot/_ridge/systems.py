@@ -14,16 +14,17 @@ cancels.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from carrot._ridge.blocks import each_block, times, transposed_times, weighted_mean
+from carrot._ridge.factor import cholesky, solve_factored
 from carrot._ridge.gram import Gram
 from carrot._ridge.rows import Rows
 from carrot._ridge.statistics import RidgeStatistics
-from carrot.errors import IllConditionedError
 
 ALONE = 1e-6  # slack below which a picture's own system is solved without it
 Moments = RidgeStatistics | Gram  # what a form needs to know of the rows before lam comes in
@@ -62,6 +63,10 @@ class System(ABC):
         """(I - s) among some rows, (k, k)."""
         return self.slack_columns(rows, rows)
 
+    def slack_within(self, groups: Sequence[Tensor]) -> list[Tensor]:
+        """(I - s) among the rows of each group, (k, k) each."""
+        return [self.slack_among(rows) for rows in groups]
+
     @abstractmethod
     def inverse_times(self, z: Tensor) -> Tensor:
         """K^{-1} (z - gm), (..., D) -> (D, k): a column for each."""
@@ -96,13 +101,13 @@ class PrimalSystem(System):
 
     def __init__(self, statistics: RidgeStatistics, lam: float, fit_intercept: bool, rows: Rows | None = None) -> None:
         S, Q = statistics.moments(centred=fit_intercept)
-        self._factor = _cholesky(S.clone() if fit_intercept else S, lam)
+        self._factor = cholesky(S.clone() if fit_intercept else S, lam)
         self.statistics, self._lam, self._rows = statistics, lam, rows
         self._shift = 1.0 / statistics.weight if fit_intercept else 0.0
         self.g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
         self.y_mean = statistics.y_mean if fit_intercept else torch.zeros_like(statistics.y_mean)
         # contiguous, as it comes back from a file: the layout decides the last bit of a product
-        self.W_star = _solve_factored(self._factor, Q).contiguous()
+        self.W_star = solve_factored(self._factor, Q).contiguous()
         self.bias = self.y_mean - self.g_mean @ self.W_star
 
     def grown(self, new: Rows, rows: Rows) -> RidgeStatistics:
@@ -161,7 +166,7 @@ class PrimalSystem(System):
             R[i] = R_i
         alpha = R * per_lam
         missing = self.W_star - transposed_times(G, self.g_mean, alpha)
-        alpha += w.unsqueeze(-1) * times(G, self.g_mean, _solve_factored(self._factor, missing))
+        alpha += w.unsqueeze(-1) * times(G, self.g_mean, solve_factored(self._factor, missing))
         alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)
         for i, R_i in zip(alone, known, strict=True):
             alpha[i] = R_i * per_lam[i]
@@ -221,11 +226,19 @@ class DualSystem(System):
         B = (rows.Y.dense - self.y_mean).mul_(self._root.unsqueeze(-1))
         M, c = with_means(gram.weighted(rows.w), v, lam)
         self._v_share = v.square() / (lam + c)
-        self._factor = _cholesky(M, lam)
+        self._factor = cholesky(M, lam)
         self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
-        self.alpha = (self._root.unsqueeze(-1) * _solve_factored(self._factor, B)).contiguous()
-        self.W_star = transposed_times(rows.G, self.g_mean, self.alpha)
-        self.bias = self.y_mean - self.g_mean @ self.W_star
+        self.alpha = (self._root.unsqueeze(-1) * solve_factored(self._factor, B)).contiguous()
+
+    @cached_property
+    def W_star(self) -> Tensor:  # type: ignore[override]  # a pass over the rows, when somebody asks
+        """Weights, A^T beta."""
+        return transposed_times(self._rows.G, self.g_mean, self.alpha)
+
+    @cached_property
+    def bias(self) -> Tensor:  # type: ignore[override]
+        """Intercept."""
+        return self.y_mean - self.g_mean @ self.W_star
 
     def grown(self, new: Rows, rows: Rows) -> Gram:
         """Return the inner products of ``rows``, which are those of this system and ``new`` ones."""
@@ -252,9 +265,9 @@ class DualSystem(System):
         leaves no more of its rounding than lies outside the training pictures.
         """
         z = (z - self.g_mean).reshape(-1, z.shape[-1])
-        u = _solve_factored(self._factor, self._products(z))  # (n, k)
+        u = solve_factored(self._factor, self._products(z))  # (n, k)
         solved = (z.mT - self._transposed(u)) / self._lam  # (D, k)
-        solved += self._transposed(_solve_factored(self._factor, u - self._products(solved.mT)))
+        solved += self._transposed(solve_factored(self._factor, u - self._products(solved.mT)))
         return solved
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
@@ -268,12 +281,20 @@ class DualSystem(System):
         return (products.mT / self._root).reshape(shape), self._smoothed(products).reshape(shape)
 
     def _smoothed(self, products: Tensor) -> Tensor:  # A g of each, (n, m) -> s(g), (m, n)
-        return _solve_factored(self._factor, products).mT * self._root + self._shift * self._rows.w
+        return solve_factored(self._factor, products).mT * self._root + self._shift * self._rows.w
 
     def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
         """(I - s) against some rows, lam root_i^{-1} (M^{-1}_ij - v_i v_j / (lam + c)) root_j: no entry cancels."""
         unit = torch.nn.functional.one_hot(rows, len(self._root)).mT.to(self._factor)
-        inverse, v, root = _solve_factored(self._factor, unit)[at], self._v_share.sqrt(), self._root
+        return self._slack_of(solve_factored(self._factor, unit)[at], rows, at)
+
+    def slack_within(self, groups: Sequence[Tensor]) -> list[Tensor]:
+        """(I - s) among the rows of each group: from all of M^{-1}, which is let go."""
+        inverse = torch.cholesky_inverse(self._factor)
+        return [self._slack_of(inverse[rows.unsqueeze(-1), rows], rows, rows) for rows in groups]
+
+    def _slack_of(self, inverse: Tensor, rows: Tensor, at: Tensor | slice) -> Tensor:
+        v, root = self._v_share.sqrt(), self._root
         return self._lam * (inverse - torch.outer(v[at], v[rows])) * root[rows] / root[at].unsqueeze(-1)
 
     @cached_property
@@ -321,29 +342,3 @@ def with_means(M: Tensor, v: Tensor, lam: float) -> tuple[Tensor, float]:
     """Return M + c v v^T, in place, and c: of the size of M's other eigenvalues."""
     c = float(M.diagonal().mean()) + lam
     return M.addr_(v, v, alpha=c), c
-
-
-def _solve_factored(factor: Tensor, X: Tensor) -> Tensor:
-    """Return (C C^T)^{-1} X: two triangular solves, where ``torch.cholesky_solve`` copies the factor first."""
-    half = torch.linalg.solve_triangular(factor, X, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
-
-
-def _cholesky(S: Tensor, lam: float) -> Tensor:
-    """Return the lower Cholesky factor of S + lam I, or raise with the condition number. S is overwritten."""
-    S.diagonal().add_(lam)
-    # |S_ij|^2 <= S_ii S_jj: where the diagonal is finite, so is the rest
-    if not bool(torch.isfinite(S.diagonal()).all()):
-        raise IllConditionedError("The ridge system overflows float64: the embeddings are too large. Scale them down.")
-    factor, info = torch.linalg.cholesky_ex(S.mT, out=(S.mT, torch.empty(0, dtype=torch.int32, device=S.device)))
-    diagonal = factor.diagonal()
-    # max/min of the factor's squared diagonal bounds the condition number from below
-    eps = torch.finfo(S.dtype).eps
-    if int(info) == 0 and float(diagonal.min() / diagonal.max()) ** 2 > eps:
-        return factor
-    singular = torch.linalg.svdvals(factor) if int(info) == 0 else None
-    what = f"over {1 / eps:.0e}" if singular is None else f"{float(singular[0] / singular[-1]) ** 2:.1e}"
-    raise IllConditionedError(
-        f"The ridge system is singular in float64 at lam = {lam:.3g}: its condition number is {what}. "
-        "Raise `lam`, or use lam='loo'."
-    )

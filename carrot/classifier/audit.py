@@ -81,7 +81,7 @@ class Audit(Presented):
             ValueError: ``threshold`` is not in (0, 1].
         """
         doubt = Doubt(fitted)
-        pairs = near_duplicates(fitted.head.G, threshold)
+        pairs = near_duplicates(fitted.head.G, threshold, fitted.head.gram)
         return cls(
             with_worth(fitted, doubt.training()),
             training_duplicates(fitted, pairs),

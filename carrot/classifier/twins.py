@@ -124,11 +124,11 @@ def hidden_groups(fitted: Fitted, judged: LabelSuspects, pairs: Sequence[tuple[i
     """
     head, labels, names = fitted.head, fitted.labels, fitted.classes
     found: list[Group] = []
-    for c in range(len(names)):
-        rows = (labels == c).nonzero().flatten().tolist()
-        if len(rows) < 4:  # half of them are no group
-            continue
-        among, here = Among(head, rows), set(rows)
+    every = [(labels == c).nonzero().flatten() for c in range(len(names))]
+    members = [member for member in every if len(member) >= 4]  # half of less is no group
+    for member, Q in zip(members, head.slack_within(members), strict=True):
+        rows, c = member.tolist(), int(labels[member[0]])
+        among, here = Among(head, rows, Q), set(rows)
         ties = [(i, j, 1.0 + cosine) for i, j, cosine in pairs if i in here and j in here] + among.tied(TIED)
         told = set[int]()
         for group in reversed(merged(ties)):

@@ -19,17 +19,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from carrot._ridge.blocks import blocks, centred, square_sum, times, weighted_mean
+from carrot._ridge.blocks import blocks, centred, times, weighted_mean
+from carrot._ridge.gram import Gram
+from carrot.evaluation.screening import EPS, CentredRows, Screen, screens
 from carrot.utils import real_number, require_finite, require_float, require_tensor
 
-EPS = torch.finfo(torch.float64).eps
 SIDE = 4096  # rows of a block of cosines at most: SIDE^2 numbers, 128 MiB
+MANY = 64  # pairs a row, on average, that are settled after a screen; more: a finer screen
 NEIGHBOURS = 5  # the fifth nearest says how far pictures of a kind are apart
 NEARER = 0.25  # square of 1/2, equation (2)
 
 
-def near_duplicates(G: Float[Tensor, "n M"], threshold: SupportsFloat) -> list[tuple[int, int, float]]:
+def near_duplicates(
+    G: Float[Tensor, "n M"], threshold: SupportsFloat, known: Gram | None = None
+) -> list[tuple[int, int, float]]:
     """Return the pairs i < j for which (1) and (2) hold, with their cosine, highest first, then by i, j; gm: the mean.
+
+    Cosines are screened, in float32 or from inner products that are at hand, and what the rounding of that leaves open
+    is settled in float64 from the rows themselves: which pairs there are depends on the rows alone.
 
     Rounding: a cosine of M float64 products is right to (M + 8) eps, 4e-12 at M = 18,528. So much below ``threshold``
     still counts, and so much below 1 is reported as 1.0: exact copies are always found, at 1.0. (An angle below
@@ -41,11 +48,13 @@ def near_duplicates(G: Float[Tensor, "n M"], threshold: SupportsFloat) -> list[t
     More than five pictures that are nearly the same, and equally so, are a class of their own to (2): of such a burst
     only exact copies are told.
 
-    Cost: n^2 M / 2 multiplications and additions; a few blocks of 128 MiB beside G (more only where one row is wider).
+    Cost: n^2 M / 2 multiplications and additions in float32, or none; n M for each row that is as like another as
+    ``threshold``, fewer from inner products; a few blocks of 128 MiB beside G (more only where one row is wider).
 
     Args:
         G: Embeddings, float32 or float64; widened before they are centred, block by block.
         threshold: In (0, 1], of (1).
+        known: Their inner products, where a head has them (``RidgeHead.gram``).
 
     Raises:
         ValueError: ``threshold`` is out of range, G is not (n, M), holds NaN or infinity, or numbers whose squares
@@ -59,55 +68,13 @@ def near_duplicates(G: Float[Tensor, "n M"], threshold: SupportsFloat) -> list[t
     if G.ndim != 2 or G.shape[1] == 0:
         raise ValueError(f"`G` must be (n, M), one embedding a row; got {tuple(G.shape)}.")
     require_finite("G", G)
-    n, M = G.shape
-    if n < 2:
+    if len(G) < 2:
         return []
-    w = torch.full((n,), 1 / n, dtype=torch.float64, device=G.device)
-    mean, size = weighted_mean(G, w), square_sum(G, w) ** 0.5
-    if not 1e-150 < size < 1e150 and bool(G.any()):
-        raise ValueError(f"`G` must have rows of norms from 1e-150 to 1e150; got {size:g} on average. Scale it.")
-    pieces = blocks(n, max(M, SIDE))
-    norm = torch.cat([centred(G, mean, rows).norm(dim=1) for rows in pieces])
-    is_mean = norm <= (n + 8) * EPS * size
-    inverse = torch.where(is_mean, torch.nan, 1 / norm)  # NaN is >= nothing
-    slack = (M + 8) * EPS
-
-    near = torch.full((n, min(NEIGHBOURS, n - 1)), torch.inf, dtype=torch.float64, device=G.device)  # squared distances
-    who = torch.zeros_like(near, dtype=torch.long)
-    left_over = torch.empty(2, 0, dtype=torch.long, device=G.device), norm.new_empty(0), norm.new_empty(0)
-    for a, left in enumerate(pieces):
-        U = centred(G, mean, left)  # (b, M)
-        for right in pieces[a:]:
-            V = U if right == left else centred(G, mean, right)
-            products = U @ V.mT  # (b, b')
-            squares = norm[left, None].square() + norm[right].square()
-            D2 = squares - 2.0 * products
-            noise = 4.0 * slack * squares
-            others = torch.where(noise >= D2, torch.inf, D2)  # copies, and the row itself, don't count
-            _nearest(near, who, left, right, others)
-            if right != left:
-                _nearest(near, who, right, left, others.mT)
-            cosines = products.mul_(inverse[left, None]).mul_(inverse[right])
-            i, j = ((cosines >= threshold - slack) & (NEARER * _farther(near, left, right) + noise >= D2)).nonzero(
-                as_tuple=True
-            )
-            place, value, apart = torch.stack([i + left.start, j + right.start]), cosines[i, j], D2[i, j] - noise[i, j]
-            upper = place[0] < place[1]
-            left_over = _kept(
-                torch.cat([left_over[0], place[:, upper]], dim=1),
-                torch.cat([left_over[1], value[upper]]),
-                torch.cat([left_over[2], apart[upper]]),
-                near,
-            )
-    (i, j), value, _ = left_over
-    r2 = torch.stack([_apart(G, torch.arange(n, device=G.device), who[:, k]) for k in range(near.shape[1])], dim=1)
-    r2 = torch.where(near.isinf(), -1.0, r2).amax(dim=1)  # of those that are apart at all
-    r2 = torch.where(r2 < 0, torch.inf, r2)
-    stay = _apart(G, i, j) <= NEARER * torch.maximum(r2[i], r2[j])
-    value[value >= 1 - slack] = 1.0
-    pairs = _identical(G, is_mean.nonzero().flatten().tolist())
-    pairs += zip(i[stay].tolist(), j[stay].tolist(), value[stay].tolist(), strict=True)
-    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
+    rows = CentredRows.of(G)
+    ways = list(screens(rows, known))
+    found = next(pairs for way in ways if (pairs := _settled(rows, threshold, way, way is ways[-1])) is not None)
+    is_mean = (~rows.has_direction).nonzero().flatten().tolist()
+    return sorted([*found, *_identical(G, is_mean)], key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
 def near_copies(
@@ -167,33 +134,71 @@ def _searched(G: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat(cosines), torch.cat(indices), torch.where(found < 0, torch.inf, found)
 
 
-def _nearest(near: Tensor, who: Tensor, rows: slice, columns: slice, D2: Tensor) -> None:
-    """Let the rows know the nearest of the columns; in place."""
-    k = near.shape[1]
-    best, place = D2.topk(min(k, D2.shape[1]), dim=1, largest=False)
-    best, place = torch.cat([near[rows], best], dim=1), torch.cat([who[rows], place + columns.start], dim=1)
-    near[rows], order = best.topk(k, dim=1, largest=False)
-    who[rows] = place.gather(1, order)
+def _settled(rows: CentredRows, threshold: float, screen: Screen, is_last: bool) -> list[tuple[int, int, float]] | None:
+    """Return the pairs of rows that have a direction; None where the screen leaves too many open.
+
+    (2) holds for a pair if it holds with the r of one of both; whatever may be as near to that one as its fifth nearest
+    is settled. A screen that ``is_last`` leaves none too many.
+    """
+    n, M = rows.G.shape
+    slack, found, settled = (M + 8) * EPS, dict[tuple[int, int], float](), 0
+    least = threshold - slack - screen.margin
+    alike = (_alike(screen, least, rows) & rows.has_direction).nonzero().flatten()
+    for part in blocks(len(alike), 4 * n):
+        i = alike[part]
+        cosines = screen.lines(i).to(torch.float64)
+        squares = rows.norm[i, None].square() + rows.norm.square()
+        D2 = squares - 2.0 * rows.norm[i, None] * rows.norm * cosines
+        D2[torch.arange(len(i), device=i.device), i] = torch.inf  # the row itself
+        least_D2 = D2 - screen.margin * squares
+        other = least_D2 > 4.0 * slack * squares  # copies don't count among the five
+        r2 = _fifth(torch.where(other, D2 + screen.margin * squares, torch.inf))
+        like = (cosines >= least) & rows.has_direction
+        asked = (like & (least_D2 <= NEARER * r2)).any(dim=1)
+        i, like, least_D2, squares, r2 = i[asked], like[asked], least_D2[asked], squares[asked], r2[asked]
+        a, j = ((least_D2 <= r2) & ~least_D2.isposinf()).nonzero(as_tuple=True)
+        settled += len(a)
+        if settled > MANY * n and not is_last:
+            return None
+        apart = torch.full_like(squares, torch.inf)
+        apart[a, j] = rows.apart(i[a], j)
+        others = torch.where(apart > 4.0 * slack * squares, apart, torch.inf)
+        stay = like[a, j] & (apart[a, j] <= NEARER * _fifth(others, all_there=False)[a, 0])
+        a, j = i[a[stay]], j[stay]
+        value = rows.cosines(a, j)
+        value[value >= 1 - slack] = 1.0
+        for one, two, cosine in zip(a.tolist(), j.tolist(), value.tolist(), strict=True):
+            if cosine >= threshold - slack:
+                found[min(one, two), max(one, two)] = cosine
+    return [(one, two, cosine) for (one, two), cosine in found.items()]
 
 
-def _farther(near: Tensor, left: slice, right: slice) -> Tensor:
-    """Return max(r_i^2, r_j^2) as far as it is known, of a block; infinite where fewer neighbours were seen."""
-    r2 = near[:, -1]
-    return torch.maximum(r2[left, None], r2[right])
+def _fifth(D2: Tensor, all_there: bool = True) -> Tensor:
+    """Return the fifth smallest of each line, (b, 1), infinite where there are fewer.
+
+    Unless ``all_there``, the largest that there is instead; infinite where there is none at all.
+    """
+    nearest = D2.topk(min(NEIGHBOURS, D2.shape[1] - 1), dim=1, largest=False).values
+    if all_there:
+        return nearest[:, -1:]
+    r2 = torch.where(nearest.isinf(), -1.0, nearest).amax(dim=1, keepdim=True)
+    return torch.where(r2 < 0, torch.inf, r2)
 
 
-def _kept(ij: Tensor, value: Tensor, D2: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pairs for which (2) may still hold: r only falls as more neighbours are seen."""
-    stay = NEARER * torch.maximum(near[ij[0], -1], near[ij[1], -1]) >= D2
-    return ij[:, stay], value[stay], D2[stay]
-
-
-def _apart(G: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """Return |g_i - g_j|^2 of pairs, from differences."""
-    found = [
-        (G[i[b]].to(torch.float64) - G[j[b]].to(torch.float64)).square().sum(dim=1) for b in blocks(len(i), G.shape[1])
-    ]
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64, device=G.device)
+def _alike(screen: Screen, least: float, rows: CentredRows) -> Tensor:
+    """Return which rows have a screened cosine of at least so much with another."""
+    found, n = torch.zeros_like(rows.has_direction), len(rows.norm)
+    pieces = blocks(n, max(screen.width, SIDE))
+    for a, left in enumerate(pieces):
+        for right in pieces[a:]:
+            cosines = screen.block(left, right)
+            if left == right:
+                cosines.fill_diagonal_(-torch.inf)
+            near = cosines.amax(dim=1) >= least
+            if bool(near.any()):
+                found[left] |= near
+                found[right] |= cosines.amax(dim=0) >= least
+    return found
 
 
 def _identical(G: Tensor, rows: list[int]) -> list[tuple[int, int, float]]:

@@ -8,9 +8,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from carrot import RidgeHead
 from carrot.evaluation import duplicates as audit
 from carrot.evaluation.duplicates import near_copies, near_duplicates
 from carrot.evaluation.ranking import auroc, precision_at
+from carrot.evaluation.screening import CentredRows, screens
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -91,6 +93,40 @@ def test_members_of_one_tight_class_are_no_copies(
     near, cosines, _ = near_copies(G[:140], fresh, 0.95)
     assert (cosines >= 0.95).sum() > 40
     assert not near.any()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("shift", [0.0, 5.0, 1e6])
+def test_inner_products_at_hand_say_the_same(shift: float, fit_intercept: bool, weighted: bool) -> None:
+    """Around another mean, or around 0; where that is too far away they are passed over."""
+    G = embeddings(1, 40, 60, shift)
+    w = torch.linspace(0.1, 3.0, 40, dtype=torch.float64) if weighted else None
+    gram = RidgeHead(1.0, fit_intercept).fit(G, torch.arange(40) % 3, w).gram
+    assert gram is not None
+    (*known, _, _) = ways = list(screens(CentredRows.of(G), gram))
+    assert len(known) == (shift < 1e6 or fit_intercept)
+    assert near_duplicates(G, 0.8, gram) == near_duplicates(G, 0.8)
+    assert {(i, j) for i, j, _ in near_duplicates(G, 0.8)} == {(i, j) for i, j, _ in by_loop(G, 0.8)}
+    U = torch.nn.functional.normalize(G - CentredRows.of(G).mean, dim=1)
+    for way in ways:
+        assert float((way.block(slice(0, 40), slice(3, 40)) - U @ U[3:].mT).abs().max()) <= way.margin
+        assert float((way.lines(torch.tensor([7, 2])) - U[[7, 2]] @ U.mT).abs().max()) <= way.margin
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1.0, 1e100])
+def test_what_float32_can_not_tell_apart_is_told_apart(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes so tight that a screen in float32 leaves every pair of theirs open: float64 is asked, and finds two."""
+    centres = torch.randn(4, 50, dtype=torch.float64)
+    G = centres[torch.arange(80) % 4] + 1e-5 * torch.randn(80, 50, dtype=torch.float64)
+    G[79], G[78] = G[3], G[2] + 1e-7 * torch.randn(50, dtype=torch.float64)
+    monkeypatch.setattr(audit, "MANY", 3)
+    rows = CentredRows.of(scale * G)
+    coarse, fine = screens(rows, None)
+    assert audit._settled(rows, 0.9, coarse, False) is None
+    assert {(i, j) for i, j, _ in audit._settled(rows, 0.9, coarse, True) or ()} == {(2, 78), (3, 79)}
+    assert {(i, j) for i, j, _ in audit._settled(rows, 0.9, fine, True) or ()} == {(2, 78), (3, 79)}
+    assert {(i, j) for i, j, _ in near_duplicates(scale * G, 0.9)} == {(2, 78), (3, 79)}
 
 
 def by_cosine(G: Tensor, threshold: float) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from carrot import RidgeHead
 from carrot._ridge import gram
 from carrot._ridge.gram import Gram
 from carrot._ridge.rows import Rows
@@ -63,3 +64,16 @@ def test_they_are_formed_afresh_before_a_digit_is_lost(monkeypatch: pytest.Monke
     monkeypatch.undo()
     known = Gram.from_rows(rows(6), True)
     assert known.keep(stay, part(rows(6), stay)).c is known.c
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(("n", "D"), [(12, 40), (40, 12)])
+def test_slack_within_groups_is_that_among_each(n: int, D: int, intercept: bool) -> None:
+    G, w = torch.randn(n, D, dtype=torch.float64), torch.linspace(0.2, 3.0, n, dtype=torch.float64)
+    head = RidgeHead(0.5, intercept).fit(G, torch.arange(n) % 3, w)
+    assert (head.gram is None) == (n > D)
+    restored = RidgeHead.from_state(head.state(), 0.5, intercept)
+    groups = [torch.arange(0, n, 3), torch.tensor([n - 1, 1])]
+    for one in (head, restored):
+        for rows, Q in zip(groups, one.slack_within(groups), strict=True):
+            torch.testing.assert_close(Q, head.slack_among(rows), rtol=0, atol=1e-12)
