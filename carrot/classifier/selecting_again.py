@@ -149,7 +149,7 @@ def choose_again(
     def diffused(start: Setting, i: int) -> Iterator[Score]:
         if start not in graphs:
             graphs[start] = []
-            for graph in plan.graphs if plan.times else ():
+            for graph in progress(plan.graphs if plan.times else (), "chosen again, graph", len(plan.graphs)):
                 settings = plan.diffused(start, graph)
                 for s, pi in zip(settings, caches.of(start).pool(rows, settings), strict=True):
                     measure(s, pi)
@@ -160,10 +160,13 @@ def choose_again(
     for s in progress(plan.plain, "chosen again, regions, lift and readout", len(plan.plain)):
         measure(s)
     measure(chosen)
-    settings = []
-    for i in progress(range(len(rows)), "chosen again", len(rows), "pictures"):
+
+    def without(i: int) -> Setting:
         plain = [score(s, i) for s in plan.plain]
-        settings.append(decide(plan, len(rows) - 1, plain, partial(score, i=i), partial(diffused, i=i)).setting)
+        return decide(plan, len(rows) - 1, plain, partial(score, i=i), partial(diffused, i=i)).setting
+
+    settings = [without(0)]  # measures what is measured once, so that the time that is left can be told of the others
+    settings += [without(i) for i in progress(range(1, len(rows)), "chosen again", len(rows) - 1, "pictures")]
     return SelectedAgain(
         chosen=chosen,
         lam=known[chosen].lam,

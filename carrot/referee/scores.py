@@ -31,6 +31,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot.head import RidgeHead
 from carrot.utils import require_tensor
 
@@ -55,6 +56,8 @@ class Question:
     targets: Int[Tensor, " m"]
     of: str = "logit"
     against: Int[Tensor, " m"] | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.of not in get_args(Of):
