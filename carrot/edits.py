@@ -189,7 +189,7 @@ class _Every:
 
     def _blocks(self, q: int, m: int) -> Iterator[slice]:
         """Yield blocks of edits that are solved for together, with q questions of m test pictures."""
-        edits, most = self.edits, max(1, min(SOLVED // q, ENTRIES // max(1, m)))
+        edits, most = self.edits, max(1, min(SOLVED // max(1, q), ENTRIES // max(1, m)))
         if isinstance(edits, Tensor):
             step = max(1, min(most // edits.shape[1], ENTRIES // edits.shape[1] ** 2))
             yield from (slice(start, min(start + step, len(edits))) for start in range(0, len(edits), step))

@@ -365,3 +365,4 @@ def test_an_edit_that_changes_nothing_has_no_effect(beside: list[Edit]) -> None:
     expected = [edited(head, edit).predict(g)[:, 0] - head.predict(g)[:, 0] for edit in beside]
     assert torch.allclose(edit_effects(head, g, [*beside, same], 0), torch.stack([*expected, effects[:, 0]], dim=1))
     assert torch.equal(edit_effects_by_class(head, g, [same])[:, 0], torch.zeros(3, 2, dtype=torch.float64))
+    assert edit_effects(head, g[:0], [same]).shape == a.top_edits(head, g[:0], [same], 1)[0][0].shape == (0, 1)
