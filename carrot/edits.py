@@ -27,7 +27,9 @@ where a rank is over one and n > D, of p^2 numbers where n <= D, and of blocks.
 Where a deletion leaves others nearly alone in a direction, M is singular to 6 digits and a fit answers instead.
 """
 
+import os
 from collections.abc import Iterator
+from math import prod
 from typing import SupportsIndex
 
 import torch
@@ -70,11 +72,12 @@ def edit_effects(
     Raises:
         TypeError: Something is of another kind.
         ValueError: An index or a class is out of range, shapes disagree, or an edit leaves no training picture.
+        MemoryError: The effects are more numbers than this machine has memory for.
     """
-    asked, every = Questions.of(head, g_test, target, against), _Every(head, edits)
+    asked = Questions.of(head, g_test, target, against)
+    effects = _room(head, len(g_test), len(edits))
+    every, g_test = _Every(head, edits), g_test.to(head.W_star)
     question, which = asked.different(head.Y.shape[1])
-    g_test = g_test.to(head.W_star)
-    effects = g_test.new_empty(len(g_test), len(edits))
     for tests in blocks_of(len(g_test), len(every.pool.rows)):  # phi is (m, p)
         for block, effect in every.effects(g_test[tests], question, which[tests]):
             effects[tests, block] = effect.mT
@@ -86,12 +89,13 @@ def edit_effects_by_class(head: RidgeHead, g_test: Float[Tensor, "m D"], edits: 
     """Return ``edit_effects`` of the logit of every class.
 
     Raises:
-        TypeError, ValueError: As ``edit_effects``.
+        TypeError, ValueError, MemoryError: As ``edit_effects``.
     """
     Questions.of(head, g_test, 0, None)  # refuses what is no (m, D)
-    every, C = _Every(head, edits), head.Y.shape[1]
-    g_test, classes = g_test.to(head.W_star), torch.eye(C, dtype=torch.float64, device=head.Y.device)
-    effects = g_test.new_empty(len(g_test), len(edits), C)
+    C = head.Y.shape[1]
+    effects = _room(head, len(g_test), len(edits), C)
+    every, g_test = _Every(head, edits), g_test.to(head.W_star)
+    classes = torch.eye(C, dtype=torch.float64, device=head.Y.device)
     for tests in blocks_of(len(g_test), len(every.pool.rows)):
         for block, solved, table, alone in every.solved(g_test[tests], classes):
             for c in range(C):
@@ -148,6 +152,23 @@ def edited(head: RidgeHead, edit: Edit) -> RidgeHead:
 
 
 # ---- inside
+
+
+def _room(head: RidgeHead, *shape: int) -> Tensor:
+    """Return room for effects of test pictures and edits.
+
+    Raises:
+        MemoryError: This machine has less: systems that promise more than they have end the process instead.
+    """
+    needed = 8 * prod(shape)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > there and head.W_star.device.type == "cpu":
+        raise MemoryError(
+            f"`g_test` and `edits` ask for {' x '.join(f'{size:,}' for size in shape)} numbers, {needed / 2**30:,.0f} "
+            f"GiB; this machine has {there / 2**30:,.0f} GiB of memory. Ask about fewer test pictures at a time, or "
+            "`top_edits` for the largest effects alone."
+        )
+    return head.W_star.new_empty(shape)
 
 
 class _Every:
