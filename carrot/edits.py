@@ -27,7 +27,6 @@ where a rank is over one and n > D, of p^2 numbers where n <= D, and of blocks.
 Where a deletion leaves others nearly alone in a direction, M is singular to 6 digits and a fit answers instead.
 """
 
-import os
 from collections.abc import Iterator
 from math import prod
 from typing import SupportsIndex
@@ -72,7 +71,7 @@ def edit_effects(
     Raises:
         TypeError: Something is of another kind.
         ValueError: An index or a class is out of range, shapes disagree, or an edit leaves no training picture.
-        MemoryError: The effects are more numbers than this machine has memory for.
+        MemoryError: The effects are more numbers than there is memory for.
     """
     asked = Questions.of(head, g_test, target, against)
     effects = _room(head, len(g_test), len(edits))
@@ -158,17 +157,16 @@ def _room(head: RidgeHead, *shape: int) -> Tensor:
     """Return room for effects of test pictures and edits.
 
     Raises:
-        MemoryError: This machine has less: systems that promise more than they have end the process instead.
+        MemoryError: There is none.
     """
-    needed = 8 * prod(shape)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
-    if needed > there and head.W_star.device.type == "cpu":
+    try:
+        return head.W_star.new_empty(shape)
+    except RuntimeError as error:
         raise MemoryError(
-            f"`g_test` and `edits` ask for {' x '.join(f'{size:,}' for size in shape)} numbers, {needed / 2**30:,.0f} "
-            f"GiB; this machine has {there / 2**30:,.0f} GiB of memory. Ask about fewer test pictures at a time, or "
+            f"`g_test` and `edits` ask for {' x '.join(f'{size:,}' for size in shape)} numbers, "
+            f"{8 * prod(shape) / 2**30:,.0f} GiB, which are not there. Ask about fewer test pictures at a time, or "
             "`top_edits` for the largest effects alone."
-        )
-    return head.W_star.new_empty(shape)
+        ) from error
 
 
 class _Every:

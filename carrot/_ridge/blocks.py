@@ -101,9 +101,7 @@ def square_sum(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> float:
 
 
 def times(G: Float[Tensor, "n D"], mean: Float[Tensor, " D"] | None, X: Float[Tensor, "D k"]) -> Float[Tensor, "n k"]:
-    """Return ``(G - mean) X``; ``mean=None``: ``G X``. Differentiable."""
-    if torch.is_grad_enabled() and (G.requires_grad or X.requires_grad):  # no memory is used twice
-        return torch.cat([centred(G, mean, rows) @ X for rows in blocks(len(G), G.shape[1], X.shape[1])])
+    """Return ``(G - mean) X``; ``mean=None``: ``G X``."""
     product = X.new_empty(len(G), X.shape[1])
     for rows, A in each_block(G, mean, X.shape[1]):
         torch.mm(A, X, out=product[rows])
