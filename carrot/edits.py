@@ -28,6 +28,7 @@ Where a deletion leaves others nearly alone in a direction, M is singular to 6 d
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import SupportsIndex
 
 import torch
@@ -70,11 +71,12 @@ def edit_effects(
     Raises:
         TypeError: Something is of another kind.
         ValueError: An index or a class is out of range, shapes disagree, or an edit leaves no training picture.
+        MemoryError: The effects are more numbers than there is memory for.
     """
-    asked, every = Questions.of(head, g_test, target, against), _Every(head, edits)
+    asked = Questions.of(head, g_test, target, against)
+    effects = _room(head, len(g_test), len(edits))
+    every, g_test = _Every(head, edits), g_test.to(head.W_star)
     question, which = asked.different(head.Y.shape[1])
-    g_test = g_test.to(head.W_star)
-    effects = g_test.new_empty(len(g_test), len(edits))
     for tests in blocks_of(len(g_test), len(every.pool.rows)):  # phi is (m, p)
         for block, effect in every.effects(g_test[tests], question, which[tests]):
             effects[tests, block] = effect.mT
@@ -86,12 +88,13 @@ def edit_effects_by_class(head: RidgeHead, g_test: Float[Tensor, "m D"], edits: 
     """Return ``edit_effects`` of the logit of every class.
 
     Raises:
-        TypeError, ValueError: As ``edit_effects``.
+        TypeError, ValueError, MemoryError: As ``edit_effects``.
     """
     Questions.of(head, g_test, 0, None)  # refuses what is no (m, D)
-    every, C = _Every(head, edits), head.Y.shape[1]
-    g_test, classes = g_test.to(head.W_star), torch.eye(C, dtype=torch.float64, device=head.Y.device)
-    effects = g_test.new_empty(len(g_test), len(edits), C)
+    C = head.Y.shape[1]
+    effects = _room(head, len(g_test), len(edits), C)
+    every, g_test = _Every(head, edits), g_test.to(head.W_star)
+    classes = torch.eye(C, dtype=torch.float64, device=head.Y.device)
     for tests in blocks_of(len(g_test), len(every.pool.rows)):
         for block, solved, table, alone in every.solved(g_test[tests], classes):
             for c in range(C):
@@ -150,6 +153,22 @@ def edited(head: RidgeHead, edit: Edit) -> RidgeHead:
 # ---- inside
 
 
+def _room(head: RidgeHead, *shape: int) -> Tensor:
+    """Return room for effects of test pictures and edits.
+
+    Raises:
+        MemoryError: There is none.
+    """
+    try:
+        return head.W_star.new_empty(shape)
+    except RuntimeError as error:
+        raise MemoryError(
+            f"`g_test` and `edits` ask for {' x '.join(f'{size:,}' for size in shape)} numbers, "
+            f"{8 * prod(shape) / 2**30:,.0f} GiB, which are not there. Ask about fewer test pictures at a time, or "
+            "`top_edits` for the largest effects alone."
+        ) from error
+
+
 class _Every:
     """Edits of a head, and the pool of all pictures that they name."""
 
@@ -189,7 +208,7 @@ class _Every:
 
     def _blocks(self, q: int, m: int) -> Iterator[slice]:
         """Yield blocks of edits that are solved for together, with q questions of m test pictures."""
-        edits, most = self.edits, max(1, min(SOLVED // q, ENTRIES // max(1, m)))
+        edits, most = self.edits, max(1, min(SOLVED // max(1, q), ENTRIES // max(1, m)))
         if isinstance(edits, Tensor):
             step = max(1, min(most // edits.shape[1], ENTRIES // edits.shape[1] ** 2))
             yield from (slice(start, min(start + step, len(edits))) for start in range(0, len(edits), step))

@@ -231,4 +231,4 @@ class Solution:
         if g.ndim == 0 or g.shape[-1] != D:
             raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
         require_finite(name, g)
-        return g
+        return g.detach()  # products are written into memory that is there: no answer carries gradients

@@ -156,11 +156,13 @@ def bound(
 def possible(
     a: Float[Tensor, " n"], b: Float[Tensor, " n"], rho: Float[Tensor, " n"], k: int, need: float
 ) -> Int[Tensor, " j"]:
-    """Return who may be in a set of k that comes to more than ``need``."""
+    """Return who may be in a set of k that comes to more than ``need``; nobody where there are fewer than k."""
+    if len(a) < k:
+        return torch.empty(0, dtype=torch.long, device=a.device)
     h, most = bound(a, b, rho, k)
-    top = h.topk(k).values if len(h) >= k else h
+    top = h.topk(k).values
     with_it = torch.where(h >= top[-1], most, h + top[:-1].sum())
-    return (~(with_it <= need * SURE) & (len(h) >= k)).nonzero().flatten()
+    return (~(with_it <= need * SURE)).nonzero().flatten()
 
 
 def _pair(E: Tensor, a: Tensor, b: Tensor, need: float) -> list[int] | None:

@@ -147,7 +147,7 @@ def training_scores(
     if of in ("logit", "contrast"):
         return smoother * _each(f, step)
     scores, now = torch.empty_like(smoother), f(logits)
-    for rows in torch.arange(len(step)).split(max(1, BLOCK // logits.numel())):
+    for rows in torch.arange(len(step)).split(max(1, BLOCK // max(1, logits.numel()))):
         without = logits - smoother[:, rows].mT.unsqueeze(-1) * step[rows].unsqueeze(1)  # (b, m, C)
         scores[:, rows] = (now - f(without)).mT
     return scores

@@ -365,3 +365,12 @@ def test_an_edit_that_changes_nothing_has_no_effect(beside: list[Edit]) -> None:
     expected = [edited(head, edit).predict(g)[:, 0] - head.predict(g)[:, 0] for edit in beside]
     assert torch.allclose(edit_effects(head, g, [*beside, same], 0), torch.stack([*expected, effects[:, 0]], dim=1))
     assert torch.equal(edit_effects_by_class(head, g, [same])[:, 0], torch.zeros(3, 2, dtype=torch.float64))
+    assert edit_effects(head, g[:0], [same]).shape == a.top_edits(head, g[:0], [same], 1)[0][0].shape == (0, 1)
+
+
+def test_effects_that_no_memory_holds_are_refused_before_they_are_begun() -> None:
+    head = RidgeHead(0.5, True).fit(torch.eye(4), torch.arange(4) % 2)
+    g, edits = torch.ones(2000, 4), torch.zeros(1, 1, dtype=torch.long).expand(10**10, 1)
+    for ask, what in ((edit_effects, "2,000 x 10,000,000,000"), (edit_effects_by_class, "10,000,000,000 x 2 numbers")):
+        with pytest.raises(MemoryError, match=what):
+            ask(head, g, edits)

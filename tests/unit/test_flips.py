@@ -142,3 +142,24 @@ def test_mistakes(model: Carrot) -> None:
         model.smallest_flip(TEST, "deletion")
     with pytest.raises(ValueError, match="relabelling"):
         model.smallest_flip(TEST, to=0)
+
+
+def test_of_few_pictures_no_set_is_claimed_that_is_not_smallest() -> None:
+    """Rows of |E| sum to more than 1, so that sets are searched with one in until nobody is left."""
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        G, labels = rng.normal(size=(5, 2)), np.arange(5) % 2
+        G[2:] = G[:3]
+        head = RidgeHead(1e-3, seed % 2 == 0).fit(torch.tensor(G), torch.tensor(labels))
+        g = torch.tensor(rng.normal(size=2))
+        c, flips = int(head.predict(g).argmax()), RemovalFlips(head)
+        sets = [U for k in range(1, 5) for U in itertools.combinations(range(5), k)]
+        after = torch.stack([head.without(U).predict(g) for U in sets])
+        lead = (after[:, 1 - c] - after[:, c]).tolist()
+        smallest = min((len(U) for U, ahead in zip(sets, lead, strict=True) if ahead > 1e-9), default=5)
+        for nodes in (0, 1, 3, 5_000):
+            flip = flips.of(g, nodes=nodes)
+            assert flip.least <= smallest
+            assert flip.becomes is None or len(flip.indices) >= smallest
+            assert not flip.is_smallest or len(flip.indices) == smallest
+        assert flip.least == smallest

@@ -120,6 +120,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training_scores(head, g, y, of="margin")
     monkeypatch.setattr("carrot.referee.scores.BLOCK", 1)
     assert torch.equal(training_scores(head, g, y, of="margin"), whole)
+    assert training_scores(head, g[:0], y[:0], of="margin").shape == (0, len(head.Y))
 
 
 def test_contradiction_is_the_leave_one_out_margin() -> None:
