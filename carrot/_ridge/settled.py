@@ -93,7 +93,8 @@ class _Every:
         self.label, self.lead = self.Y.argmax(dim=1), (best[:, 0] - best[:, 1]) / 2 - ROUNDING * self.logits.abs().max()
         self.right = self.logits.argmax(dim=1) == self.label
         self.largest = self.R.abs().amax(dim=1)
-        self.squares = self.w * self.R.square().sum(dim=1) / self.slack.square()
+        self.norms = self.R.square().sum(dim=1)
+        self.squares = self.w * self.norms / self.slack.square()
         self.least = ALONE * (self.slack if head.is_dual else torch.ones_like(self.slack))
 
     def mean(self, total: Tensor, w: Tensor) -> float:
@@ -123,7 +124,7 @@ class _Every:
         if bool((slack < self.least)[there].any()):
             return self._fitted(i)
         step = q / s
-        squares = self.R.square().sum(dim=1) - 2.0 * step * (self.R @ Ri) + step.square() * Ri.square().sum()
+        squares = self.norms - 2.0 * step * (self.R @ Ri) + step.square() * Ri.square().sum()
         total = (self.w * squares / slack.square())[there].sum()
         bound = self.largest * (1.0 / slack - 1.0 / self.slack).abs() + step.abs() * Ri.abs().max() / slack
         moved = ((bound >= self.lead) & there).nonzero().flatten()
