@@ -114,6 +114,18 @@ class RidgeHead(Solution):
             warnings.warn(doubt, stacklevel=3)  # `pinned` is one of them
         return self._solve(rows, known, float(path.lams[path.best]), path)
 
+    def choose_lam(self, lams: Iterable[SupportsFloat]) -> "RidgeHead":
+        """Choose lam again, by leave-one-out among some penalties; equals a fit with lam="loo" and these ``lams``.
+
+        The moments, or inner products, of the rows are known: one eigendecomposition.
+
+        Raises:
+            ValueError, NotFittedError: As ``fit``, and where ``lams`` holds none.
+        """
+        rows, known = self._need_rows(), self.gram or self.statistics
+        path = loo_path(rows, self.fit_intercept, penalties_of(self, lams).tolist(), known)
+        return self._solve(rows, known, float(path.lams[path.best]), path)
+
     @classmethod
     def from_statistics(
         cls, statistics: RidgeStatistics, lam: SupportsFloat | str = 1.0, fit_intercept: bool = False

@@ -109,7 +109,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         temperature_: Of ``predict_proba``, fitted on exact leave-one-out logits.
         set_aside_: What was wrong with pictures that could not be read, by id.
         selected_again_: After ``select(again=True)``, what would have been chosen without each training picture, and
-            leave-one-out accuracy with all of it chosen again; it isn't saved.
+            leave-one-out accuracy with all of it chosen again; it isn't saved, and a change of the pictures drops it.
         selection_: A line for each setting that ``select`` tried; ``selection_.to_frame()`` is all of them as a table.
 
     Raises:

@@ -629,6 +629,9 @@ def check_groups(c: ModuleType, n: int, D: int, intercept: bool, lam: float = 0.
     ties = {(i, j): tie for i, j, tie in vouching.Among(head, range(n)).tied(0.05)}
     Q = head.slack_among(torch.arange(n))
     expected = -Q.sign() * (Q * Q.mT / torch.outer(Q.diagonal(), Q.diagonal())).sqrt()
+    groups = [torch.arange(0, n, 2), torch.tensor([n - 1, 1])]
+    for rows_of, within in zip(groups, head.slack_within(groups), strict=True):
+        close(within, Q[rows_of.unsqueeze(-1), rows_of].numpy(), 1e-9, "Q among the rows of a group")
     assert (n - 2, n - 1) in ties, "copies vouch for each other"
     for (i, j), tie in ties.items():
         assert i < j, "each pair once"

@@ -101,10 +101,7 @@ def square_sum(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> float:
 
 
 def times(G: Float[Tensor, "n D"], mean: Float[Tensor, " D"] | None, X: Float[Tensor, "D k"]) -> Float[Tensor, "n k"]:
-    """Return ``(G - mean) X``; ``mean=None``: ``G X``. Of one block: a plain product, which torch differentiates."""
-    if len(blocks(len(G), G.shape[1], X.shape[1])) == 1:
-        A = G.to(torch.float64)
-        return (A if mean is None else A - mean) @ X
+    """Return ``(G - mean) X``; ``mean=None``: ``G X``."""
     product = X.new_empty(len(G), X.shape[1])
     for rows, A in each_block(G, mean, X.shape[1]):
         torch.mm(A, X, out=product[rows])

@@ -94,7 +94,8 @@ class _Every:
         self.label, self.lead = self.Y.argmax(dim=1), (best[:, 0] - best[:, 1]) / 2 - ROUNDING * self.logits.abs().max()
         self.right = self.logits.argmax(dim=1) == self.label
         self.largest = self.R.abs().amax(dim=1)
-        self.squares = self.w * self.R.square().sum(dim=1) / self.slack.square()
+        self.norms = self.R.square().sum(dim=1)
+        self.squares = self.w * self.norms / self.slack.square()
         self.least = ALONE * (self.slack if head.is_dual else torch.ones_like(self.slack))
 
     def mean(self, total: Tensor, w: Tensor) -> float:
@@ -124,7 +125,7 @@ class _Every:
         if bool((slack < self.least)[there].any()):
             return self._fitted(i)
         step = q / s
-        squares = of_differences(self.R, Ri.unsqueeze(0), step.unsqueeze(-1))[:, 0]
+        squares = of_differences(self.R, Ri.unsqueeze(0), step.unsqueeze(-1), self.norms.unsqueeze(-1))[:, 0]
         total = (self.w * squares / slack.square())[there].sum()
         bound = self.largest * (1.0 / slack - 1.0 / self.slack).abs() + step.abs() * Ri.abs().max() / slack
         moved = ((bound >= self.lead) & there).nonzero().flatten()

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
-from carrot._ridge.blocks import times
+from carrot._ridge.blocks import ENTRIES, times
 from carrot._ridge.gram import Gram
 from carrot._ridge.later import Later
 from carrot._ridge.removed import Removed
@@ -159,15 +159,17 @@ class Solution:
     # ---- answers for embeddings
 
     def predict(self, g: Float[Tensor, "*m D"]) -> Float[Tensor, "*m C"]:
-        """Return logits: ridge scores in units of the targets, not log-odds. float64.
+        """Return logits: ridge scores in units of the targets, not log-odds. float64. Gradients pass to g.
 
         Raises:
             ValueError: The width differs from the training embeddings', or a value is not finite.
             NotFittedError: ``fit`` comes first.
         """
         W_star = self.W_star
-        g = self._check_width("g", g).to(W_star.device)
-        return times(g.reshape(-1, len(W_star)), None, W_star).reshape(*g.shape[:-1], W_star.shape[1]) + self.bias
+        self._check_width("g", g)
+        shape, g = g.shape, g.to(W_star.device).reshape(-1, len(W_star))
+        logits = g.to(W_star) @ W_star if g.numel() <= ENTRIES else times(g, None, W_star)  # torch differentiates one
+        return logits.reshape(*shape[:-1], W_star.shape[1]) + self.bias
 
     def smoother(
         self, g: Float[Tensor, "*m D"], indices: Int[Tensor, " k"] | Iterable[SupportsIndex] | None = None
@@ -231,4 +233,4 @@ class Solution:
         if g.ndim == 0 or g.shape[-1] != D:
             raise ValueError(f"`{name}` must be (..., {D}) to match the training embeddings; got {tuple(g.shape)}.")
         require_finite(name, g)
-        return g.detach()  # products are written into memory that is there: no answer carries gradients
+        return g.detach()  # products are written into memory that is there

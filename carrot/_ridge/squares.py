@@ -95,9 +95,15 @@ def pays(D: int, C: int, k: int) -> bool:
     return D + C + 3 * k < k * C
 
 
-def of_differences(R: Float[Tensor, "n C"], R_i: Float[Tensor, "b C"], a: Float[Tensor, "n b"]) -> Float[Tensor, "n b"]:
-    """Return ``|r_j - a_ji r_i|^2`` of every pair: equation (4)."""
-    size, apart = R.square().sum(dim=1, keepdim=True), a.square() * R_i.square().sum(dim=1)
+def of_differences(
+    R: Float[Tensor, "n C"],
+    R_i: Float[Tensor, "b C"],
+    a: Float[Tensor, "n b"],
+    size: Float[Tensor, "n 1"] | None = None,
+) -> Float[Tensor, "n b"]:
+    """Return ``|r_j - a_ji r_i|^2`` of every pair: equation (4). ``size``: ``|r_j|^2``, where it is at hand."""
+    size = R.square().sum(dim=1, keepdim=True) if size is None else size
+    apart = a.square() * R_i.square().sum(dim=1)
     found = (R @ R_i.mT).mul_(a).mul_(-2.0).add_(apart).add_(size)
     cancelled = (found < LEFT * (apart + size)).nonzero()
     for some in blocks(len(cancelled), R.shape[1]):

@@ -16,7 +16,7 @@ class Certificate:
         forgotten: Id and SHA-256 of each deleted picture.
         pictures_before: Number of training pictures.
         pictures_after: The same after the change.
-        lam: The penalty.
+        lam: The penalty, after the change.
         held: What was not chosen again: it was chosen with the pictures that were there.
         refitted: What was computed anew from the pictures that are there.
         largest_weight: Largest |W*|.
@@ -31,6 +31,9 @@ class Certificate:
         classes_added: Classes that are new.
         accuracy_before: Exact leave-one-out accuracy of the training pictures before ..
         accuracy_after: .. and after, each of the pictures and labels of its time.
+        lam_before: The penalty before it: another one where lam was chosen again.
+        other_settings: Deleted pictures without any one of which ``select`` would have chosen another setting than the
+            one that is held; None: not known (``select(again=True)`` finds out, for the model as it was selected).
     """
 
     forgotten: tuple[dict[str, str], ...]
@@ -51,6 +54,8 @@ class Certificate:
     classes_added: tuple[str, ...] = ()
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+    lam_before: float | None = None
+    other_settings: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         done = (("forgot", self.forgotten), ("relabelled", self.relabelled), ("added", self.added))
@@ -82,6 +87,11 @@ class Certificate:
         if self.accuracy_before is not None and self.accuracy_after is not None:
             before, after = percent(self.accuracy_before), percent(self.accuracy_after)
             lines.append(f"  accuracy, each training picture judged without itself: {before} before, {after} now")
+        if "lam" in self.refitted and self.lam_before is not None:
+            told = "as before" if self.lam == self.lam_before else f"before {self.lam_before:.4g}"
+            lines.append(f"  lam, chosen again without what was deleted: {self.lam:.4g}, {told}")
+        if self.forgotten and ("lam" in self.refitted or self.other_settings is not None):
+            lines.append(f"  settings are held; {self._settings}")
         if self.largest_difference is not None:
             is_same = self._relative < SAME
             told = "gives the same model" if is_same else f"differs by {self._relative:.1e} of its largest weight"
@@ -98,6 +108,16 @@ class Certificate:
                 f"  largest difference from a real fit after the change: {self._relative:.1e} of its largest weight"
             )
         return "\n".join([*lines, f"  {self.scope}"])
+
+    @property
+    def _settings(self) -> str:
+        """What would have become of them."""
+        if self.other_settings is None:
+            return "whether others would have been chosen is not known (select with again=True says it)"
+        each = "it" if len(self.forgotten) == 1 else "any one of these"
+        if not self.other_settings:
+            return f"they would have been chosen without {each}, too"
+        return f"others would have been chosen without {_some(self.other_settings)}"
 
     @property
     def _relative(self) -> float:

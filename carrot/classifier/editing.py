@@ -29,32 +29,40 @@ class Editable:
 
     classifier: Any
     class_weight: ClassWeight
+    selected_again_: Any
     _given: dict[str, Any]
     _now: Classifier | None
     _lock: Any
 
     def forget(
-        self, ids: str | Iterable[str] = (), verify: bool = True, *, classes: Label | Iterable[Any] = ()
+        self,
+        ids: str | Iterable[str] = (),
+        verify: bool = True,
+        *,
+        classes: Label | Iterable[Any] = (),
+        again: bool = False,
     ) -> Certificate:
         """Delete training pictures for good: what is left is what fitting without them would give.
 
-        Settings and lam stay as they are.
+        Settings stay as they are, and lam unless ``again``.
 
         Args:
             ids: Of the pictures, as in ``records_``.
             verify: Fit again from scratch without them, and record the measured difference.
             classes: Whole classes to delete, with all their pictures.
+            again: Choose lam again too, exactly as leave-one-out of the others does, from the penalties that it was
+                chosen from: an eigendecomposition.
 
         Returns:
             What was deleted, by name and SHA-256, and what was measured. ``save`` the model to make it last.
 
         Raises:
             ValueError, StoreError: An id or class is unknown, a class would be left without a picture or the model with
-                fewer than two classes; or kept tokens can't be deleted.
+                fewer than two classes; kept tokens can't be deleted; or ``again`` where lam was given as a number.
         """
         whole = [classes] if isinstance(classes, str | SupportsIndex | np.bool_) else list(classes)
         names = ids_of("ids", ids)
-        return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify)
+        return self._change(lambda fitted: Edits(forget=names, classes=fitted.class_names(whole)), verify, again)
 
     def relabel(self, labels: Mapping[str, Any], verify: bool = True, *, new_classes: bool = False) -> Certificate:
         """Give training pictures other labels: what comes out is what fitting with these would give.
@@ -143,12 +151,14 @@ class Editable:
 
         return self._change(edits, verify)
 
-    def _change(self, edits: Callable[[Fitted], Edits], verify: bool) -> Certificate:
+    def _change(self, edits: Callable[[Fitted], Edits], verify: bool, again: bool = False) -> Certificate:
         """Change the training pictures, one thread at a time."""
         with self._lock:
             now: Classifier = self.classifier
-            fitted, certificate = change(now, edits(now.fitted), verify)
-            self._now = replace(now, fitted=fitted)
+            selected = self.selected_again_
+            settings = None if selected is None else selected.settings
+            fitted, certificate = change(now, edits(now.fitted), verify, again, settings)
+            self._now, self.selected_again_ = replace(now, fitted=fitted), None  # it was about the pictures before
             if certificate.classes_removed and isinstance(self.class_weight, Mapping):
                 self.class_weight = fitted.class_weight
                 gone = set(certificate.classes_removed)

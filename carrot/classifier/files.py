@@ -49,6 +49,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
             "fit_intercept": head.fit_intercept,
             "asked_lam": fitted.asked_lam,
             "class_weight": fitted.class_weight,
+            "penalties": list(fitted.penalties),
         },
         "calibration": {"temperature": fitted.temperature},
         "names": list(fitted.classes),
@@ -116,6 +117,7 @@ def load(
             label_kind=config.get("label_kind", "name"),
             class_weight=ridge.get("class_weight"),
             asked_lam=ridge.get("asked_lam", ridge["lam"]),
+            penalties=tuple(map(float, ridge.get("penalties", ()))),
         )
         fitted.labels_of(fitted.classes)
     except (KeyError, TypeError, ValueError) as error:

@@ -49,6 +49,7 @@ class Fitted:
         label_kind: What labels were when they came in, and are when they go out.
         class_weight: What a class counts, by name.
         asked_lam: What ``lam`` was asked for: fitting again asks the same.
+        penalties: What lam was chosen from, by leave-one-out; empty: it was given, or nobody kept them.
     """
 
     head: RidgeHead
@@ -63,6 +64,7 @@ class Fitted:
     label_kind: LabelKind = "name"
     class_weight: ClassWeight = None
     asked_lam: float | Literal["loo"] = "loo"
+    penalties: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Fitted on {self.counts}: {self.setting}>"
@@ -107,6 +109,7 @@ class Fitted:
             set_aside={**skipped, **cache.errors},
             kept=kept,
             label_kind=train.label_kind,
+            penalties=() if head.loo_path is None else tuple(head.loo_path.lams.tolist()),
             **given,
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import torch
 from jaxtyping import Float
@@ -23,29 +24,48 @@ from carrot.classifier.records import TrainingRecord
 from carrot.classifier.weighting import own_weights
 from carrot.data.inputs import PictureList
 from carrot.data.loading import batches
-from carrot.embedding.setting import AXES
+from carrot.embedding.setting import AXES, Setting
 from carrot.errors import StoreError
 from carrot.head import RidgeHead
 
 _HELD = "Settings and lam are held: they were chosen with the pictures that were there before."
+_AGAIN = (
+    "lam was chosen again, by leave-one-out of the pictures that are there, from the penalties that it was chosen from "
+    "before; those, and settings, are held."
+)
 _DELETED = (
     "The head no longer knows the deleted pictures. The backbone was trained elsewhere and is not changed; the picture "
     "files themselves are not touched."
 )
 
 
-def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[Fitted, Certificate]:
+def change(
+    classifier: Classifier,
+    edits: Edits,
+    verify: bool = True,
+    again: bool = False,
+    settings: Sequence[Setting] | None = None,
+) -> tuple[Fitted, Certificate]:
     """Return the changed model, and what was done; a refusal changes nothing.
 
     Kept tokens of deleted pictures are deleted.
 
+    Args:
+        classifier: The model.
+        edits: What to change.
+        verify: Fit again from scratch, and record the measured difference.
+        again: Choose lam again, from the penalties that it was chosen from.
+        settings: What ``select`` would have chosen without each training picture, if that is known.
+
     Raises:
         ValueError: An id or a class is unknown, an id stands in two edits, a class would be left without a picture,
-            fewer than two classes would be left, a picture is there already or can't be read, or there is nothing to
-            do.
+            fewer than two classes would be left, a picture is there already or can't be read, there is nothing to do,
+            or ``again`` where there is nothing that lam was chosen from.
         StoreError: Kept tokens can't be deleted.
     """
     fitted = classifier.fitted
+    if again:
+        _refuse_again(fitted)
     gone, moved, classes, added_classes, stay, labels = resolve(fitted, edits)
     label_of = {name: label for label, name in enumerate(classes)}
     kept = [replace(fitted.records[row], label=label) for row, label in zip(stay, labels, strict=True)]
@@ -57,9 +77,14 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
         new, g = _embedded(classifier, edits.add, [label_of[name] for name in coming], own, kept)
     records = (*kept, *new)
     head = _head(fitted, classes, records, stay, moved, g)
-    difference = None
+    penalties, difference = list(fitted.penalties) if again else None, None
+    if penalties:
+        head.choose_lam(penalties)
     if verify:
-        refit = RidgeHead(head.lam, head.fit_intercept).fit(head.G, head.Y, head.sample_weight)
+        refit = RidgeHead("loo" if again else head.lam, head.fit_intercept, lams=penalties)
+        with catch_warnings():  # of a lam at the end of the path: ``choose_lam``'s is the same
+            simplefilter("ignore")
+            refit.fit(head.G, head.Y, head.sample_weight)
         difference = float((head.W_star - refit.W_star).abs().max())
     forgotten = [fitted.records[row] for row in sorted(gone)]
     hashes = {record.sha256 for record in forgotten}
@@ -69,13 +94,13 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
         pictures_before=len(fitted.records),
         pictures_after=len(records),
         lam=head.lam,
-        held=(*AXES, "lam"),
-        refitted=("weights", "dual weights", "leave-one-out", "temperature"),
+        held=(*AXES, *(() if again else ("lam",))),
+        refitted=(*(("lam",) if again else ()), "weights", "dual weights", "leave-one-out", "temperature"),
         largest_weight=float(head.W_star.abs().max()),
         largest_difference=difference,
         erased_tokens=_erase(fitted, forgotten),
         same_content=tuple(record.id for record in records if record.sha256 in hashes),
-        scope=f"{_DELETED} {_HELD}" if forgotten else _HELD,
+        scope=" ".join([*([_DELETED] if forgotten else []), _AGAIN if again else _HELD]),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         relabelled=tuple(
             {
@@ -91,11 +116,34 @@ def change(classifier: Classifier, edits: Edits, verify: bool = True) -> tuple[F
         classes_added=added_classes,
         accuracy_before=fitted.leave_one_out()["loo_accuracy"],
         accuracy_after=changed.leave_one_out()["loo_accuracy"],
+        lam_before=fitted.head.lam,
+        other_settings=None
+        if settings is None
+        else tuple(fitted.records[row].id for row in sorted(gone) if settings[row] != fitted.setting),
     )
     weight = fitted.class_weight
     if isinstance(weight, Mapping):  # of classes that are gone: a fit of what is left would refuse it
         weight = {name: value for name, value in weight.items() if name in classes}
     return replace(changed, class_weight=weight), certificate
+
+
+def _refuse_again(fitted: Fitted) -> None:
+    """Refuse to choose lam again where there is nothing that it was chosen from.
+
+    Raises:
+        ValueError: There isn't.
+    """
+    if fitted.penalties:
+        return
+    if fitted.asked_lam != "loo":
+        raise ValueError(
+            f"`again` chooses lam again, but this model's was given, lam = {fitted.head.lam:.4g}: there is nothing to "
+            "choose. Leave `again` out."
+        )
+    raise ValueError(
+        "`again` chooses lam from the penalties that it was chosen from, but this model was saved by an earlier "
+        "version, which didn't keep them. Fit it again, or leave `again` out: lam is held then."
+    )
 
 
 def _embedded(

@@ -26,6 +26,7 @@ def forget(
     /,
     *,
     classes: Annotated[list[str] | None, Parameter(name="--class", consume_multiple=True, negative="")] = None,
+    again: Annotated[bool, Parameter(negative="")] = False,
     verify: Verify = True,
     verbose: Extra = False,
     json: Json = False,
@@ -44,6 +45,7 @@ def forget(
         model: Folder of the model.
         ids: Of the training pictures, as audit and explain print them.
         classes: Whole classes, with all their pictures.
+        again: Choose lam again too, by leave-one-out of the pictures that are left; else it stays as it is.
         verify: Fit again from scratch without them, and measure the difference.
         verbose: Print what was measured, and what the change doesn't say.
         json: Print the certificate as JSON.
@@ -51,12 +53,12 @@ def forget(
     names, whole = list(ids or ()), list(classes or ())
     if not (names or whole):
         raise UsageError("Which pictures? Name some by id, or a `--class`.")
-    asked = {"command": "forget", "ids": names, "classes": whole}
+    asked = {"command": "forget", "ids": names, "classes": whole, **({"again": True} if again else {})}
 
     def change(found: "Carrot", done: "Finished | None") -> "Certificate | None":
         gone = {picture["id"] for picture in done.certificate["forgotten"]} if done else set()
         left = [name for name in names if name not in gone]
-        return found.forget(left, verify, classes=whole) if left or whole else None
+        return found.forget(left, verify, classes=whole, again=again) if left or whole else None
 
     return _changed(model, asked, change, verbose, json)
 

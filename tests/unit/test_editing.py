@@ -3,7 +3,7 @@
 import pickle
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from carrot import Carrot, RidgeHead
 from carrot.classifier.certificate import Certificate
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.updates import Edits, change
+from carrot.cli import main
 from carrot.data.inputs import PictureList
 from carrot.data.toy import ToyBirds
 
@@ -419,3 +420,80 @@ def test_a_held_out_picture_is_told_to_be_one(tmp_path: Path) -> None:
             ask()
     with pytest.raises(ValueError, match="Did you mean"):
         model.relabel({files[0] + "x": "species 1"})
+
+
+def others_choose(model: Carrot, gone: str) -> RidgeHead:
+    """Fit what ``again`` promises: without a picture, lam by leave-one-out among the penalties of before."""
+    head, stay = model.head_, [i for i, record in enumerate(model.records_) if record.id != gone]
+    assert head.loo_path is not None
+    lams = head.loo_path.lams.tolist()
+    return RidgeHead("loo", True, lams=lams).fit(head.G[stay], head.Y[stay], head.sample_weight[stay])
+
+
+@pytest.mark.parametrize("lift", ["identity", "quadratic"])
+def test_lam_is_chosen_again_where_it_is_asked(birds: ToyBirds, tmp_path: Path, lift: str) -> None:
+    model = Carrot("toy", lift=lift).fit(birds)
+    changed = 0
+    for gone in [record.id for record in model.records_][:: 1 if lift == "identity" else 7]:
+        expected, other = others_choose(model, gone), copy(model, tmp_path, gone.replace("/", "-"))
+        certificate = other.forget(gone, again=True)
+        assert other.head_.lam == expected.lam == certificate.lam
+        assert certificate.lam_before == model.head_.lam
+        assert "lam" in certificate.refitted
+        assert "lam" not in certificate.held
+        assert "settings are held; whether others would have been chosen is not known" in str(certificate)
+        assert certificate.largest_difference is not None
+        assert certificate.largest_difference <= 1e-10 * certificate.largest_weight
+        torch.testing.assert_close(other.head_.W_star, expected.W_star, rtol=0, atol=1e-10 * certificate.largest_weight)
+        assert other.head_.loo_path is not None
+        changed += expected.lam != model.head_.lam
+        told = "as before" if expected.lam == model.head_.lam else f"before {model.head_.lam:.4g}"
+        assert f"lam, chosen again without what was deleted: {expected.lam:.4g}, {told}" in str(certificate)
+        assert copy(other, tmp_path, "twice").forget(other.records_[3].id, again=True).lam > 0  # penalties are kept
+    assert changed or lift == "quadratic"
+    held = copy(model, tmp_path, "held").forget(model.records_[0].id)
+    assert held.lam == held.lam_before
+    assert "lam, chosen" not in str(held)
+    assert "settings" not in str(held)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_who_gave_lam_has_nothing_to_choose(birds: ToyBirds, tmp_path: Path) -> None:
+    model = Carrot("toy", lift="identity", lam=0.5).fit(birds)
+    before = model.head_
+    with pytest.raises(ValueError, match=r"lam = 0\.5: there is nothing to choose"):
+        model.forget(model.records_[0].id, again=True)
+    assert model.head_ is before
+    other = Carrot("toy", lift="identity").fit(birds)
+    assert len(other.fitted.penalties) == 21
+    old = copy(other, tmp_path)
+    old._now = replace(old.classifier, fitted=replace(old.fitted, penalties=()))
+    with pytest.raises(ValueError, match="saved by an earlier version"):
+        old.forget(old.records_[0].id, again=True)
+    assert old.forget(old.records_[0].id).lam == other.head_.lam
+
+
+def test_what_would_have_been_selected_is_told_once(birds: ToyBirds) -> None:
+    grid = {"regions": ["patches"], "lift": ["identity"], "tau": [0.0, 0.5], "t": [0.0]}
+    model = Carrot("toy").select(birds, grid=grid, again=True, show=False)
+    selected, names = model.selected_again_, [record.id for record in model.records_]
+    assert selected is not None
+    others = [name for name, setting in zip(names, selected.settings, strict=True) if setting != model.setting_]
+    one = names[4]
+    certificate = model.forget(one)
+    assert certificate.other_settings == tuple({one} & set(others))
+    told = f"others would have been chosen without {one}" if one in others else "chosen without it, too"
+    assert told in str(certificate)
+    assert model.selected_again_ is None  # it knew the picture
+    assert model.forget(names[5]).other_settings is None
+
+
+def test_lam_is_chosen_again_by_command(birds: ToyBirds, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Carrot("toy", lift="identity").fit(birds)
+    model.save(tmp_path / "m")
+    gone = model.records_[2].id
+    assert main(["forget", str(tmp_path / "m"), gone, "--again", "--verbose"]) == 0
+    said = capsys.readouterr().out
+    assert f"lam, chosen again without what was deleted: {others_choose(model, gone).lam:.4g}" in said
+    assert "lam was chosen again, by leave-one-out" in said
+    assert Carrot.load(tmp_path / "m").head_.lam == others_choose(model, gone).lam

@@ -548,11 +548,13 @@ def test_a_picture_alone_in_its_direction_on_the_path(size: float, intercept: bo
 
 @pytest.mark.parametrize(("n", "D"), [(20, 4), (5, 9)])
 def test_embeddings_may_come_with_gradients(n: int, D: int) -> None:
-    """Of a backbone that is trained, or asked outside of ``no_grad``; answers carry none."""
+    """Of a backbone that is trained, or asked outside of ``no_grad``: logits pass them on, other answers carry none."""
     G = torch.randn(n, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     plain, g = RidgeHead(0.5, True).fit(G, torch.arange(n) % 2), G[:3].clone().requires_grad_()
     head = RidgeHead(0.5, True, copy=False).fit(G.clone().requires_grad_(), torch.arange(n) % 2)
     for name in ("predict", "smoother", "account", "inverse_times", "label_p_values"):
         found, expected = (torch.stack(list(getattr(h, name)(x))) for h, x in ((head, g), (plain, G[:3])))
         assert torch.equal(found, expected)
-        assert not found.requires_grad
+        assert found.requires_grad == (name == "predict")
+    head.predict(g)[:, 1].sum().backward()
+    assert torch.equal(g.grad, head.W_star[:, 1].expand(3, -1))

@@ -18,9 +18,9 @@ from tests import contract
 
 ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
-    *("blocks", "targets", "statistics", "rows", "gram", "systems", "squares", "loo", "edited", "later", "removed"),
-    *("settled", "vouching", "restored", "solution", "logit", "replacement", "streamed", "conformal", "questions"),
-    *("pool", "edit", "subsets", "best", "again"),
+    *("blocks", "targets", "statistics", "rows", "gram", "factor", "systems", "squares", "loo", "edited", "later"),
+    *("removed", "settled", "vouching", "restored", "solution", "logit", "replacement", "streamed", "conformal"),
+    *("questions", "pool", "edit", "subsets", "best", "again"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
@@ -284,6 +284,7 @@ MUTANTS = {
     "a picture relabelled, answers of before": ("settled", "moved = (q.abs() * d.abs().max() / self.slack >= self.lead)", "moved = (q.abs() < 0)"),
     "a picture left out, answers of before": ("settled", "moved = ((bound >= self.lead) & there)", "moved = ((bound < 0) & there)"),
     "a group left out one at a time": ("vouching", "torch.linalg.solve(Q, self._R[at])", "self._R[at] / self._Q.diagonal()[at].unsqueeze(-1)"),
+    "Q of a group without its signs": ("systems", "inverse[rows.unsqueeze(-1), rows], rows", "inverse[rows.unsqueeze(-1), rows].abs(), rows"),
     "ties of Q without its diagonal": ("vouching", ".sqrt() / root / root[:, None]", ".sqrt()"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
