@@ -196,7 +196,7 @@ class Argument(Presented):
                 for one in found
             ]  # fmt: skip
             heads = ["tiles, here and there", "lead falls by", "labelled", "picture"]
-            parts.append(table(heads, rows, what) if rows else said(f"{what}: no picture"))
+            parts.append(said(what) + table(heads, rows) if rows else said(f"{what}: no picture"))
         return card(verdict, *parts, said(self._numbers))
 
     def _shot(self, name: str, box: Box | None, side: int = SIDE) -> str:
