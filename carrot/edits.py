@@ -173,6 +173,8 @@ class _Every:
     """Edits of a head, and the pool of all pictures that they name."""
 
     def __init__(self, head: RidgeHead, edits: Edits) -> None:
+        if isinstance(edits, Edit):
+            raise TypeError("`edits` must be a list of `Edit`, or whole numbers (E, u); got one: give it as [edit].")
         self.head, self.edits, rows = head, edits, named(edits, len(head.G)).to(head.G.device)
         ranks = [edits.shape[1]] * len(edits) if isinstance(edits, Tensor) else [edit.size for edit in edits]
         self.pool = Pool(head, rows, sum(u * u for u in ranks if u > 1))

@@ -81,6 +81,7 @@ class Desk:
             "flagged": entry.place in opinion.flagged,
             "verdict": level(entry.place in opinion.doubtful, entry.place in opinion.flagged),
             "leverage": suspect.leverage,
+            "p_value": opinion.p_value,
             "lead": float(logits[target] - logits[against]),
             "said": [{"class": names[c], "logit": float(logits[c]), "p": float(p[c])} for c in order],
             "for": [self._witness(one, review, opinion) for one in ours],

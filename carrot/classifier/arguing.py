@@ -191,15 +191,12 @@ class Argument(Presented):
         parts = [beside(self._shot(s.id, own), f'<div style="flex:1 1 16em">{said(*rest)}</div>')]
         for what, found in self._sides(f"For {s.label}", f"Against, for {s.suggested}"):
             rows = [
-                (Markup(self._shot(s.id, one.boxes[0], 72) + " " + self._shot(one.id, one.boxes[1], 72)), one.id,
-                 one.label + " (doubtful itself)" * one.doubtful, f"{one.effect:+.3f}")
+                (Markup(self._shot(s.id, one.boxes[0], 72) + " " + self._shot(one.id, one.boxes[1], 72)),
+                 f"{one.effect:+.3f}", one.label + " (doubtful itself)" * one.doubtful, one.id)
                 for one in found
             ]  # fmt: skip
-            parts.append(
-                table(["its tile, and the one there", "picture", "labelled", "lead falls by"], rows, what)
-                if rows
-                else said(f"{what}: no picture")
-            )
+            heads = ["tiles, here and there", "lead falls by", "labelled", "picture"]
+            parts.append(said(what) + table(heads, rows) if rows else said(f"{what}: no picture"))
         return card(verdict, *parts, said(self._numbers))
 
     def _shot(self, name: str, box: Box | None, side: int = SIDE) -> str:

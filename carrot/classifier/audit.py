@@ -295,8 +295,9 @@ def _suspects_table(doubtful: Sequence[Suspect], shots: Sequence[str]) -> str:
     rows = [(s.id, s.label, s.suggested, s.verdict, percent(s.probability), s.margin, s.leverage) for s in doubtful]
     if not any(shots):
         return table(heads, rows)
-    drawn = [*shots, *[""] * (len(rows) - len(shots))]
-    return table(["", *heads], [(Markup(one), *row) for one, row in zip(drawn, rows, strict=True)])
+    drawn = [*shots, *[""] * (len(rows) - len(shots))]  # who sees it needs its name last, where a phone shows no more
+    seen = [(Markup(one), *row[1:], row[0]) for one, row in zip(drawn, rows, strict=True)]
+    return table(["", *heads[1:], heads[0]], seen)
 
 
 def _more(found: Sized) -> list[str]:

@@ -12,6 +12,7 @@ from carrot._display.frame import by_column, data_frame
 from carrot._display.html import Markup, card, said, shot, table
 from carrot._progress import telling
 from carrot.classifier.classifier import Classifier
+from carrot.classifier.known import training_row
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.edits import Edit, edited
@@ -63,6 +64,7 @@ class SmallestFlip(Presented):
         emptied: Classes that would be left without a picture.
         is_balanced: Whether the model balances its classes: a real change would weigh the others anew.
         difference: Largest difference of a logit from a real fit without them; None: not measured.
+        training_id: Which training picture it is itself; None: none.
     """
 
     picture: str
@@ -80,6 +82,7 @@ class SmallestFlip(Presented):
     difference: float | None
     _image: Image.Image
     _images: tuple[Image.Image | str, ...]
+    training_id: str | None = None
 
     _format = "smallest flip"
 
@@ -136,6 +139,8 @@ class SmallestFlip(Presented):
     @property
     def _notes(self) -> list[str]:
         notes = [f"{name} would be left without a training picture" for name in self.emptied]
+        if self.training_id is not None:
+            notes.append(f"the model was fitted on this picture ({self.training_id}), which speaks for its own label")
         if self.is_balanced and self.steps:
             notes.append("the weights of the others are held; a real change balances the classes again")
         return notes
@@ -176,6 +181,7 @@ class SmallestFlip(Presented):
         return {
             "picture": self.picture,
             "by": self.kind,
+            "training_id": self.training_id,
             "predicted": self.predicted,
             "becomes": self.becomes,
             "lead": self.lead,
@@ -214,7 +220,7 @@ def smallest_flip(
         flip = classifier.flips.of(g, exact, nodes, telling("looking at sets of {} training pictures: {} so far"))
     else:
         flip = smallest_relabelling(head, g, label)
-    rows, names = list(flip.indices), fitted.classes
+    rows, names, own = list(flip.indices), fitted.classes, training_row(fitted, picture, image)
     records = [fitted.records[row] for row in rows]
     other = flip.becomes if flip.becomes is not None else int(flip.logits[0].topk(2).indices[1])
     leads = (flip.logits[:, flip.predicted] - flip.logits[:, other]).tolist()
@@ -242,6 +248,7 @@ def smallest_flip(
         emptied=_emptied(classifier, flip),
         is_balanced=fitted.class_weight is not None,
         difference=_difference(classifier, flip, g) if verify and rows else None,
+        training_id=None if own is None else fitted.records[own].id,
         _image=_small(image),
         _images=tuple(
             found if isinstance(found, str) else _small(found) for found in map(classifier.find, records[:SHOWN])

@@ -4,6 +4,7 @@ Full conformal prediction (``carrot._ridge.conformal``): every training picture 
 and each picture's p-values are those of real refits with it.
 """
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -20,7 +21,7 @@ from carrot._display.words import counted, percent
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.data.given import pictures_of
-from carrot.data.inputs import name_of
+from carrot.data.inputs import PictureLike, as_picture, content_of, name_of
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.presenting import Presented
 from carrot.utils import real_number
@@ -50,6 +51,7 @@ class LabelSets(Presented):
             better.
         probabilities: As ``predict_proba`` has them; a set holds the labels of p > alpha, whatever these are.
         counts: How many training pictures each p-value compares with.
+        fitted_on: Of the pictures, those that the model was fitted on: nothing is promised of these.
     """
 
     pictures: tuple[str, ...]
@@ -59,6 +61,7 @@ class LabelSets(Presented):
     p: Float[Tensor, "m C"]
     probabilities: Float[Tensor, "m C"]
     counts: Int[Tensor, " C"]
+    fitted_on: tuple[str, ...] = ()
 
     _format = "label sets"
 
@@ -101,7 +104,12 @@ class LabelSets(Presented):
         """Return a line for each picture, and what the sets promise."""
         lines = [f"{name}   {self.in_words(i)}" for i, name in enumerate(map(one_line, self.pictures[:SHOWN]))]
         more = [f"and {len(self.pictures) - SHOWN:,} more"] if len(self.pictures) > SHOWN else []
-        return "\n".join([*lines, *more, self.promise])
+        return "\n".join([*lines, *more, self.promise, *self._notes])
+
+    @property
+    def _notes(self) -> list[str]:
+        told = f"The model was fitted on {len(self.fitted_on):,} of these {counted(len(self.pictures), 'picture')}"
+        return [f"{told}, of which that is no promise: there it says what it was told."] if self.fitted_on else []
 
     def in_words(self, row: int) -> str:
         """Return one picture's set in words."""
@@ -117,7 +125,7 @@ class LabelSets(Presented):
         rows = [(name, self.in_words(i)) for i, name in enumerate(self.pictures[:SHOWN])]
         more = len(self.pictures) - SHOWN
         rest = [f"and {more:,} more; `to_frame` has all"] if more > 0 else []
-        return card("Label sets", said(self.promise), table(["picture", "set"], rows), said(*rest))
+        return card("Label sets", said(self.promise), table(["picture", "set"], rows), said(*rest, *self._notes))
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return a row for each picture and label as a data frame of pandas (extra ``frames``).
@@ -134,6 +142,7 @@ class LabelSets(Presented):
             "alpha": self.alpha,
             "per_class": self.per_class,
             "promise": self.promise,
+            "fitted_on": list(self.fitted_on),
             "pictures": [
                 {
                     "picture": name,
@@ -165,6 +174,7 @@ def label_sets(classifier: Classifier, pictures: Any, alpha: SupportsFloat = 0.1
         p.append(fitted.head.label_p_values(g, per_class, weight))
         logits.append(fitted.head.predict(g))
     names = [name_of(picture, i) for i, picture in enumerate(given)]
+    known = {record.sha256 for record in fitted.records}
     nothing = torch.empty(0, len(fitted.classes), dtype=torch.float64)
     return LabelSets(
         pictures=tuple(names),
@@ -174,7 +184,12 @@ def label_sets(classifier: Classifier, pictures: Any, alpha: SupportsFloat = 0.1
         p=torch.cat([nothing, *p]),
         probabilities=probabilities(torch.cat([nothing, *logits]), fitted.temperature),
         counts=counts if per_class else torch.full_like(counts, len(fitted.records)),
+        fitted_on=tuple(name for name, picture in zip(names, given, strict=True) if _content(picture) in known),
     )
+
+
+def _content(picture: PictureLike) -> str:
+    return content_of(picture, None if isinstance(picture, str | os.PathLike) else as_picture(picture))
 
 
 def checked_alpha(alpha: SupportsFloat) -> float:

@@ -52,12 +52,14 @@ class Opinion(NamedTuple):
         doubtful: Rows of the pictures of which the others say another class than the label.
         flagged: Of these, those whose label looks wrong.
         temperature: Of the probabilities; of more than ``REFITTED`` logits the model's, as it was before the edits.
+        p_value: Conformal, of its label.
     """
 
     suggested: str
     doubtful: frozenset[int]
     flagged: frozenset[int]
     temperature: float
+    p_value: float
 
 
 class Witness(NamedTuple):
@@ -160,10 +162,10 @@ class Review:
 
     def opinion(self, row: int) -> Opinion:
         """Return what the others say of labels, this picture's being what it was."""
-        edited = self._base(row)
-        found, stay, T = self._judged if edited is self._edited else self._seen(edited)
+        found, stay, T = self._judged if (edited := self._base(row)) is self._edited else self._seen(edited)
         doubtful, flagged = (frozenset(torch.tensor(stay)[who].tolist()) for who in (found.doubtful, found.flagged))
-        return Opinion(self.classes[int(found.suggested[stay.index(row)])], doubtful, flagged, T)
+        suggested = self.classes[int(found.suggested[i := stay.index(row)])]
+        return Opinion(suggested, doubtful, flagged, T, float(found.p_value[i]))
 
     def said(self, row: int) -> Float[Tensor, " C"]:
         """Return the logits of a picture, said by the head fitted without it."""
@@ -178,12 +180,10 @@ class Review:
             against: Class a.
             k: How many of each.
         """
-        base = self._base(row)
-        question = torch.zeros_like(base.Y[row])
+        question = torch.zeros_like((base := self._base(row)).Y[row])
         question[self.classes.index(target)], question[self.classes.index(against)] = 1.0, -1.0
         found = base.others(row, question)
-        k = min(k, len(found))
-        most, least = found.topk(k), found.topk(k, largest=False)
+        most, least = (found.topk(min(k, len(found)), largest=way) for way in (True, False))
         ours = zip(most.indices.tolist(), most.values.tolist(), strict=True)
         theirs = zip(least.indices.tolist(), least.values.tolist(), strict=True)
         return [Witness(i, x) for i, x in ours if x > 0], [Witness(i, x) for i, x in theirs if x < 0]

@@ -144,7 +144,7 @@ def audit(
     device: Device = "auto",
     json: Json = False,
 ) -> int:
-    """List doubtful labels, near duplicates, and pictures of high leverage.
+    """List doubtful labels, pictures that hide each other's, near duplicates, leaks, and pictures of high leverage.
 
     By exact leave-one-out: no picture is judged by a model that has seen it, and nothing is fitted again but one head,
     in which doubtful labels count less, for their order. Pictures that were held out are judged by the model itself, in

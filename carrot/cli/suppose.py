@@ -151,7 +151,6 @@ def flip(
 
     found = Carrot.load(model, checkpoint=checkpoint, device=device, data=data)
     early.say_if_whole(found, where)
-    early.say_if_known(found, model, picture, where)
     by: Literal["removal", "relabelling"] = "relabelling" if relabel else "removal"
     answer = found.smallest_flip(early.cut(picture, where), by, to, exact, nodes, verify)
     lines = str(answer).splitlines()

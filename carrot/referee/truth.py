@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot._ambient import pinned
+from carrot._display.brief import brief
 from carrot.attribution import group_removal_effect
 from carrot.head import RidgeHead
 from carrot.referee.scores import Question, training_scores
@@ -54,6 +55,8 @@ class Truth:
     subsets: NDArray[np.int64]
     subset_logits: NDArray[np.float64]
     question: Question
+
+    __repr__ = brief
 
     @classmethod
     def load(cls, folder: str | Path) -> "Truth":

@@ -206,6 +206,10 @@ def test_the_edits_that_matter_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carrot.edits.SOLVED", 20)
     head = RidgeHead(1.0, True).fit(torch.randn(12, 5, dtype=F64), torch.arange(12) % 3)
     g, pairs = torch.randn(4, 5, dtype=F64), torch.combinations(torch.arange(12))
+    with pytest.raises(
+        TypeError, match=r"give it as \[edit\]|Sequence\[carrot"
+    ):  # the latter: jaxtyping, in tests alone
+        a.edit_effects(head, g, a.Edit(delete=[1]))  # type: ignore[arg-type]
     every = a.edit_effects(head, g, pairs, 1, 2)
     for largest, (values, indices) in zip((True, False), a.top_edits(head, g, pairs, 5, 1, 2), strict=True):
         torch.testing.assert_close(values, every.topk(5, largest=largest).values, rtol=1e-12, atol=1e-14)

@@ -126,6 +126,11 @@ def test_a_user_is_told_in_words(model: Carrot) -> None:
     assert f"without {ids[0]}" in text
     assert answer.to_dict()["size"] == len(ids)
     assert answer.to_html().count("<img") == 1 + min(10, len(ids))
+    assert answer.training_id is None
+    own = next(i for i, record in enumerate(BIRDS.records) if record.split == "train")
+    told = model.smallest_flip(BIRDS.image(own))
+    assert told.training_id == BIRDS.records[own].id
+    assert f"was fitted on this picture ({told.training_id})" in str(told)
 
 
 def test_other_labels_in_words(model: Carrot) -> None:

@@ -39,6 +39,15 @@ def test_sets_are_the_labels_whose_p_value_a_refit_puts_above_alpha(model: Carro
     assert np.allclose(found.probabilities.numpy(), model.predict_proba(TEST[:2]))
 
 
+def test_of_pictures_that_it_was_fitted_on_nothing_is_promised(model: Carrot) -> None:
+    own = next(i for i, record in enumerate(BIRDS.records) if record.split == "train")
+    found = model.predict_set([TEST[0], BIRDS.image(own)])
+    assert found.fitted_on == (found.pictures[1],)
+    assert "The model was fitted on 1 of these 2 pictures" in str(found)
+    assert "fitted on 1 of" in found._repr_html_()
+    assert "was fitted on" not in str(model.predict_set(TEST[:1]))
+
+
 def test_a_picture_counts_what_its_class_counts() -> None:
     first = BIRDS.classes[0]
     for weight in (None, "balanced", {first: 3.0}):

@@ -188,6 +188,7 @@ def test_truth_is_drawn_again_alike_and_refuses_what_is_newer(tmp_path: Path) ->
     small: dict[str, Any] = {"groups": 2, "subsets": 2, "group_sizes": (2,)}
     one, two = (write_truth(head, g, tmp_path / name, **small) for name in "ab")
     assert np.array_equal(one.subsets, two.subsets)
+    assert len(repr(one)) < 220, "shapes, not numbers"
     facts = json.loads((tmp_path / "a" / "truth.json").read_text())
     (tmp_path / "a" / "truth.json").write_text(json.dumps({**facts, "version": 99}))
     with pytest.raises(ValueError, match="version 99"):

@@ -185,6 +185,7 @@ def test_a_new_class_of_several_pictures_is_that_of_the_model_that_apply_makes(
         assert {ids[row] for row in opinion.doubtful} == {name for name, s in audited.items() if s.is_doubtful}
         for row in set(range(len(ids))) - decided.keys():
             assert one.opinion(row).suggested == audited[ids[row]].suggested
+            assert one.opinion(row).p_value == audited[ids[row]].p_value
     monkeypatch.setattr("carrot.classifier.review.REFITTED", 0)
     assert Review(f, decided).opinion(1).temperature == f.temperature
     assert review.deciding(19, NAMES[1]).classes == (*NAMES, "owl"), "nobody is a wren any more"

@@ -86,7 +86,8 @@
         make("p", { className: "small", textContent: n.edits
           ? `Leave-one-out accuracy of all training pictures, exactly, on top of ${n.edits} edit${n.edits > 1 ? "s" : ""} decided on.`
           : "Leave-one-out accuracy of all training pictures, exactly." }),
-        table),
+        table,
+        make("p", { className: "small", textContent: `Conformal p-value of ${n.label}: ${n.p_value.toFixed(4)}. ${share(n.p_value)} of the training pictures have a lead as small or smaller.` })),
       make("div", { className: "witnesses" },
         side("for", `Speak for ${n.suggested}`, n.for, n), side("back", `Speak against ${n.suggested}`, n.against, n)));
     if (had) document.getElementById("where").focus();
