@@ -37,10 +37,9 @@ class CarrotFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Nothing is learnt: the backbone is frozen, and a picture's embedding depends on no other picture. ``fit`` checks the
     settings against the backbone. A pipeline of it and ``RidgeHeadClassifier("loo")`` is ``Carrot``'s classifier.
 
+    The backbone and how it is built, and every setting of the embedding, are arguments as ``Carrot`` has them.
+
     Args:
-        backbone, sigma_spatial, sigma_feature, t, lift, tau, regions, power, readout, tile_size, global_share, coarsen:
-            As ``Carrot`` has them.
-        checkpoint, img_size, crop, device, dtype: As ``Carrot`` has them.
         tokens: Folder where the backbone's tokens of each picture are kept, by its content: a search over settings of
             the head, the lift or the readout, in whatever folds and processes, runs the backbone once for a picture.
             None: nothing is kept, and each call runs it.
