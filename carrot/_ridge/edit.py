@@ -45,6 +45,8 @@ class Edit:
     __repr__ = brief
 
     def __post_init__(self) -> None:
+        if not hasattr(self.delete, "__len__") or getattr(self.delete, "ndim", 1) == 0:
+            raise TypeError(f"`delete` must be a list of training indices; got {self.delete!r}.")
         gone = [whole_number("delete", i, 0) for i in self.delete]
         object.__setattr__(self, "delete", gone)
         for name in ("relabel", "reweight", "replace"):

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._ridge.blocks import blocks, centred, weighted_mean
 from carrot._ridge.gram import Gram
 
@@ -19,7 +20,7 @@ EPS = torch.finfo(torch.float64).eps
 COARSEST = 1e-6  # of inner products at hand: beyond, the rows say more
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class CentredRows:
     """Rows around their mean; ``of`` makes it.
 
@@ -34,6 +35,8 @@ class CentredRows:
     mean: Float[Tensor, " M"]
     norm: Float[Tensor, " n"]
     rounding: float
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, G: Float[Tensor, "n M"]) -> "CentredRows":

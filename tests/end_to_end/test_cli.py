@@ -178,7 +178,7 @@ def test_predictions_are_the_models(model: Path, capsys: pytest.CaptureFixture[s
     assert len(rows) == 7
     assert len(Path("p.csv").read_text().splitlines()) == 1 + 7 * 3
     beside = Path("p.csv.yaml").read_text()
-    assert yaml.safe_load(beside)["predict"] == {"top": 3, "per-class": False}
+    assert yaml.safe_load(beside)["predict"] == {"top": 3}
     assert "# torch" in beside
 
 
