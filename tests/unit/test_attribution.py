@@ -211,7 +211,9 @@ def test_the_edits_that_matter_most(monkeypatch: pytest.MonkeyPatch) -> None:
     ):  # the latter: jaxtyping, in tests alone
         a.edit_effects(head, g, a.Edit(delete=[1]))  # type: ignore[arg-type]
     for one in (3, torch.tensor(3)):
-        with pytest.raises(TypeError, match="must be a list of training indices; got|Sequence"):  # the latter: jaxtyping
+        with pytest.raises(
+            TypeError, match="must be a list of training indices; got|Sequence"
+        ):  # the latter: jaxtyping
             a.Edit(delete=one)  # type: ignore[arg-type]
     every = a.edit_effects(head, g, pairs, 1, 2)
     for largest, (values, indices) in zip((True, False), a.top_edits(head, g, pairs, 5, 1, 2), strict=True):
