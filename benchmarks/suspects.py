@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -172,11 +173,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/suspects"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    rows_file = args.out / f"{args.name}-rows.pt"
+    rows_file = args.out / f"{args.name}-rows.safetensors"
     if not rows_file.exists():
         tokens = args.tokens or str(args.out / f"tokens-{args.name}")
-        torch.save(embeddings(args.name, args.data, args.backbone, args.checkpoint, tokens), rows_file)
-    X, y = torch.load(rows_file)
+        made = embeddings(args.name, args.data, args.backbone, args.checkpoint, tokens)
+        save_file(dict(zip(("X", "y"), (rows.contiguous() for rows in made), strict=True)), rows_file)
+    kept_rows = load_file(rows_file)
+    X, y = kept_rows["X"], kept_rows["y"]
     if args.groups:
         hidden: list[dict[str, object]] = [{"draw": seed, **groups(X, y, seed)} for seed in range(args.draws)]
         print(*hidden, sep="\n")
