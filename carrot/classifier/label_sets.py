@@ -52,6 +52,8 @@ class LabelSets(Presented):
         probabilities: As ``predict_proba`` has them; a set holds the labels of p > alpha, whatever these are.
         counts: How many training pictures each p-value compares with.
         fitted_on: Of the pictures, those that the model was fitted on: nothing is promised of these.
+        is_weighted: Whether training pictures count by weights of their own, not of their class: they are not
+            exchangeable with a new picture, which has none, and nothing is proven.
     """
 
     pictures: tuple[str, ...]
@@ -62,6 +64,7 @@ class LabelSets(Presented):
     probabilities: Float[Tensor, "m C"]
     counts: Int[Tensor, " C"]
     fitted_on: tuple[str, ...] = ()
+    is_weighted: bool = False
 
     _format = "label sets"
 
@@ -93,6 +96,8 @@ class LabelSets(Presented):
         if never:
             which = "every label is" if never == len(self.classes) else f"{counted(never, 'label')} are"
             told += f" So few training pictures tell at this alpha that {which} in every set."
+        if self.is_weighted:
+            told += " Training pictures have weights of their own, which a new one has not: with these it isn't proven."
         return told
 
     def __repr__(self) -> str:
@@ -185,6 +190,7 @@ def label_sets(classifier: Classifier, pictures: Any, alpha: SupportsFloat = 0.1
         probabilities=probabilities(torch.cat([nothing, *logits]), fitted.temperature),
         counts=counts if per_class else torch.full_like(counts, len(fitted.records)),
         fitted_on=tuple(name for name, picture in zip(names, given, strict=True) if _content(picture) in known),
+        is_weighted=len({record.weight for record in fitted.records}) > 1,
     )
 
 

@@ -55,7 +55,13 @@ def test_a_picture_counts_what_its_class_counts() -> None:
         found = weight_by_class(model.fitted)
         w = model.head_.sample_weight / torch.tensor([r.weight for r in model.records_], dtype=torch.float64)
         assert torch.allclose(found[model.fitted.labels], w)
-        assert bool(torch.isfinite(model.predict_set(TEST[:1]).p).all())
+        sets = model.predict_set(TEST[:1])
+        assert bool(torch.isfinite(sets.p).all())
+        assert "it isn't proven" in sets.promise
+        assert (
+            "it isn't proven"
+            not in Carrot("toy", lam=0.1, class_weight=weight).fit(BIRDS).predict_set(TEST[:1]).promise
+        )
     assert float(found[0]) == 3.0
 
 
