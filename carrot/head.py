@@ -277,8 +277,7 @@ class RidgeHead(Solution):
             ValueError: lam was not chosen by this fit and none are given, or there are fewer than three pictures.
         """
         rows = self._need_rows()
-        known = getattr(self._system, "gram", self._statistics)
-        return chosen_again(rows, self.fit_intercept, self.lam, penalties_of(self, lams), known)
+        return chosen_again(rows, self.fit_intercept, self.lam, penalties_of(self, lams), self.gram or self._statistics)
 
     def label_p_values(
         self, g: Float[Tensor, "*m D"], per_class: bool = False, weight: Float[Tensor, " C"] | None = None
