@@ -19,7 +19,7 @@ from benchmarks.harness import write
 from carrot import Carrot
 from carrot.attribution import Edit, RemovalFlips, edit_effect, edit_effects, smallest_relabelling
 from carrot.classifier.held_out import held_out
-from carrot.edits import edited
+from carrot.edits.effects import edited
 from carrot.head import RidgeHead
 
 SIZES = ((3_000, 384, 17), (20_000, 512, 100))

@@ -31,8 +31,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._ambient import pinned
-from carrot.edits import Edit, edit_effects, edit_effects_by_class, top_edits
-from carrot.flips import Flip, RemovalFlips, smallest_relabelling
+from carrot.edits.effects import Edit, edit_effects, edit_effects_by_class, top_edits
+from carrot.edits.flips import Flip, RemovalFlips, smallest_relabelling
 from carrot.graph import RegionGraph
 from carrot.influence import (
     edit_effect,

@@ -374,7 +374,7 @@ def check_giants(c: ModuleType, n: int, D: int, intercept: bool) -> None:
     effect = c.influence.group_removal_effect(head, torch.tensor(g), group)
     tolerance = 10 * EPS[torch.float64] * cond * np.abs(left).max()
     close(effect, logits - left, tolerance, "removal of a group of giants")
-    every = c.edits.edit_effects_by_class(head, torch.tensor(g), torch.tensor([group, [3, 4, 5]]))
+    every = inside(c, "edits.effects").edit_effects_by_class(head, torch.tensor(g), torch.tensor([group, [3, 4, 5]]))
     close(every[:, 0], left - logits, tolerance, "removal of a group of giants, among others")
 
     G[:2] /= 200.0
@@ -757,7 +757,7 @@ def check_edits(c: ModuleType, n: int, D: int, lam: float, intercept: bool, weig
     """Edits of every kind and mixture, all at once, and every pair left out: against least squares."""
     C = 3
     problem = Training(c, n, D, C, lam, intercept, weighted)
-    e, g, rng = inside(c, "edits"), torch.tensor(problem.g), np.random.default_rng(12)
+    e, g, rng = inside(c, "edits.effects"), torch.tensor(problem.g), np.random.default_rng(12)
 
     def z(*shape: int) -> torch.Tensor:
         return torch.tensor(2.0 * rng.normal(size=(*shape, D)) - 0.5)
@@ -833,7 +833,7 @@ def check_subsets_of_few(c: ModuleType) -> None:
 
 def check_flips(c: ModuleType) -> None:
     """The smallest removals and relabellings against all sets of up to three, of pictures that stand in for others."""
-    flips = inside(c, "flips")
+    flips = inside(c, "edits.flips")
     for seed in range(10):
         rng = np.random.default_rng(seed)
         n, C, lam, mix = 9, 3, (0.1, 0.3)[seed % 2], (0.4, 0.0)[seed % 5 == 0]

@@ -1,4 +1,4 @@
-"""Many edits solved for over one pool of pictures, a block of edits at a time: ``carrot.edits`` has the equations.
+"""Many edits solved for over one pool of pictures, a block of edits at a time; equations: ``carrot.edits.effects``.
 
 Of training pictures i, j of the pool, and of those that come in, all that is solved with is
 
@@ -271,7 +271,7 @@ def blocks_of(length: int, width: int) -> list[slice]:
 
 
 def _lead(ratio: Tensor, slack: Tensor) -> Tensor:
-    """Return the diagonal of M of training pictures, equation (2) of ``carrot.edits``."""
+    """Return the diagonal of M of training pictures, equation (2) of ``carrot.edits.effects``."""
     taken = ratio < 1.0
     down = -slack - ratio / (1.0 - ratio).where(taken, 1.0)
     return torch.where(taken, down, (1.0 - slack) + 1.0 / (ratio - 1.0).where(ratio > 1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Which few of many, taken together, come to more than is needed: branch and bound, for ``carrot.flips``.
+"""Which few of many, taken together, come to more than is needed: branch and bound, for ``carrot.edits.flips``.
 
 A set U of n comes to
 

@@ -17,12 +17,12 @@ from carrot.classifier.shown import shown
 from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data.inputs import PictureLike
 from carrot.data.labels import Label
+from carrot.edits.flips import EXACT, NODES
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.trace import Trace
 from carrot.evaluation.calibration import probabilities
 from carrot.explanation.record import Explanation
-from carrot.flips import EXACT, NODES
 
 
 @pinned_class

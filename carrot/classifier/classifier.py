@@ -18,12 +18,12 @@ from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import PictureFinder, TrainingRecord
 from carrot.data.inputs import PictureLike
 from carrot.data.labels import Label
+from carrot.edits.flips import RemovalFlips
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.trace import Trace
 from carrot.explanation.hiding import Hiding
-from carrot.flips import RemovalFlips
 
 BATCH = 32  # inputs of one pass of the backbone
 

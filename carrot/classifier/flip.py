@@ -15,9 +15,9 @@ from carrot.classifier.classifier import Classifier
 from carrot.classifier.known import training_row
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
-from carrot.edits import Edit, edited
+from carrot.edits.effects import Edit, edited
+from carrot.edits.flips import Flip, smallest_relabelling
 from carrot.explanation.presenting import Presented
-from carrot.flips import Flip, smallest_relabelling
 
 if TYPE_CHECKING:
     import pandas

@@ -12,7 +12,7 @@ import carrot
 import carrot.lift
 from carrot import attribution as a
 from carrot import influence
-from carrot.edits import Edit, edit_effects, edit_effects_by_class, edited
+from carrot.edits.effects import Edit, edit_effects, edit_effects_by_class, edited
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
 from carrot.operator import DiffusionOperator
@@ -203,7 +203,7 @@ def test_both_ways_in_one_pass_and_of_two_classes(kind: Any, monkeypatch: pytest
 
 
 def test_the_edits_that_matter_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carrot.edits.SOLVED", 20)
+    monkeypatch.setattr("carrot.edits.effects.SOLVED", 20)
     head = RidgeHead(1.0, True).fit(torch.randn(12, 5, dtype=F64), torch.arange(12) % 3)
     g, pairs = torch.randn(4, 5, dtype=F64), torch.combinations(torch.arange(12))
     with pytest.raises(

@@ -80,7 +80,7 @@ def test_where_the_budget_ends_both_ends_are_told() -> None:
 def test_rows_of_e_that_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     head, g = world()
     whole = RemovalFlips(head).of(g)
-    monkeypatch.setattr("carrot.flips.KEPT", 1_000)  # of 1,600
+    monkeypatch.setattr("carrot.edits.flips.KEPT", 1_000)  # of 1,600
     part = RemovalFlips(head).of(g)
     assert part.indices == whole.indices
     assert part.is_smallest

@@ -26,7 +26,8 @@ MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
-    *("head", "removal", "influence", "edits", "flips", "attribution", "embedding/trace", "explanation/parts"),
+    *("head", "removal", "influence", "edits/effects", "edits/flips", "attribution"),
+    *("embedding/trace", "explanation/parts"),
 ]
 COUNTER = itertools.count()
 F32, F64 = torch.float32, torch.float64

@@ -16,7 +16,7 @@ Other labels: taking y' for y_i changes the lead by s_i(g) times the change of y
 are, since s doesn't depend on them. What a set of k takes off is a sum of k numbers, one for each picture, so the k
 largest give the most: sorting finds the smallest set, of any size, and any rival.
 
-Every step of what is returned is verified by group removal, or relabelling, of all classes (``carrot.edits``).
+Every step of what is returned is verified by group removal, or relabelling, of all classes (``carrot.edits.effects``).
 
 Reference: Ilyas et al., ICML 2022 (datamodels), section on brittleness, for the question.
 """
@@ -34,7 +34,7 @@ from carrot._display.brief import brief
 from carrot._ridge import subsets
 from carrot._ridge.subsets import Search, UndecidedError, bound, possible
 from carrot._ridge.systems import ALONE
-from carrot.edits import Edit, edit_effects_by_class
+from carrot.edits.effects import Edit, edit_effects_by_class
 from carrot.head import RidgeHead
 from carrot.utils import require_tensor, whole_number
 
