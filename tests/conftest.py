@@ -10,8 +10,15 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# no property fails because a machine was busy for a minute; and where a property uses a folder, it writes it anew
+settings.register_profile(
+    "carrot", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("carrot")
 
 
 @dataclass(frozen=True)

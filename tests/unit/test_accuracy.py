@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
@@ -27,7 +27,6 @@ def sorted_top_k(logits: NDArray[np.float64], labels: NDArray[np.int64], k: int)
     return [label in best[:k] for best, label in zip(order, labels, strict=True)]
 
 
-@settings(deadline=None)
 @given(problems(ties=False), st.data())
 def test_agrees_with_scikit_learn(problem: tuple[NDArray[np.float64], NDArray[np.int64]], data: st.DataObject) -> None:
     logits, labels = problem
@@ -46,7 +45,6 @@ def test_agrees_with_scikit_learn(problem: tuple[NDArray[np.float64], NDArray[np
         assert mean_per_class_accuracy(logits, labels) == pytest.approx(oracle, abs=EXACT)
 
 
-@settings(deadline=None)
 @given(problems(ties=True), st.data())
 def test_ties_go_to_the_lowest_index(
     problem: tuple[NDArray[np.float64], NDArray[np.int64]], data: st.DataObject

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:lam = ")  # at an end of the pat
 FINE = [0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     n=st.integers(6, 12),
     D=st.sampled_from([2, 5, 15]),

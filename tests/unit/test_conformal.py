@@ -12,7 +12,7 @@ from tests import contract
 from tests import reference as ref
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     n=st.integers(7, 14),
     D=st.sampled_from([2, 6, 20]),

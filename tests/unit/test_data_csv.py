@@ -272,7 +272,7 @@ def test_opening_looks_at_each_file_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert looks < 40 + 60, "one for each file; the folders above once"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=4, max_size=4),
     separator=st.sampled_from(",;\t|"),

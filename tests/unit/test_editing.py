@@ -257,7 +257,7 @@ def test_a_bad_table_changes_nothing(fitted: Carrot, birds: ToyBirds, tmp_path: 
 
 
 @given(st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_threads_lose_no_update(
     fitted: Carrot, birds: ToyBirds, images: list[Image.Image], data: st.DataObject
 ) -> None:
@@ -333,7 +333,7 @@ class Shadow:
 
 
 @given(st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_sequence_of_edits_is_a_refit_of_what_is_left(
     fitted: Carrot, birds: ToyBirds, images: list[Image.Image], data: st.DataObject
 ) -> None:

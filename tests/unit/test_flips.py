@@ -33,7 +33,7 @@ def effect(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor, U: tuple[int, ...]
 
 
 @given(st.integers(2, 8), st.floats(0.0, 0.95), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_set_comes_to_more_than_its_bound(n: int, strength: float, seed: int) -> None:
     E, a, b = system(n, strength, seed)
     for k in range(1, n + 1):
@@ -46,7 +46,7 @@ def test_no_set_comes_to_more_than_its_bound(n: int, strength: float, seed: int)
 
 
 @given(st.integers(3, 8), st.floats(0.0, 0.95), st.integers(0, 10_000), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_search_finds_a_set_where_there_is_one(n: int, strength: float, seed: int, data: Any) -> None:
     E, a, b = system(n, strength, seed)
     k = data.draw(st.integers(1, min(n, 5)))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -192,7 +192,7 @@ def test_the_natural_order_is_total_and_knows_numbers(names: list[str]) -> None:
     assert sorted(["p12", "p2", "P3", "p02"], key=natural) == ["p02", "p2", "P3", "p12"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(counts=st.lists(st.integers(1, 12), min_size=2, max_size=4), test_every=st.integers(2, 6))
 def test_every_picture_is_in_one_split_once(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], test_every: int

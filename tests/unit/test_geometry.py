@@ -138,7 +138,7 @@ geometries = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(geometries)
 def test_the_two_ways_are_inverse(geometry):
     points = torch.rand(50, 2, dtype=torch.float64) * 1000
@@ -146,7 +146,7 @@ def test_the_two_ways_are_inverse(geometry):
     assert torch.allclose(to_model(geometry, geometry.to_original(points)), points, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(geometries, st.integers(0, 2**20))
 def test_points_and_boxes_agree(geometry, seed):
     divisors = {(224, 224): (14, 7), (96, 160): (6, 10), (518, 518): (37, 37)}

@@ -49,7 +49,7 @@ def test_a_batch_is_its_pictures() -> None:
     seed=st.integers(0, 10_000),
     scale=st.sampled_from([1e-6, 1.0, 1e6]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_the_theory_says_of_every_graph(gh: int, gw: int, D: int, seed: int, scale: float) -> None:
     """Symmetric, unit diagonal, degrees >= 1, PSD W, spectra in [0, 1], lowest eigenvector sqrt(d), no feature unit."""
     base = regions(gh, gw, D, seed)
@@ -145,7 +145,7 @@ def test_large_graphs_take_the_mirrored_product(dtype: torch.dtype) -> None:
 
 
 @given(seed=st.integers(0, 999), n=st.integers(1, 3000), ties=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_statistics_are_exact(seed: int, n: int, ties: bool) -> None:
     """The bracket is only a short cut: sorted, constant, tied and adversarial entries give what sorting gives."""
     rng = np.random.default_rng(seed)

@@ -98,7 +98,7 @@ def test_ties_take_the_larger_lam() -> None:
     seed=st.integers(0, 99),
     lam=st.sampled_from(LAMS),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_the_theory_says_of_every_fit(n: int, D: int, intercept: bool, seed: int, lam: float) -> None:
     """Leverage in (0, 1), W* = G^T alpha, duals sum to 0 with intercept, smoother rows sum to 1 with intercept."""
     G, labels = problem(n, D, 2, seed)

@@ -16,7 +16,7 @@ CHANGES = ("remove", "add", "relabel", "soften", "reweight", "restore", "copy", 
 ASKED = ("nothing", "predict", "loo", "blocks", "slack", "edited")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.sampled_from([(14, 3), (7, 12), (9, 8), (16, 1)]),

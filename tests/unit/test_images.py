@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -259,7 +259,7 @@ def test_the_limit_is_below_pillows_refusal() -> None:
     assert Image.MAX_IMAGE_PIXELS < images.MAX_PIXELS < 2 * Image.MAX_IMAGE_PIXELS
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(suffix=st.sampled_from(["jpg", "png", "gif", "tiff", "webp", "bmp"]), data=st.data())
 def test_any_damage_gives_a_picture_or_the_one_error(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = tmp_path / f"a.{suffix}"

@@ -250,7 +250,7 @@ class TestSketch(RandomContract):
 
 @pytest.mark.parametrize("spec", contract.LIFTS)
 @given(N=st.integers(1, 6), D=st.integers(1, 6), seed=st.integers(0, 2**31), gamma=st.floats(0.01, 20.0))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_of_any_size_seed_and_bandwidth(spec: str, N: int, D: int, seed: int, gamma: float) -> None:
     contract.check_lift(carrot, spec, N, D, seed=seed, gamma=gamma)
 

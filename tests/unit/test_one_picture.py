@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
@@ -146,7 +146,7 @@ def test_every_door_gives_the_same_upright_picture(
     assert image_size(path) == open_image(path).size == expected.shape[1::-1]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(KINDS),
     orientation=st.integers(1, 8),

@@ -54,7 +54,7 @@ def test_the_oracle_itself_agrees_with_scipy() -> None:
 
 
 @given(t=st.floats(0.0, 50.0), s=st.floats(0.0, 50.0), N=st.integers(1, 40), seed=st.integers(0, 999))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_semigroup_positivity_and_the_fixed_vector(t: float, s: float, N: int, seed: int) -> None:
     """exp(-tL) exp(-sL) = exp(-(t+s)L); non-negative weights stay so; sqrt(d) is fixed; energy only falls."""
     graph = graph_of(N, seed)

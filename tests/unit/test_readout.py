@@ -50,7 +50,7 @@ def test_weights_equal_the_loops(N: int, K: int, tau: float, share: float) -> No
     share=st.floats(0.0, 1.0),
     K=st.integers(1, 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weights_are_weights(u: list[float], tau: float, share: float, K: int) -> None:
     """>= 0, sum to 1, the same for all scores moved alike, and the patches hold 1 - rho."""
     readout, N, scores = GraphReadout("source", tau, share), len(u) + K, torch.tensor(u, dtype=F64)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,7 +77,7 @@ def test_any_order_any_process_the_same_bytes(tmp_path: Path) -> None:
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(1, 30), shard_size=st.integers(1, 40))
 def test_shards_cover_every_row_once(tmp_path_factory: pytest.TempPathFactory, n: int, shard_size: int) -> None:
     store = EmbeddingStore(tmp_path_factory.mktemp("store"), {}, [str(i) for i in range(n)], shard_size)
@@ -326,7 +326,7 @@ def test_a_damaged_shard_is_named_not_recomputed_in_silence(tmp_path: Path) -> N
     assert_same_bits(fill(store).read(), tensors(range(10)))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(data=st.data())
 def test_no_changed_byte_is_ever_read_as_a_value(tmp_path: Path, data: st.DataObject) -> None:
     store = store_in(tmp_path)

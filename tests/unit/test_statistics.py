@@ -29,7 +29,7 @@ def test_moments_are_the_products() -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), seed=st.integers(0, 999), intercept=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shards_in_any_order_give_the_fit_of_the_whole(sizes: list[int], seed: int, intercept: bool) -> None:
     G, Y, w = rows(sum(sizes), seed, shift=3.0)
     parts = [RidgeStatistics.from_rows(*p) for p in zip(G.split(sizes), Y.split(sizes), w.split(sizes), strict=True)]

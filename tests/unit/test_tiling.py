@@ -24,7 +24,7 @@ def test_a_grid_is_that_of_the_formula(k: int, overlap: float) -> None:
         np.testing.assert_allclose(shares[0, 2] - shares[1, 0], overlap * side, rtol=0, atol=1e-15)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(k=st.integers(1, 12), width=st.integers(12, 300), height=st.integers(12, 300))
 def test_disjoint_boxes_are_every_pixel_once(k: int, width: int, height: int) -> None:
     seen = np.zeros((height, width), dtype=int)

@@ -41,7 +41,7 @@ def changed(model: Carrot, gone: list[str], moved: dict[str, str]) -> Carrot:
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_training_pictures_are_as_if_it_had_been_so(
     models: dict[str | None, Carrot], weight: str | None, data: Any
 ) -> None:
