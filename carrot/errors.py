@@ -8,6 +8,7 @@
     │   └── HubUnreachableError  pretrained weights were asked for and the hub can't be reached
     ├── DataError                a data set's folder, files or labels are not what its format says
     │   └── UnreadableImageError one picture can't be decoded
+    ├── EngineError              an engine can't be started or reached, or its workers were lost
     ├── IllConditionedError      a linear system is singular in float64 (also a ``ValueError``)
     ├── ModelError               a saved model is damaged, of a newer format, or needs what is not there
     ├── NotFittedError           the head was used before ``fit`` (also a ``ValueError``)
@@ -43,6 +44,10 @@ class UnreadableImageError(DataError):
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+class EngineError(CarrotError):
+    """An engine isn't installed, can't be started or reached, or its workers were lost; the message says what to do."""
 
 
 class IllConditionedError(CarrotError, ValueError):

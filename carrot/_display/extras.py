@@ -7,6 +7,7 @@ EXTRAS: dict[str, dict[str, str]] = {  # module: distribution; as in pyproject.t
     "export": {"pyarrow": "pyarrow"},
     "frames": {"pandas": "pandas"},
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+    "ray": {"ray": "ray[data]"},
     "sklearn": {"sklearn": "scikit-learn"},
 }
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FACES = {
     "carrot": "Carrot Explanation Logit RidgeHead RidgeStatistics RegionSet RegionGraphBuilder RegionGraph "
     "DiffusionOperator GraphReadout Lift lift_from TimmViTPatchBackbone TimmPooledBackbone PatchOutput CarrotError "
-    "DataError ModelError StoreError",
+    "DataError EngineError ModelError StoreError",
     "carrot.attribution": "training_contribution label_contribution removal_effect group_removal_effect relabel_effect "
     "replacement_effect edit_effect top_training region_contribution node_energy dirichlet_energy remove_regions "
     "remove_each_region deletion_curve insertion_curve region_shapley region_interactions pair_contribution",

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "carrot"
 LAYERS = [
     ["errors", "utils", "_ambient", "_progress", "_lazy", "_choices", "_display"],
     ["_images"],
+    ["engine"],
     ["regions"],
     ["graph"],
     ["laplacian"],
