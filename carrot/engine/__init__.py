@@ -37,7 +37,7 @@ class Engine(Protocol):
 
 
 class Here:
-    """This process: one item after the other."""
+    """One item after the other, in this process."""
 
     workers = 1
 
