@@ -9,6 +9,8 @@ import os
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,14 +165,14 @@ class Ranges:
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._ends: dict[str, int] = {}
 
-    def read(self, shard: str, offset: int, size: int) -> bytes:
-        """Return as much of a part as there is.
+    def reader(self, shard: str) -> Callable[[int, int], bytes]:
+        """Return what gives as much of a part of a file as there is, by offset and size.
 
-        Raises:
-            OSError: The file isn't there, or can't be read.
+        It raises an OSError where the file isn't there, or can't be read.
         """
-        if is_address(shard):
-            return self._fetched(shard, offset, size)
+        return partial(self._fetched if is_address(shard) else self._read, shard)
+
+    def _read(self, shard: str, offset: int, size: int) -> bytes:
         held: _Open | None = getattr(self._own, "file", None)
         if held is None or held.shard != shard:
             held = self._own.file = _Open(shard)
@@ -185,7 +187,7 @@ class Ranges:
         if size > MOST:
             raise UnreadableImageError(f"{name}: is not read: {size:,} bytes, and the limit is {MOST:,}.", name)
         try:
-            found = self.read(shard, offset, size)
+            found = self.reader(shard)(offset, size)
         except (OSError, DataError) as error:
             raise UnreadableImageError(f"{name}: can't be read: {why(error)}.", name) from error
         if len(found) < size:

@@ -5,7 +5,7 @@ import os
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from carrot._images import image_extensions
@@ -38,6 +38,7 @@ class ShardIndex:
     names: list[str] = field(default_factory=list)
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    keys: "array[int]" = field(default_factory=lambda: array("q"))
     labels: list[str | None] = field(default_factory=list)
     aside: dict[str, str] = field(default_factory=dict)
     unread: Counter[str] = field(default_factory=Counter)
@@ -65,7 +66,7 @@ def samples_of(ranges: Ranges, label: str, place: str) -> ShardIndex:
     source, _, key = label.partition(":")
     samples: dict[str, _Sample] = {}
     try:
-        read = partial(ranges.read, place)
+        read = ranges.reader(place)
         length = size_of(place)
         if read(0, 2) == b"\x1f\x8b":
             raise DamagedTarError("it is compressed: unpack it with gunzip, pictures are read where they lie")
@@ -83,6 +84,7 @@ def samples_of(ranges: Ranges, label: str, place: str) -> ShardIndex:
         found.names.append(sample.name)
         found.offsets.append(sample.offset)
         found.sizes.append(sample.size)
+        found.keys.append(hash(name))
         found.labels.append((name.rpartition("/")[0] or None) if source == "folder" else sample.label)
     if not samples:
         found.aside.setdefault("", "it holds no samples")

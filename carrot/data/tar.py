@@ -117,7 +117,7 @@ def _checked(held: list[Member | None], blocks: list[bytes]) -> Iterator[list[Me
 
 def _is_sum(block: bytes, total: int) -> bool:
     try:
-        return _number(block[148:156]) == total
+        return block[148:154] == b"%06o" % total or _number(block[148:156]) == total
     except ValueError:
         return False
 

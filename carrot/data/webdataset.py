@@ -88,7 +88,7 @@ class WebDataset(Sharded):
             sizes += one.sizes
             place.extend([number] * len(one.names))
             codes.extend(-1 if text is None else known.setdefault(text, len(known)) for text in one.labels)
-            keys.extend(hash(key_of(name)[0]) for name in one.names)
+            keys += one.keys
             unread += one.unread
         if given is None and label == "txt" and 2 * len(known) > len(codes) > 2:
             raise DataError(
@@ -170,7 +170,7 @@ def _where(spec: str, found: Shards, ranges: Ranges) -> str:
     for place in found.places:
         some: list[Member] = []
         try:
-            for batch in members(partial(ranges.read, place), size_of(place)):
+            for batch in members(ranges.reader(place), size_of(place)):
                 some += batch
                 if len(some) >= _LOOKED_AT:
                     break
@@ -181,7 +181,7 @@ def _where(spec: str, found: Shards, ranges: Ranges) -> str:
             continue
         if "cls" in endings:
             return "cls"
-        keys = _keys(next((m for m in some if key_of(m.name)[1] == "json"), None), partial(ranges.read, place))
+        keys = _keys(next((m for m in some if key_of(m.name)[1] == "json"), None), ranges.reader(place))
         named = ["cls"] if "cls" in keys else [keys[column] for column in columns_of(keys)["label"]]
         if len(named) == 1:
             return f"json:{named[0]}"
