@@ -120,10 +120,21 @@ def name_of(picture: PictureLike, position: int) -> str:
 
 
 def content_sha256(record: Record, image: Image.Image | None = None) -> str:
-    """Return the SHA-256 of a record's file, and of which part it is; where it has none, of its size and RGB values."""
-    if record.path is not None:
-        with open(record.path, "rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a record's file, and of which part it is; where it has none, of its size and RGB values.
+
+    A picture in a shard has the bytes of its file there, so that it is the same picture in any shard and in a folder.
+
+    Raises:
+        OSError: The file can't be read.
+        UnreadableImageError: It can't be read from its shard or address.
+        ValueError: It has no file, and ``image`` is None.
+    """
+    if record.path is not None or record.content is not None:
+        if record.path is not None:
+            with open(record.path, "rb") as file:
+                whole = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            whole = hashlib.sha256(record.content()).hexdigest()  # type: ignore[misc]  # it isn't None
         part = record.window
         return whole if part is None else hashlib.sha256(f"{whole} {tuple(part)}".encode()).hexdigest()
     if image is None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carrot.data.records import ImageDataset, Record, Segmented, Window, label_kind_of, split_is_own
+from carrot.data.records import ImageDataset, Made, Record, Segmented, Window, label_kind_of, split_is_own
 from carrot.errors import DataError
 
 
@@ -46,10 +46,7 @@ class Objects:
                 f"{dataset.name}: {len(without)} of {len(dataset.records)} pictures have no box of their object; the "
                 f"first: {without[0]}. Give each its box, or use the data set without object:."
             )
-        self._boxes = [record.box.window for record in dataset.records if record.box is not None]
-        self.records: Sequence[Record] = tuple(
-            _cut(record, box) for record, box in zip(dataset.records, self._boxes, strict=True)
-        )
+        self.records: Sequence[Record] = Made(dataset.records, _cut)
 
     def image(self, index: int) -> Image.Image:
         """Return object ``index`` as upright RGB.
@@ -57,16 +54,22 @@ class Objects:
         Raises:
             UnreadableImageError: The picture can't be decoded, or its box lies outside of it.
         """
-        return self._boxes[index].of(self.dataset.image(index), self.records[index].id)
+        record = self.dataset.records[index]
+        return _window(record).of(self.dataset.image(index), record.id)
 
     def mask(self, index: int) -> NDArray[np.bool_] | None:
         """Return the segmentation of object ``index``, cut as it is, if the data set has one."""
         mask = self.dataset.mask(index) if isinstance(self.dataset, Segmented) else None
-        left, top, right, bottom = self._boxes[index]
+        left, top, right, bottom = _window(self.dataset.records[index])
         return None if mask is None else mask[top:bottom, left:right]
 
 
-def _cut(record: Record, box: Window) -> Record:
+def _window(record: Record) -> Window:
+    return Window() if record.box is None else record.box.window  # None is refused when the data set is opened
+
+
+def _cut(record: Record, place: int) -> Record:
+    box = _window(record)
     moved = {name: (x - box.left, y - box.top) for name, (x, y) in record.parts.items()}
     width, height = (box.right or 0) - box.left, (box.bottom or 0) - box.top
     parts = {name: (x, y) for name, (x, y) in moved.items() if 0 <= x < width and 0 <= y < height}

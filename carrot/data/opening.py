@@ -4,11 +4,12 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from carrot.data.adapters import HuggingFace, Torchvision
+from carrot.data.addresses import mended, public
 from carrot.data.aircraft import Aircraft, looks_like_aircraft
 from carrot.data.cars import Cars, looks_like_cars
 from carrot.data.cifar import Cifar10, Cifar100, looks_like_cifar10, looks_like_cifar100
@@ -18,9 +19,11 @@ from carrot.data.cub import Cub, looks_like_cub
 from carrot.data.flowers102 import Flowers102, looks_like_flowers102
 from carrot.data.folder import ImageFolder
 from carrot.data.objects import Objects
+from carrot.data.parquet import ParquetShards, looks_like_parquet
 from carrot.data.pets import Pets, looks_like_pets
 from carrot.data.records import ImageDataset
 from carrot.data.walking import visible, why_unread
+from carrot.data.webdataset import WebDataset, looks_like_shards
 from carrot.errors import DataError
 
 
@@ -113,6 +116,8 @@ def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
         return ImageFolder(where, nested=True, for_testing=True)
     if for_testing and entry.open is CsvFolder:
         return CsvFolder(where, for_testing=True)
+    if entry.open in (_webdataset, _parquet):
+        return entry.open(where, for_testing)
     return entry.open(where)
 
 
@@ -193,6 +198,35 @@ def _torchvision(where: str) -> ImageDataset:
     return Torchvision(name, os.path.expanduser(root))
 
 
+def _webdataset(where: str, for_testing: bool = False) -> ImageDataset:
+    shards, options = _options(where, ("label",))
+    return WebDataset(shards, for_testing=for_testing, **options)
+
+
+def _parquet(where: str, for_testing: bool = False) -> ImageDataset:
+    shards, options = _options(where, ("image", "label"))
+    return ParquetShards(shards, for_testing=for_testing, **options)
+
+
+def _options(where: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return a pattern, and what is written behind it: ``#label=json:category&...``.
+
+    Raises:
+        DataError: An option isn't known.
+    """
+    found = re.search(r"#([a-z]+=[^#]*)$", where)
+    if os.path.exists(where) or found is None:
+        return mended(where), {}
+    options = dict(part.partition("=")[::2] for part in found[1].split("&"))
+    for name, value in options.items():
+        if name not in known or not value:
+            raise DataError(
+                f"{public(where)}: {name}={value} is no option of such shards. Known are "
+                f"{', '.join(f'#{one}=...' for one in known)}."
+            )
+    return mended(where[: found.start()]), options
+
+
 KINDS: dict[str, _Kind] = {
     "toy": _Kind("toy", _toy),
     "cub": _Kind("cub:DIR", Cub, looks_like_cub, "images.txt"),
@@ -207,5 +241,7 @@ KINDS: dict[str, _Kind] = {
     "object": _Kind("object:DATA", _objects),
     "torchvision": _Kind("torchvision:Name:DIR", _torchvision),
     "hf": _Kind("hf:NAME_OR_DIR", HuggingFace),
+    "parquet": _Kind("parquet:SHARDS", _parquet, looks_like_parquet, ".parquet files"),
+    "wds": _Kind("wds:SHARDS", _webdataset, looks_like_shards, ".tar files without folders"),
 }
 """Every kind by its name. The names are stable: they stand in scripts and in stored settings."""

@@ -1,10 +1,12 @@
 """What every data set gives: a list of records, the names of its classes, and one picture at a time."""
 
 import math
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +107,7 @@ class Record:
         box: Where the object is, where the data set says.
         mask: The file of its segmentation, where there is one; ``Segmented.mask`` reads it.
         window: Which part of its file it is; None: all of it.
+        content: Reads the bytes of the picture's file, where that lies in another, or at an address.
     """
 
     id: str
@@ -115,6 +118,7 @@ class Record:
     box: Box | None = None
     mask: Path | None = None
     window: Window | None = None
+    content: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable
@@ -139,9 +143,105 @@ class Segmented(Protocol):
         ...
 
 
+class Columns(Sequence[Record]):
+    """Records that are kept as columns (``carrot.data.columns``), each made when it is asked for."""
+
+    labels: NDArray[np.integer[Any]]
+    tested: NDArray[np.bool_]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
+
+
+def labels_of(records: Sequence[Record]) -> NDArray[np.integer[Any]]:
+    """Return the class of each record, without making records of columns."""
+    if isinstance(records, Columns):
+        return records.labels
+    return np.fromiter((record.label for record in records), np.int64, len(records))
+
+
+def tested_of(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """Return whether each record is for testing, without making records of columns."""
+    if isinstance(records, Columns):
+        return records.tested
+    return np.fromiter((record.split == "test" for record in records), np.bool_, len(records))
+
+
+class Chosen(Columns):
+    """Some of other records, in an order of their own.
+
+    Args:
+        records: The others.
+        places: Which.
+    """
+
+    def __init__(self, records: Sequence[Record], places: Iterable[int]) -> None:
+        self._records, self._places = records, array("q", places)
+        n = len(records)
+        if any(not -n <= place < n for place in self._places):
+            raise IndexError(f"`indices` must be of the {n} records; got {[p for p in self._places if p >= n][:3]}.")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int, /) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> Sequence[Record]: ...
+    def __getitem__(self, place: int | slice, /) -> Record | Sequence[Record]:
+        if isinstance(place, slice):
+            return Chosen(self._records, self._places[place])
+        return self._records[self._places[place]]
+
+    @property
+    def labels(self) -> NDArray[np.integer[Any]]:  # type: ignore[override]  # read only, as all of it
+        """Their classes."""
+        return labels_of(self._records)[np.array(self._places, np.int64)]
+
+    @property
+    def tested(self) -> NDArray[np.bool_]:  # type: ignore[override]  # as above
+        """Whether they are for testing."""
+        return tested_of(self._records)[np.array(self._places, np.int64)]
+
+
+class Made(Columns):
+    """Records made of others, one by one, when they are asked for.
+
+    Args:
+        records: The others.
+        make: A record of another, and of its place.
+    """
+
+    def __init__(self, records: Sequence[Record], make: Callable[[Record, int], Record]) -> None:
+        self._records, self._make = records, make
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, place: int, /) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> Sequence[Record]: ...
+    def __getitem__(self, place: int | slice, /) -> Record | Sequence[Record]:
+        found = range(len(self))[place]
+        return self._make(self._records[found], found) if isinstance(found, int) else Chosen(self, found)
+
+    @property
+    def labels(self) -> NDArray[np.integer[Any]]:  # type: ignore[override]  # as above
+        """Their classes: those of the others."""
+        return labels_of(self._records)
+
+    @property
+    def tested(self) -> NDArray[np.bool_]:  # type: ignore[override]  # as above
+        """Whether they are for testing: as the others."""
+        return tested_of(self._records)
+
+
 def split_indices(dataset: ImageDataset, split: Split) -> list[int]:
     """Return the positions in ``dataset.records`` that belong to ``split``, in order."""
-    return [index for index, record in enumerate(dataset.records) if record.split == split]
+    return np.flatnonzero(tested_of(dataset.records) == (split == "test")).tolist()
 
 
 def label_kind_of(dataset: ImageDataset) -> LabelKind:
@@ -164,9 +264,9 @@ class Subset:
 
     def __init__(self, dataset: ImageDataset, indices: Sequence[int]) -> None:
         self.name, self.classes = dataset.name, dataset.classes
-        self.dataset, self.indices = dataset, tuple(indices)
+        self.dataset, self.indices = dataset, array("q", indices)
         self.label_kind = label_kind_of(dataset)
-        self.records: Sequence[Record] = tuple(dataset.records[i] for i in self.indices)
+        self.records: Sequence[Record] = Chosen(dataset.records, self.indices)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB."""

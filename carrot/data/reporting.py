@@ -12,16 +12,20 @@ _NO_VALUES = frozenset({"", "nan", "none", "null", "nil", "n/a", "na", "<na>", "
 _MOST = 4  # of each kind are written out
 
 
-@lru_cache(maxsize=1024)  # a class has many pictures
 def untrained(name: str, classes: tuple[str, ...]) -> str:
     """Return why a test picture of class ``name`` is set aside: no training picture has it.
 
     ``classes`` are those that have.
     """
-    twin = next((known for known in classes if _folded(known) == _folded(name)), None)
+    twin = _by_fold(classes).get(_folded(name))
     return f"class {name!r} has no training picture" + (
         f"; {twin!r} has, which looks alike" if twin is not None else ""
     )
+
+
+@lru_cache(maxsize=4)  # it is asked of one class after the other
+def _by_fold(classes: tuple[str, ...]) -> dict[str, str]:
+    return {_folded(known): known for known in reversed(classes)}  # of several the first
 
 
 def told_apart(names: Sequence[str], where: object) -> tuple[str, ...]:
