@@ -14,6 +14,7 @@ from torch import Tensor
 
 from carrot._display.words import counted
 from carrot.classifier.records import TrainingRecord, training_records
+from carrot.classifier.remembered import Places
 from carrot.classifier.weighting import ClassWeight, row_weights
 from carrot.data import open_dataset
 from carrot.data.labels import Label, Labels, canonical, flat, label_kind, name_of_label, restored
@@ -137,12 +138,12 @@ class Fitted:
     @property
     def labels(self) -> Int[Tensor, " n"]:
         """Class of each training picture."""
-        return torch.tensor([record.label for record in self.records], dtype=torch.long)
+        return self.head.labels
 
     @cached_property
-    def places(self) -> dict[str, int]:
+    def places(self) -> Mapping[str, int]:
         """Row of each training picture, by id."""
-        return {record.id: row for row, record in enumerate(self.records)}
+        return Places(self.records)
 
     def row_of(self, name: str) -> int:
         """Return the row of a training picture.
