@@ -16,13 +16,13 @@ from torch import Tensor
 from carrot._display.brief import brief
 from carrot._ridge.later import Later
 from carrot._ridge.rows import Rows, checked_rows
-from carrot._ridge.systems import System, solve
+from carrot._ridge.systems import PrimalSystem, System, prefers_dual, solve
 from carrot.utils import require_finite
 
 
 @dataclass(frozen=True, eq=False)
 class RestoredSystem(Later):
-    """A ``System`` whose answers were kept; letters are the same."""
+    """A ``System`` whose answers were kept; letters are the same. Where n > D, dual weights follow from the others."""
 
     rows: Rows
     lam: float
@@ -31,7 +31,7 @@ class RestoredSystem(Later):
     bias: Float[Tensor, " C"]
     g_mean: Float[Tensor, " D"]
     y_mean: Float[Tensor, " C"]
-    alpha: Float[Tensor, "n C"]
+    kept: Float[Tensor, "n C"] | None
 
     __repr__ = brief
 
@@ -43,8 +43,11 @@ class RestoredSystem(Later):
             ValueError: A tensor is missing, or shapes or kinds don't fit together.
         """
         try:
-            rows = checked_rows(state["G"], state["Y"], state["sample_weight"])
-            solution = {name: state[name] for name in ("W_star", "bias", "g_mean", "y_mean", "alpha")}
+            C, width = state["W_star"].shape[-1], state["G"].shape[-1]
+            rows = checked_rows(state["G"], state["Y"], state["sample_weight"], C, copy=False)
+            needs_alpha = prefers_dual(len(rows.w), width, fit_intercept)
+            names = ("W_star", "bias", "g_mean", "y_mean", *(("alpha",) if needs_alpha or "alpha" in state else ()))
+            solution = {name: state[name] for name in names}
         except KeyError as error:
             raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
         (n, D), C = rows.G.shape, rows.Y.C
@@ -55,9 +58,17 @@ class RestoredSystem(Later):
                     f"`state` must hold {name} as {shapes[name]} of float64; got {tuple(x.shape)} of {x.dtype}."
                 )
             require_finite(name, x)
-        return cls(rows, lam, fit_intercept, **solution)
+        return cls(rows, lam, fit_intercept, kept=solution.pop("alpha", None), **solution)
+
+    @cached_property
+    def alpha(self) -> Tensor:  # type: ignore[override]  # worked out when it is asked for
+        """Dual weights."""
+        return self.solved.alpha if self.kept is None else self.kept
 
     @cached_property
     def solved(self) -> System:
-        """The system, solved again."""
-        return solve(self.rows, self.lam, self.fit_intercept)
+        """The system, solved again; what it says of its weights is what was kept."""
+        system = solve(self.rows, self.lam, self.fit_intercept)
+        if isinstance(system, PrimalSystem):
+            system.W_star, system.bias, system.g_mean, system.y_mean = self.W_star, self.bias, self.g_mean, self.y_mean
+        return system

@@ -140,6 +140,18 @@ class Solution:
         return self._need_rows().Y.dense
 
     @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Labels of the training pictures.
+
+        Raises:
+            ValueError: The head was fitted on other targets than labels.
+        """
+        Y = self._need_rows().Y
+        if not Y.are_labels:
+            raise ValueError("`labels` are of a head that was fitted on labels; this one was on a matrix of targets.")
+        return Y.values
+
+    @property
     def sample_weight(self) -> Float[Tensor, " n"]:
         """Weight of each training picture."""
         return self._need_rows().w

@@ -85,8 +85,8 @@ def resolve(fitted: Fitted, edits: Edits) -> Asked:
         )
     classes, added = _classes(fitted, edits, moved)
     label_of = {name: label for label, name in enumerate(classes)}
-    stay = [row for row in range(len(fitted.records)) if row not in gone]
-    labels = [label_of[moved.get(row, fitted.classes[fitted.records[row].label])] for row in stay]
+    label, stay = fitted.labels.tolist(), [row for row in range(len(fitted.records)) if row not in gone]
+    labels = [label_of[moved.get(row, fitted.classes[label[row]])] for row in stay]
     coming = [] if edits.add is None else [label_of[edits.add.classes[record.label]] for record in edits.add.records]
     _refuse_empty(classes, labels + coming, edits.imagined)
     return Asked(gone, moved, classes, added, stay, labels)
@@ -104,9 +104,8 @@ def _gone(fitted: Fitted, edits: Edits, place: Mapping[str, int]) -> set[int]:
     if wrong:
         fitted.class_index(wrong[0])  # refuses it, with a hint
     of_class = {fitted.classes.index(name) for name in edits.classes}
-    return {place[name] for name in edits.forget} | {
-        row for row, record in enumerate(fitted.records) if record.label in of_class
-    }
+    rows = {place[name] for name in edits.forget}
+    return rows | {row for row, label in enumerate(fitted.labels.tolist()) if label in of_class} if of_class else rows
 
 
 def _moved(fitted: Fitted, edits: Edits, place: Mapping[str, int], gone: set[int]) -> dict[int, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from carrot._vit.base import TimmBackbone
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
-from carrot.classifier.records import TrainingRecord
+from carrot.classifier.remembered import RememberedRecords, lines_of
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
@@ -66,7 +66,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
                 f"{folder}: the model there was changed since this one was read from it or saved to it, by another "
                 "program or thread. Load it again and change that, save elsewhere, or replace it: overwrite=True."
             )
-        save_bundle(folder, config, head.state(), [record.to_json() for record in fitted.records])
+        save_bundle(folder, config, head.state(), lines_of(fitted.records))
         return seal(folder) or ""
 
 
@@ -108,7 +108,7 @@ def load(
             head=RidgeHead.from_state(bundle.tensors, ridge["lam"], ridge["fit_intercept"]),
             setting=setting,
             classes=tuple(config["names"]),
-            records=tuple(TrainingRecord.from_json(record) for record in bundle.records),
+            records=RememberedRecords(bundle.records),
             temperature=float(config["calibration"]["temperature"]),
             set_aside=dict(config["trained_on"]["set_aside"]),
             selection=tuple(config["selection"]),
@@ -124,7 +124,7 @@ def load(
         raise ModelError(
             f"{folder}: its files are whole, but are not those of a model that this CARROT reads: {error}."
         ) from error
-    n, C = fitted.head.Y.shape
+    n, C = len(fitted.head.labels), len(fitted.head.bias)
     if (n, C) != (len(fitted.records), len(fitted.classes)):
         raise ModelError(
             f"{folder}: tensors of {n} pictures and {C} classes, records of {len(fitted.records)} and "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from carrot._display.words import counted
 from carrot.classifier.records import TrainingRecord, training_records
+from carrot.classifier.remembered import Places
 from carrot.classifier.weighting import ClassWeight, row_weights
 from carrot.data import open_dataset
 from carrot.data.labels import Label, Labels, canonical, flat, label_kind, name_of_label, restored
@@ -55,7 +56,7 @@ class Fitted:
     head: RidgeHead
     setting: Setting
     classes: tuple[str, ...]
-    records: tuple[TrainingRecord, ...]
+    records: Sequence[TrainingRecord]
     temperature: float
     set_aside: Mapping[str, str] = field(default_factory=dict)
     selection: tuple[Mapping[str, object], ...] = ()
@@ -100,20 +101,24 @@ class Fitted:
         """
         records = training_records(train, rows, cache.sha256, own.tolist())
         skipped: dict[str, str] = getattr(train.dataset, "skipped", {})
-        return cls(
-            head=head,
-            setting=setting,
-            classes=tuple(train.classes),
-            records=records,
-            temperature=_temperature(head, records),
-            set_aside={**skipped, **cache.errors},
-            kept=kept,
-            label_kind=train.label_kind,
-            penalties=() if head.loo_path is None else tuple(head.loo_path.lams.tolist()),
-            **given,
-        )
+        given |= {"set_aside": {**skipped, **cache.errors}, "kept": kept, "label_kind": train.label_kind}
+        return cls.on(head, setting, tuple(train.classes), records, **given)
 
-    def with_head(self, head: RidgeHead, records: tuple[TrainingRecord, ...], classes: tuple[str, ...]) -> "Fitted":
+    @classmethod
+    def on(
+        cls,
+        head: RidgeHead,
+        setting: Setting,
+        classes: tuple[str, ...],
+        records: Sequence[TrainingRecord],
+        **given: Any,
+    ) -> "Fitted":
+        """Return what fitting a head on the rows of some records leaves; ``given``: the other attributes."""
+        penalties = () if head.loo_path is None else tuple(head.loo_path.lams.tolist())
+        temperature = _temperature(head, records)
+        return cls(head, setting, classes, records, temperature, penalties=penalties, **given)
+
+    def with_head(self, head: RidgeHead, records: Sequence[TrainingRecord], classes: tuple[str, ...]) -> "Fitted":
         """Return the same with another head on other pictures; the temperature is fitted again."""
         return replace(self, head=head, records=records, classes=classes, temperature=_temperature(head, records))
 
@@ -133,12 +138,12 @@ class Fitted:
     @property
     def labels(self) -> Int[Tensor, " n"]:
         """Class of each training picture."""
-        return torch.tensor([record.label for record in self.records], dtype=torch.long)
+        return self.head.labels
 
     @cached_property
-    def places(self) -> dict[str, int]:
+    def places(self) -> Mapping[str, int]:
         """Row of each training picture, by id."""
-        return {record.id: row for row, record in enumerate(self.records)}
+        return Places(self.records)
 
     def row_of(self, name: str) -> int:
         """Return the row of a training picture.
@@ -244,5 +249,5 @@ class Fitted:
         return canonical(name, self.label_kind)  # a word among whole numbers is refused
 
 
-def _temperature(head: RidgeHead, records: tuple[TrainingRecord, ...]) -> float:
+def _temperature(head: RidgeHead, records: Sequence[TrainingRecord]) -> float:
     return fit_temperature(head.loo_predict(), torch.tensor([record.label for record in records], dtype=torch.long))

@@ -21,6 +21,7 @@ from carrot.classifier.certificate import Certificate
 from carrot.classifier.classifier import BATCH, Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.records import TrainingRecord
+from carrot.classifier.remembered import with_labels
 from carrot.classifier.weighting import own_weights
 from carrot.data.inputs import PictureList
 from carrot.data.loading import batches
@@ -68,23 +69,23 @@ def change(
         _refuse_again(fitted)
     gone, moved, classes, added_classes, stay, labels = resolve(fitted, edits)
     label_of = {name: label for label, name in enumerate(classes)}
-    kept = [replace(fitted.records[row], label=label) for row, label in zip(stay, labels, strict=True)]
     coming = [] if edits.add is None else [edits.add.classes[record.label] for record in edits.add.records]
     if edits.add is None:
         new, g = list[TrainingRecord](), fitted.head.G[:0]
     else:
         own = own_weights(edits.add, edits.weights).tolist()
-        new, g = _embedded(classifier, edits.add, [label_of[name] for name in coming], own, kept)
-    records = (*kept, *new)
+        there = with_labels(fitted.records, stay, labels)
+        new, g = _embedded(classifier, edits.add, [label_of[name] for name in coming], own, there)
+    records = with_labels(fitted.records, stay, labels, new)
     head = _head(fitted, classes, records, stay, moved, g)
     penalties, difference = list(fitted.penalties) if again else None, None
     if penalties:
         head.choose_lam(penalties)
     if verify:
-        refit = RidgeHead("loo" if again else head.lam, head.fit_intercept, lams=penalties)
+        refit = RidgeHead("loo" if again else head.lam, head.fit_intercept, lams=penalties, copy=False)
         with catch_warnings():  # of a lam at the end of the path: ``choose_lam``'s is the same
             simplefilter("ignore")
-            refit.fit(head.G, head.Y, head.sample_weight)
+            refit.fit(head.G, head.labels, head.sample_weight)
         difference = float((head.W_star - refit.W_star).abs().max())
     forgotten = [fitted.records[row] for row in sorted(gone)]
     hashes = {record.sha256 for record in forgotten}
@@ -201,34 +202,40 @@ def _head(
     """Return the head of the changed pictures: those of ``stay``, labelled as in ``records``, and then the new ones."""
     w = fitted.weights(records, classes)
     labels = torch.tensor([record.label for record in records])
-    head, kept = (
-        _with_columns(fitted.head, [fitted.classes.index(n) if n in fitted.classes else None for n in classes]),
-        len(stay),
-    )
+    head, kept = fitted.head, len(stay)
     if not torch.equal(
         w[:kept], head.sample_weight[list(stay)].cpu()
     ):  # balanced anew, or another class's weight: all of K changes
-        G = torch.cat([head.G[list(stay)], g.to(head.G)])
-        Y = torch.nn.functional.one_hot(labels, len(classes)).to(torch.float64)
-        return RidgeHead(head.lam, head.fit_intercept).fit(G, Y, w)
+        return RidgeHead(head.lam, head.fit_intercept).fit(torch.cat([head.G[list(stay)], g.to(head.G)]), labels, w)
+    known, every = list(fitted.classes), [*fitted.classes, *(name for name in classes if name not in fitted.classes)]
+    head = _with_columns(head, [*range(len(known)), *([None] * (len(every) - len(known)))])
     if kept < len(fitted.records):
-        head.remove([row for row in range(len(fitted.records)) if row not in set(stay)])
+        gone = torch.ones(len(fitted.records), dtype=torch.bool)
+        gone[list(stay)] = False
+        head.remove(gone.nonzero().flatten())
     if moved:
         rows = [place for place, row in enumerate(stay) if row in moved]
-        head.relabel(rows, labels[rows])
+        head.relabel(rows, torch.tensor([every.index(moved[stay[place]]) for place in rows]))
+    if list(classes) != every:  # nobody is of a class that goes
+        head = _with_columns(head, [every.index(name) for name in classes])
     return head.add(g, labels[kept:], w[kept:]) if len(g) else head
 
 
 def _with_columns(head: RidgeHead, columns: Sequence[int | None]) -> RidgeHead:
-    """Return a head of its own with these columns of the other's.
+    """Return a head of its own with these columns of the other's, among them those of all labels.
 
-    None: a class without a picture yet, whose targets and weights are 0.
+    None: a class without a picture yet, whose weights are 0.
     """
     state = head.state()
-    for name in ("Y", "W_star", "bias", "y_mean", "alpha"):
+    for name in ("W_star", "bias", "y_mean", *(("alpha",) if "alpha" in state else ())):
         x = state[name]
         zero = torch.zeros_like(x[..., 0])
         state[name] = torch.stack([zero if c is None else x[..., c] for c in columns], dim=-1)
+    place = torch.zeros(len(head.bias), dtype=torch.long)
+    for new, old in enumerate(columns):
+        if old is not None:
+            place[old] = new
+    state["Y"] = place[state["Y"]]
     return RidgeHead.from_state(state, head.lam, head.fit_intercept)
 
 

@@ -6,20 +6,50 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import get_ident
+from typing import BinaryIO
 
 from carrot.errors import StoreError
 
 
-def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Write a file whole or not at all: temporary file, flush, rename, flush of the folder.
+@dataclass
+class Whole:
+    """A file that is being written, and will be there whole or not at all.
 
-    When this returns it is on the disk.
+    Attributes:
+        file: What is written into.
+        path: Where it will be; may be changed until the end, within its folder.
+    """
+
+    file: BinaryIO
+    path: Path
+
+
+def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Write a file whole or not at all; when this returns it is on the disk.
 
     Args:
         path: Where; a file that is there is replaced.
         data: Its content.
+        mode: Its permissions; None: those of a new file.
+
+    Raises:
+        StoreError: The disk refuses, or another process writes the same file.
+    """
+    with writing(path, mode) as whole:
+        whole.file.write(data)
+
+
+@contextmanager
+def writing(path: Path, mode: int | None = None) -> Iterator[Whole]:
+    """Give a file to write into, whole or not at all: temporary file, flush, rename, flush of the folder.
+
+    After it the file is on the disk; where anything is raised before, there is none.
+
+    Args:
+        path: Where; a file that is there is replaced.
         mode: Its permissions; None: those of a new file.
 
     Raises:
@@ -32,10 +62,11 @@ def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
             with open(temporary, "xb") as file:
                 if mode is not None:
                     os.fchmod(file.fileno(), mode)
-                file.write(data)
+                whole = Whole(file, path)
+                yield whole
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, whole.path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

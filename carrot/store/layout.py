@@ -10,14 +10,14 @@ from carrot.errors import ModelError, StoreError
 from carrot.store.settings import JSON, canonical
 
 FORMAT = "carrot model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG = "config.json"
-PARTS = {"model": "safetensors", "records": "jsonl"}
+PARTS = {"rows": "safetensors", "model": "safetensors", "records": "jsonl"}  # format 1 has its rows in ``model``
 _DEMO = re.compile(r"pictures-[0-9]+")  # what ``carrot demo`` draws
-_OURS = re.compile(r"model-([0-9a-f]{12})\.safetensors|records-([0-9a-f]{12})\.jsonl")
-_TEMPORARY = re.compile(
-    rf"(?:{re.escape(CONFIG)}|{_OURS.pattern})\.[0-9]+-[0-9a-f]{{8}}\.tmp"
-)  # as ``write_atomically`` names them
+_OURS = re.compile(r"(?:rows|model)-([0-9a-f]{12})\.safetensors|records-([0-9a-f]{12})\.jsonl")
+_TEMPORARY = re.compile(  # as ``writing`` names them; what is written in a stream has no checksum yet
+    rf"(?:{re.escape(CONFIG)}|{_OURS.pattern}|(?:rows|model)\.safetensors|records\.jsonl)\.[0-9]+-[0-9a-f]{{8}}\.tmp"
+)
 WRITTEN = re.compile(
     rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python "
 )  # how the settings that a command writes down begin

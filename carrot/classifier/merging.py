@@ -1,0 +1,92 @@
+"""A model from embeddings that are there already: rows in memory, or mapped from a file, however many they are.
+
+What comes out is what ``Carrot.fit`` makes of the same embeddings, bit for bit: the same head of the same rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._ambient import pinned
+from carrot.classifier.classifier import Classifier
+from carrot.classifier.fitted import Fitted
+from carrot.classifier.records import TrainingRecord
+from carrot.classifier.weighting import ClassWeight, checked_class_weight, refuse_unknown_classes, row_weights
+from carrot.data.records import LabelKind
+from carrot.embedding.encoder import Encoder
+from carrot.embedding.kept import KeptTokens
+from carrot.embedding.setting import Setting
+from carrot.errors import DataError
+from carrot.head import RidgeHead
+
+
+@pinned()
+def fit_rows(
+    encoder: Encoder,
+    setting: Setting,
+    classes: Sequence[str],
+    label_kind: LabelKind,
+    records: Sequence[TrainingRecord],
+    G: Float[Tensor, "n M"],
+    *,
+    lam: float | Literal["loo"] = "loo",
+    fit_intercept: bool = True,
+    class_weight: ClassWeight = None,
+    set_aside: Mapping[str, str] | None = None,
+    data: str | None = None,
+    kept: KeptTokens | None = None,
+) -> Classifier:
+    """Return the model of embeddings that are there already: what ``Carrot.fit`` makes of them, bit for bit.
+
+    Nothing of the size of G, nor n C numbers where these are many, is ever held beside G.
+
+    Args:
+        encoder: What the tokens were made with.
+        setting: What the embeddings were made with.
+        classes: Names of the classes; each has a record.
+        label_kind: What labels are.
+        records: The training pictures, with their labels and weights, in the order of the rows.
+        G: Their embeddings, in any floating-point precision; not copied: it must not change afterwards.
+        lam: As in ``Carrot``.
+        fit_intercept: As in ``Carrot``.
+        class_weight: As in ``Carrot``.
+        set_aside: What was wrong with pictures that could not be read, by id.
+        data: The folder or spec that the pictures came from, if it was one.
+        kept: Where their tokens stay, if they do.
+
+    Raises:
+        DataError: A class has no picture, or there are fewer than two classes.
+        ValueError: Records are not one for each row, or as ``RidgeHead.fit``.
+        IllConditionedError: As ``RidgeHead.fit``.
+    """
+    if len(records) != len(G):
+        raise ValueError(f"`records` must be one for each of {len(G)} rows of `G`; got {len(records)}.")
+    class_weight = checked_class_weight(class_weight)
+    refuse_unknown_classes(class_weight, classes)
+    labels = torch.tensor([record.label for record in records], dtype=torch.long)
+    own = torch.tensor([record.weight for record in records], dtype=torch.float64)
+    counts = torch.bincount(labels, minlength=len(classes))
+    if len(classes) < 2 or not bool(counts.all()):
+        got = f"got {len(classes)}" if len(classes) < 2 else f"class {classes[int(counts.argmin())]!r} has none"
+        raise DataError(
+            f"A model needs at least two classes, and a training picture of each; {got}. Give pictures of it, or leave "
+            "the class out."
+        )
+    w = row_weights(own, labels, class_weight, classes)
+    head = RidgeHead(lam, fit_intercept, copy=False).fit(G, labels, w)
+    fitted = Fitted.on(
+        head,
+        setting,
+        tuple(classes),
+        records,
+        set_aside=dict(set_aside or {}),
+        kept=kept,
+        data=data,
+        label_kind=label_kind,
+        class_weight=class_weight,
+        asked_lam=lam if isinstance(lam, str) else float(lam),
+    )
+    return Classifier(encoder.of(setting), fitted)
