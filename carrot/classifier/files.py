@@ -11,7 +11,6 @@ from carrot.classifier.remembered import RememberedRecords, lines_of
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
-from carrot.embedding.spec import BackboneSpec
 from carrot.errors import ModelError
 from carrot.head import RidgeHead
 from carrot.store.bundle import load_bundle, save_bundle
@@ -36,13 +35,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
         tokens = kept.to_json(folder.resolve())
     config = {
         "carrot": carrot.__version__,
-        "encoder": {
-            **encoder.spec.to_json(),
-            "fingerprint": encoder.fingerprint,
-            "dtype": encoder.dtype,
-            "rebuilds": encoder.rebuilds,
-            "tile_size": encoder.tile_size,
-        },
+        "encoder": encoder.to_json(),
         "embedding": fitted.setting.to_dict(),
         "ridge": {
             "lam": head.lam,
@@ -87,20 +80,8 @@ def load(
     bundle = load_bundle(folder)
     config: dict[str, Any] = bundle.config
     try:
-        found, ridge, tokens = config["encoder"], config["ridge"], config["tokens"]
-        spec = BackboneSpec.from_json(found)
-        weights = checkpoint or spec.checkpoint
-        encoder = Encoder(
-            backbone or spec.name,
-            weights,
-            device=device,
-            dtype=found["dtype"],
-            fingerprint=found["fingerprint"],
-            spec=spec,
-            rebuilds=None if backbone is not None else found.get("rebuilds", True),
-        )
-        setting = Setting(**config["embedding"])
-        encoder = encoder.looking(setting, found.get("tile_size"))
+        ridge, tokens, setting = config["ridge"], config["tokens"], Setting(**config["embedding"])
+        encoder = Encoder.from_json(config["encoder"], setting, checkpoint, device, backbone)
         kept = None
         if tokens is not None:
             kept = KeptTokens.from_json(tokens, folder.resolve())

@@ -26,6 +26,7 @@ from carrot.cli.give import export
 from carrot.cli.grouped import Grouped
 from carrot.cli.measure import bench, evaluate
 from carrot.cli.options import POSITIONAL, UsageError, any_text, flags_of, printable
+from carrot.cli.spread import extract, merge
 from carrot.cli.suppose import flip, what_if
 from carrot.cli.survey import report
 from carrot.cli.train import fit, select
@@ -68,7 +69,7 @@ app = cyclopts.App(
 )
 COMMANDS: tuple[Any, ...] = (
     *(demo, select, fit, predict, explain, what_if, flip, evaluate, report, audit, explore),
-    *(forget, relabel, add, apply, export, info, bench),
+    *(forget, relabel, add, apply, export, extract, merge, info, bench),
 )
 MEANT = {  # what others call it
     "train": "carrot select, which chooses the settings, or carrot fit",
@@ -123,7 +124,7 @@ def _run(words: list[str]) -> int:
         return _say(f"{error}\nTry `carrot {_named(words)}--help`.", 2)
     except KeyboardInterrupt:
         is_index = words[:1] == ["explain"] and sum(os.path.isdir(word) for word in words[1:]) > 1
-        goes_on = words[:1] and (words[0] in ("fit", "select", "evaluate") or is_index)
+        goes_on = words[:1] and (words[0] in ("fit", "select", "evaluate", "extract") or is_index)
         rest = (
             "; what was finished is on the disk, and the same command goes on from there."
             if goes_on

@@ -20,7 +20,7 @@ from carrot.store.versions import versions
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
 STRICT = 3
-POSITIONAL = ("data", "model", "picture", "pictures")
+POSITIONAL = ("data", "model", "picture", "pictures", "folders")
 
 
 def _whole(_: Any, tokens: Sequence[Any]) -> int:

@@ -158,7 +158,7 @@ def _train(
     folder = out or Path("runs") / _name(data)
     data = require_place(data)
     arguments = {"data": data, **asdict(options), **chosen, **({"again": True} if again else {})}
-    _refuse_inside(folder, data)
+    refuse_inside(folder, data)
     refuse_other_folder(folder)
 
     from carrot.classifier.changes import edited_ids
@@ -266,7 +266,7 @@ def _refuse_changed(folder: Path, data: str, dataset: "ImageDataset", model: "Ca
         )
 
 
-def _refuse_inside(folder: Path, data: str) -> None:
+def refuse_inside(folder: Path, data: str) -> None:
     """Refuse to write a model among the pictures: its folders would be taken for classes."""
     from carrot.errors import ModelError
 

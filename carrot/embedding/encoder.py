@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -259,6 +259,54 @@ class Encoder:
         """SHA-256 of all that tokens depend on, but their rounding."""
         is_built = self._given is not None or self._key in self._built
         return self._expected if self._expected and not is_built else self.backbone.fingerprint()
+
+    def to_json(self) -> dict[str, object]:
+        """Return what builds it again, and what tells whether it is the same, as plain JSON."""
+        return {
+            **self.spec.to_json(),
+            "fingerprint": self.fingerprint,
+            "dtype": self.dtype,
+            "rebuilds": self.rebuilds,
+            "tile_size": self.tile_size,
+        }
+
+    @classmethod
+    def from_json(
+        cls,
+        found: Mapping[str, Any],
+        setting: Setting,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        backbone: TimmBackbone | None = None,
+    ) -> "Encoder":
+        """Return the encoder that ``to_json`` wrote, for a setting; the others are as ``Carrot.load`` has them.
+
+        Raises:
+            KeyError, TypeError, ValueError: It was not written so.
+            ModelError: The backbone that was given has another fingerprint.
+        """
+        spec = BackboneSpec.from_json(found)
+        made = cls(
+            backbone or spec.name,
+            checkpoint or spec.checkpoint,
+            device=device,
+            dtype=found["dtype"],
+            fingerprint=found["fingerprint"],
+            spec=spec,
+            rebuilds=None if backbone is not None else found.get("rebuilds", True),
+        )
+        return made.looking(setting, found.get("tile_size"))
+
+    def described(self) -> "Encoder":
+        """Return the same without its backbone, to be sent to where that is built again and must be the same one.
+
+        One that was given as an object goes along.
+        """
+        made = copy(self)
+        if self._given is None:
+            made._expected, made._built = self.fingerprint, {}
+            made.__dict__.pop("view", None)
+        return made
 
     def tokens(self, pictures: Sequence[PictureLike]) -> Tokens:
         """Return the tokens of some pictures."""

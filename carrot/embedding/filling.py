@@ -98,7 +98,7 @@ def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Ten
     records = dataset.records
     pool = ThreadPoolExecutor(READERS)
     try:
-        read = pool.map(_digest, records)
+        read = pool.map(file_digest, records)
         digests = list(progress(read, f"reading {dataset.name}", len(records), "files", brief=True))
     finally:
         pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
@@ -126,7 +126,8 @@ def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[st
         )
 
 
-def _digest(record: Record) -> str | None:
+def file_digest(record: Record) -> str | None:
+    """Return the SHA-256 of a record's file; None: it has none, or it can't be read."""
     try:
         return None if record.path is None else content_sha256(record)
     except (OSError, ValueError):  # ValueError: a name that no file can have

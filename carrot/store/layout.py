@@ -28,7 +28,14 @@ OUR_FIGURES = {  # PNG, SVG, PDF: how each begins, and what says in it that it i
     b"<?xml": b"<dc:title>CARROT</dc:title>",
     b"%PDF": b"/Creator (CARROT)",
 }
-_BEFORE = ("tokens", "fit.yaml", "select.yaml", "demo.yaml", "README.md")  # what may lie where a model is not saved yet
+_BEFORE = (
+    "tokens",
+    "fit.yaml",
+    "select.yaml",
+    "merge.yaml",
+    "demo.yaml",
+    "README.md",
+)  # what may lie where a model is not saved yet
 
 
 def model_files(folder: Path) -> set[Path]:

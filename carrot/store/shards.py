@@ -9,10 +9,10 @@ How it holds, whenever the process is killed:
 
 1. Every file is written under a temporary name beside its final one, flushed to the disk, and renamed; then the folder
    is flushed too. A rename is atomic: a file with a final name is whole, and what is lost is the shard being written.
-2. A shard carries, in its own header, the sha256 of its names, dtypes, shapes and values, its number, and the sha256 of
-   the manifest. One file, one rename: checksum and values can't fall apart, and a shard of another store, of other
-   settings or in another place is refused. (This detects damage and mistakes. Who forges values and checksum alike
-   isn't detected.)
+2. A shard carries, in its own header, the sha256 of its names, dtypes, shapes, values and notes, its number, and the
+   sha256 of the manifest. One file, one rename: checksum and values can't fall apart, and a shard of another store, of
+   other settings or in another place is refused. (This detects damage and mistakes. Who forges values and checksum
+   alike isn't detected.)
 3. The manifest never changes. Other settings, ids or shard size are refused, with what differs; nothing is mixed.
 
 Several processes may fill different shards of one store at the same time.
@@ -35,6 +35,7 @@ from carrot.store.settings import JSON, canonical, check_json, differences
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "carrot"  # one key: the order of several would differ from run to run
+REMEDY = "Delete this file, and run the same fit or embedding again: it is computed anew."
 
 
 class EmbeddingStore:
@@ -48,6 +49,10 @@ class EmbeddingStore:
             dicts with string keys.
         ids: One name per row, all different: row i of every tensor belongs to ``ids[i]``.
         shard_size: Rows per shard (the last may have fewer): what a killed run loses at most.
+
+    Attributes:
+        manifest: What the store says of itself, as JSON; ``settings`` in it.
+        n_rows, n_shards: How many there are.
 
     Raises:
         StoreError: The folder holds a store of other settings, ids or shard size, of a newer format, or a damaged
@@ -80,7 +85,8 @@ class EmbeddingStore:
             "shard_size": shard_size,
         }
         self._verified: dict[int, tuple[int, int, int]] = {}
-        self._manifest_sha256 = hashlib.sha256(canonical(self._agree(wanted))).hexdigest()
+        self.manifest = self._agree(wanted)
+        self._manifest_sha256 = hashlib.sha256(canonical(self.manifest)).hexdigest()
 
     @classmethod
     def existing(cls, folder: Path | str) -> "EmbeddingStore":
@@ -92,7 +98,7 @@ class EmbeddingStore:
         store = cls.__new__(cls)
         store.folder = Path(folder)
         path = store.folder / "manifest.json"
-        manifest = _read_manifest(path)
+        manifest = store.manifest = _read_manifest(path)
         try:
             store.n_rows, store.shard_size = int(manifest["ids"]["number"]), int(manifest["shard_size"])
             if store.n_rows < 1 or store.shard_size < 1:
@@ -157,13 +163,14 @@ class EmbeddingStore:
                 absent.append(shard)
         return absent
 
-    def write(self, shard: int, tensors: Mapping[str, Tensor]) -> None:
+    def write(self, shard: int, tensors: Mapping[str, Tensor], notes: JSON = None) -> None:
         """Write one shard, replacing it if it exists; when this returns, it is on the disk.
 
         Args:
             shard: Its number.
             tensors: Each with ``len(rows(shard))`` rows. Names, dtypes and the shape of a row must be the same in all
                 shards.
+            notes: What else there is to say of this shard's rows, as plain JSON; ``notes`` gives it back.
 
         Raises:
             ValueError: No tensor, or one with another number of rows.
@@ -178,7 +185,9 @@ class EmbeddingStore:
                     f"{name!r} must have {n_rows} rows, as shard {shard} has; got shape {tuple(tensor.shape)}"
                 )
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        label = {"manifest": self._manifest_sha256, "shard": shard, "sha256": _checksum(own)}
+        label: dict[str, JSON] = {"manifest": self._manifest_sha256, "shard": shard, "sha256": _checksum(own, notes)}
+        if notes is not None:
+            label["notes"] = check_json(notes, "notes")
         for left_over in self.folder.glob(f"{self.path(shard).name}.*.tmp"):  # of a killed run
             left_over.unlink(missing_ok=True)
         write_atomically(self.path(shard), safetensors.torch.save(own, {_METADATA_KEY: json.dumps(label)}))
@@ -211,7 +220,28 @@ class EmbeddingStore:
                 whole[name][self.rows(i).start : self.rows(i).stop] = rows
         return whole
 
-    def _agree(self, wanted: dict[str, JSON]) -> JSON:
+    def notes(self, shard: int) -> Any:
+        """Return what was noted when a shard was written; None: nothing was.
+
+        Raises:
+            StoreError: As ``read``.
+        """
+        self.rows(shard)
+        self._load(shard)
+        return _label(self.path(shard)).get("notes")
+
+    def checksum(self, shard: int) -> str:
+        """Return the SHA-256 of a shard's tensors and notes, as its header states it; ``read`` verifies it.
+
+        Raises:
+            StoreError: The shard is missing, or its header is damaged.
+        """
+        try:
+            return str(_label(self.path(shard))["sha256"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self.path(shard)}: is damaged, or not written yet ({error}). {REMEDY}") from error
+
+    def _agree(self, wanted: dict[str, JSON]) -> Any:
         """Write the manifest where there is none; otherwise return the stored one, which must say the same."""
         path = self.folder / "manifest.json"
         try:
@@ -232,7 +262,6 @@ class EmbeddingStore:
     def _load(self, shard: int) -> dict[str, Tensor]:
         """Read and verify one shard; one that was verified, and is the same file, is mapped into memory instead."""
         path = self.path(shard)
-        remedy = "Delete this file, and run the same fit or embedding again: it is computed anew."
         try:
             state = path.stat()
             same = (state.st_ino, state.st_size, state.st_mtime_ns)
@@ -240,20 +269,19 @@ class EmbeddingStore:
                 return safetensors.torch.load_file(path)
             data = path.read_bytes()
             tensors = safetensors.torch.load(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            label = json.loads(header["__metadata__"][_METADATA_KEY])
+            label = _label_in(data[8 : 8 + int.from_bytes(data[:8], "little")])
             manifest, number, checksum = label["manifest"], label["shard"], label["sha256"]
         except FileNotFoundError:
             raise StoreError(f"{path}: shard {shard} is not written yet. Run the embedding to write it.") from None
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: is damaged ({error}). {remedy}") from error
-        if checksum != _checksum(tensors):
-            raise StoreError(f"{path}: is damaged: its values don't have the sha256 in its header. {remedy}")
+            raise StoreError(f"{path}: is damaged ({error}). {REMEDY}") from error
+        if checksum != _checksum(tensors, label.get("notes")):
+            raise StoreError(f"{path}: is damaged: its values don't have the sha256 in its header. {REMEDY}")
         if (manifest, number) != (self._manifest_sha256, shard):
             origin = (
                 f"is shard {number}" if manifest == self._manifest_sha256 else "was made with other settings or ids"
             )
-            raise StoreError(f"{path}: {origin}, and shard {shard} of this store is expected here. {remedy}")
+            raise StoreError(f"{path}: {origin}, and shard {shard} of this store is expected here. {REMEDY}")
         self._verified[shard] = same
         return tensors
 
@@ -287,12 +315,27 @@ def _check_ids(ids: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, dtypes, shapes and bytes."""
+def _label(path: Path) -> dict[str, Any]:
+    """Return what a shard's header says of it; no row is read."""
+    with open(path, "rb") as file:
+        return _label_in(file.read(int.from_bytes(file.read(8), "little")))
+
+
+def _label_in(header: bytes) -> dict[str, Any]:
+    found = json.loads(json.loads(header)["__metadata__"][_METADATA_KEY])
+    if not isinstance(found, dict):
+        raise TypeError(f"its label is a {type(found).__name__}")
+    return found
+
+
+def _checksum(tensors: Mapping[str, Tensor], notes: JSON = None) -> str:
+    """sha256 over names, dtypes, shapes, bytes, and notes where there are some."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(canonical([name, str(tensor.dtype), list(tensor.shape)]))
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    if notes is not None:
+        digest.update(canonical(notes))
     return digest.hexdigest()
 
 

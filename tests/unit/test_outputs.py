@@ -54,7 +54,8 @@ OUTPUTS: dict[tuple[str, str], tuple[Call, str]] = {
     ("audit", "csv"): (lambda h, out: ["audit", f"{h}/model", "--no-held-out", "--csv", out], "x.csv"),
     ("export", "out"): (lambda h, out: ["export", f"{h}/model", out], "x.csv"),
 }
-FOLDERS = {(name, "out") for name in ("demo", "select", "fit", "evaluate", "apply")}  # named as folders: see the end
+_NAMES = ("demo", "select", "fit", "merge", "evaluate", "apply")
+FOLDERS = {(name, "out") for name in _NAMES}  # named as folders: see the end
 
 
 def test_every_output_of_the_command_takes_part() -> None:

@@ -1,0 +1,158 @@
+"""The embeddings that ``carrot extract`` left, in one folder or in several: checked, and each counted once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from carrot._display.brief import brief
+from carrot._progress import progress
+from carrot.errors import StoreError
+from carrot.store.settings import differences
+from carrot.store.shards import EmbeddingStore
+
+FORMAT, FORMAT_VERSION = "carrot extract", 1
+ROWS = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
+SOME = 3  # that are named, of many
+
+RowKind = Literal["float64", "float32", "float16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a model is fitted on.
+
+    Attributes:
+        G: Embeddings of the pictures that could be read.
+        records: Of each of them: id, label, path, window, and sha256 and row, its place among all pictures.
+        errors: What is wrong with the others, by id.
+    """
+
+    G: Float[Tensor, "n M"]
+    records: Sequence[Mapping[str, Any]]
+    errors: Mapping[str, str]
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True, eq=False)
+class Extracts:
+    """The shards of one ``carrot extract``, wherever its parts left them.
+
+    Attributes:
+        stores: One for each folder, all of one manifest.
+        place: Which of them each shard is read from.
+        twice: The folders of each shard that lies in several, with the same content.
+    """
+
+    stores: tuple[EmbeddingStore, ...]
+    place: Mapping[int, EmbeddingStore]
+    twice: Mapping[int, tuple[str, ...]]
+
+    __repr__ = brief
+
+    @classmethod
+    def of(cls, folders: Sequence[Path | str]) -> "Extracts":
+        """Return what lies in some folders, in whatever order they are named.
+
+        Raises:
+            StoreError: A folder holds no extract, they are not of one, or a shard lies in two of them with different
+                content.
+        """
+        stores = tuple(map(_opened, dict.fromkeys(map(str, folders))))
+        first = stores[0]
+        for other in stores[1:]:
+            if other.key != first.key:
+                changes = "; ".join(differences(first.manifest, other.manifest, ""))
+                raise StoreError(
+                    f"{other.folder}: is not of the same extract as {first.folder}, which is there where it is here: "
+                    f"{changes}. Merge what was extracted from the same pictures with the same settings."
+                )
+        found: dict[int, list[EmbeddingStore]] = {}
+        for store in stores:
+            for shard in range(store.n_shards):
+                if store.path(shard).exists():
+                    found.setdefault(shard, []).append(store)
+        twice = {shard: there for shard, there in sorted(found.items()) if len(there) > 1}
+        for shard, there in twice.items():
+            for other in there[1:]:
+                if other.checksum(shard) != there[0].checksum(shard):
+                    raise StoreError(
+                        f"{there[0].path(shard)} and {other.path(shard)}: are the same shard with different content: "
+                        "pictures were changed between the two, or they were computed by unlike machines. Delete the "
+                        "one that is wrong."
+                    )
+        names = {shard: tuple(str(store.folder) for store in there) for shard, there in twice.items()}
+        return cls(stores, {shard: there[0] for shard, there in sorted(found.items())}, names)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What all rows depend on: the manifest's settings."""
+        found: dict[str, Any] = self.stores[0].manifest["settings"]
+        return found
+
+    @property
+    def missing(self) -> list[int]:
+        """The shards that lie nowhere, in order."""
+        return [shard for shard in range(self.stores[0].n_shards) if shard not in self.place]
+
+    def rows(self) -> Rows:
+        """Return all of it; every shard is read and verified once, and goes where it stays.
+
+        Raises:
+            StoreError: A shard is missing, damaged, or of another extract.
+        """
+        self._require_all()
+        first, facts = self.stores[0], self.facts
+        G = torch.empty(first.n_rows, facts["width"], dtype=ROWS[facts["rows"]])
+        records, errors, n = list[Mapping[str, Any]](), dict[str, str](), 0
+        for shard, store in progress(self.place.items(), "reading", first.n_shards, "shards"):
+            tensors, notes = store.read(shard), store.notes(shard)
+            aside = notes["unreadable"]
+            good = [i for i, noted in enumerate(notes["records"]) if noted["id"] not in aside]
+            G[n : n + len(good)] = tensors["g"][good]
+            n += len(good)
+            errors |= aside
+            start = store.rows(shard).start
+            records += [
+                {**notes["records"][i], "sha256": bytes(tensors["sha256"][i].tolist()).hex(), "row": start + i}
+                for i in good
+            ]
+        return Rows(G[:n], records, errors)
+
+    def _require_all(self) -> None:
+        missing, n = self.missing, self.stores[0].n_shards
+        if missing:
+            some = ", ".join(map(str, missing[:SOME])) + ", ..." * (len(missing) > SOME)
+            parts = parts_of(missing, n)
+            raise StoreError(
+                f"{len(missing)} of {n} shards are missing ({some}). They are computed by the same carrot extract with "
+                f"{' and '.join(f'--shard {i}/{k}' for i, k in parts[:SOME])}{' and so on' * (len(parts) > SOME)}."
+            )
+
+
+def parts_of(missing: Sequence[int], n_shards: int) -> list[tuple[int, int]]:
+    """Return the parts (i, n), i from 1, that hold some shards and no others, of the fewest that there are."""
+    gone = set(missing)
+    for n in range(1, n_shards + 1):
+        classes = {shard % n for shard in gone}
+        if len(gone) == sum(len(range(c, n_shards, n)) for c in classes):
+            return [(c + 1, n) for c in sorted(classes)]
+    return []
+
+
+def _opened(folder: str) -> EmbeddingStore:
+    store = EmbeddingStore.existing(folder)
+    settings = store.manifest.get("settings")
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        raise StoreError(f"{folder}: holds embeddings, but not those of carrot extract. Give a folder that it wrote.")
+    if settings.get("format_version", 0) > FORMAT_VERSION:
+        raise StoreError(
+            f"{folder}: an extract of format version {settings['format_version']}; this CARROT reads {FORMAT_VERSION}. "
+            "Upgrade it."
+        )
+    return store
