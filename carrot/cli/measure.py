@@ -11,6 +11,7 @@ from carrot.cli.options import (
     STRICT,
     Checkpoint,
     Device,
+    EngineOptions,
     Extra,
     Json,
     Strict,
@@ -40,6 +41,7 @@ def evaluate(
     out: Path | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     strict: Strict = False,
     verbose: Extra = False,
     json: Json = False,
@@ -73,6 +75,7 @@ def evaluate(
             MODEL/evaluation/NAME-HASH]
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        engine: Who looks at the pictures.
         strict: End with status 3 if a picture had to be set aside.
         verbose: Print every table too.
         json: Print the result as JSON.
@@ -85,6 +88,7 @@ def evaluate(
     early.need_model(model, *([Path(data)] if data else []))
     early.need_data(data)
     early.need_checkpoint(checkpoint)
+    engine.require()
 
     from carrot.errors import DataError, ModelError
     from carrot.model import Carrot
@@ -119,7 +123,8 @@ def evaluate(
 
     tokens = model if is_writable else out or model
     try:
-        result = run(found, where, tokens, explained, occluded, refits, baselines, done)
+        with engine.at_work():
+            result = run(found, where, tokens, explained, occluded, refits, baselines, done)
     except DataError as error:
         hint = (
             ""

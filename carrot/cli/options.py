@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from datetime import UTC, datetime
 from inspect import signature
@@ -19,6 +19,7 @@ from carrot.store.versions import versions
 
 BACKBONE = Group("Backbone", sort_key=10)
 SETTING = Group("Embedding", sort_key=20)
+ENGINE = Group("Engine", sort_key=30)
 STRICT = 3
 POSITIONAL = ("data", "model", "picture", "pictures", "folders")
 
@@ -53,6 +54,43 @@ class BackboneOptions:
     """Where it runs: "auto", "cpu", "cuda"."""
     dtype: Literal["float16", "float32"] = "float16"
     """What tokens are rounded to, in the cache and everywhere."""
+
+
+@Parameter(name="*", group=ENGINE)
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who looks at pictures: this process, or the workers of an engine; the results are the same."""
+
+    engine: Literal["ray"] | None = None
+    """ray: its workers share the work, on this machine or on a cluster. [default: this process]"""
+    address: str | None = None
+    """Of a cluster that runs: auto, HOST:PORT or ray://HOST:PORT. [default: RAY_ADDRESS, or one is started here]"""
+    workers: Whole | None = None
+    """How many work at a time. [default: one a GPU, or as there are processors]"""
+
+    def require(self) -> None:
+        """Refuse what costs nothing to know.
+
+        Raises:
+            EngineError: The engine isn't installed.
+            UsageError: A flag is wrong, or goes with an engine only.
+        """
+        from carrot.engine import require
+
+        try:
+            require(self.engine, self.address, self.workers)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def at_work(self) -> AbstractContextManager[object]:
+        """Return a block in which the engine works.
+
+        Raises:
+            EngineError: It can't be started or reached.
+        """
+        from carrot.engine import use
+
+        return use(self.engine, self.address, self.workers)
 
 
 def _flags(name: str, doc: str, flag: Callable[[Axis, Any], tuple[Any, Any, str]], **more: Any) -> Any:

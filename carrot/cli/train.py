@@ -15,6 +15,7 @@ from carrot.cli.options import (
     SETTING,
     STRICT,
     BackboneOptions,
+    EngineOptions,
     Extra,
     GridOptions,
     Json,
@@ -52,6 +53,7 @@ def select(
     again: Extra = False,
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     strict: Strict = False,
     verbose: Extra = False,
     json: Json = False,
@@ -79,6 +81,7 @@ def select(
             prediction, and leave-one-out accuracy that no choice flatters. Takes longer.
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
+        engine: Who looks at the pictures.
         strict: End with status 3 if a picture had to be set aside.
         verbose: Print every setting that was tried.
         json: Print the result as JSON.
@@ -86,7 +89,9 @@ def select(
     axes = {name: values for name, values in asdict(grid).items() if values}
     settings = {} if class_weight is None else {"class_weight": class_weight}
     early.need_passes(passes)
-    return _train("select", data, out, backbone, settings, axes, overwrite, strict, json, passes, verbose, again)
+    return _train(
+        "select", data, out, backbone, settings, axes, overwrite, engine, strict, json, passes, verbose, again
+    )
 
 
 def fit(
@@ -99,6 +104,7 @@ def fit(
     lam: Annotated[float | Literal["loo"], Parameter(group=SETTING)] = "loo",
     class_weight: ClassWeight = None,
     overwrite: Overwrite = False,
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     strict: Strict = False,
     json: Json = False,
 ) -> int:
@@ -108,6 +114,7 @@ def fit(
     carrot fit my_pictures --out my_model
     carrot fit my_pictures --out guide --lift identity --tau 0 --t 2
     carrot fit my_pictures --out tiled --regions tiles:3,4
+    carrot fit my_pictures --out my_model --engine ray --workers 2
     ```
 
     Args:
@@ -118,13 +125,14 @@ def fit(
         lam: Ridge penalty, or loo: by exact leave-one-out.
         class_weight: balanced: every class counts alike, however many pictures it has.
         overwrite: Replace a model that was made otherwise.
+        engine: Who looks at the pictures.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
     settings: dict[str, Any] = {**asdict(setting), "lam": lam}
     if class_weight is not None:
         settings["class_weight"] = class_weight
-    return _train("fit", data, out, backbone, settings, None, overwrite, strict, json)
+    return _train("fit", data, out, backbone, settings, None, overwrite, engine, strict, json)
 
 
 def _train(
@@ -135,6 +143,7 @@ def _train(
     settings: Mapping[str, Any],
     grid: Mapping[str, tuple[Any, ...]] | None,
     overwrite: bool,
+    engine: EngineOptions,
     strict: bool,
     as_json: bool,
     passes: float | None = None,
@@ -155,6 +164,7 @@ def _train(
     early.need_numbers(chosen)
     early.need_words(chosen)
     early.need_checkpoint(options.checkpoint)
+    engine.require()
     folder = out or Path("runs") / _name(data)
     data = require_place(data)
     arguments = {"data": data, **asdict(options), **chosen, **({"again": True} if again else {})}
@@ -188,10 +198,12 @@ def _train(
             )
         else:
             note(_split_line(dataset, data))
-            if grid is None:
-                model.fit(data, tokens=folder / "tokens")
-            else:
-                model.select(data, grid=grid, tokens=folder / "tokens", passes=passes, again=again, show=False)
+            with engine.at_work():
+                if grid is None:
+                    model.fit(data, tokens=folder / "tokens")
+                else:
+                    model.select(data, grid=grid, tokens=folder / "tokens", passes=passes, again=again, show=False)
+            if grid is not None:
                 beyond = Plan.of(grid, model.encoder, len(model.records_), MAX_EMBEDDINGS, passes).beyond
             model.save(folder)
             write_config(folder, command, arguments)

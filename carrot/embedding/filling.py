@@ -3,22 +3,30 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
 from carrot.data.loading import batches
 from carrot.data.records import ImageDataset, Record
+from carrot.engine import HERE, current
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
 
 READERS = 4  # threads; hashing lets go of the interpreter
+PATIENCE = 30.0  # seconds for a network's file system to show what another machine wrote
+SHARED = "With an engine, the folder of tokens (`out`, or `tokens`) must be on a disk that every node sees."
 
 
 def embed_dataset(
@@ -57,35 +65,95 @@ def embed_dataset(
     Raises:
         StoreError: ``folder`` holds rows of other facts or pictures, or a damaged shard.
     """
-    records = dataset.records
     state = dict(state or pictures_state(dataset, transform))
     _refuse_changed(folder, facts, state, dataset.name)
-    store = EmbeddingStore(
-        folder, {**facts, "pictures": state}, [record.id for record in records], shard_size=batch_size
-    )
+    ids = [record.id for record in dataset.records]
+    store = EmbeddingStore(folder, {**facts, "pictures": state}, ids, shard_size=batch_size)
     missing = store.missing()
-    work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing], workers if missing else 0)
-    errors: dict[str, str] = {}
-    most = sum(len(store.rows(shard)) for shard in missing)
-    pieces = zip(missing, work, strict=True)
     types = {name: (dtypes or {}).get(name, torch.float32) for name in row_shapes}
-    takes = len(records) * sum(math.prod(shape) * types[name].itemsize for name, shape in row_shapes.items())
+    engine = current()
+    fill = Fill(dataset, transform, embed, dict(row_shapes), types, store, workers if engine is HERE else 0)
+    most = sum(len(store.rows(shard)) for shard in missing)
+    takes = len(ids) * sum(math.prod(shape) * types[name].itemsize for name, shape in row_shapes.items())
     label = f"embedding {', '.join(filter(None, (dataset.name, what)))} ({takes / 1e6:,.1f} MB)"
-    for shard, batch in progress(pieces, label, len(missing), "pictures", batch_size, most):
-        B = len(batch.readable)
-        rows = {name: torch.full((B, *shape), torch.nan, dtype=types[name]) for name, shape in row_shapes.items()}
-        if bool(batch.readable.any()):
-            try:
-                found = embed(batch.x[batch.readable])
-            except BackboneError as error:
-                first, last = (records[row].id for row in (store.rows(shard)[0], store.rows(shard)[-1]))
-                raise BackboneError(f"{first} .. {last}: {error}") from error
-            for name, values in found.items():
-                rows[name][batch.readable] = values.to(rows[name])
-        store.write(shard, {**rows, "sha256": batch.sha256})
-        unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
-        errors.update(zip(unreadable, batch.errors, strict=True))
+    errors: dict[str, str] = {}
+    for shard, filled in progress(engine.map(fill, missing), label, len(missing), "pictures", batch_size, most):
+        _require_here(store, shard, filled.node)
+        errors.update(filled.errors)
     return store, errors
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A shard that was written: what is wrong with pictures of it that can't be read, and on which machine."""
+
+    errors: dict[str, str]
+    node: str
+
+
+@dataclass(frozen=True, eq=False)
+class Fill:
+    """The job of an engine that fills a store: a shard's pictures to rows, written where the store lies.
+
+    Attributes:
+        dataset: The pictures.
+        transform: Picture to model input.
+        embed: Model inputs to rows by name; its ``arrive``, if it has one, compares what must be the same elsewhere.
+        row_shapes: Of each of these names.
+        types: Of each of these names.
+        store: What is filled.
+        workers: Processes that decode; 0: threads.
+    """
+
+    dataset: ImageDataset
+    transform: Callable[[Image.Image], Tensor]
+    embed: Callable[[Tensor], Mapping[str, Tensor]]
+    row_shapes: dict[str, tuple[int, ...]]
+    types: dict[str, torch.dtype]
+    store: EmbeddingStore
+    workers: int
+
+    __repr__ = brief
+
+    def arrive(self) -> None:
+        """Refuse a machine that doesn't see the store, or has another one in its place.
+
+        Raises:
+            StoreError: It is such a machine.
+        """
+        folder = self.store.folder
+        if not (folder / "manifest.json").is_file() or EmbeddingStore.existing(folder).key != self.store.key:
+            raise StoreError(f"{folder}: is not the folder that the run was started with. {SHARED}")
+        if hasattr(self.embed, "arrive"):
+            self.embed.arrive()
+
+    def __call__(self, shard: int) -> Filled:
+        """Fill one shard."""
+        return next(self.each([shard]))
+
+    def each(self, shards: Sequence[int]) -> Iterator[Filled]:
+        """Fill several in turn; pictures of the next one are decoded meanwhile.
+
+        Raises:
+            BackboneError: The backbone gives NaN or infinity; the message names the pictures.
+            StoreError: The disk refuses.
+        """
+        store, records = self.store, self.dataset.records
+        work = batches(self.dataset, self.transform, [list(store.rows(shard)) for shard in shards], self.workers)
+        for shard, batch in zip(shards, work, strict=True):
+            B = len(batch.readable)
+            rows = {n: torch.full((B, *shape), torch.nan, dtype=self.types[n]) for n, shape in self.row_shapes.items()}
+            if bool(batch.readable.any()):
+                try:
+                    found = self.embed(batch.x[batch.readable])
+                except BackboneError as error:
+                    first, last = (records[row].id for row in (store.rows(shard)[0], store.rows(shard)[-1]))
+                    raise BackboneError(f"{first} .. {last}: {error}") from error
+                for name, values in found.items():
+                    rows[name][batch.readable] = values.to(rows[name])
+            store.write(shard, {**rows, "sha256": batch.sha256})
+            aside = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
+            yield Filled(dict(zip(aside, batch.errors, strict=True)), platform.node())
 
 
 def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:
@@ -110,6 +178,16 @@ def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Ten
     except (UnreadableImageError, ValueError) as error:
         first = str(error).encode()
     return {"contents": names.hexdigest(), "first_input": hashlib.sha256(first).hexdigest()}
+
+
+def _require_here(store: EmbeddingStore, shard: int, node: str) -> None:
+    """Refuse a shard that was written where this process doesn't see it."""
+    path, until = store.path(shard), time.monotonic() + PATIENCE
+    while not path.exists():
+        if time.monotonic() > until:
+            raise StoreError(f"{path}: was written on node {node}, and is not there for this process. {SHARED}")
+        time.sleep(0.1)
+        os.listdir(store.folder)  # what a network's file system remembers of the folder is asked for anew
 
 
 def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[str, str], name: str) -> None:

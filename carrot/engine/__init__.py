@@ -4,15 +4,28 @@ A job is a function of one item that is built once for each worker, and keeps wh
 Items are done in any order, and may be done twice where a worker was lost: so a job's result must depend on its item
 alone, and what it writes must be the same bytes whoever writes it. What is added up is added by the caller, in the
 order of the items: then the sum doesn't know how many workers there were.
+
+A job may have two more methods. ``each(items)`` does several items in turn, where that is quicker than one by one: the
+next picture is decoded meanwhile. ``arrive()`` is called once in a worker of another process, before its first item:
+what must be the same there is compared.
+
+Which engine works is told around a block, as joblib's backends are; results are the same bytes under any::
+
+    with carrot.engine.use("ray", workers=8):
+        model.fit("my_pictures", tokens="my_tokens")
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ENGINES = ("ray",)
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Something that does a job for many items.
 
@@ -20,7 +33,8 @@ class Engine(Protocol):
         workers: How many work at a time.
     """
 
-    workers: int
+    @property
+    def workers(self) -> int: ...  # noqa: D102
 
     def map(self, job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
         """Yield each item with its result, as they come.
@@ -43,4 +57,69 @@ class Here:
 
     def map(self, job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
         """Yield each item with its result, in order."""
-        return ((item, job(item)) for item in items)
+        return zip(items, results(job, items), strict=True)
+
+
+HERE = Here()
+_current: ContextVar[Engine] = ContextVar("engine", default=HERE)
+
+
+def results(job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Return the result of each item in turn, in this process: by the job's own ``each``, if it has one."""
+    each: Callable[[Sequence[Item]], Iterator[Result]] | None = getattr(job, "each", None)
+    return map(job, items) if each is None else each(items)
+
+
+def current() -> Engine:
+    """Return the engine that works now: that of the innermost ``use``, or this process."""
+    return _current.get()
+
+
+@contextmanager
+def use(engine: str | Engine | None, address: str | None = None, workers: int | None = None) -> Iterator[Engine]:
+    """Let an engine do what is done to many pictures, as long as the block lasts; this thread's alone.
+
+    Args:
+        engine: "ray"; None: this process; or an engine of your own.
+        address: Of a cluster that runs: "auto", HOST:PORT or ray://HOST:PORT; None: that of ``RAY_ADDRESS``, or where
+            there is none, one on this machine, which is stopped afterwards.
+        workers: How many work at a time; None: as many as there is room for.
+
+    Raises:
+        EngineError: It isn't installed, or can't be started or reached.
+        ValueError: There is no such engine; ``workers`` is less than 1; one of these is given without an engine.
+    """
+    require(engine if engine is None or isinstance(engine, str) else "ray", address, workers)
+    with ExitStack() as stack:
+        if isinstance(engine, str):
+            from carrot.engine.on_ray import OnRay
+
+            engine = stack.enter_context(OnRay(address, workers))
+        token = _current.set(HERE if engine is None else engine)
+        try:
+            yield _current.get()
+        finally:
+            _current.reset(token)
+
+
+def require(engine: str | None, address: str | None = None, workers: int | None = None) -> None:
+    """Refuse what costs nothing to know of the arguments of ``use``; the engine itself isn't imported.
+
+    Raises:
+        EngineError: It isn't installed.
+        ValueError: As ``use``.
+    """
+    from carrot._display.extras import how_to_install, missing
+    from carrot.errors import EngineError
+
+    for name, value in (("address", address), ("workers", workers)):
+        if engine is None and value is not None:
+            raise ValueError(f"`{name}` goes with an engine: give `engine` = ray too; got {value!r} alone.")
+    if engine is None:
+        return
+    if engine not in ENGINES:
+        raise ValueError(f"`engine` must be {' or '.join(map(repr, ENGINES))}; got {engine!r}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"`workers` must be at least 1; got {workers}.")
+    if absent := missing(engine):
+        raise EngineError(f"`engine` = {engine} needs {', '.join(absent)}: {how_to_install(engine)}.")
