@@ -40,13 +40,15 @@ class TokenCache:
 
     def __init__(self, stores: Sequence[EmbeddingStore], layout: Layout, errors: dict[str, str]) -> None:
         self.stores, self.layout, self.errors = tuple(stores), layout, errors
-        self._width, readable, self.sha256 = 0, [], list[str]()
-        for shard in range(self.stores[0].n_shards):
-            rows = [store.read(shard) for store in self.stores]
-            self._width = rows[0]["H"].shape[-1]
-            readable.append(torch.stack([torch.isfinite(one["H"][:, 0, 0]) for one in rows]).all(dim=0))
-            self.sha256 += [bytes(digest.tolist()).hex() for digest in rows[0]["sha256"]]
-        self.readable: Bool[Tensor, " n"] = torch.cat(readable)
+        self._width, self.sha256 = 0, list[str]()
+        self.readable: Bool[Tensor, " n"] = torch.ones(self.stores[0].n_rows, dtype=torch.bool)
+        for store in self.stores:
+            for shard in range(store.n_shards):
+                rows, own = store.read(shard), store.rows(shard)
+                self._width = rows["H"].shape[-1]
+                self.readable[own.start : own.stop] &= torch.isfinite(rows["H"][:, 0, 0])
+                if store is self.stores[0]:
+                    self.sha256 += [bytes(digest.tolist()).hex() for digest in rows["sha256"]]
 
     @classmethod
     def of(
@@ -121,8 +123,7 @@ class TokenCache:
             rows = first.rows(shard)
             wanted = [row for row in rows if row in place]
             if wanted:
-                own = torch.tensor(wanted) - rows.start
-                found = [{name: x[own] for name, x in store.read(shard).items()} for store in self.stores]
+                found = [_rows(store, wanted) for store in self.stores]
                 yield [place[row] for row in wanted], self.layout.tokens(found)
 
     def embed(self, indices: Sequence[int], s: Setting, pi: Float[Tensor, "n N"] | None = None) -> Float[Tensor, "n M"]:
@@ -147,6 +148,18 @@ class TokenCache:
     def picture(self, index: int) -> Tokens:
         """Return the tokens of one picture, as a batch of one."""
         return next(self.batches([index]))[1]
+
+
+def _rows(store: EmbeddingStore, wanted: Sequence[int]) -> dict[str, Tensor]:
+    """Return some rows, ascending, whichever shards they lie in: those of many small tiles hold fewer pictures."""
+    shards = dict.fromkeys(row // store.shard_size for row in wanted)
+    start, pieces = store.rows(next(iter(shards))).start, [store.read(shard) for shard in shards]
+    if len(pieces) == 1:
+        own = torch.tensor(wanted) - start
+        return {name: x[own] for name, x in pieces[0].items()}
+    places = torch.cat([torch.arange(r.start, r.stop) for r in map(store.rows, shards)])
+    own = torch.searchsorted(places, torch.tensor(wanted))
+    return {name: torch.cat([piece[name] for piece in pieces])[own] for name in pieces[0]}
 
 
 def _filled(

@@ -12,7 +12,7 @@ from torch import Tensor
 from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.errors import StoreError
-from carrot.store.settings import differences
+from carrot.store.settings import differences, told
 from carrot.store.shards import EmbeddingStore
 
 FORMAT, FORMAT_VERSION = "carrot extract", 1
@@ -67,27 +67,28 @@ class Extracts:
         first = stores[0]
         for other in stores[1:]:
             if other.key != first.key:
-                changes = "; ".join(differences(first.manifest, other.manifest, ""))
+                changes = told(differences(first.manifest, other.manifest, ""))
                 raise StoreError(
                     f"{other.folder}: is not of the same extract as {first.folder}, which is there where it is here: "
                     f"{changes}. Merge what was extracted from the same pictures with the same settings."
                 )
-        found: dict[int, list[EmbeddingStore]] = {}
-        for store in stores:
-            for shard in range(store.n_shards):
-                if store.path(shard).exists():
-                    found.setdefault(shard, []).append(store)
-        twice = {shard: there for shard, there in sorted(found.items()) if len(there) > 1}
-        for shard, there in twice.items():
+        place, twice = dict[int, EmbeddingStore](), dict[int, tuple[str, ...]]()
+        for shard in range(first.n_shards):
+            there = [store for store in stores if store.path(shard).exists()]
+            if not there:
+                continue
+            one = place[shard] = there[0]
+            checksum = one.checksum(shard)
             for other in there[1:]:
-                if other.checksum(shard) != there[0].checksum(shard):
+                if other.checksum(shard) != checksum:
                     raise StoreError(
-                        f"{there[0].path(shard)} and {other.path(shard)}: are the same shard with different content: "
-                        "pictures were changed between the two, or they were computed by unlike machines. Delete the "
-                        "one that is wrong."
+                        f"{one.path(shard)} and {other.path(shard)}: are the same shard with different content: "
+                        "pictures were changed between the two, or unlike machines computed them. Delete the one that "
+                        "is wrong."
                     )
-        names = {shard: tuple(str(store.folder) for store in there) for shard, there in twice.items()}
-        return cls(stores, {shard: there[0] for shard, there in sorted(found.items())}, names)
+            if len(there) > 1:
+                twice[shard] = tuple(str(store.folder) for store in there)
+        return cls(stores, place, twice)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -108,7 +109,8 @@ class Extracts:
         """
         self._require_all()
         first, facts = self.stores[0], self.facts
-        G = torch.empty(first.n_rows, facts["width"], dtype=ROWS[facts["rows"]])
+        kept = torch.float64 if facts["rows"] == "float64" else torch.float32  # which holds each number of half
+        G = torch.empty(first.n_rows, facts["width"], dtype=kept)
         records, errors, n = list[Mapping[str, Any]](), dict[str, str](), 0
         for shard, store in progress(self.place.items(), "reading", first.n_shards, "shards"):
             tensors, notes = store.read(shard), store.notes(shard)

@@ -177,7 +177,11 @@ class ExtractShard:
             "unreadable": dict(found.errors),
             "contents": self._contents(rows, known),
         }
-        store.write(shard, {"g": found.g, "sha256": found.sha256}, notes)
+        try:
+            store.write(shard, {"g": found.g, "sha256": found.sha256}, notes)
+        except StoreError:  # a worker that was thought lost may have written it meanwhile: these very bytes
+            if not (store.path(shard).exists() and store.notes(shard) == notes):
+                raise
         return Done(len(rows), "again" if was_there else "made", found.errors)
 
     def _contents(self, rows: range, known: Mapping[int, str]) -> str:

@@ -92,14 +92,14 @@ def _pass(part: View) -> int:
 
 
 def _tokens(dataset: ImageDataset, part: View, rows: range, errors: dict[str, str]) -> Iterator[dict[str, Tensor]]:
-    """Yield what a view gives of the pictures of each pass: its rows, ``readable`` and ``sha256``."""
+    """Yield what a view gives of the pictures of each pass: its rows, ``readable`` and ``sha256``; note ``errors``."""
     size = _pass(part)
     passes = [rows[i : i + size] for i in range(0, len(rows), size)]
     for own, batch in zip(passes, batches(dataset, part.transform, passes), strict=True):
         names = [dataset.records[row].id for row in own]
-        yield {**_encoded(part, names, batch), "readable": batch.readable, "sha256": batch.sha256}
         bad = [name for name, good in zip(names, batch.readable, strict=True) if not good]
         errors.update(zip(bad, batch.errors, strict=True))
+        yield {**_encoded(part, names, batch), "readable": batch.readable, "sha256": batch.sha256}
 
 
 def _encoded(part: View, names: Sequence[str], batch: Batch) -> dict[str, Tensor]:

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
+SOME, LONG = 5, 240  # differences that are told, and characters of one
 JSON: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any] | None
 
 
@@ -44,6 +45,12 @@ def differences(stored: JSON, wanted: JSON, name: str) -> Iterator[str]:
             yield from differences(there_item, here_item, f"{name}[{place}]")
     elif stored != wanted or isinstance(stored, bool) != isinstance(wanted, bool):
         yield f"{name}: {json.dumps(stored)} there, {json.dumps(wanted)} here"
+
+
+def told(changes: Iterable[str]) -> str:
+    """Return differences as one text: the first ones, and of long ones their beginning."""
+    found = [change if len(change) <= LONG else f"{change[:LONG]} ..." for change in changes]
+    return "; ".join(found[:SOME]) + (f"; and {len(found) - SOME} more" if len(found) > SOME else "")
 
 
 def canonical(value: JSON) -> bytes:

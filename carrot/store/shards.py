@@ -31,7 +31,7 @@ from torch import Tensor
 
 from carrot.errors import StoreError
 from carrot.store.files import flush_folder, write_atomically
-from carrot.store.settings import JSON, canonical, check_json, differences
+from carrot.store.settings import JSON, canonical, check_json, differences, told
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "carrot"  # one key: the order of several would differ from run to run
@@ -231,15 +231,19 @@ class EmbeddingStore:
         return _label(self.path(shard)).get("notes")
 
     def checksum(self, shard: int) -> str:
-        """Return the SHA-256 of a shard's tensors and notes, as its header states it; ``read`` verifies it.
+        """Return the SHA-256 of a shard's tensors and notes, as its header states it; no row is read or verified.
 
         Raises:
-            StoreError: The shard is missing, or its header is damaged.
+            StoreError: The shard is missing, of another store or another one of this, or its header is damaged.
         """
         try:
-            return str(_label(self.path(shard))["sha256"])
+            label = _label(self.path(shard))
+            own = label["manifest"], label["shard"]
+            checksum = str(label["sha256"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self.path(shard)}: is damaged, or not written yet ({error}). {REMEDY}") from error
+        self._refuse_foreign(shard, *own)
+        return checksum
 
     def _agree(self, wanted: dict[str, JSON]) -> Any:
         """Write the manifest where there is none; otherwise return the stored one, which must say the same."""
@@ -251,11 +255,11 @@ class EmbeddingStore:
         if not path.exists():
             write_atomically(path, json.dumps(wanted, indent=2, sort_keys=True).encode())
         stored = _read_manifest(path)
-        changes = list(differences(stored, wanted, ""))
+        changes = told(differences(stored, wanted, ""))
         if changes:
             raise StoreError(
-                f"{self.folder}: holds embeddings of other settings: {'; '.join(changes)}. Use another folder, or "
-                "delete this one to compute them again."
+                f"{self.folder}: holds embeddings of other settings: {changes}. Use another folder, or delete this one "
+                "to compute them again."
             )
         return stored
 
@@ -277,13 +281,19 @@ class EmbeddingStore:
             raise StoreError(f"{path}: is damaged ({error}). {REMEDY}") from error
         if checksum != _checksum(tensors, label.get("notes")):
             raise StoreError(f"{path}: is damaged: its values don't have the sha256 in its header. {REMEDY}")
-        if (manifest, number) != (self._manifest_sha256, shard):
-            origin = (
-                f"is shard {number}" if manifest == self._manifest_sha256 else "was made with other settings or ids"
-            )
-            raise StoreError(f"{path}: {origin}, and shard {shard} of this store is expected here. {REMEDY}")
+        self._refuse_foreign(shard, manifest, number)
         self._verified[shard] = same
         return tensors
+
+    def _refuse_foreign(self, shard: int, manifest: object, number: object) -> None:
+        path = self.path(shard)
+        if manifest != self._manifest_sha256:
+            raise StoreError(
+                f"{path}: was made with other settings or ids than manifest.json beside it says: embeddings for two "
+                f"models lie in one folder. Give those of each a folder of their own. {REMEDY}"
+            )
+        if number != shard:
+            raise StoreError(f"{path}: is shard {number}, and shard {shard} of this store is expected here. {REMEDY}")
 
 
 def _read_manifest(path: Path) -> Any:
