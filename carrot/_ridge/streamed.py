@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ridge.blocks import blocks, each_block
@@ -20,6 +20,21 @@ from carrot._ridge.systems import PrimalSystem
 
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
+
+
+def loo_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+    """Return equation (1) of some training pictures: as ``loo_blocks`` has it, to rounding."""
+    rows, slack, system = head._need_rows(), head.slack[at].unsqueeze(-1), head._need_fit()
+    system = system.solved if isinstance(system, Later) else system
+    Y = rows.Y[at]
+    if not isinstance(system, PrimalSystem):
+        return Y.minus(head.alpha[at] * (head.lam / rows.w[at]).unsqueeze(-1) / slack, slice(None))
+    A = rows.G[at].to(torch.float64) - head.g_mean
+    wrong = Y.minus(torch.mm(A, head.W_star).add_(head.y_mean), slice(None)).div_(slack)
+    for place, i in enumerate(at.tolist()):
+        if i in system.alone:
+            wrong[place] = system.alone[i][0]
+    return Y.minus(wrong, slice(None))
 
 
 def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:

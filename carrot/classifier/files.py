@@ -99,6 +99,7 @@ def load(
             class_weight=ridge.get("class_weight"),
             asked_lam=ridge.get("asked_lam", ridge["lam"]),
             penalties=tuple(map(float, ridge.get("penalties", ()))),
+            figures={name: float(value) for name, value in config["leave_one_out"].items()},
         )
         fitted.labels_of(fitted.classes)
     except (KeyError, TypeError, ValueError) as error:

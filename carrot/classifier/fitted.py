@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carrot._display.words import counted
+from carrot.classifier.left_out import LeftOut
 from carrot.classifier.records import TrainingRecord, training_records
 from carrot.classifier.remembered import Places
 from carrot.classifier.weighting import ClassWeight, row_weights
@@ -23,13 +24,6 @@ from carrot.embedding.cache import TokenCache
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
 from carrot.errors import CarrotError
-from carrot.evaluation.accuracy import summary
-from carrot.evaluation.calibration import (
-    expected_calibration_error,
-    fit_temperature,
-    negative_log_likelihood,
-    probabilities,
-)
 from carrot.head import RidgeHead
 
 
@@ -51,6 +45,7 @@ class Fitted:
         class_weight: What a class counts, by name.
         asked_lam: What ``lam`` was asked for: fitting again asks the same.
         penalties: What lam was chosen from, by leave-one-out; empty: it was given, or nobody kept them.
+        figures: What ``leave_one_out`` returns, where it was asked for already; None: it was not.
     """
 
     head: RidgeHead
@@ -66,6 +61,7 @@ class Fitted:
     class_weight: ClassWeight = None
     asked_lam: float | Literal["loo"] = "loo"
     penalties: tuple[float, ...] = ()
+    figures: Mapping[str, float] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<Fitted on {self.counts}: {self.setting}>"
@@ -115,12 +111,13 @@ class Fitted:
     ) -> "Fitted":
         """Return what fitting a head on the rows of some records leaves; ``given``: the other attributes."""
         penalties = () if head.loo_path is None else tuple(head.loo_path.lams.tolist())
-        temperature = _temperature(head, records)
+        temperature = _temperature(head)
         return cls(head, setting, classes, records, temperature, penalties=penalties, **given)
 
     def with_head(self, head: RidgeHead, records: Sequence[TrainingRecord], classes: tuple[str, ...]) -> "Fitted":
         """Return the same with another head on other pictures; the temperature is fitted again."""
-        return replace(self, head=head, records=records, classes=classes, temperature=_temperature(head, records))
+        temperature = _temperature(head)
+        return replace(self, head=head, records=records, classes=classes, temperature=temperature, figures=None)
 
     def weights(self, records: Sequence[TrainingRecord], classes: Sequence[str]) -> Float[Tensor, " n"]:
         """Return what pictures of these classes count in a fit."""
@@ -186,15 +183,14 @@ class Fitted:
         They are accuracy, mean over classes, squared error, negative log likelihood, calibration error. The last two
         flatter a little: the one temperature of the probabilities is that which suits these very logits best.
         """
-        logits, labels = self.head.loo_predict(), self.labels
-        found, p = summary(logits, labels), probabilities(logits, self.temperature)
-        return {
-            "loo_accuracy": found.top1,
-            "loo_mean_per_class": found.mean_per_class,
-            "loo_squared_error": float((logits - self.head.Y).square().mean()),
-            "loo_negative_log_likelihood": negative_log_likelihood(p, labels),
-            "loo_calibration_error": expected_calibration_error(p, labels),
-        }
+        if self.figures is None:
+            object.__setattr__(self, "figures", self.left_out.figures(self.temperature))
+        return dict(self.figures or {})
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What the heads fitted without each training picture say of it."""
+        return LeftOut(self.head, self.labels)
 
     def labels_of(self, names: Sequence[str]) -> NDArray[Any]:
         """Return labels as they came in: text, whole numbers or truth values."""
@@ -249,5 +245,5 @@ class Fitted:
         return canonical(name, self.label_kind)  # a word among whole numbers is refused
 
 
-def _temperature(head: RidgeHead, records: Sequence[TrainingRecord]) -> float:
-    return fit_temperature(head.loo_predict(), torch.tensor([record.label for record in records], dtype=torch.long))
+def _temperature(head: RidgeHead) -> float:
+    return LeftOut(head, head.labels).temperature()

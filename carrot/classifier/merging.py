@@ -3,7 +3,8 @@
 What comes out is what ``Carrot.fit`` makes of the same embeddings, bit for bit: the same head of the same rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -21,6 +22,35 @@ from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
 from carrot.errors import DataError
 from carrot.head import RidgeHead
+from carrot.store.bundle import ROWS
+from carrot.store.layout import refuse_other_folder
+from carrot.store.mapped import Planned, map_tensors, write_tensors
+
+
+def stored_rows(
+    folder: Path, n: int, M: int, dtype: torch.dtype, blocks: Callable[[], Iterable[Tensor]]
+) -> Float[Tensor, "n M"]:
+    """Write the rows of many shards into one file of a model's folder, in a stream; return them mapped from there.
+
+    It is the file that the model's ``save`` into this folder names: no second copy is made, in memory or on the disk.
+    Rows that are there already, of a run that was killed say, stay.
+
+    Args:
+        folder: Of the model; made where there is none.
+        n: How many rows.
+        M: How wide.
+        dtype: Of their numbers.
+        blocks: Gives them, from the first to the last, as often as it is asked; one block is held at a time.
+
+    Raises:
+        ModelError: The folder holds something else.
+        StoreError: The disk refuses.
+        ValueError: There are more rows, or fewer.
+    """
+    refuse_other_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = write_tensors(folder, "rows", {ROWS: Planned((n, M), dtype, blocks)}, look=True)
+    return map_tensors(folder / stored.name)[ROWS]
 
 
 @pinned()

@@ -22,10 +22,12 @@ every later one certain: T = 0. The best T is the zero of f', found in log b, an
 """
 
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import SupportsFloat, SupportsIndex
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from carrot._ridge.blocks import blocks
@@ -34,6 +36,8 @@ from carrot.utils import require_finite, require_positive, require_tensor, whole
 EPS = torch.finfo(torch.float64).eps
 LOWEST, HIGHEST = 1e-3, 1e3  # bounds of T, in units of the logits' spread
 FLOOR = torch.finfo(torch.float64).tiny  # 2.2e-308: the least probability whose logarithm is taken, -708.4
+NEAR = 1e-6  # a step of Newton's method so small, of b, leaves its square
+PASSES = 60  # at most, of logits so far from any guess that halves are taken
 ROW_SUM = 1e-4  # how far from 1 the sum of a row of probabilities may be: float32 over many classes
 
 
@@ -89,6 +93,72 @@ def fit_temperature(
     return spread * math.exp(-float(brentq(slope, low, high, xtol=1e-15, rtol=4 * EPS)))
 
 
+@dataclass
+class _Newton:
+    """Sums of one pass over all logits, at one b: equation (1)'s derivatives, and the spread."""
+
+    slope: float = 0.0
+    curve: float = 0.0
+    squares: float = 0.0
+    size: float = 0.0
+
+    def add(self, logits: Tensor, labels: Tensor, b: float, smoothing: float) -> None:
+        for rows in blocks(len(logits), logits.shape[1], 1):  # so many stay near the processor
+            z = logits[rows].double()
+            self.size = max(self.size, float(z.max()), -float(z.min()))
+            self.squares += float((z - z.mean(dim=1, keepdim=True)).square_().sum())
+            d = z - z.gather(1, labels[rows, None])
+            pd = torch.softmax(b * d, dim=1).mul_(d)
+            first = pd.sum(dim=1)
+            self.slope += float(first.sum() - smoothing * d.sum())
+            self.curve += float(pd.mul_(d).sum() - first.square().sum())
+
+
+def streamed_temperature(
+    pieces: Callable[[], Iterable[tuple[Float[Tensor, "b C"], Int[Tensor, " b"]]]], n: int, guess: SupportsFloat
+) -> float:
+    """Return ``fit_temperature`` of so many logits that they are never there together, by Newton's method.
+
+    Each step is a pass over all of them. The error of a step is about the square of the one before: from a guess that
+    is right to a few percent three are taken.
+
+    Exactness: ``fit_temperature`` to 1e-9 of it; ``tests/unit/test_calibration.py``.
+
+    Args:
+        pieces: Gives the logits of some pictures and their labels, until all came; as often as it is asked.
+        n: How many pictures there are.
+        guess: About what T is: that of some of them.
+
+    Raises:
+        ValueError: There is no picture, or the guess is not a number > 0.
+    """
+    if n < 1:
+        raise ValueError("There must be a picture; got none.")
+    b, low, high = 1.0 / require_positive("guess", guess), 0.0, math.inf
+    for _ in range(PASSES):
+        sums, C = _Newton(), 1
+        for logits, labels in pieces():
+            C = logits.shape[1]
+            sums.add(logits, labels, b, 1.0 / ((n + 1) * C))
+        spread = math.sqrt(sums.squares / (n * C))
+        if spread <= 8 * EPS * sums.size:
+            return 1.0
+        least, most = 1.0 / (HIGHEST * spread), 1.0 / (LOWEST * spread)
+        low, high = (b, high) if sums.slope < 0 else (low, b)
+        if (sums.slope >= 0 and b <= least) or (sums.slope <= 0 and b >= most):
+            return 1.0 / min(max(b, least), most)
+        step = b - sums.slope / sums.curve if sums.curve > 0 else 0.0
+        is_near = abs(step - b) <= NEAR * b
+        if not max(low, least) < step < min(high, most):  # to a bound that wasn't looked at, or half the way there
+            ends = [end for end, known in ((least, low), (most, high)) if end != known and low < end < high]
+            toward = least if sums.slope > 0 else most
+            step = toward if toward in ends else math.sqrt(max(low, least) * min(high, most))
+        b = step
+        if is_near:
+            break
+    return 1.0 / b
+
+
 def probabilities(logits: Float[Tensor, "m C"], T: SupportsFloat) -> Float[Tensor, "m C"]:
     """Return ``softmax(logits / T)``, float64.
 
@@ -140,10 +210,15 @@ def expected_calibration_error(p: Float[Tensor, "m C"], labels: Int[Tensor, " m"
     """
     bins = whole_number("bins", bins, 1)
     y = _checked_probabilities(p, labels)
-    best = p.double().amax(dim=1)
-    gap = (p.argmax(dim=1) == y).double() - best  # (m,)
+    return binned_error(p.double().amax(dim=1), p.argmax(dim=1) == y, bins)
+
+
+def binned_error(best: Float[Tensor, " m"], right: Bool[Tensor, " m"], bins: int = 15) -> float:
+    """Return ``expected_calibration_error`` of pictures whose highest probability, and whose being right, is known."""
+    gap = right.double() - best  # (m,)
     place = (best * bins).long().clamp(max=bins - 1)
-    return float(torch.zeros(bins, dtype=torch.float64, device=p.device).index_add_(0, place, gap).abs().sum() / len(y))
+    total = torch.zeros(bins, dtype=torch.float64, device=best.device).index_add_(0, place, gap)
+    return float(total.abs().sum() / len(best))
 
 
 def _around_mean(logits: Tensor, size: float) -> Tensor:

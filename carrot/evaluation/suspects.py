@@ -30,6 +30,7 @@ Reference: Northcutt, Jiang and Chuang, JAIR 70 (2021), equation 2 for the thres
 off the diagonal of the confident joint; the second half of (5) is what cleanlab adds (``find_label_issues``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +69,13 @@ class LabelSuspects:
     thresholds: Float[Tensor, " C"]
 
     __repr__ = brief
+
+    @classmethod
+    def together(cls, parts: Sequence["LabelSuspects"]) -> "LabelSuspects":
+        """Return pictures that were looked at part by part, by the same thresholds, in one."""
+        names = ("self_confidence", "margin", "normalised_margin", "suggested", "flagged")
+        every = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return cls(**every, thresholds=parts[0].thresholds)
 
     @property
     def doubtful(self) -> Bool[Tensor, " n"]:
@@ -117,7 +125,7 @@ def label_suspects(
         raise ValueError("`loo_logits` must have at least two classes; with one, no label can be wrong.")
     p = probabilities(s, T)
     if thresholds is None:
-        thresholds = _thresholds(p, y[:, 0])
+        thresholds = class_thresholds(p.gather(1, y)[:, 0], y[:, 0], p.shape[1])
     best, likeliest = s.scatter(1, y, -torch.inf).max(dim=1)
     own, p_own = s.gather(1, y)[:, 0], p.gather(1, y)[:, 0]
     p_best = p.gather(1, likeliest[:, None])[:, 0]
@@ -127,8 +135,8 @@ def label_suspects(
     return LabelSuspects(p_own, own - best, p_own - p_best, torch.where(flagged, found, likeliest), flagged, thresholds)
 
 
-def _thresholds(p: Tensor, y: Tensor) -> Tensor:
-    """Return equation (4), (C,)."""
-    own = torch.zeros(p.shape[1], dtype=p.dtype).index_add(0, y, p.gather(1, y[:, None])[:, 0])
-    n = torch.bincount(y, minlength=p.shape[1])
+def class_thresholds(p_own: Float[Tensor, " n"], labels: Int[Tensor, " n"], C: int) -> Float[Tensor, " C"]:
+    """Return equation (4) of pictures, each with the probability of its own label, in C classes."""
+    own = torch.zeros(C, dtype=p_own.dtype).index_add(0, labels, p_own)
+    n = torch.bincount(labels, minlength=C)
     return torch.where(n > 0, own / n, torch.inf)
