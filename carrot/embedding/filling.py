@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from torch import Tensor
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
 from carrot.data.loading import batches
-from carrot.data.records import ImageDataset, Record
+from carrot.data.records import ImageDataset, Record, contents_of
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
 
 READERS = 4  # threads; hashing lets go of the interpreter
+AHEAD = 1024  # files
 
 
 def embed_dataset(
@@ -92,19 +93,15 @@ def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Ten
     """Return what tells a data set of these contents from any other.
 
     It is of names, of the bytes of all files, and of the first model input. Only contents count: copies, and files
-    whose times were touched, are the same. Of pictures without files the first one stands for all, and the first model
-    input stands for how pictures are decoded.
+    whose times were touched, are the same. Of pictures in shards the shards' contents count (``contents_of``); of
+    others without files the first one stands for all, and the first model input stands for how pictures are decoded.
     """
-    records = dataset.records
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        read = pool.map(_digest, records)
-        digests = list(progress(read, f"reading {dataset.name}", len(records), "files", brief=True))
-    finally:
-        pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
-    names = hashlib.sha256()
-    for record, digest in zip(records, digests, strict=True):
+    records, names = dataset.records, hashlib.sha256()
+    each = _digested(records)
+    for record, digest in progress(each, f"reading {dataset.name}", len(records), "files", brief=True):
         names.update(json.dumps([record.id, digest]).encode())
+    if shards := contents_of(dataset):
+        names.update(json.dumps(shards, sort_keys=True).encode())
     try:
         first = transform(dataset.image(0)).contiguous().numpy().tobytes()
     except (UnreadableImageError, ValueError) as error:
@@ -124,6 +121,17 @@ def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[st
             f"{folder}: holds tokens of {name} as it was; since then pictures were changed, or are decoded by another "
             "version. Delete that folder, and they are computed anew, or use another."
         )
+
+
+def _digested(records: Sequence[Record]) -> Iterator[tuple[Record, str | None]]:
+    """Yield each record with the SHA-256 of its file, some ahead and never all at once."""
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        for start in range(0, len(records), AHEAD):
+            some = list(records[start : start + AHEAD])
+            yield from zip(some, pool.map(_digest, some), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
 
 
 def _digest(record: Record) -> str | None:
