@@ -10,7 +10,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ def file_system(address: str) -> tuple[Any, str]:
 
 def why(error: Exception) -> str:
     """Return what an error says, without keys."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     return public(str(error)).rstrip(".") or type(error).__name__
 
 
@@ -117,12 +119,18 @@ def mark_of(shard: str) -> str:
         OSError: It isn't there, or can't be reached.
     """
     if not is_address(shard):
-        with open(shard, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = os.stat(shard)
+        return _sha256(shard, found.st_size, found.st_mtime_ns, found.st_ino)
     fs, path = file_system(shard)
     info = _asked(lambda: fs.info(path))
     mark = next((f"{name} {info[name]}" for name in _MARKS if info.get(name)), "")
     return f"{info['size']} bytes, {mark or 'no mark'}"
+
+
+@lru_cache(maxsize=65536)  # several subsets of one data set are asked about
+def _sha256(file: str, size: int, changed: int, inode: int) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _asked(ask: Any) -> Any:

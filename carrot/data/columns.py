@@ -26,6 +26,16 @@ class Names(Sequence[str]):
         self._bytes, self._ends = bytearray(), array("q")
         self.extend(names)
 
+    @classmethod
+    def joined(cls, parts: Iterable["Names"]) -> "Names":
+        """Return the names of several, one after the other."""
+        found = cls()
+        for part in parts:
+            ends = np.array(part._ends, np.int64) + len(found._bytes)
+            found._ends.frombytes(ends.tobytes())
+            found._bytes += part._bytes
+        return found
+
     def append(self, name: str) -> None:
         """Add a name."""
         self._bytes += name.encode("utf-8", "surrogatepass")
@@ -162,3 +172,12 @@ class _Content:
 
     def __call__(self) -> bytes:
         return self._read(self._place)
+
+
+def every_nth(label: NDArray[np.integer[Any]], used: NDArray[np.bool_], every: int) -> NDArray[np.intp]:
+    """Return the places of every so many pictures of each class, in their order, of those that are used."""
+    rows = np.flatnonzero(used)
+    order = rows[np.argsort(label[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
+    within = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return order[within % every == every - 1]

@@ -15,17 +15,18 @@ in ``ImageFolder``.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from carrot._images import open_image
 from carrot.data import splits
-from carrot.data.csv_table import EXTENSIONS, Line, read_lines, table_files, why_no_table
-from carrot.data.records import Record, Split
-from carrot.data.reporting import NO_LABEL, untrained, warn_of_skipped, warn_of_twins
-from carrot.data.tables import Inside, natural
+from carrot.data.csv_table import EXTENSIONS, Line, table_files, why_no_table
+from carrot.data.listed import Listed, Missing, Seen
+from carrot.data.records import Record
+from carrot.data.reporting import warn_of_skipped, warn_of_twins
+from carrot.data.tables import Inside
 from carrot.data.walking import why_unread
 from carrot.errors import DataError
 
@@ -60,28 +61,20 @@ class CsvFolder:
         self.name = self.root.resolve().name
         self.skipped: dict[str, str] = {}
 
-        lines = list(read_lines(self.file))
-        files = _files(self.root, lines, self.file)
-        sides = _sides(lines, files, test_every, self.skipped)
-        self.split_is_own = any(line.split is not None for line in lines)
-        trained = {
-            line.label for line, side in zip(lines, sides, strict=True) if side == "train" or (for_testing and side)
-        }
-        self.classes: tuple[str, ...] = tuple(sorted(trained, key=natural))
-        if len(self.classes) < (1 if for_testing else 2):
+        table = Listed(self.file, _Look(self.root))
+        if table.missing.n:
+            _say_missing(self.root, table.missing)
+        side = table.sides(test_every, self.skipped)
+        self.split_is_own = table.has_split
+        classes, records = table.records(side, for_testing, self.skipped, self.root)
+        self.classes: tuple[str, ...] = classes
+        self.records: Sequence[Record] = records
+        if len(classes) < (1 if for_testing else 2):
             left_out = [f" {len(self.skipped)} are left out; the first: {reason}." for reason in self.skipped.values()]
             raise DataError(
-                f"{self.file}: needs training pictures of at least two classes; got {list(self.classes)}. Add some."
+                f"{self.file}: needs training pictures of at least two classes; got {list(classes)}. Add some."
                 + "".join(left_out[:1])
             )
-        label_of_class = {name: label for label, name in enumerate(self.classes)}
-        records = []
-        for line, file, side in zip(lines, files, sides, strict=True):
-            if side is not None and line.label in label_of_class:
-                records.append(Record(line.image, label_of_class[line.label], side, file, box=line.box))
-            elif side is not None:
-                self.skipped[line.image] = untrained(line.label, self.classes)
-        self.records: Sequence[Record] = tuple(records)
         warn_of_skipped(self.file, self.skipped)
         warn_of_twins(self.classes, self.file)
 
@@ -117,45 +110,28 @@ def _find(path: Path) -> Path:
     return usable[0] if usable else files[0]
 
 
-def _files(root: Path, lines: list[Line], table: Path) -> list[Path]:
-    """Return the file of each line, all of them there and no two the same."""
-    if not lines:
-        raise DataError(f"{table}: lists no pictures. Add one line for each.")
-    inside = Inside(root)
-    files: list[Path] = []
-    missing: list[Line] = []
-    first: dict[str, Line] = {}
-    for line in lines:
-        found = inside.find(line.image, line.where)
-        if found is None:
-            missing.append(line)
-            continue
-        file, real = found
-        before = first.setdefault(real, line)
-        if before is not line:
-            same = "" if before.image == line.image else f", as {before.image}"
-            raise DataError(
-                f"{line.where}: {line.image} is listed a second time; the first: {before.where}{same}. Remove one."
-            )
-        files.append(file)
-    if missing:
-        _say_missing(root, missing, inside)
-    return files
+class _Look:
+    """Looks for the file of a line, inside of one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._inside = Inside(root)
+
+    def __call__(self, line: Line) -> Seen | None:
+        found = self._inside.find(line.image, line.where)
+        return None if found is None else Seen(found[1], why_unread(found[0]) or "")
 
 
-def _say_missing(root: Path, missing: list[Line], inside: Inside) -> None:
+def _say_missing(root: Path, missing: Missing) -> None:
     """Raise the error that names the pictures that aren't there, and says where the first may be meant to be."""
-    name = missing[0].image
+    name, where = missing.first[0].image, missing.first[0].where
     if os.path.lexists(root / name):
-        inside(name, missing[0].where)  # it is a folder, or the like
-    names = ", ".join(line.image for line in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        Inside(root)(name, where)  # it is a folder, or the like
+    names = ", ".join(line.image for line in missing.first) + ", ..." * (missing.n > len(missing.first))
     found = _near(root, name.replace("\\", "/"))
     advice = (
         f"There is {found}: write paths below the table's folder, with / and the extension" if found else "Add them"
     )
-    raise DataError(
-        f"{missing[0].where}: {len(missing)} of the listed pictures are missing from {root}: {names}. {advice}."
-    )
+    raise DataError(f"{where}: {missing.n} of the listed pictures are missing from {root}: {names}. {advice}.")
 
 
 def _near(root: Path, name: str) -> str | None:
@@ -171,32 +147,3 @@ def _near(root: Path, name: str) -> str | None:
     except OSError:  # a folder that can't be listed: no hint
         pass
     return None
-
-
-def _sides(
-    lines: list[Line], files: Iterable[Path], test_every: int | None, skipped: dict[str, str]
-) -> list[Split | None]:
-    """Return the side of each line; None: it is set aside."""
-    kinds = {line.split: line.split and splits.kind_of(line.split) for line in lines}
-    present = {kinds[line.split] for line in lines if line.label}
-    tested = next((kind for kind in splits.TESTING if kind in present), None)
-    sides: list[Split | None] = []
-    seen: dict[str, int] = {}
-    for line, file in zip(lines, files, strict=True):
-        kind = kinds[line.split]
-        if line.split is not None and kind is None:
-            raise DataError(
-                f"{line.where}: the split must be train, test or val; got {line.split!r}. Known are {splits.known()}."
-            )
-        reason = why_unread(file) or ("" if line.label else NO_LABEL)
-        if not reason and kind not in (None, *splits.TRAINING, tested):
-            reason = f"split {line.split!r}, beside a {tested} split"
-        if reason:
-            skipped[line.image] = reason
-            sides.append(None)
-        elif kind is not None:
-            sides.append("train" if kind in splits.TRAINING else "test")
-        else:
-            seen[line.label] = seen.get(line.label, 0) + 1
-            sides.append("test" if test_every is not None and seen[line.label] % test_every == 0 else "train")
-    return sides

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from carrot._images import image_extensions
 from carrot.data import splits
+from carrot.data.addresses import is_address, public, whole, why
 from carrot.data.records import Box
 from carrot.data.tables import finite
 from carrot.errors import DataError
@@ -66,47 +67,60 @@ def table_files(folder: Path) -> list[Path]:
 def why_no_table(file: Path) -> str:
     """Return "" if the first line of a file has the columns of a data set, and otherwise what is wrong with it."""
     try:
-        _header(table_text(file), file)
+        _header(_content(file), file)
     except DataError as error:
         return str(error)
     return ""
 
 
-def read_lines(file: Path) -> Iterator[Line]:
-    """Yield the lines of a table that aren't blank.
+def read_lines(file: Path | str) -> Iterator[Line]:
+    """Yield the lines of a table that aren't blank, having checked all of them first.
+
+    Args:
+        file: A path, or an address.
 
     Raises:
         DataError: The file can't be read as text, lacks a column, or a line has too few or too many cells or names no
             picture.
     """
-    reader, header, places = _header(table_text(file), file)
-    try:
-        rows = [(reader.line_num, values) for values in reader if any(value.strip() for value in values)]
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}. Correct it.") from error
-    for number, values in rows:
+    content = _content(file)
+    reader, header, places = _header(content, file)
+    unread = [name for name in header if "split" not in places and _LIKE_A_SPLIT.search(name.strip().casefold())]
+    sure = header[places["split"]].strip().casefold() == "split" if "split" in places else True
+    for number, values in _rows(reader, file):
         if len(values) != len(header):
             raise DataError(
-                f"{file}, line {number}: must have {len(header)} columns, as the first line; got {len(values)}. "
-                "Correct it."
+                f"{public(str(file))}, line {number}: must have {len(header)} columns, as the first line; got "
+                f"{len(values)}. Correct it."
             )
-    unread = [name for name in header if "split" not in places and _LIKE_A_SPLIT.search(name.strip().casefold())]
+        if not sure and splits.kind_of(values[places["split"]]) is None:
+            del places["split"]  # a column "set" or "usage" that says something else
+            sure = True
     if unread:
         warnings.warn(
-            f"{file}: the column {unread[0]!r} is not read. A split is read from a column split that says train and "
-            "test.",
+            f"{public(str(file))}: the column {unread[0]!r} is not read. A split is read from a column split that says "
+            "train and test.",
             stacklevel=3,
         )
-    sure = header[places["split"]].strip().casefold() == "split" if "split" in places else True
-    if not sure and any(splits.kind_of(values[places["split"]]) is None for _, values in rows):
-        del places["split"]  # a column "set" or "usage" that says something else
-    for number, values in rows:
-        where, given = f"{file}, line {number}", {name: values[place].strip() for name, place in places.items()}
+    for number, values in _rows(_header(content, file)[0], file):
+        where = f"{public(str(file))}, line {number}"
+        given = {name: values[place].strip() for name, place in places.items()}
         for name in ("image", "split"):
             if not given.get(name, "-"):
                 raise DataError(f"{where}: the {name} is empty. Fill it in, or remove the line.")
         box = _box([given[name] for name in BOX], where) if BOX[0] in given else None
-        yield Line(where, PurePosixPath(given["image"]).as_posix(), given["label"], given.get("split"), box)
+        image = given["image"]
+        image = image if is_address(image) else PurePosixPath(image).as_posix()
+        yield Line(where, image, given["label"], given.get("split"), box)
+
+
+def _rows(reader: Any, file: Path | str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise DataError(f"{public(str(file))}, line {reader.line_num}: {error}. Correct it.") from error
 
 
 def _box(written: list[str], where: str) -> Box | None:
@@ -131,28 +145,47 @@ def table_text(file: Path) -> str:
     Raises:
         DataError: It can't be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
     """
+    content = _content(file)
+    return content.data.decode(content.encoding)
+
+
+class _Content(NamedTuple):
+    """The bytes of a table, which are text in this encoding."""
+
+    data: bytes
+    encoding: str
+
+    def lines(self) -> io.TextIOWrapper:
+        """Return the text, a line at a time: of a long table only its bytes are held."""
+        return io.TextIOWrapper(io.BytesIO(self.data), self.encoding, newline="")
+
+
+def _content(file: Path | str) -> _Content:
     try:
-        data = file.read_bytes()
-        return data.decode(next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8"))
+        data = whole(str(file))
+        encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
+        data.decode(encoding)
     except OSError as error:
-        raise DataError(f"{file}: can't be read: {error.strerror}. Give a table, a CSV file say.") from error
+        reason = error.strerror or why(error)
+        raise DataError(f"{public(str(file))}: can't be read: {reason}. Give a table, a CSV file say.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: can't be read as text: {error}. Save it as UTF-8.") from error
+        raise DataError(f"{public(str(file))}: can't be read as text: {error}. Save it as UTF-8.") from error
+    return _Content(data, encoding)
 
 
-def _header(text: str, file: Path) -> tuple[Any, list[str], dict[str, int]]:
+def _header(content: _Content, file: Path | str) -> tuple[Any, list[str], dict[str, int]]:
     """Return the reader behind the first line, the columns named there, and which of them is what."""
-    said = re.match(r"sep=(.)(\r\n|\r|\n)", text)  # Excel's own line
+    said = re.match(r"sep=(.)(\r\n|\r|\n)", content.lines().read(8))  # Excel's own line
     errors: list[tuple[int, DataError]] = []
     for separator in said[1] if said else SEPARATORS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        reader = csv.reader(content.lines(), delimiter=separator, strict=True)
         header: list[str] = []
         try:
             for _ in range(2 if said else 1):
                 header = next(reader, [])
             return reader, header, _places(header, file)
         except csv.Error as error:
-            errors.append((0, DataError(f"{file}, line {reader.line_num}: {error}. Correct it.")))
+            errors.append((0, DataError(f"{public(str(file))}, line {reader.line_num}: {error}. Correct it.")))
         except DataError as error:
             errors.append((len(header), error))
     raise max(errors, key=lambda found: found[0])[1]  # of the separator that gives the most columns
@@ -167,7 +200,7 @@ def columns_of(header: Sequence[str]) -> dict[str, list[int]]:
     }
 
 
-def _places(header: list[str], file: Path) -> dict[str, int]:
+def _places(header: list[str], file: Path | str) -> dict[str, int]:
     """Return where the columns are; only ``split`` and those of a box may be absent, and of these all or none."""
     places = {}
     for name, found in columns_of(header).items():
@@ -176,10 +209,14 @@ def _places(header: list[str], file: Path) -> dict[str, int]:
             is_picture = any(os.path.splitext(cell.strip())[1].lower() in image_extensions() for cell in header)
             advice = "It names a picture: add a line above it, such as image,label" if is_picture else "Correct it"
             names = " or ".join(COLUMNS[name][0])
-            raise DataError(f"{file}: the first line must name one column {names}; got {got} in {header}. {advice}.")
+            raise DataError(
+                f"{public(str(file))}: the first line must name one column {names}; got {got} in {header}. {advice}."
+            )
         if found:
             places[name] = found[0]
     absent = [name for name in BOX if name not in places]
     if 0 < len(absent) < len(BOX):
-        raise DataError(f"{file}: the first line names some of {', '.join(BOX)}, and not {absent[0]}. Add it.")
+        raise DataError(
+            f"{public(str(file))}: the first line names some of {', '.join(BOX)}, and not {absent[0]}. Add it."
+        )
     return places

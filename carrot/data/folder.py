@@ -20,14 +20,17 @@ reported by one warning.
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from carrot._images import open_image
 from carrot.data import splits
-from carrot.data.records import Record, Split
+from carrot.data.columns import Names, Records
+from carrot.data.records import Record
 from carrot.data.reporting import UNLABELLED, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
 from carrot.data.walking import LINK, UNREAD, below, is_picture, pictures_below, told, visible
@@ -80,21 +83,11 @@ class ImageFolder:
         if for_testing:
             train = {name: pictures for name, pictures in train.items() if pictures}
         if not for_testing or not (train or test):
-            _must_be_trained(train, train_folder, self.skipped)
+            require_trained(train, train_folder, self.skipped)
         if not nested:
             _question(train, train_folder, self.root)
         self.classes: tuple[str, ...] = tuple(train)
-        records = []
-        for label, pictures in enumerate(train.values()):
-            for place, picture in enumerate(pictures, start=1):
-                is_test = test is None and test_every is not None and place % test_every == 0
-                records.append(self._record(picture, label, "test" if is_test else "train"))
-        for name, pictures in (test or {}).items():
-            if name in train:
-                records += [self._record(picture, self.classes.index(name), "test") for picture in pictures]
-            else:
-                self.skipped |= dict.fromkeys(pictures, untrained(name, self.classes))
-        self.records: Sequence[Record] = tuple(records)
+        self.records: Sequence[Record] = class_records(train, test, test_every, self.skipped, self.root)
         warn_of_skipped(self.root, self.skipped)
         warn_of_twins(self.classes, self.root)
 
@@ -106,10 +99,7 @@ class ImageFolder:
         """
         return open_image(self.root / self.records[index].id)
 
-    def _record(self, picture: str, label: int, split: Split) -> Record:
-        return Record(picture, label, split, self.root / picture)
-
-    def _sides(self) -> tuple[Path, dict[str, list[str]] | None]:
+    def _sides(self) -> tuple[Path, dict[str, Names] | None]:
         """Return the folder of the training pictures, and the test pictures by class; None: the folder has no split."""
         entries = visible(self.root)
         names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -117,7 +107,7 @@ class ImageFolder:
         if found.train is None or not found.test:
             return self.root, None
         used = [found.train]
-        test: dict[str, list[str]] | None = None
+        test: dict[str, Names] | None = None
         for name in found.test:
             aside: dict[str, str] = {}
             test = _pictures_by_class(self.root, self.root / name, aside)
@@ -138,20 +128,62 @@ class ImageFolder:
         return self.root / found.train, test
 
 
-def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str]) -> dict[str, list[str]]:
+def class_records(
+    train: Mapping[str, Names],
+    test: Mapping[str, Names] | None,
+    test_every: int | None,
+    skipped: dict[str, str],
+    root: Path | None = None,
+    content: Callable[[int], bytes] | None = None,
+) -> Records:
+    """Return the records of class folders, the training pictures first where there is a split.
+
+    Args:
+        train: The pictures by class.
+        test: Those for testing, by class; None: there is no split.
+        test_every: Every so many pictures of a class are for testing then; None: none is.
+        skipped: Test pictures of other classes are added here.
+        root: The folder that the pictures are files in.
+        content: Where they are no files: the bytes of one.
+    """
+    classes, parts, tested = tuple(train), list(train.values()), list[NDArray[np.bool_]]()
+    labels = list(range(len(classes)))
+    for pictures in train.values():
+        place = np.arange(1, len(pictures) + 1)
+        is_split = test is not None or test_every is None
+        tested.append(np.zeros(len(place), np.bool_) if is_split else place % (test_every or 1) == 0)
+    label_of = {name: label for label, name in enumerate(classes)}
+    for name, pictures in (test or {}).items():
+        if name in label_of:
+            parts.append(pictures)
+            labels.append(label_of[name])
+            tested.append(np.ones(len(pictures), np.bool_))
+        else:
+            skipped |= dict.fromkeys(pictures, untrained(name, classes))
+    counts = [len(pictures) for pictures in parts]
+    label = np.repeat(np.array(labels, np.int32), counts)
+    return Records(Names.joined(parts), label, np.concatenate([np.zeros(0, np.bool_), *tested]), root, content)
+
+
+def _pictures_by_class(root: Path, folder: Path, skipped: dict[str, str]) -> dict[str, Names]:
     """Return the pictures' paths below ``root``, sorted, by the name of their class, sorted."""
-    by_class: dict[str, list[str]] = {}
+    by_class: dict[str, Names] = {}
     for entry in visible(folder):
         if told(root, entry, skipped):
             continue
         if entry.is_dir():
-            by_class[entry.name] = list(pictures_below(Path(entry.path), skipped, root))
+            by_class[entry.name] = Names(pictures_below(Path(entry.path), skipped, root))
         elif is_picture(root, entry, skipped):
             skipped[below(root, entry)] = LOOSE
     return by_class
 
 
-def _must_be_trained(by_class: Mapping[str, list[str]], folder: Path, skipped: Mapping[str, str]) -> None:
+def require_trained(by_class: Mapping[str, Names], folder: Path | str, skipped: Mapping[str, str]) -> None:
+    """Refuse class folders that nothing can be learned from.
+
+    Raises:
+        DataError: There are fewer than two, or one has no pictures.
+    """
     if not by_class:
         raise DataError(
             f"{folder}: has no class folders. Put every picture in a folder named by its class.{_hint(skipped, '')}"
@@ -159,17 +191,17 @@ def _must_be_trained(by_class: Mapping[str, list[str]], folder: Path, skipped: M
     for name, pictures in by_class.items():
         if not pictures:
             raise DataError(
-                f"{folder / name}: this class folder has no pictures. Add some, or remove it.{_hint(skipped, name)}"
+                f"{folder}/{name}: this class folder has no pictures. Add some, or remove it.{_hint(skipped, name)}"
             )
     if len(by_class) < 2:
         only = next(iter(by_class))
         raise DataError(
             f"{folder}: needs at least two class folders; got only {only!r}. Add another class; a split needs both "
-            f"train/ and test/ (or val/); for the classes inside of {only!r}, give {folder / only}."
+            f"train/ and test/ (or val/); for the classes inside of {only!r}, give {folder}/{only}."
         )
 
 
-def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> None:
+def _question(by_class: Mapping[str, Names], folder: Path, root: Path) -> None:
     """Refuse first-level folders that look like another level above the classes.
 
     A wrong guess would train on splits, or on views.
@@ -181,8 +213,13 @@ def _question(by_class: Mapping[str, list[str]], folder: Path, root: Path) -> No
     depth = len(folder.relative_to(root).parts) + 1
     inside: dict[str, set[str]] = {}
     for name, pictures in by_class.items():
-        tails = [picture.split("/")[depth:] for picture in pictures]
-        inside[name] = set() if any(len(tail) == 1 for tail in tails) else {tail[0] for tail in tails}
+        inside[name] = set()
+        for picture in pictures:
+            tail = picture.split("/", depth + 1)[depth:]
+            if len(tail) == 1:
+                inside[name] = set()
+                break
+            inside[name].add(tail[0])
     levels = {name: below_it for name, below_it in inside.items() if below_it}
     common = set.intersection(*levels.values()) if 2 * len(levels) > len(inside) and len(levels) > 1 else set()
     named = [name for name in levels if splits.mentions_training(name)]

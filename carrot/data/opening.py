@@ -9,29 +9,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from carrot.data.adapters import HuggingFace, Torchvision
-from carrot.data.addresses import mended, public
+from carrot.data.addresses import is_address, mended, public
 from carrot.data.aircraft import Aircraft, looks_like_aircraft
 from carrot.data.cars import Cars, looks_like_cars
 from carrot.data.cifar import Cifar10, Cifar100, looks_like_cifar10, looks_like_cifar100
 from carrot.data.csv_folder import CsvFolder, looks_like_csv
-from carrot.data.csv_table import table_files, why_no_table
+from carrot.data.csv_table import EXTENSIONS, table_files, why_no_table
 from carrot.data.cub import Cub, looks_like_cub
 from carrot.data.flowers102 import Flowers102, looks_like_flowers102
 from carrot.data.folder import ImageFolder
 from carrot.data.objects import Objects
-from carrot.data.parquet import ParquetShards, looks_like_parquet
+from carrot.data.parquet import ParquetShards, looks_like_parquet, parquet_files
 from carrot.data.pets import Pets, looks_like_pets
 from carrot.data.records import ImageDataset
+from carrot.data.remote import AddressFolder, AddressTable, lists_addresses
 from carrot.data.walking import visible, why_unread
-from carrot.data.webdataset import WebDataset, looks_like_shards
+from carrot.data.webdataset import WebDataset, looks_like_shards, tar_files
 from carrot.errors import DataError
 
 
 class _Kind(NamedTuple):
     form: str  # how it is written
-    open: Callable[[str], ImageDataset]
+    open: Callable[..., ImageDataset]  # of where it is, and whether it is for testing only where that matters
     recognise: Callable[[Path], bool] | None = None
     sign: str = ""  # what ``recognise`` looks for
+    listed: Callable[[str], object] | None = None  # refuses what isn't there, where opening it is dear
 
 
 def open_dataset(spec: Path | str, for_testing: bool = False) -> ImageDataset:
@@ -66,7 +68,9 @@ def require_place(spec: Path | str) -> str:
         _refuse_others(Path(where))
     elif entry.open is _objects:
         require_place(where)
-    elif where and not os.path.exists(where) and entry.open not in (_torchvision, HuggingFace):
+    elif entry.listed is not None:
+        entry.listed(_options(where, ("image", "label"))[0])
+    elif where and not (os.path.exists(where) or is_address(where) or entry.open in (_torchvision, HuggingFace)):
         entry.open(where)  # which refuses it, in the words of its reader
     return resolved(os.fspath(spec))
 
@@ -81,16 +85,13 @@ def _named(spec: Path | str) -> tuple[_Kind | None, str]:
     for found in (text, os.path.expanduser(text)):
         if found and os.path.exists(found):
             return None, found
+    text = mended(text)
+    if is_address(text):
+        return _at_address(text)
     kind, colon, where = text.partition(":")
     if kind in KINDS and (where or kind == "toy"):
         return KINDS[kind], os.path.expanduser(where)
     forms = ", ".join(entry.form for entry in KINDS.values())
-    address = re.match(r"(https?|ftp|s3|gs)://?(?=[^/])", text)  # ``Path`` makes one slash of two
-    if address:
-        raise DataError(
-            f"{address[1]}://{text[address.end() :]}: an address is not opened. Download the data set, unpack it, and "
-            "give its folder."
-        )
     if kind in KINDS:
         raise DataError(f"{text}: says not where. Write {KINDS[kind].form}.")
     if colon and len(kind) > 1 and kind.isidentifier():
@@ -101,10 +102,31 @@ def _named(spec: Path | str) -> tuple[_Kind | None, str]:
     raise DataError(f"{text}: there is no such file or folder. Give a path, or one of {forms}.")
 
 
+def _at_address(text: str) -> tuple[_Kind, str]:
+    """Return the kind of what lies at an address, by its name."""
+    plain = public(text)
+    ending = os.path.splitext(plain.partition("#")[0])[1].lower()
+    by_ending = {".parquet": "parquet", ".tar": "wds", **dict.fromkeys(EXTENSIONS, "csv")}
+    if text.partition("://")[0].lower() in ("http", "https", "ftp"):
+        raise DataError(
+            f"{plain}: an address is not opened. Download the data set, unpack it, and give its folder; shards are "
+            "read where they are: wds:ADDRESS, parquet:ADDRESS."
+        )
+    return KINDS[by_ending.get(ending, "folder")], text
+
+
 def resolved(data: str) -> str:
-    """Return a folder, or ``kind:PATH``, so that it is found from any working directory."""
+    """Return a folder, or ``kind:PATH``, so that it is found from any working directory; of an address no keys."""
     if os.path.exists(data):
         return str(Path(data).resolve())
+    data = mended(data)
+    if is_address(data) or re.match(r"(object:)*(wds|parquet|csv|folder):[a-z0-9+.]+://", data):
+        found = public(data)
+        options = data.rpartition("#")[2] if re.search(r"[?][^#]*#[a-z]+=", data) else ""
+        return f"{found}#{options}" if options else found
+    shards = re.match(r"((?:object:)*(?:wds|parquet):)(.+)", data)
+    if shards:
+        return f"{shards[1]}{os.path.abspath(os.path.expanduser(shards[2]))}"
     kind, colon, path = data.rpartition(":")
     return f"{kind}:{Path(path).resolve()}" if colon and os.path.exists(path) else data
 
@@ -112,11 +134,7 @@ def resolved(data: str) -> str:
 def _open(entry: _Kind, where: str, for_testing: bool) -> ImageDataset:
     if entry.open is _objects:
         return Objects(open_dataset(where, for_testing))
-    if for_testing and entry.open is _folder:
-        return ImageFolder(where, nested=True, for_testing=True)
-    if for_testing and entry.open is CsvFolder:
-        return CsvFolder(where, for_testing=True)
-    if entry.open in (_webdataset, _parquet):
+    if entry.open in (_webdataset, _parquet, _folder, _table):
         return entry.open(where, for_testing)
     return entry.open(where)
 
@@ -153,7 +171,7 @@ def _refuse_others(path: Path) -> None:
     """Refuse a file that is no table, and a model."""
     if path.is_dir():
         _refuse_model(path)
-    elif not looks_like_csv(path):
+    elif not (looks_like_csv(path) or looks_like_shards(path) or looks_like_parquet(path)):
         _refuse_other_file(path)
 
 
@@ -175,8 +193,18 @@ def _refuse_model(path: Path) -> None:
         raise DataError(f"{path}: is a model that CARROT saved, not a data set. Give the folder of the pictures.")
 
 
-def _folder(where: str) -> ImageDataset:
-    return ImageFolder(where, nested=True)  # who writes ``folder:`` says that it is one of class folders
+def _folder(where: str, for_testing: bool = False) -> ImageDataset:
+    if is_address(mended(where)):
+        return AddressFolder(mended(where), for_testing=for_testing)
+    # who writes ``folder:`` says that it is one of class folders
+    return ImageFolder(where, nested=True, for_testing=for_testing)
+
+
+def _table(where: str, for_testing: bool = False) -> ImageDataset:
+    place = mended(where)
+    if is_address(place) or (os.path.isfile(place) and lists_addresses(place)):
+        return AddressTable(place, for_testing=for_testing)
+    return CsvFolder(where, for_testing=for_testing)
 
 
 def _toy(where: str) -> ImageDataset:
@@ -236,12 +264,12 @@ KINDS: dict[str, _Kind] = {
     "flowers102": _Kind("flowers102:DIR", Flowers102, looks_like_flowers102, "setid.mat"),
     "cifar10": _Kind("cifar10:DIR", Cifar10, looks_like_cifar10, "batches.meta.txt"),
     "cifar100": _Kind("cifar100:DIR", Cifar100, looks_like_cifar100, "fine_label_names.txt"),
-    "csv": _Kind("csv:FILE_OR_DIR", CsvFolder, looks_like_csv, "a .csv or .tsv file with image and label"),
+    "csv": _Kind("csv:FILE_OR_DIR", _table, looks_like_csv, "a .csv or .tsv file with image and label"),
     "folder": _Kind("folder:DIR", _folder),
     "object": _Kind("object:DATA", _objects),
+    "wds": _Kind("wds:SHARDS", _webdataset, looks_like_shards, ".tar files", tar_files),
+    "parquet": _Kind("parquet:SHARDS", _parquet, looks_like_parquet, ".parquet files", parquet_files),
     "torchvision": _Kind("torchvision:Name:DIR", _torchvision),
     "hf": _Kind("hf:NAME_OR_DIR", HuggingFace),
-    "parquet": _Kind("parquet:SHARDS", _parquet, looks_like_parquet, ".parquet files"),
-    "wds": _Kind("wds:SHARDS", _webdataset, looks_like_shards, ".tar files without folders"),
 }
 """Every kind by its name. The names are stable: they stand in scripts and in stored settings."""

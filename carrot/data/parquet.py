@@ -28,7 +28,7 @@ from carrot.data import splits
 from carrot.data.addresses import file_system, is_address, public, why
 from carrot.data.columns import Numbers
 from carrot.data.csv_table import COLUMNS, columns_of
-from carrot.data.patterns import shards_of, side_of
+from carrot.data.patterns import Shards, shards_of, side_of
 from carrot.data.sharded import Sharded, Table
 from carrot.errors import DataError, UnreadableImageError
 
@@ -65,7 +65,7 @@ class ParquetShards(Sharded):
     ) -> None:
         spec = f"parquet:{shards}"
         _arrow(spec)
-        found = shards_of(str(shards), ".parquet")
+        found = parquet_files(str(shards))
         aside = dict.fromkeys(found.missing, "there is no such shard")
         columns: _Columns | None = None
         known, sides = dict[str, int](), dict[str, int]()
@@ -131,6 +131,15 @@ def looks_like_parquet(path: Path) -> bool:
     if not path.is_dir():
         return path.suffix.lower() == ".parquet" and path.is_file()
     return any(any(folder.glob("*.parquet")) for folder in (path, path / "data"))
+
+
+def parquet_files(shards: str) -> Shards:
+    """Return the shards that a pattern names.
+
+    Raises:
+        DataError: None is there.
+    """
+    return shards_of(shards, ".parquet")
 
 
 class _Columns:

@@ -244,6 +244,18 @@ def split_indices(dataset: ImageDataset, split: Split) -> list[int]:
     return np.flatnonzero(tested_of(dataset.records) == (split == "test")).tolist()
 
 
+def contents_of(dataset: ImageDataset) -> dict[str, str]:
+    """Return what the contents of shards, or of files at addresses, are known by; {}: pictures have their own files.
+
+    Raises:
+        DataError: A shard can't be read.
+    """
+    ask, inner = getattr(dataset, "contents", None), getattr(dataset, "dataset", None)
+    if callable(ask):
+        return dict(ask())
+    return contents_of(inner) if isinstance(inner, ImageDataset) else {}
+
+
 def label_kind_of(dataset: ImageDataset) -> LabelKind:
     """Return what the labels of a data set are: "name" where it doesn't say."""
     return getattr(dataset, "label_kind", "name")

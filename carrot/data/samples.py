@@ -1,7 +1,6 @@
 """The samples of one shard of a WebDataset: which member is the picture, which its label, and what is left alone."""
 
 import json
-import os
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -57,7 +56,7 @@ def _rank(ending: str) -> int:
     last = ending.rpartition(".")[2]
     if f".{last}" in image_extensions():
         return 90 if last != ending else _PREFERRED.index(last) if last in _PREFERRED else len(_PREFERRED)
-    return -2 if why_unread(f".{os.sep}x.{last}") else -1
+    return -2 if why_unread(f"x.{last}", by_name=True) else -1
 
 
 def samples_of(ranges: Ranges, label: str, place: str) -> ShardIndex:
@@ -114,7 +113,7 @@ def _take(member: Member, samples: dict[str, _Sample], found: ShardIndex, source
     elif ending == source:
         sample.label = _label(member, key, read)
     elif rank == -2:
-        sample.wrong = why_unread(f".{os.sep}x.{ending.rpartition('.')[2]}") or _NO_PICTURE
+        sample.wrong = why_unread(member.name, by_name=True) or _NO_PICTURE
     elif ending.rpartition(".")[2] in PICKLED:
         found.unread[ending] += 1
 

@@ -16,7 +16,7 @@ from carrot._images import decode_image
 from carrot._progress import progress
 from carrot.data import splits
 from carrot.data.addresses import Ranges, mark_of, public
-from carrot.data.columns import Below, Records
+from carrot.data.columns import Below, Records, every_nth
 from carrot.data.records import Record
 from carrot.data.reporting import NO_LABEL, UNLABELLED, told_apart, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
@@ -90,7 +90,7 @@ class Sharded:
             self.skipped[ids[row]] = reasons[code]
         used = (label >= 0) & (side >= 0)
         if not self.split_is_own:
-            side = _every_fifth(label, used)
+            side[every_nth(label, used, EVERY)] = 1
         if not used.any():
             left_out = next(
                 (f" {len(self.skipped)} are left out; the first: {why}." for why in self.skipped.values()), ""
@@ -222,15 +222,3 @@ def _labelled(
         place = {name: number for number, name in enumerate(classes)}
     of = np.array([*(place.get(name, -1) for name in table.labels), -1], np.int32)
     return of[table.label], classes
-
-
-def _every_fifth(label: NDArray[np.int32], used: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Return 1 for every fifth picture of each class, in their order, and 0 for the others."""
-    rows = np.flatnonzero(used)
-    order = rows[np.argsort(label[rows], kind="stable")]
-    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
-    counts = np.diff(np.append(starts, len(order)))
-    within = np.arange(len(order)) - np.repeat(starts, counts)
-    side = np.zeros(len(label), np.int8)
-    side[order[within % EVERY == EVERY - 1]] = 1
-    return side

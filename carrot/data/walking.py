@@ -137,13 +137,19 @@ def is_picture(root: Path, entry: os.DirEntry[str], skipped: dict[str, str]) -> 
     return reason == ""
 
 
-def why_unread(file: str | os.PathLike[str]) -> str | None:
-    """Return "" for a picture of a format that is read, why not for one of another, and None for what is no picture."""
+def why_unread(file: str | os.PathLike[str], by_name: bool = False) -> str | None:
+    """Return "" for a picture of a format that is read, why not for one of another, and None for what is no picture.
+
+    Args:
+        file: Which.
+        by_name: Only its name is there, or it may not be opened: one without an extension that is known is none.
+    """
     extension = os.path.splitext(file)[1].lower()
     if extension in image_extensions():
         return ""
     if extension not in _NOT_READ:
-        found = None if extension in _NO_PICTURES or extension.endswith("~") else _by_content(file)
+        unknown = extension in _NO_PICTURES or extension.endswith("~") or by_name
+        found = None if unknown else _by_content(file)
         if not found or found in image_extensions():
             return None if found is None else ""
         extension = found

@@ -126,6 +126,15 @@ def looks_like_shards(path: Path) -> bool:
     return any(e.suffix == ".tar" for e in entries) and not any(e.is_dir() for e in entries)
 
 
+def tar_files(shards: str) -> Shards:
+    """Return the shards that a pattern names.
+
+    Raises:
+        DataError: None is there.
+    """
+    return _found(shards)[0]
+
+
 def _found(shards: str) -> tuple[Shards, dict[int, int]]:
     """Return the shards, and how many samples wids' index says that each has, if there is one."""
     if not shards.endswith(".json"):

@@ -19,7 +19,7 @@ from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
 from carrot.data.loading import batches
-from carrot.data.records import ImageDataset, Record
+from carrot.data.records import ImageDataset, Record, contents_of
 from carrot.engine import HERE, current
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
@@ -27,6 +27,7 @@ from carrot.store.shards import EmbeddingStore
 READERS = 4  # threads; hashing lets go of the interpreter
 PATIENCE = 30.0  # seconds for a network's file system to show what another machine wrote
 SHARED = "With an engine, the folder of tokens (`out`, or `tokens`) must be on a disk that every node sees."
+AHEAD = 1024  # files
 
 
 def embed_dataset(
@@ -160,19 +161,15 @@ def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Ten
     """Return what tells a data set of these contents from any other.
 
     It is of names, of the bytes of all files, and of the first model input. Only contents count: copies, and files
-    whose times were touched, are the same. Of pictures without files the first one stands for all, and the first model
-    input stands for how pictures are decoded.
+    whose times were touched, are the same. Of pictures in shards the shards' contents count (``contents_of``); of
+    others without files the first one stands for all, and the first model input stands for how pictures are decoded.
     """
-    records = dataset.records
-    pool = ThreadPoolExecutor(READERS)
-    try:
-        read = pool.map(file_digest, records)
-        digests = list(progress(read, f"reading {dataset.name}", len(records), "files", brief=True))
-    finally:
-        pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
-    names = hashlib.sha256()
-    for record, digest in zip(records, digests, strict=True):
+    records, names = dataset.records, hashlib.sha256()
+    each = _digested(records)
+    for record, digest in progress(each, f"reading {dataset.name}", len(records), "files", brief=True):
         names.update(json.dumps([record.id, digest]).encode())
+    if shards := contents_of(dataset):
+        names.update(json.dumps(shards, sort_keys=True).encode())
     try:
         first = transform(dataset.image(0)).contiguous().numpy().tobytes()
     except (UnreadableImageError, ValueError) as error:
@@ -202,6 +199,17 @@ def _refuse_changed(folder: Path, facts: Mapping[str, object], state: Mapping[st
             f"{folder}: holds tokens of {name} as it was; since then pictures were changed, or are decoded by another "
             "version. Delete that folder, and they are computed anew, or use another."
         )
+
+
+def _digested(records: Sequence[Record]) -> Iterator[tuple[Record, str | None]]:
+    """Yield each record with the SHA-256 of its file, some ahead and never all at once."""
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        for start in range(0, len(records), AHEAD):
+            some = list(records[start : start + AHEAD])
+            yield from zip(some, pool.map(file_digest, some), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
 
 
 def file_digest(record: Record) -> str | None:
