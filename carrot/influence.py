@@ -32,14 +32,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned
-from carrot._ridge.best import Best, contributions, products
+from carrot._ridge.best import best_training, products
 from carrot._ridge.rows import check_indices, some_indices
 from carrot._ridge.vouching import is_singular
 from carrot.head import RidgeHead
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
 
 WHICH = ", a training picture"
-TRAINING_CHUNK = 4096  # training pictures of one block of ``top_training``
 
 
 @pinned()
@@ -237,8 +236,9 @@ def top_training(
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Return the k training pictures that contribute most to one logit of each test picture, best first.
 
-    Streams over the training set: memory is O(m (k + max(4096, D))), never (m, n, C); O(m n) for "label" and "removal"
-    where n <= D + 1.
+    Streams over the training set, on the head's engine if it has one: n > D takes two products, with D m and D q
+    numbers for q different classes, and memory of m k and a block, 128 MiB at most; never m n, n C or n D numbers.
+    n <= D + 1: O(m n) for "label" and "removal".
 
     Args:
         head: Fitted head.
@@ -258,10 +258,7 @@ def top_training(
         TypeError: ``exclude`` is not made of whole numbers.
         ValueError: ``k``, ``kind``, a class or ``exclude`` is out of range, or an origin goes with another kind.
     """
-    asked, blocks, k = contributions(head, g_test, k, kind, target, against, origin, exclude, TRAINING_CHUNK)
-    best = Best.none(len(asked.target), k, largest, head.W_star)
-    for place, values in blocks:
-        best.take(place, values)
+    (best,) = best_training(head, g_test, k, kind, target, against, origin, exclude, (largest,))
     return best.values, best.indices
 
 
@@ -280,11 +277,7 @@ def supporters_and_opposers(
 
     One pass over the training set. Arguments and errors are those of ``top_training``.
     """
-    asked, blocks, k = contributions(head, g_test, k, kind, target, against, origin, exclude, TRAINING_CHUNK)
-    most, least = (Best.none(len(asked.target), k, largest, head.W_star) for largest in (True, False))
-    for place, values in blocks:
-        most.take(place, values)
-        least.take(place, values)
+    most, least = best_training(head, g_test, k, kind, target, against, origin, exclude, (True, False))
     return (most.values, most.indices), (least.values, least.indices)
 
 

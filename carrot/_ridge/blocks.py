@@ -23,6 +23,7 @@ CACHED = 1 << 20  # .. and where it meets few columns: 8 MiB, which stay near th
 LINES = 2048  # .. and where it meets many: what their result is read and written again for
 FEW = 64  # columns
 STRIP = 256  # rows of a symmetric product that are computed at once ..
+SERIAL = 1 << 14  # numbers whose sum torch leaves to one thread
 NARROW = 128  # .. or an eighth of them, down to this: what is computed twice is half a strip
 
 
@@ -30,11 +31,11 @@ def blocks(length: int, width: int, columns: int | None = None) -> list[slice]:
     """Return slices that cover 0 .. length - 1, each of at most ``ENTRIES`` numbers where a line has ``width``.
 
     Of a product with ``columns`` columns, where these are few, at most ``CACHED``: memory is what that waits for. Else
-    ``LINES``, or as many as are ``CACHED``.
+    ``LINES``, or as many as are ``CACHED``; and the product is no larger than a block may be.
     """
     width, few = max(1, width), columns is not None and columns <= FEW
     wanted = CACHED // width if few else max(LINES, CACHED // width)
-    step = max(1, min(wanted, ENTRIES // width))
+    step = max(1, min(wanted, ENTRIES // max(width, columns or 0)))
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
@@ -87,12 +88,22 @@ def roots(w: Float[Tensor, " n"]) -> Float[Tensor, " n"] | None:
     return None if bool((w == 1.0).all()) else w.sqrt()
 
 
-def weighted_mean(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> Float[Tensor, " D"]:
-    """Return ``sum_i w_i g_i / sum(w)``."""
+def weighted_sum(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> Float[Tensor, " D"]:
+    """Return ``sum_i w_i g_i``."""
     total = torch.zeros(G.shape[1], dtype=torch.float64, device=G.device)
     for rows, X in each_block(G, None, 1):
         total += w[rows] @ X
-    return total / w.sum()
+    return total
+
+
+def weighted_mean(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> Float[Tensor, " D"]:
+    """Return ``sum_i w_i g_i / sum(w)``."""
+    return weighted_sum(G, w) / sum_of(w)
+
+
+def sum_of(w: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Return ``sum(w)``, to the same bit whatever the number of threads: torch gives longer ones to several."""
+    return torch.stack([part.sum() for part in w.split(SERIAL)]).sum() if len(w) > SERIAL else w.sum()
 
 
 def square_sum(G: Float[Tensor, "n D"], w: Float[Tensor, " n"]) -> float:

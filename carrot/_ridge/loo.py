@@ -12,8 +12,10 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot._display.brief import brief
-from carrot._ridge.blocks import blocks, each_block
+from carrot._ridge.blocks import blocks, each_block, sum_of
+from carrot._ridge.factor import spectrum
 from carrot._ridge.gram import Gram
+from carrot._ridge.passes import found
 from carrot._ridge.rows import Rows
 from carrot._ridge.squares import NOISE, Squares, pays
 from carrot._ridge.statistics import RidgeStatistics
@@ -103,7 +105,7 @@ def loo_path(
         grid, errors = _wide(rows, fit_intercept, lams, known)
     else:
         grid, errors = _tall(rows, fit_intercept, lams, known)
-    return LooPath(grid.cpu(), (errors / (rows.w.sum() * rows.Y.C)).cpu())
+    return LooPath(grid.cpu(), (errors / (sum_of(rows.w) * rows.Y.C)).cpu())
 
 
 def _wide(
@@ -115,7 +117,7 @@ def _wide(
     M = known.weighted(rows.w)
     grid = _grid(lams, float(M.trace()), g_mean, rows)
     M, c = with_means(M, v, float(grid[0]))
-    s, V = torch.linalg.eigh(M)
+    s, V = spectrum(M)
     shrink, target = _shrink(s, grid), V.mT @ B
     errors, worst = torch.zeros_like(grid), torch.full_like(grid, torch.inf)
     for block in blocks(*V.shape):
@@ -138,8 +140,8 @@ def _tall(
     S, Q = known.moments(centred=fit_intercept)
     mean = known.g_mean if fit_intercept else torch.zeros_like(known.g_mean)
     grid = _grid(lams, float(S.trace()), mean, rows)
-    s, V = torch.linalg.eigh(S)
-    tall = _Tall(rows, fit_intercept, s.clamp(min=0.0), V, V.mT @ Q)
+    s, V = spectrum(S)
+    tall = _Tall(rows, fit_intercept, known, s.clamp(min=0.0), V, V.mT @ Q)
     if not pays(Q.shape[0], Q.shape[1], len(grid)):
         return grid, tall.errors(grid)
     squares = Squares.of(tall.s, tall.target)
@@ -151,52 +153,95 @@ def _tall(
 
 
 class _Tall:
-    """Rows in the eigenvectors of their moments, a block at a time: Z is never there as a whole, nor are residuals."""
+    """The sums of a path over the rows, whoever goes over them; what a pass leaves open is settled by fits, here."""
 
-    def __init__(self, rows: Rows, fit_intercept: bool, s: Tensor, V: Tensor, target: Tensor) -> None:
+    def __init__(
+        self, rows: Rows, fit_intercept: bool, known: RidgeStatistics, s: Tensor, V: Tensor, target: Tensor
+    ) -> None:
         self.rows, self.s, self.V, self.target = rows, s, V, target
-        self._g_mean, self._y_mean, v = centre(rows, fit_intercept)
-        self._h0 = v.square()  # v = sqrt(w / sum(w)) with intercept, else 0
+        self._shift = 1.0 / sum_of(rows.w) if fit_intercept else torch.zeros_like(rows.w[0])
+        share = float(fit_intercept)
+        self._means = share * known.g_mean, share * known.y_mean
         self._left_out = _LeftOut(rows, fit_intercept)
 
     def errors(self, grid: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
         """Return the sum of squared errors at each penalty: a product with D x C numbers each."""
-        shrink, errors = _shrink(self.s, grid), torch.zeros_like(grid)
+        shrink = _shrink(self.s, grid)
         weights = [shrink[:, j : j + 1] * self.target for j in range(len(grid))]
-        for block, Z in self._blocks():
-            slack, w = self._slack(block, Z, shrink), self.rows.w[block]
-            for j, lam in enumerate(grid.tolist()):
-                residual, apart = self.rows.Y.minus((Z @ weights[j]).add_(self._y_mean), block), slack[:, j]
-                for i in torch.nonzero(apart < ALONE).flatten().tolist():
-                    residual[i], apart[i] = self._left_out.error(block.start + i, lam), 1.0
-                errors[j] += (residual.square_().sum(dim=1) / apart.square()) @ w
-        return errors
+        return self._sums(_Errors(self.V, shrink, *self._means, self._shift, weights), grid)[0]
 
     def screened(self, grid: Float[Tensor, " k"], squares: Squares) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
         """Return the same by ``Squares``, and how far it may be off."""
-        shrink, errors, noise = _shrink(self.s, grid), torch.zeros_like(grid), torch.zeros_like(grid)
-        for block, Z in self._blocks():
-            sizes, slack = self.rows.Y.squares(self._y_mean, block), self._slack(block, Z, shrink)
-            along = self.rows.Y.times(squares.target.mT, block).sub_(self._y_mean @ squares.target.mT)
-            found, w = squares.at(Z, along, sizes, grid), self.rows.w[block]
-            for i, j in torch.nonzero(slack < ALONE).tolist():
-                found[i, j] = self._left_out.error(block.start + i, float(grid[j])).square().sum()
-                slack[i, j] = 1.0
-            per_slack = slack.square().reciprocal()
-            errors += w @ (found * per_slack)
-            noise += NOISE * ((w * sizes) @ per_slack)
+        shrink = _shrink(self.s, grid)
+        errors, noise = self._sums(_Screened(self.V, shrink, *self._means, self._shift, squares, grid), grid)
         return errors, noise
 
-    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows, and (g - gm) V of each: weights come in where squares are summed."""
-        room = None
-        for block, A in each_block(self.rows.G, self._g_mean):
-            room = torch.empty_like(A) if room is None else room
-            yield block, torch.mm(A, self.V, out=room[: len(A)])
+    def _sums(self, work: "_Spread", grid: Float[Tensor, " k"]) -> Float[Tensor, "2 k"]:
+        total, alone = torch.zeros(2, len(grid), dtype=torch.float64, device=grid.device), list[tuple[int, int]]()
+        for part, (sums, some) in found(self.rows, work):
+            total += sums
+            alone += [(part.start + i, j) for i, j in some]
+        for i, j in alone:
+            total[0, j] += self.rows.w[i] * self._left_out.error(i, float(grid[j])).square().sum()
+        return total
 
-    def _slack(self, block: slice, Z: Tensor, shrink: Tensor) -> Tensor:
-        leverage = (Z.square() @ shrink).mul_(self.rows.w[block].unsqueeze(-1))
-        return 1.0 - self._h0[block].unsqueeze(-1) - leverage
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """A pass over rows in the eigenvectors of their moments, a block at a time.
+
+    Z is never there as a whole, nor are residuals.
+    """
+
+    V: Tensor
+    shrink: Tensor
+    g_mean: Tensor
+    y_mean: Tensor
+    shift: Tensor
+
+    def __call__(self, rows: Rows, start: int) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Return two sums at each penalty, errors and noise; and which rows, at which, are in neither."""
+        total, alone, room = self.shrink.new_zeros(2, self.shrink.shape[1]), list[tuple[int, int]](), None
+        for block, A in each_block(rows.G, self.g_mean):
+            room = torch.empty_like(A) if room is None else room
+            Z, w = torch.mm(A, self.V, out=room[: len(A)]), rows.w[block].unsqueeze(-1)
+            slack = 1.0 - self.shift * w - (Z.square() @ self.shrink).mul_(w)
+            is_alone = slack < ALONE
+            alone += [(block.start + i, j) for i, j in is_alone.nonzero().tolist()]
+            total += self.sums(rows, block, Z, slack.masked_fill_(is_alone, torch.inf))
+        return total, alone
+
+    def sums(self, rows: Rows, block: slice, Z: Tensor, slack: Tensor) -> Tensor:
+        """Return what a block adds, (2, k); rows whose slack is infinite add no error."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors(_Spread):
+    """By the residuals; no noise."""
+
+    weights: list[Tensor]
+
+    def sums(self, rows: Rows, block: slice, Z: Tensor, slack: Tensor) -> Tensor:
+        errors, w = self.shrink.new_zeros(2, len(self.weights)), rows.w[block]
+        for j, weights in enumerate(self.weights):
+            residual = rows.Y.minus((Z @ weights).add_(self.y_mean), block)
+            errors[0, j] = (residual.square_().sum(dim=1) / slack[:, j].square()) @ w
+        return errors
+
+
+@dataclass(frozen=True, eq=False)
+class _Screened(_Spread):
+    """By ``Squares``, and what these may be off by."""
+
+    squares: Squares
+    grid: Tensor
+
+    def sums(self, rows: Rows, block: slice, Z: Tensor, slack: Tensor) -> Tensor:
+        sizes, T = rows.Y.squares(self.y_mean, block), self.squares.target.mT
+        along = rows.Y.times(T, block).sub_(self.y_mean @ T)
+        squares, w, per_slack = self.squares.at(Z, along, sizes, self.grid), rows.w[block], slack.square().reciprocal()
+        return torch.stack([w @ (squares * per_slack), NOISE * ((w * sizes) @ per_slack)])
 
 
 def _shrink(s: Float[Tensor, " r"], grid: Float[Tensor, " k"]) -> Float[Tensor, "r k"]:
@@ -241,7 +286,7 @@ def _grid(lams: Sequence[float] | None, trace: float, mean: Float[Tensor, " D"],
     w, few = rows.w, min(rows.G.shape)
     if lams is not None:
         return torch.tensor(lams, dtype=w.dtype, device=w.device)
-    scale, size = trace / few, (trace + float(w.sum() * mean.square().sum())) / few
+    scale, size = trace / few, (trace + float(sum_of(w) * mean.square().sum())) / few
     if scale <= (64.0 * torch.finfo(w.dtype).eps) ** 2 * size or scale == 0.0:  # all embeddings equal, to rounding
         scale = size or 1.0
     return torch.logspace(*LOO_DECADES, LOO_POINTS, dtype=w.dtype, device=w.device) * scale

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._ridge.targets import Targets
 from carrot.utils import require_tensor, whole_number
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Questions:
             TypeError: Something is of another kind.
             ValueError: A class is out of range, both are the same, or shapes disagree.
         """
-        C, D = head.Y.shape[1], head.G.shape[1]
+        C, D = len(head.bias), len(head.g_mean)
         require_tensor("g_test", g_test)
         if g_test.ndim != 2:
             raise ValueError(
@@ -69,6 +70,19 @@ class Questions:
             return torch.nn.functional.one_hot(found, C).mT.double(), which
         one_hot = torch.nn.functional.one_hot(torch.stack([found // C, found % C]), C).double()
         return (one_hot[0] - one_hot[1]).mT, which
+
+    def apart(self, C: int) -> tuple["Questions", Int[Tensor, " m"]]:
+        """Return the different questions; and which each has."""
+        pairs = self.target if self.against is None else self.target * C + self.against
+        found, which = pairs.unique(return_inverse=True)
+        return Questions(found, None) if self.against is None else Questions(found // C, found % C), which
+
+    def targets(self, Y: Targets) -> Float[Tensor, "m b"]:
+        """Return ``columns`` of targets: a new matrix."""
+        if not Y.are_labels:
+            return self.columns(Y.values).clone()
+        is_target = (Y.values == self.target.unsqueeze(-1)).double()
+        return is_target if self.against is None else is_target.sub_((Y.values == self.against.unsqueeze(-1)).double())
 
     def columns(self, per_class: Float[Tensor, "b C"]) -> Float[Tensor, "m b"]:
         """Return of each question its column of what is there for every class."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ridge.blocks import each_block
+from carrot._ridge.passes import Workers, found
 from carrot._ridge.targets import Targets
 from carrot.utils import require_finite, require_tensor, whole_number
 
@@ -17,12 +18,17 @@ class Rows(NamedTuple):
     """Training rows: embeddings, targets, sample weights.
 
     G is float32 or float64, or as a caller keeps it, and widened by blocks where it is used (``carrot._ridge.blocks``);
-    w is float64.
+    w is float64. ``workers``: who else can open G; None: nobody.
     """
 
     G: Float[Tensor, "n D"]
     Y: Targets
     w: Float[Tensor, " n"]
+    workers: Workers | None = None
+
+    def group(self, some: slice) -> "Rows":
+        """Return some that follow each other: views, which are this process's own affair."""
+        return Rows(self.G[some], self.Y[some], self.w[some])
 
     def at(self, index: Int[Tensor, " k"]) -> "Rows":
         """Return some of them, in the order of ``index``."""
@@ -56,7 +62,14 @@ class Rows(NamedTuple):
         return new
 
 
-def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | None = None, copy: bool = True) -> Rows:
+def checked_rows(
+    G: Tensor,
+    Y: Tensor,
+    sample_weight: Tensor | None,
+    C: int | None = None,
+    copy: bool = True,
+    workers: Workers | None = None,
+) -> Rows:
     """Check what came in at ``fit`` or ``add``; return copies.
 
     Embeddings keep float32 or float64; half precision becomes float32, which holds each of its numbers.
@@ -67,6 +80,7 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         sample_weight: Weights, or 1.
         C: Number of classes of labels where they are known, and any may be absent; None: each occurs.
         copy: False: embeddings stay where they are, a file say, and in their precision.
+        workers: Who else can open them there, and goes over them.
 
     Raises:
         TypeError: G is not floating point.
@@ -91,16 +105,25 @@ def checked_rows(G: Tensor, Y: Tensor, sample_weight: Tensor | None, C: int | No
         targets = Targets(Y.detach().to(G.device, torch.int64, copy=True), classes(Y) if C is None else known(Y, C))
     w = checked_weights(sample_weight, n)
     require_finite("Y", Y)
-    if copy or not all(bool(torch.isfinite(X.sum())) for _, X in each_block(G, None, 1)):  # never widened as a whole
+    if copy:
         require_finite("G", G)
     if Y.ndim == 2:
         targets = Targets.of(Y.to(G.device))
     kept = torch.float64 if G.dtype == torch.float64 else torch.float32
-    return Rows(
+    rows = Rows(
         G.detach().to(dtype=kept, copy=True) if copy else G.detach(),
         targets,
         w.detach().to(device=G.device, dtype=torch.float64, copy=True),
+        workers,
     )
+    if not copy and not all(finite for _, finite in found(rows, _finite)):
+        require_finite("G", G)  # says what is wrong
+    return rows
+
+
+def _finite(rows: Rows, start: int) -> bool:
+    """A pass: whether every embedding is a number; none is widened as a whole."""
+    return all(bool(torch.isfinite(X.sum())) for _, X in each_block(rows.G, None, 1))
 
 
 def checked_weights(sample_weight: Tensor | None, n: int) -> Float[Tensor, " n"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ambient import pinned_class
-from carrot._ridge.blocks import ENTRIES, times
+from carrot._ridge.blocks import ENTRIES, sum_of, times
 from carrot._ridge.gram import Gram
 from carrot._ridge.later import Later
 from carrot._ridge.removed import Removed
@@ -117,7 +117,7 @@ class Solution:
     @property
     def shift(self) -> float:
         """What an intercept adds to k, whatever it is of: 1 / sum(w), the last term of equation (4); 0 without one."""
-        return 1.0 / float(self.sample_weight.sum()) if self.fit_intercept else 0.0
+        return 1.0 / float(sum_of(self.sample_weight)) if self.fit_intercept else 0.0
 
     @property
     def is_dual(self) -> bool:
@@ -165,7 +165,7 @@ class Solution:
         if isinstance(system, PrimalSystem):
             return system.statistics
         if self._statistics is None:  # the dual form did without
-            self._statistics = RidgeStatistics.from_rows(*self._need_rows())
+            self._statistics = RidgeStatistics.of(self._need_rows())
         return self._statistics
 
     # ---- answers for embeddings

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from carrot._ambient import pinned_class
 from carrot._display.brief import brief
-from carrot._ridge.blocks import add_upper, each_block, mirror, roots, weighted_mean
+from carrot._ridge.blocks import add_upper, each_block, mirror, roots, sum_of, weighted_sum
+from carrot._ridge.passes import added
+from carrot._ridge.rows import Rows
 from carrot._ridge.targets import Targets
 
 MOST_LOST = 1e3  # how much larger the moments may have been before pictures were taken away
@@ -81,19 +83,19 @@ class RidgeStatistics:
         """
         if G.shape[0] == 0:
             raise ValueError("`G` must hold at least one picture; got none.")
-        targets = Y if isinstance(Y, Targets) else Targets.of(Y)
         ones = torch.ones(len(G), dtype=torch.float64, device=G.device)
         w = ones if sample_weight is None else sample_weight.to(ones)
-        g_mean, y_mean, root = weighted_mean(G, w), targets.mean(w), roots(w)
-        S, Q_T = (torch.zeros(k, G.shape[1], dtype=torch.float64, device=G.device) for k in (G.shape[1], targets.C))
-        left = torch.zeros_like(g_mean)  # sum_i w_i (g_i - gm): rounding, which times ym sums of a class lack
-        for rows, A in each_block(G, g_mean, root=root):
-            add_upper(S, A.mT)
-            wA = A if root is None else A.mul_(root[rows].unsqueeze(-1))
-            left += wA.sum(dim=0)
-            targets.add_products(Q_T, wA, rows, y_mean)
-        Q = Q_T.mT.addr(left, y_mean, alpha=-1.0) if targets.are_labels else Q_T.mT
-        return cls(len(G), float(w.sum()), g_mean, y_mean, mirror(S), Q, reach=targets.reach)
+        return cls.of(Rows(G, Y if isinstance(Y, Targets) else Targets.of(Y), w))
+
+    @classmethod
+    def of(cls, rows: Rows) -> "RidgeStatistics":
+        """Return the statistics of rows, whoever goes over them: ``from_rows``."""
+        weight = sum_of(rows.w)
+        (total,) = added(rows, _Means())
+        g_mean, y_mean = total / weight, rows.Y.mean(rows.w)
+        S, Q_T, left = added(rows, _Around(g_mean, y_mean))
+        Q = Q_T.mT.addr(left, y_mean, alpha=-1.0) if rows.Y.are_labels else Q_T.mT
+        return cls(len(rows.w), float(weight), g_mean, y_mean, mirror(S), Q, reach=rows.Y.reach)
 
     def __add__(self, other: "RidgeStatistics") -> "RidgeStatistics":
         """Return the statistics of both sets together."""
@@ -141,3 +143,31 @@ class RidgeStatistics:
             peak=tuple(max(values) for values in zip(*sizes, strict=True)),
             reach=max(self.reach, other.reach),
         )
+
+
+class _Means:
+    """A pass: ``sum_i w_i g_i``."""
+
+    def __call__(self, rows: Rows, start: int) -> tuple[Tensor]:
+        return (weighted_sum(rows.G, rows.w),)
+
+
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """A pass: S, from the diagonal to the right, and Q^T around means; and sum_i w_i (g_i - gm).
+
+    The last is rounding, which times ym the sums of a class lack.
+    """
+
+    g_mean: Tensor
+    y_mean: Tensor
+
+    def __call__(self, rows: Rows, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        D, root = len(self.g_mean), roots(rows.w)
+        S, Q_T, left = (self.g_mean.new_zeros(shape) for shape in ((D, D), (rows.Y.C, D), (D,)))
+        for block, A in each_block(rows.G, self.g_mean, root=root):
+            add_upper(S, A.mT)
+            wA = A if root is None else A.mul_(root[block].unsqueeze(-1))
+            left += wA.sum(dim=0)
+            rows.Y.add_products(Q_T, wA, block, self.y_mean)
+        return S, Q_T, left

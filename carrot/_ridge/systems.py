@@ -15,14 +15,16 @@ cancels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from carrot._ridge.blocks import each_block, times, transposed_times, weighted_mean
-from carrot._ridge.factor import cholesky, solve_factored
+from carrot._ridge.blocks import each_block, sum_of, times, transposed_times, weighted_mean
+from carrot._ridge.factor import cholesky, inverse_diagonal, solve_alike, solve_factored, whiten
 from carrot._ridge.gram import Gram
+from carrot._ridge.passes import found
 from carrot._ridge.rows import Rows
 from carrot._ridge.statistics import RidgeStatistics
 
@@ -107,26 +109,30 @@ class PrimalSystem(System):
         self.g_mean = statistics.g_mean if fit_intercept else torch.zeros_like(statistics.g_mean)
         self.y_mean = statistics.y_mean if fit_intercept else torch.zeros_like(statistics.y_mean)
         # contiguous, as it comes back from a file: the layout decides the last bit of a product
-        self.W_star = solve_factored(self._factor, Q).contiguous()
+        self.W_star = self.solved_for(Q).contiguous()
         self.bias = self.y_mean - self.g_mean @ self.W_star
 
     def grown(self, new: Rows, rows: Rows) -> RidgeStatistics:
         """Return the statistics of ``rows``, which are those of this system and ``new`` ones."""
-        return self.statistics + RidgeStatistics.from_rows(*new)
+        return self.statistics + RidgeStatistics.of(new)
 
     def shrunk(self, stay: Tensor, rows: Rows) -> RidgeStatistics | None:
         """Return the statistics of ``rows``, those numbered ``stay``; None where subtraction leaves rounding behind."""
         gone = self._need_rows().without(stay)
-        left_over = self.statistics - RidgeStatistics.from_rows(*gone)
+        left_over = self.statistics - RidgeStatistics.of(gone)
         return None if left_over.is_rounded(rows.Y.reach) else left_over
 
     def retargeted(self, changed: Tensor, rows: Rows) -> RidgeStatistics | None:
         """Return the statistics of ``rows``, which have other targets than this system's where numbered ``changed``."""
-        before, after = (RidgeStatistics.from_rows(*side.at(changed)) for side in (self._need_rows(), rows))
+        before, after = (RidgeStatistics.of(side.at(changed)) for side in (self._need_rows(), rows))
         if before.n == self.statistics.n:
             return after
         moved = self.statistics - before + after
         return None if moved.is_rounded(rows.Y.reach) else moved
+
+    def solved_for(self, X: Tensor) -> Tensor:
+        """K^{-1} X, (D, k)."""
+        return solve_alike(self._factor, X)
 
     def _whiten(self, g: Tensor) -> Tensor:  # (..., D) -> (D, m): C^{-1} (g - gm), a column for each
         centred_g = (g - self.g_mean).reshape(-1, g.shape[-1])
@@ -138,13 +144,13 @@ class PrimalSystem(System):
 
     def smoother(self, g: Tensor, rows: Tensor | slice) -> Tensor:
         """s(g): K^{-1} (g - gm) for the few test rows, then one product with the training rows, by blocks."""
-        G, _, w = self._need_rows()
+        G, w = self._need_rows().G, self._need_rows().w
         s = (times(G[rows], self.g_mean, self.inverse_times(g)) + self._shift).mT * w[rows]
         return s.reshape(*g.shape[:-1], s.shape[-1])
 
     def account(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """<g - gm, g_i - gm> and s(g), of all rows: one pass over them."""
-        G, _, w = self._need_rows()
+        G, w = self._need_rows().G, self._need_rows().w
         columns = torch.cat([(g - self.g_mean).reshape(-1, g.shape[-1]).mT, self.inverse_times(g)], dim=1)  # (D, 2 m)
         products, s = times(G, self.g_mean, columns).chunk(2, dim=1)
         shape = (*g.shape[:-1], len(G))
@@ -158,7 +164,7 @@ class PrimalSystem(System):
         by one step of refinement, alpha + A~ K^{-1} (W* - G~^T alpha) with A~ = w G~: it leaves lam K^{-1} of the
         error, rounding again.
         """
-        G, Y, w = self._need_rows()
+        G, Y, w, _ = self._need_rows()
         per_lam = (w / self._lam).unsqueeze(-1)
         alone, known = list(self.alone), [slack * error for error, slack in self.alone.values()]
         R = Y.minus(times(G, self.g_mean, self.W_star).add_(self.y_mean), slice(None))
@@ -166,7 +172,7 @@ class PrimalSystem(System):
             R[i] = R_i
         alpha = R * per_lam
         missing = self.W_star - transposed_times(G, self.g_mean, alpha)
-        alpha += w.unsqueeze(-1) * times(G, self.g_mean, solve_factored(self._factor, missing))
+        alpha += w.unsqueeze(-1) * times(G, self.g_mean, self.solved_for(missing))
         alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)
         for i, R_i in zip(alone, known, strict=True):
             alpha[i] = R_i * per_lam[i]
@@ -174,7 +180,7 @@ class PrimalSystem(System):
 
     def slack_columns(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
         """(I - s) against some rows; the diagonal without cancellation."""
-        G, _, w = self._need_rows()
+        G, w = self._need_rows().G, self._need_rows().w
         columns = -(times(G[at], self.g_mean, self.inverse_times(G[rows].to(torch.float64))) + self._shift) * w[rows]
         return torch.where(torch.arange(len(w), device=w.device)[at].unsqueeze(-1) == rows, self.slack[rows], columns)
 
@@ -188,12 +194,10 @@ class PrimalSystem(System):
 
     @cached_property
     def _leverage(self) -> Tensor:
-        """w_i k(g_i, g_i): a block of rows is whitened, squared and dropped."""
-        G, _, w = self._need_rows()
-        squares = torch.empty_like(w)
-        for rows, A in each_block(G, self.g_mean):
-            squares[rows] = torch.linalg.solve_triangular(self._factor, A.mT, upper=False).square_().sum(dim=0)
-        return w * (squares + self._shift)
+        """w_i k(g_i, g_i), whoever goes over the rows."""
+        rows, work = self._need_rows(), _Whitened(self.g_mean, self._factor, inverse_diagonal(self._factor))
+        squares = torch.cat([squares for _, squares in found(rows, work)])
+        return rows.w * (squares + self._shift)
 
     @cached_property
     def alone(self) -> dict[int, tuple[Tensor, float]]:
@@ -216,6 +220,21 @@ class PrimalSystem(System):
         return self._rows
 
 
+@dataclass(frozen=True, eq=False)
+class _Whitened:
+    """A pass: |C^{-1} (g - gm)|^2; a block of rows is whitened, squared and dropped."""
+
+    g_mean: Tensor
+    factor: Tensor
+    diagonal: list[Tensor]
+
+    def __call__(self, rows: Rows, start: int) -> Tensor:
+        squares = torch.empty_like(rows.w)
+        for block, A in each_block(rows.G, self.g_mean):
+            squares[block] = whiten(A, self.factor, self.diagonal).square_().sum(dim=1)
+        return squares
+
+
 class DualSystem(System):
     """M beta = B by Cholesky of M (n x n), for n <= D: never forms a D x D matrix, nor a centred copy of G."""
 
@@ -227,8 +246,8 @@ class DualSystem(System):
         M, c = with_means(gram.weighted(rows.w), v, lam)
         self._v_share = v.square() / (lam + c)
         self._factor = cholesky(M, lam)
-        self._shift = 1.0 / float(rows.w.sum()) if fit_intercept else 0.0
-        self.alpha = (self._root.unsqueeze(-1) * solve_factored(self._factor, B)).contiguous()
+        self._shift = 1.0 / float(sum_of(rows.w)) if fit_intercept else 0.0
+        self.alpha = (self._root.unsqueeze(-1) * solve_alike(self._factor, B)).contiguous()
 
     @cached_property
     def W_star(self) -> Tensor:  # type: ignore[override]  # a pass over the rows, when somebody asks
@@ -314,7 +333,7 @@ def prefers_dual(n: int, D: int, fit_intercept: bool) -> bool:
 def moments(rows: Rows, fit_intercept: bool) -> Moments:
     """Return what the preferred form needs to know of the rows, for any lam: the cost of a fit is here."""
     is_dual = prefers_dual(len(rows.G), rows.G.shape[1], fit_intercept)
-    return Gram.from_rows(rows, fit_intercept) if is_dual else RidgeStatistics.from_rows(*rows)
+    return Gram.from_rows(rows, fit_intercept) if is_dual else RidgeStatistics.of(rows)
 
 
 def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = None) -> System:
@@ -332,9 +351,9 @@ def solve(rows: Rows, lam: float, fit_intercept: bool, known: Moments | None = N
 
 def centre(rows: Rows, fit_intercept: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return gm, ym and v; all are 0 without an intercept."""
-    G, Y, w = rows
+    G, Y, w, _ = rows
     if fit_intercept:
-        return weighted_mean(G, w), Y.mean(w), (w / w.sum()).sqrt()
+        return weighted_mean(G, w), Y.mean(w), (w / sum_of(w)).sqrt()
     return w.new_zeros(G.shape[1]), w.new_zeros(Y.C), torch.zeros_like(w)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
-from carrot._ridge.blocks import blocks, weighted_mean
+from carrot._ridge.blocks import blocks, sum_of, weighted_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +110,8 @@ class Targets:
             total = torch.zeros(self.C, dtype=torch.float64, device=w.device)
             for rows in blocks(len(w), self.C):
                 total += w[rows] @ self.block(rows)
-            return total / w.sum()
-        return torch.bincount(self.values, weights=w, minlength=self.C).to(w) / w.sum()
+            return total / sum_of(w)
+        return torch.bincount(self.values, weights=w, minlength=self.C).to(w) / sum_of(w)
 
     def add_products(
         self, total: Float[Tensor, "C k"], X: Float[Tensor, "b k"], rows: slice, mean: Float[Tensor, " C"]

@@ -11,7 +11,7 @@ import torch
 import carrot
 import carrot.lift
 from carrot import attribution as a
-from carrot import influence
+from carrot._ridge import blocks, passes
 from carrot.edits.effects import Edit, edit_effects, edit_effects_by_class, edited
 from carrot.graph import RegionGraphBuilder
 from carrot.head import RidgeHead
@@ -161,7 +161,8 @@ def test_dirichlet_energy_never_rises_under_diffusion() -> None:
 @pytest.mark.parametrize("kind", ["dual", "label", "removal"])
 @pytest.mark.parametrize("largest", [True, False])
 def test_top_training_equals_sorting_everything(kind: str, largest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(influence, "TRAINING_CHUNK", 7)
+    monkeypatch.setattr(passes, "GROUP", 7)
+    monkeypatch.setattr(blocks, "ENTRIES", 25)
     head = RidgeHead(1.0, True).fit(torch.randn(30, 5, dtype=F64), torch.arange(30) % 3)
     g = torch.randn(4, 5, dtype=F64)
     every = {
@@ -179,7 +180,8 @@ def test_top_training_equals_sorting_everything(kind: str, largest: bool, monkey
 
 @pytest.mark.parametrize("kind", ["dual", "label", "removal"])
 def test_both_ways_in_one_pass_and_of_two_classes(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(influence, "TRAINING_CHUNK", 7)
+    monkeypatch.setattr(passes, "GROUP", 7)
+    monkeypatch.setattr(blocks, "ENTRIES", 25)
     head = RidgeHead(1.0, True).fit(torch.randn(30, 5, dtype=F64), torch.arange(30) % 3)
     g, target = torch.randn(4, 5, dtype=F64), torch.tensor([0, 1, 2, 1])
     against, itself = (target + 1) % 3, torch.tensor([3, 0, 29, 7])

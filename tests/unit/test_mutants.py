@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "factor", "systems", "squares", "loo", "edited", "later"),
     *("removed", "settled", "vouching", "restored", "solution", "logit", "replacement", "streamed", "conformal"),
-    *("questions", "pool", "edit", "subsets", "best", "again"),
+    *("questions", "pool", "edit", "subsets", "best", "again", "passes"),
 )
 MODULES = [
-    *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *("errors", "utils", "_ambient", "engine/__init__", "_choices", "_display/brief", "_display/html", "_display/graphs"),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
     *("head", "removal", "influence", "edits/effects", "edits/flips", "attribution"),
@@ -135,7 +135,7 @@ MUTANTS = {
     "bias forgotten": ("solution", "W_star.shape[1]) + self.bias", "W_star.shape[1])"),
     "weights ignored": ("blocks", "if bool((w == 1.0).all()) else", "if True else"),
     "weights not rooted (dual)": ("gram", "root = w.sqrt()", "root = w"),
-    "float32 solve": ("systems", "solve_factored(self._factor, Q)", "solve_factored(self._factor.float(), Q.float()).double()"),
+    "float32 solve": ("systems", "self.solved_for(Q)", "solve_alike(self._factor.float(), Q.float()).double()"),
     "duals without 1 / lam": ("systems", "(w / self._lam).unsqueeze(-1)", "w.unsqueeze(-1)"),
     "duals that cancel": ("systems", "alpha += w.unsqueeze(-1) * times(", "times("),
     "duals refined without weights": ("systems", "alpha += w.unsqueeze(-1) * times(", "alpha += times("),
@@ -149,7 +149,7 @@ MUTANTS = {
         "squares",
     ),
     "leverage without the mean (dual)": ("systems", ".diagonal() - self._v_share)", ".diagonal())"),
-    "path without the mean (tall)": ("loo", "1.0 - self._h0[block].unsqueeze(-1) - lev", "1.0 - lev"),
+    "path without the mean (tall)": ("loo", "1.0 - self.shift * w - (Z", "1.0 - (Z"),
     "path without the mean (wide)": ("loo", "lam * (spread[:, j] - v[block].square() / (c + lam))", "lam * spread[:, j]"),
     "last block dropped": ("blocks", "range(0, length, step)", "range(0, length - step + 1, step)"),
     "blocks overlap": ("blocks", "min(start + step, length)", "min(start + step + 1, length)"),
@@ -160,8 +160,13 @@ MUTANTS = {
         "return X if mean is None else X.sub_(mean[columns])",
         "return X if mean is None else (block - mean[columns].to(G.dtype)).to(torch.float64)",
     ),
-    "leave-one-out error of the last block": ("loo", "errors[j] += (residual.square_()", "errors[j] = (residual.square_()"),
-    "screened error of the last block": ("loo", "errors += w", "errors = w"),
+    "leave-one-out error of the last block": ("loo", "total += self.sums(", "total = self.sums("),
+    "leave-one-out error of the last group": ("loo", "total += sums", "total = sums"),
+    "a picture alone in a direction left out of the path": ("loo", "total[0, j] += self.rows.w[i]", "total[0, j] += 0.0"),
+    "groups overlap": ("passes", "min(start + step, n)", "min(start + step + 1, n)"),
+    "sums of the last group": ("passes", "tuple(a.add_(b) for a, b", "tuple(b for a, b"),
+    "a group's first weights": ("rows", "self.w[some])", "self.w[: some.stop - some.start])"),
+    "whitened by the diagonal alone": ("factor", "alpha=-1.0) @ inverse.mT", "alpha=-0.0) @ inverse.mT"),
     "screened by leverage, not its square": ("loo", "slack.square().reciprocal()", "slack.reciprocal()"),
     "partial fractions with the other sign": ("squares", "addmm_(Z, self.N.mT", "addmm_(Z, self.N"),
     "a direction without itself": ("squares", "Z * self.M if", "0.0 * Z if"),
@@ -176,9 +181,9 @@ MUTANTS = {
     "labels without the others' means": ("targets", "((1.0 - mean).square() + others)", "(1.0 - mean).square()"),
     "labels of the first rows": ("targets", "T[self.values[rows]] if", "T[self.values[: rows.stop - rows.start]] if"),
     "labels' residuals the wrong way": ("targets", "X[here] -= 1.0", "X[here] += 1.0"),
-    "leave-one-out by blocks, of residuals": ("streamed", "block).div_(slack[block])", "block)"),
+    "leave-one-out by blocks, of residuals": ("streamed", "block).div_(self.slack[own].unsqueeze(-1))", "block)"),
     "leave-one-out by blocks, without weights": ("streamed", "share = (head.lam / rows.w)", "share = (0.0 * rows.w + head.lam)"),
-    "leave-one-out by blocks, alone in a direction": ("streamed", "wrong[i - block.start] = system", "_ = system"),
+    "leave-one-out by blocks, alone in a direction": ("streamed", "wrong[i - own.start] = error", "_ = error"),
     "removed: means of before": ("removed", "base.g_mean - moved if", "base.g_mean if"),
     "removed: each by itself (dual)": ("removed", "torch.linalg.lu_factor(Q[gone])", "torch.linalg.lu_factor(Q[gone].diagonal().diag())"),
     "removed: each by itself (primal)": ("removed", "root.unsqueeze(-1) * k * root", "(root.unsqueeze(-1) * k * root).diagonal().diag()"),
@@ -289,7 +294,7 @@ MUTANTS = {
     "ties of Q without its diagonal": ("vouching", ".sqrt() / root / root[:, None]", ".sqrt()"),
     "copies left out never by a fit": ("edited", "if bool((slack < self._least)[stay].any()):", "if False:"),
     "a kernel without its constant": ("solution", "if self.fit_intercept else 0.0", "if False else 0.0"),
-    "weights in another layout than a file's": ("systems", "(self._factor, Q).contiguous()", "(self._factor, Q)"),
+    "weights in another layout than a file's": ("systems", "self.solved_for(Q).contiguous()", "self.solved_for(Q)"),
     "targets that move twice": ("systems", "self.statistics - before + after", "self.statistics - before + after + after"),
     "targets that do not move": ("systems", "self.statistics - before + after", "self.statistics"),
     "the targets of the next picture": ("head", "put(changed, new)", "put(changed.flip(0), new)"),
@@ -350,6 +355,7 @@ def everything(c: ModuleType, entries: int = 40, strip: int = 3) -> None:
     """All checks, each on a few small sizes, with blocks so small that there are several."""
     blocks = contract.inside(c, "_ridge.blocks")
     blocks.ENTRIES, blocks.STRIP = entries, strip
+    contract.inside(c, "_ridge.passes").GROUP, contract.inside(c, "_ridge.factor").STRIP = 13, strip
     contract.check_graph(c, 3, 4, 5, F64, 0.4, 1.5)
     contract.check_graph(c, 2, 2, 3, F64)
     contract.check_duplicates(c, F32)
