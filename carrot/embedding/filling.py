@@ -13,7 +13,7 @@ from torch import Tensor
 
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
-from carrot.data.loading import batches
+from carrot.data.loading import Batch, batches, in_flight
 from carrot.data.records import ImageDataset, Record
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
@@ -33,6 +33,7 @@ def embed_dataset(
     workers: int = 0,
     state: Mapping[str, str] | None = None,
     what: str = "",
+    at_a_time: int = 1,
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """Return a complete store of one row for each picture, computed or found in ``folder``.
 
@@ -44,11 +45,12 @@ def embed_dataset(
         facts: What the rows depend on, as JSON: another value later is refused, not mixed. ``pictures_state`` is added
             here: other contents under the same names are refused too, and so is another renderer.
         folder: Where the shards lie; made if absent.
-        batch_size: Pictures of one pass and of one shard: what a kill loses at most.
+        batch_size: Pictures of one pass and of one shard.
         dtypes: Of the rows, by name; default float32.
         workers: Processes that decode; 0: threads.
         state: ``pictures_state`` of the data set, where it is known.
         what: What is looked at of each picture, for the bar that tells how far it is, and how much the rows will take.
+        at_a_time: Shards that are computed and written at a time, by threads: what a kill loses at most.
 
     Returns:
         The store, rows in the order of the records and NaN where a picture can't be read, with their ``sha256`` (32
@@ -71,7 +73,9 @@ def embed_dataset(
     types = {name: (dtypes or {}).get(name, torch.float32) for name in row_shapes}
     takes = len(records) * sum(math.prod(shape) * types[name].itemsize for name, shape in row_shapes.items())
     label = f"embedding {', '.join(filter(None, (dataset.name, what)))} ({takes / 1e6:,.1f} MB)"
-    for shard, batch in progress(pieces, label, len(missing), "pictures", batch_size, most):
+
+    def fill(piece: tuple[int, Batch]) -> dict[str, str]:
+        shard, batch = piece
         B = len(batch.readable)
         rows = {name: torch.full((B, *shape), torch.nan, dtype=types[name]) for name, shape in row_shapes.items()}
         if bool(batch.readable.any()):
@@ -84,7 +88,11 @@ def embed_dataset(
                 rows[name][batch.readable] = values.to(rows[name])
         store.write(shard, {**rows, "sha256": batch.sha256})
         unreadable = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
-        errors.update(zip(unreadable, batch.errors, strict=True))
+        return dict(zip(unreadable, batch.errors, strict=True))
+
+    done = in_flight(fill, pieces, at_a_time)
+    for found in progress(done, label, len(missing), "pictures", batch_size, most):
+        errors.update(found)
     return store, errors
 
 
