@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ from carrot.data.opening import resolved
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
-from carrot.embedding.spec import DEFAULT_MODEL
+from carrot.embedding.spec import DEFAULT_MODEL, Precision
 from carrot.errors import NotFittedError
 from carrot.evaluation.calibration import probabilities
 from carrot.head import RidgeHead
@@ -99,6 +99,10 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays
             so.
+        precision: What the backbone computes in: "float32"; "bfloat16", several times faster where the processor or the
+            GPU has it; "float16", "float64". The graph and the head are float64 whatever it is.
+        compile: Whether the backbone's blocks are compiled (``torch.compile``), where that can be; it costs seconds at
+            the start, and moves tokens by rounding. A model that is loaded runs without.
 
     Attributes (after ``fit``, ``select`` or ``load``):
         classes_: Labels of the classes, (C,), in the order of the logits; text, whole numbers or truth values, as they
@@ -139,13 +143,15 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         crop: Crop = "model",
         device: str = "auto",
         dtype: Literal["float16", "float32"] = "float16",
+        precision: Precision = "float32",
+        compile: bool = False,
     ) -> None:
         self._given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         RidgeHead(lam)  # both refuse what is out of range
         Pooling(Setting.asked(self._given, has_attention=False))
         self.lam, self.fit_intercept = lam, fit_intercept
         self.class_weight = checked_class_weight(class_weight)
-        self.encoder = Encoder(backbone, checkpoint, img_size, crop, device, dtype)
+        self.encoder = Encoder(backbone, checkpoint, img_size, crop, device, dtype, precision, compile)
         self._now: Classifier | None = None
         self._seen: tuple[Path, str] | None = None  # the folder that it was read from or saved to, as it was then
         self._lock = RLock()
@@ -257,6 +263,7 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
             crop=spec.crop,
             device=device,
             dtype=encoder.dtype,
+            precision=cast(Precision, spec.precision),
         )
         reopen = None if fitted.data is None else partial(open_dataset, fitted.data)
         find = PictureFinder(None if reopen is None or data is None else reopen(), reopen)

@@ -147,6 +147,14 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Return where float64 is computed for a backbone's device: there, or on the processor for Apple's, which has none.
+
+    Exactness: the sums over regions are exact to rounding of float64 alone, so that a narrower type is no way out.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def existing_device(name: str) -> str:
     """Return a device that is there; "auto": a GPU if there is one.
 

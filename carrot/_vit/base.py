@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carrot._ambient import pinned_class
+from carrot._vit import compiling
 from carrot._vit.blueprint import Blueprint
 from carrot._vit.checkpoints import digest, named_weights, unwrapped, version_of, weights_file
 from carrot._vit.geometry import Geometry
@@ -98,6 +99,31 @@ class TimmBackbone(nn.Module):
         """Set the training mode, as for any module; a frozen backbone stays in evaluation mode."""
         return super().train(mode and not self.freeze)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether its blocks run compiled; every pass must then have the same number of inputs."""
+        return compiling.is_compiled(self.bare_model)
+
+    def compile_blocks(self, inputs: int) -> str:
+        """Compile its blocks, ``torch.compile``, for passes of ``inputs`` inputs, and check them against torch's own.
+
+        Returns:
+            Why it can't be, and then it runs as before; "" where it is done.
+        """
+        x = torch.randn(inputs, 3, *self.input_hw, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            return compiling.compile_checked(self.bare_model, self.pooled, x.to(self.device, self.dtype))
+
+    def __getstate__(self) -> dict[str, object]:
+        state = {name: value for name, value in self.__dict__.items() if name != "_compiled_call_impl"}
+        return {**state, "_compiled_blocks": self.compiled}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        compiled = state.pop("_compiled_blocks", False)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if compiled:  # a copy, or another process: the kernels stay behind, and are made again when it first runs
+            compiling.start_compiling(self.bare_model)
+
     def pooled(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Float[Tensor, "B D"]:
         """Return one feature of each input."""
         raise TypeError(f"{type(self).__name__} must say its own `pooled`.")
@@ -110,7 +136,8 @@ class TimmBackbone(nn.Module):
         """Return the SHA-256, in hex, of everything that features depend on.
 
         That is every weight and its precision, the architecture, the input size, the preprocessing and ``out_norm``;
-        not the device, nor where the weights came from. It is computed again only after the weights have changed.
+        not the kernels that it runs by (a device's, compiled ones), nor where the weights came from. It is computed
+        again only after the weights have changed.
         A ``model`` that lost some since is refused with a ``BackboneError``.
         """
         now = version_of(tensors := named_weights(self._name, self.bare_model, self._keys))

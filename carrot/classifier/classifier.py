@@ -124,6 +124,7 @@ class Classifier:
             "backbone": encoder.spec.name,
             "fingerprint": encoder.fingerprint,
             "crop": encoder.spec.crop,
+            "precision": encoder.spec.precision,
             "dtype": encoder.dtype,
             **fitted.setting.to_dict(),
             "lam": fitted.head.lam,

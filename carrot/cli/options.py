@@ -54,6 +54,12 @@ class BackboneOptions:
     """Where it runs: "auto", "cpu", "cuda"."""
     dtype: Literal["float16", "float32"] = "float16"
     """What tokens are rounded to, in the cache and everywhere."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """What the backbone computes in; bfloat16 is faster where the processor or the GPU has it, and moves tokens by its
+    rounding. A model keeps it. [default: float32]"""
+    compile: Annotated[bool | None, Parameter(negative="")] = None
+    """Compile its blocks (torch.compile): seconds at the start, which may pay on a GPU; told where it can't be. Tokens
+    move by rounding."""
 
 
 @Parameter(name="*", group=ENGINE)

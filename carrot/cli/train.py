@@ -179,7 +179,7 @@ def _train(
     from carrot.model import Carrot
 
     named = options.backbone or ("toy" if data == "toy" else None)
-    same: dict[str, Any] = {name: value for name, value in asdict(options).items() if name != "backbone"}
+    same: dict[str, Any] = {n: value for n, value in asdict(options).items() if n != "backbone" and value is not None}
     if named is not None:
         same["backbone"] = named
     model = Carrot(**same, **settings)

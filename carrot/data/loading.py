@@ -1,9 +1,10 @@
 """From records to the backbone's input: a batch at a time, decoded ahead, bad pictures set aside."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -17,6 +18,8 @@ from carrot.data.records import ImageDataset
 from carrot.errors import UnreadableImageError
 
 Loaded: TypeAlias = tuple[Tensor, bytes]
+T = TypeVar("T")
+R = TypeVar("R")
 DECODERS = 4  # threads; PIL lets go of the interpreter while it decodes and resizes
 
 
@@ -86,6 +89,34 @@ def batches(
         for position in range(len(index_lists)):
             now, ahead = ahead, start(position + 1)
             yield _collate([future.result() for future in now])
+
+
+def in_flight(work: Callable[[T], R], items: Iterable[T], at_a_time: int) -> Iterator[R]:
+    """Yield what ``work`` makes of each item, in order; several are worked on at a time, by threads.
+
+    So a GPU has its next pass while the rows of the last one come back and are written. An error is raised in its
+    turn, and nothing is begun after it.
+
+    Args:
+        work: What is done; of one item alone, so that its result doesn't depend on the others.
+        items: Taken one by one, as there is room.
+        at_a_time: How many; 1: in this thread.
+    """
+    if at_a_time == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(at_a_time) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) == at_a_time:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @dataclass(frozen=True, eq=False)

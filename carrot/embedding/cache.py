@@ -23,7 +23,10 @@ from carrot.embedding.view import PatchView, TileView, View
 from carrot.engine import HERE, current
 from carrot.errors import ModelError
 from carrot.store.shards import EmbeddingStore
+from carrot.utils import float64_device
 
+CPU = torch.device("cpu")
+IN_FLIGHT = 3  # shards that a GPU has at a time: one comes, one is computed, one is written
 AGAIN = "delete the folder of tokens to have it read again"
 BATCH = 32  # pictures of one pass and of one shard, where a picture is one input
 
@@ -35,10 +38,18 @@ class TokenCache:
         layout: How their rows make tokens.
         readable: False for the pictures that can't be read.
         errors: What is wrong with those, by record id.
+        device: Where tokens are pooled, in float64; what comes of it is on the processor.
         sha256: Of every picture's content, in hex; zeros where it can't be read.
     """
 
-    def __init__(self, stores: Sequence[EmbeddingStore], layout: Layout, errors: dict[str, str]) -> None:
+    def __init__(
+        self,
+        stores: Sequence[EmbeddingStore],
+        layout: Layout,
+        errors: dict[str, str],
+        device: torch.device = CPU,
+    ) -> None:
+        self.device = device
         self.stores, self.layout, self.errors = tuple(stores), layout, errors
         self._width, self.sha256 = 0, list[str]()
         self.readable: Bool[Tensor, " n"] = torch.ones(self.stores[0].n_rows, dtype=torch.bool)
@@ -87,7 +98,8 @@ class TokenCache:
             store, found = _filled(dataset, part, place, size, workers, state)
             stores.append(store)
             errors |= found
-        cache, load = cls(stores, view.layout, errors), Loader(dataset, view.transform)
+        cache = cls(stores, view.layout, errors, float64_device(view.backbone.device))
+        load = Loader(dataset, view.transform)
         for row in torch.nonzero(~cache.readable).flatten().tolist():
             name = dataset.records[row].id
             if name not in errors:  # another run met it: what is wrong with it is told each time
@@ -131,14 +143,16 @@ class TokenCache:
         pooling = Pooling(s)
         G = torch.empty(len(indices), pooling.lift.dim(self._width), dtype=torch.float64)
         for places, tokens in self.batches(indices):
-            G[places] = pooling.g(tokens, None if pi is None else pi[places])
+            own = None if pi is None else pi[places].to(self.device)
+            G[places] = pooling.g(tokens.to(self.device), own).cpu()
         return G
 
     def pool(self, indices: Sequence[int], settings: Sequence[Setting]) -> list[Float[Tensor, "n N"]]:
         """Return pi of each of ``indices`` for each setting, in one pass over the tokens."""
         pis: list[Tensor | None] = [None] * len(settings)
         for places, tokens in self.batches(indices):
-            for k, pi in enumerate(pool(tokens, settings)):
+            for k, found in enumerate(pool(tokens.to(self.device), settings)):
+                pi = found.cpu()
                 whole = pis[k]
                 if whole is None:
                     whole = pis[k] = pi.new_empty(len(indices), pi.shape[1])
@@ -176,9 +190,12 @@ def _filled(
     kinds = {name: torch.float32 if name == "attention" else view.dtype for name in shapes}
 
     what = short_regions(view.tiling.spec) if isinstance(view, TileView) else PATCHES
-    facts = {"backbone": view.backbone.fingerprint(), "rows": sorted(shapes), "dtype": str(view.dtype)}
+    facts: dict[str, object] = {"rows": sorted(shapes), "dtype": str(view.dtype)}
+    facts["backbone"] = view.backbone.fingerprint()
     if isinstance(view, TileView):
         facts["tiles"] = view.tiling.spec
+    if view.backbone.compiled:  # other bits of the same tokens: one store holds them of one kind of kernels
+        facts["compiled"] = True
     rows = Rows(sees := view if current() is HERE else _movable(view), view.backbone.fingerprint())
     return embed_dataset(dataset, sees.transform, rows, shapes, facts, folder, batch_size, kinds, workers, state, what)
 
@@ -196,6 +213,11 @@ class Rows:
     fingerprint: str
 
     __repr__ = brief
+
+    @property
+    def at_a_time(self) -> int:
+        """Shards that are computed and written at a time, by threads."""
+        return IN_FLIGHT if self.view.backbone.device.type == "cuda" else 1
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
         """Return the rows of a pass."""

@@ -25,9 +25,9 @@ from carrot.data.inputs import PictureLike, as_picture
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.filling import pictures_state
 from carrot.embedding.setting import Setting
-from carrot.embedding.spec import TOY, BackboneSpec
+from carrot.embedding.spec import PRECISIONS, TOY, BackboneSpec, Precision
 from carrot.embedding.tokens import Tokens
-from carrot.embedding.view import PatchView, TileView, View
+from carrot.embedding.view import PASS, PatchView, TileView, View
 from carrot.errors import BackboneError, ModelError, StoreError
 from carrot.store.shards import EmbeddingStore
 from carrot.tiling import Tiling
@@ -48,13 +48,17 @@ class Encoder:
         crop: As ``TimmViTPatchBackbone`` has it, for a name.
         device: "auto": a GPU if there is one.
         dtype: What tokens are rounded to.
+        precision: What the backbone computes in, for a name: its weights are cast once. A backbone that was given, and
+            a ``spec``, have their own.
+        compile: Whether its blocks are compiled, where that can be: ``TimmBackbone.compile_blocks``. Tokens are then
+            the same up to rounding, and are kept apart; the fingerprint, and so a model, knows nothing of it.
         fingerprint: What the backbone's must be; None: any.
         spec: All of the description, where there is more of it than the arguments above.
         rebuilds: Whether the description is known to build the backbone again; None: it is tried, for a backbone that
             was given.
 
     Raises:
-        ValueError: An unknown ``dtype``.
+        ValueError: An unknown ``dtype`` or ``precision``, or another one than the backbone that was given has.
         ModelError: The backbone that was given has another fingerprint.
     """
 
@@ -66,12 +70,17 @@ class Encoder:
         crop: Crop = "model",
         device: str = "auto",
         dtype: Literal["float16", "float32"] = "float16",
+        precision: Precision = "float32",
+        compile: bool = False,
         fingerprint: str | None = None,
         spec: BackboneSpec | None = None,
         rebuilds: bool | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f'`dtype` must be "float16" or "float32"; got {dtype!r}.')
+        if precision not in PRECISIONS:
+            names = ", ".join(f'"{name}"' for name in PRECISIONS)
+            raise ValueError(f"`precision` must be one of {names}; got {precision!r}.")
         path = None if checkpoint is None else str(Path(checkpoint).resolve())
         if crop not in ("model", "squash", "border"):
             raise ValueError(f'`crop` must be "model", "squash" or "border"; got {crop!r}.')
@@ -81,20 +90,27 @@ class Encoder:
                 f"{type(backbone).__name__}."
             )
         self._built: dict[tuple[bool, int], TimmBackbone] = {}  # by their input; copies share them
+        self._tried: set[TimmBackbone] = set()  # to compile
         self._given = backbone if isinstance(backbone, TimmBackbone) else None
         if isinstance(backbone, TimmBackbone):
             self.spec = BackboneSpec.of(backbone)
+            if precision not in ("float32", self.spec.precision):
+                raise ValueError(
+                    f'`precision` = "{precision}", and the backbone that was given computes in {self.spec.precision}. '
+                    f"Cast it, backbone.to(torch.{precision}), or leave `precision` out."
+                )
         else:
             if backbone == TOY and (path is not None or img_size is not None):
                 raise ValueError(
                     '`backbone` = "toy" comes with its weights and its size: leave `checkpoint` and `img_size` out.'
                 )
             crop = "squash" if backbone == TOY else crop
-            self.spec = BackboneSpec(backbone, path, img_size, crop) if spec is None else replace(spec, checkpoint=path)
+            own = BackboneSpec(backbone, path, img_size, crop, precision=precision)
+            self.spec = own if spec is None else replace(spec, checkpoint=path)
             rebuilds = rebuilds is not False
         self._rebuilds: tuple[str, bool] | bool | None = rebuilds
         self.device = existing_device(device)
-        self.dtype = dtype
+        self.dtype, self.compile = dtype, compile
         self.tiling: Tiling | None = None
         self.tile_size, self.has_whole = 0, False
         self._expected = fingerprint
@@ -199,7 +215,7 @@ class Encoder:
             BackboneError: As ``BackboneSpec.build``.
         """
         if self._given is not None:
-            return self._given
+            return self._compiled(self._given)
         if self._key not in self._built:
             if self._rebuilds is False and self.spec.checkpoint is None:
                 raise ModelError(
@@ -207,7 +223,17 @@ class Encoder:
                     "weights or its preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
                 )
             self._built[self._key] = self._require_same(self._build(self.device))
-        return self._built[self._key]
+        return self._compiled(self._built[self._key])
+
+    def _compiled(self, backbone: TimmBackbone) -> TimmBackbone:
+        """Return it compiled, if that is asked for and can be; it is tried once, and told."""
+        if not self.compile or backbone.compiled or backbone in self._tried:
+            return backbone
+        self._tried.add(backbone)
+        tiles = TileView(backbone, DTYPES[self.dtype], self.tiling) if self.tiling is not None else None
+        if why := backbone.compile_blocks(PASS if tiles is None else tiles.parts[0].even):
+            warnings.warn(f"{self.spec.name} is not compiled, and runs without: {why}.", stacklevel=2)
+        return backbone
 
     @property
     def _key(self) -> tuple[bool, int]:
@@ -346,5 +372,6 @@ class Encoder:
         """Return the name of the folder of a data set's tokens, and its ``pictures_state``."""
         state = pictures_state(dataset, self.view.probe)  # the same for every ladder: they share their scales
         ids = [record.id for record in dataset.records]
-        key = hashlib.sha256(json.dumps([self.fingerprint, self.dtype, ids, state]).encode()).hexdigest()[:16]
+        facts = [self.fingerprint, self.dtype, ids, state, *(["compiled"] if self.view.backbone.compiled else [])]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         return key, state

@@ -18,7 +18,7 @@ from torch import Tensor
 from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
-from carrot.data.loading import batches
+from carrot.data.loading import Batch, batches, in_flight
 from carrot.data.records import ImageDataset, Record, contents_of
 from carrot.engine import HERE, current
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
@@ -53,7 +53,7 @@ def embed_dataset(
         facts: What the rows depend on, as JSON: another value later is refused, not mixed. ``pictures_state`` is added
             here: other contents under the same names are refused too, and so is another renderer.
         folder: Where the shards lie; made if absent.
-        batch_size: Pictures of one pass and of one shard: what a kill loses at most.
+        batch_size: Pictures of one pass and of one shard.
         dtypes: Of the rows, by name; default float32.
         workers: Processes that decode; 0: threads.
         state: ``pictures_state`` of the data set, where it is known.
@@ -99,7 +99,8 @@ class Fill:
     Attributes:
         dataset: The pictures.
         transform: Picture to model input.
-        embed: Model inputs to rows by name; its ``arrive``, if it has one, compares what must be the same elsewhere.
+        embed: Model inputs to rows by name; its ``arrive``, if it has one, compares what must be the same elsewhere, and
+            its ``at_a_time`` is how many shards are worked on at a time: what a kill loses at most.
         row_shapes: Of each of these names.
         types: Of each of these names.
         store: What is filled.
@@ -141,7 +142,9 @@ class Fill:
         """
         store, records = self.store, self.dataset.records
         work = batches(self.dataset, self.transform, [list(store.rows(shard)) for shard in shards], self.workers)
-        for shard, batch in zip(shards, work, strict=True):
+
+        def fill(piece: tuple[int, Batch]) -> Filled:
+            shard, batch = piece
             B = len(batch.readable)
             rows = {n: torch.full((B, *shape), torch.nan, dtype=self.types[n]) for n, shape in self.row_shapes.items()}
             if bool(batch.readable.any()):
@@ -154,7 +157,9 @@ class Fill:
                     rows[name][batch.readable] = values.to(rows[name])
             store.write(shard, {**rows, "sha256": batch.sha256})
             aside = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
-            yield Filled(dict(zip(aside, batch.errors, strict=True)), platform.node())
+            return Filled(dict(zip(aside, batch.errors, strict=True)), platform.node())
+
+        yield from in_flight(fill, zip(shards, work, strict=True), getattr(self.embed, "at_a_time", 1))
 
 
 def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,7 @@ from carrot.errors import BackboneError, ModelError
 DEFAULT_MODEL = "vit_small_patch14_reg4_dinov2.lvd142m"
 TOY = "toy"
 PRECISIONS = {name: getattr(torch, name) for name in ("float16", "float32", "bfloat16", "float64")}
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class BackboneSpec:
         img_size: Side of the input in pixels, or (height, width); None: the model's own.
         crop: As ``TimmViTPatchBackbone`` has it; "toy" is always "squash".
         out_norm: As ``TimmViTPatchBackbone`` has it.
-        precision: Of the weights.
+        precision: Of the weights, and of all that the backbone computes.
     """
 
     name: str = DEFAULT_MODEL
@@ -82,25 +83,26 @@ class BackboneSpec:
             BackboneError, CheckpointError, HubUnreachableError: As ``TimmViTPatchBackbone``.
             ModelError: The checkpoint is not there any more.
         """
+        dtype = PRECISIONS.get(self.precision)
+        if dtype is None:
+            raise ModelError(
+                f"{self.name} in {self.precision!r}: this CARROT knows the precisions {', '.join(PRECISIONS)}."
+            )
         if self.name == TOY:
             from carrot.data.toy import EMBEDDED_MODEL, embedded_checkpoint
 
             weights = embedded_checkpoint()
-            return TimmViTPatchBackbone(
+            toy = TimmViTPatchBackbone(
                 EMBEDDED_MODEL,
                 device=device,
                 checkpoint=weights,
                 crop="squash",
                 attention=attention if tile_size is None else False,
             )
+            return toy.to(dtype)
         if self.checkpoint is not None and not Path(self.checkpoint).exists():
             raise ModelError(
                 f"{self.checkpoint}: there is no such file. Give the weights of {self.name}: `checkpoint=`."
-            )
-        dtype = PRECISIONS.get(self.precision)
-        if dtype is None:
-            raise ModelError(
-                f"{self.name} in {self.precision!r}: this CARROT knows the precisions {', '.join(PRECISIONS)}."
             )
         if tile_size is not None:
             return self._for_tiles(device, tile_size).to(dtype)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from carrot._ambient import pinned
 from carrot._display.brief import brief
 from carrot._vit.base import TimmBackbone
-from carrot.backbone import TimmViTPatchBackbone
+from carrot._vit.compiling import compiler_errors, padded
+from carrot.backbone import PatchOutput, TimmViTPatchBackbone
 from carrot.errors import BackboneError
 from carrot.tiling import Tiling
 
@@ -48,9 +49,14 @@ class Tokens:
     @classmethod
     @pinned()
     def of(
-        cls, backbone: TimmViTPatchBackbone, x: Float[Tensor, "B 3 img_h img_w"], dtype: torch.dtype = torch.float32
+        cls,
+        backbone: TimmViTPatchBackbone,
+        x: Float[Tensor, "B 3 img_h img_w"],
+        dtype: torch.dtype = torch.float32,
+        at_once: int | None = None,
+        device: str | torch.device | None = "cpu",
     ) -> "Tokens":
-        """Run the backbone; return its tokens on the processor, rounded to ``dtype``.
+        """Run the backbone; return its tokens, rounded to ``dtype``.
 
         Whatever mode it is in, it answers as in evaluation.
 
@@ -58,17 +64,28 @@ class Tokens:
         rounded alike. The attention stays float32. A picture alone and in a batch differ by the backbone's own
         rounding.
 
+        Args:
+            backbone: The backbone.
+            x: Inputs, one a picture.
+            dtype: What tokens are rounded to.
+            at_once: Inputs of one pass; None: all of them.
+            device: Where tokens go; None: they stay where the backbone is.
+
         Raises:
             BackboneError: A token is NaN or infinite, or too large for ``dtype``; the message names the place in the
                 batch.
         """
-        with torch.no_grad(), _evaluating(backbone):
-            patches = backbone(x.to(backbone.device, backbone.dtype))
-        token = None if patches.prefix is None or not backbone.has_class_token else patches.prefix[:, 0]
-        found = {"H": patches.H, "class_token": token, "attention": patches.attention}
-        rows = {name: values for name, values in found.items() if values is not None}
+        grid_hw, blocks = backbone.grid_hw, list[dict[str, Tensor]]()
+        with torch.no_grad(), _evaluating(backbone), compiler_errors(backbone.bare_model):
+            for block, size in _passes(backbone, x, at_once):
+                patches: PatchOutput = backbone(block)
+                grid_hw, prefix = patches.grid_hw, patches.prefix
+                token = prefix[:, 0] if prefix is not None and backbone.has_class_token else None
+                found = {"H": patches.H, "class_token": token, "attention": patches.attention}
+                blocks.append({name: values[:size] for name, values in found.items() if values is not None})
+        rows = {n: torch.cat([block[n] for block in blocks]) for n in blocks[0]} if len(blocks) > 1 else blocks[0]
         kept = {n: _rounded(values, torch.float32 if n == "attention" else dtype) for n, values in rows.items()}
-        return cls.of_rows(kept, patches.grid_hw)
+        return cls.of_rows(kept, grid_hw).to(device)
 
     @classmethod
     def of_rows(
@@ -89,6 +106,12 @@ class Tokens:
         named = {"H": self.H, "class_token": self.class_token, "attention": self.attention}
         return {name: values for name, values in named.items() if values is not None}
 
+    def to(self, device: str | torch.device | None) -> "Tokens":
+        """Return them on a device; None: where they are."""
+        if device is None or torch.device(device) == self.H.device:
+            return self
+        return self.of_rows({name: x.to(device) for name, x in self.rows().items()}, self.grid_hw, self.tiling)
+
     def __getitem__(self, pictures: slice) -> "Tokens":
         return self.of_rows({name: values[pictures] for name, values in self.rows().items()}, self.grid_hw, self.tiling)
 
@@ -97,7 +120,7 @@ class Tokens:
 def encoded(
     backbone: TimmBackbone, x: Float[Tensor, "K 3 img_h img_w"], dtype: torch.dtype, at_once: int
 ) -> Float[Tensor, "K D"]:
-    """Return one pooled feature of each input, on the processor, rounded: ``TimmBackbone.pooled``.
+    """Return one pooled feature of each input, where the backbone is, rounded: ``TimmBackbone.pooled``.
 
     Args:
         backbone: The backbone; it answers as in evaluation.
@@ -108,14 +131,24 @@ def encoded(
     Raises:
         BackboneError: As ``Tokens.of``.
     """
-    with torch.no_grad(), _evaluating(backbone):
-        found = [backbone.pooled(block.to(backbone.device, backbone.dtype)) for block in x.split(at_once)]
+    with torch.no_grad(), _evaluating(backbone), compiler_errors(backbone.bare_model):
+        found = [backbone.pooled(block)[:size] for block, size in _passes(backbone, x, at_once)]
     return _rounded(torch.cat(found), dtype)
 
 
+def _passes(backbone: TimmBackbone, x: Tensor, at_once: int | None) -> Iterator[tuple[Tensor, int]]:
+    """Yield the inputs of each pass where the backbone is, and how many of them are pictures.
+
+    A compiled backbone's passes are all of one size: the last is filled up with zeros.
+    """
+    size = max(1, len(x) if at_once is None else at_once)
+    for block in x.split(size):
+        yield padded(block.to(backbone.device, backbone.dtype), size if backbone.compiled else len(block)), len(block)
+
+
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return values on the processor, rounded; refuse those that aren't finite then."""
-    rounded = values.to("cpu", dtype)
+    """Return values rounded, where they are; refuse those that aren't finite then."""
+    rounded = values.to(dtype)  # on a GPU before they leave it: half of the bytes go over
     bad = (~torch.isfinite(rounded.flatten(1)).all(dim=1)).nonzero().flatten().tolist()
     if bad and bool(torch.isfinite(values[bad]).all()):
         raise BackboneError(f"{dtype} can't hold the backbone's tokens (picture {bad[0]} of the batch). Use float32.")

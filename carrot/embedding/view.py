@@ -21,7 +21,7 @@ from carrot.embedding.kept import Layout
 from carrot.embedding.tokens import Tokens, encoded
 from carrot.tiling import Tiling
 
-PASS, PASS_ON_GPU = 32, 256  # tiles that the backbone gets at once; more are slower on a processor
+PASS, PASS_ON_GPU = 32, 256  # inputs that the backbone gets at once; more are slower on a processor
 SHARD = 8  # pictures of a shard of tiles: what a kill loses at most ..
 WAITING = 512  # .. and tiles that are decoded at once for it: at 224 pixels 300 MB, and as much for the next shard
 WHOLE = Tiling(1)
@@ -41,13 +41,21 @@ class PatchView:
 
     __repr__ = brief
 
-    def transform(self, image: Image.Image) -> Float[Tensor, "3 img_h img_w"]:
-        """Return the model input of a picture."""
-        return self.backbone.transform(image)
+    @property
+    def transform(self) -> PictureTransform:
+        """The model input of a picture; it holds no weights, so that processes that decode get none."""
+        return self.backbone.transform
 
-    def encode(self, x: Float[Tensor, "B 3 img_h img_w"]) -> Tokens:
-        """Return the tokens of model inputs."""
-        return Tokens.of(self.backbone, x, self.dtype)
+    even = PASS  # inputs of one pass, where passes must be alike
+
+    @property
+    def at_once(self) -> int | None:
+        """Inputs of one pass; None: as many as come."""
+        return self.even if self.backbone.compiled else None
+
+    def encode(self, x: Float[Tensor, "B 3 img_h img_w"], device: str | torch.device | None = "cpu") -> Tokens:
+        """Return the tokens of model inputs, on a device; None: where the backbone is."""
+        return Tokens.of(self.backbone, x, self.dtype, self.at_once, device)
 
     def boxes(self, image_size: tuple[int, int], coarsen: int = 1) -> Float[Tensor, "N 4"]:
         """Return the box of each region in pixels of an original of (width, height)."""
@@ -83,6 +91,33 @@ class PatchView:
 
 
 @dataclass(frozen=True, eq=False)
+class TileTransform:
+    """A picture to the model inputs of its tiles: cut from the original, and then resized.
+
+    Attributes:
+        one: A tile to its input.
+        tiling: The tiles.
+        has_whole: Whether the whole picture is one too, the last.
+    """
+
+    one: PictureTransform
+    tiling: Tiling
+    has_whole: bool
+
+    __repr__ = brief
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "R 3 img_h img_w"]:
+        """Return the inputs.
+
+        Raises:
+            UnreadableImageError: The picture can't be decoded.
+            ValueError: It is too small for the tiling.
+        """
+        tiles = self.tiling.cut(image) + (WHOLE.cut(image) if self.has_whole else [])
+        return torch.stack([self.one(tile) for tile in tiles])
+
+
+@dataclass(frozen=True, eq=False)
 class TileView:
     """One pass for each tile: a region is the pooled feature of a box of the original, which saw nothing else.
 
@@ -101,23 +136,31 @@ class TileView:
     __repr__ = brief
 
     @cached_property
-    def _transform(self) -> PictureTransform:
-        return replace(self.backbone.transform, crop_mode="squash", crop_pct=1.0)
+    def transform(self) -> "TileTransform":
+        """The model inputs of a picture; it holds no weights, so that processes that decode get none."""
+        one = replace(self.backbone.transform, crop_mode="squash", crop_pct=1.0)
+        return TileTransform(one, self.tiling, self.has_whole)
 
-    def transform(self, image: Image.Image) -> Float[Tensor, "R 3 img_h img_w"]:
-        """Return the model inputs of a picture: its tiles, cut and then resized.
+    @property
+    def even(self) -> int:
+        """Inputs of one pass, where passes must be alike: those of a shard, divided evenly."""
+        inputs = self.shard * self.inputs[0]
+        return -(-inputs // -(-inputs // self._most))
 
-        Raises:
-            UnreadableImageError: The picture can't be decoded.
-            ValueError: It is too small for the tiling.
-        """
-        tiles = self.tiling.cut(image) + (WHOLE.cut(image) if self.has_whole else [])
-        return torch.stack([self._transform(tile) for tile in tiles])
+    @property
+    def _most(self) -> int:
+        return PASS if self.backbone.device.type == "cpu" else PASS_ON_GPU
 
-    def encode(self, x: Float[Tensor, "B R 3 img_h img_w"]) -> Tokens:
-        """Return the features of pictures' tiles, in passes of ``PASS``."""
-        at_once = PASS if self.backbone.device.type == "cpu" else PASS_ON_GPU
-        features = encoded(self.backbone, x.flatten(0, 1), self.dtype, at_once).unflatten(0, x.shape[:2])
+    @property
+    def at_once(self) -> int:
+        """Inputs of one pass: as many as are fast."""
+        return self.even if self.backbone.compiled else self._most
+
+    def encode(self, x: Float[Tensor, "B R 3 img_h img_w"], device: str | torch.device | None = "cpu") -> Tokens:
+        """Return the features of tiles, in passes of ``at_once``, on a device; None: where the backbone is."""
+        features = encoded(self.backbone, x.flatten(0, 1), self.dtype, self.at_once).unflatten(0, x.shape[:2])
+        if device is not None:
+            features = features.to(device)
         if not self.has_whole:
             return Tokens(features, None, tiling=self.tiling)
         return Tokens(features[:, :-1].contiguous(), None, features[:, -1].contiguous(), tiling=self.tiling)

@@ -18,7 +18,7 @@ from carrot.data.inputs import PictureLike
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import AXES, Setting
-from carrot.embedding.spec import DEFAULT_MODEL
+from carrot.embedding.spec import DEFAULT_MODEL, Precision
 from carrot.estimators.conventions import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -71,6 +71,8 @@ class CarrotFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         crop: Crop = "model",
         device: str = "auto",
         dtype: Literal["float16", "float32"] = "float16",
+        precision: Precision = "float32",
+        compile: bool = False,
         tokens: str | Path | None = None,
     ) -> None:
         self.backbone = backbone
@@ -90,6 +92,8 @@ class CarrotFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.crop = crop
         self.device = device
         self.dtype = dtype
+        self.precision = precision
+        self.compile = compile
         self.tokens = tokens
 
     @pinned()
@@ -144,7 +148,7 @@ class CarrotFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
     def _encoder(self) -> Encoder:
-        how = (self.img_size, self.crop, self.device, self.dtype)
+        how = (self.img_size, self.crop, self.device, self.dtype, self.precision, self.compile)
         if isinstance(self.backbone, TimmBackbone):
             return Encoder(self.backbone, self.checkpoint, *how)
         if self.checkpoint is None:

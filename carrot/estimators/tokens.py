@@ -47,6 +47,7 @@ class PictureTokens:
             decodes = hashlib.sha256(view.probe(PROBE).contiguous().numpy().tobytes()).hexdigest()
             regions = None if encoder.tiling is None else encoder.tiling.spec
             facts = [encoder.fingerprint, encoder.dtype, regions, encoder.has_whole, decodes, PIL.__version__]
+            facts += ["compiled"] if view.backbone.compiled else []
             self._folder = folder / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def batches(self, pictures: Sequence[PictureLike]) -> Iterator[tuple[slice, Tokens]]:

@@ -35,6 +35,7 @@ FACTS = {
     "backbone": "Vision model that describes the regions",
     "fingerprint": "Its fingerprint",
     "crop": "How pictures are cut",
+    "precision": "The vision model computes in",
     "dtype": "Numbers of the vision model are rounded to",
     **{name: axis.label for name, axis in AXES.items()},
     "lam": "Ridge penalty",

@@ -205,6 +205,11 @@ def export_onnx(classifier: Classifier, path: Path) -> dict[str, Any]:
         raise ModelError(f"ONNX needs {error.name}: {how_to_install('onnx')}.") from error
     encoder, fitted, view = classifier.encoder, classifier.fitted, classifier.encoder.view
     dtype, t = DTYPES[encoder.dtype], view.backbone.transform
+    if encoder.spec.precision != "float32":  # a runtime rounds each product its own way: 1e-2 of a token in bfloat16
+        raise ModelError(
+            f"The model's backbone computes in {encoder.spec.precision}, and ONNX is written of float32 alone: it is "
+            'held to the same logits within 1e-5. Fit with precision="float32" for it.'
+        )
     if view.backbone.device.type != "cpu":  # the file is made, and held against the model, on the processor
         view = copy.deepcopy(view)
         view.backbone.to("cpu")

@@ -20,6 +20,7 @@ from carrot.overview.report import ModelReport
 FACTS = {
     "backbone": "Vision model that describes the regions",
     "crop": "How pictures are cut",
+    "precision": "The vision model computes in",
     "dtype": "Tokens are rounded to",
     **{key: axis.label for key, axis in AXES.items()},
     "lam": "Ridge penalty",

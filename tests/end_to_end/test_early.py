@@ -151,6 +151,7 @@ WRONG: dict[str, tuple[str, ...]] = {  # flags by name: values that are wrong wh
     "crop": ("oval",),
     "device": ("banana",),
     "dtype": ("float8",),
+    "precision": ("float8",),
     "lift": ("cubic", "identity:3"),
     "tau": ("-1", "nan", "0.5 --regions tiles:2"),
     "sigma_spatial": ("0", "inf"),
@@ -167,7 +168,15 @@ WRONG: dict[str, tuple[str, ...]] = {  # flags by name: values that are wrong wh
     "passes": ("0", "-1", "inf", "0.5", "3.9 --regions tiles:2"),
     "out": ("theirs", "pictures/model"),
 }
-ELSEWHERE = {"data", "again", "overwrite", "strict", "verbose", "json"}  # judged by their own tests, or never wrong
+ELSEWHERE = {
+    "compile",
+    "data",
+    "again",
+    "overwrite",
+    "strict",
+    "verbose",
+    "json",
+}  # judged by their own tests, or never wrong
 
 
 @pytest.fixture

@@ -107,6 +107,33 @@ def test_a_backbone_that_no_description_builds_is_given_again(
         Carrot.load(tmp_path / "m", backbone=build(img_size=128))
 
 
+def test_a_precision_is_part_of_what_a_model_is(birds: ToyBirds, pictures: list[Image.Image], tmp_path: Path) -> None:
+    plain, narrow = (Carrot("toy", lift="identity", lam=1.0, precision=p) for p in ("float32", "bfloat16"))
+    for model, name in ((plain, "p"), (narrow, "n")):
+        model.fit(birds, tokens=tmp_path / "tokens").save(tmp_path / name)
+    assert narrow.encoder.backbone.dtype == torch.bfloat16
+    assert narrow.encoder.fingerprint != plain.encoder.fingerprint
+    assert len(list((tmp_path / "tokens").iterdir())) == 2, "their tokens are never mixed"
+    off = np.abs(narrow.decision_function(pictures) - plain.decision_function(pictures)).max()
+    assert 0.0 < off < 0.1
+    again = Carrot.load(tmp_path / "n")
+    assert np.array_equal(again.decision_function(pictures), narrow.decision_function(pictures))
+    assert again.facts()["precision"] == "bfloat16"
+    assert again.get_params()["precision"] == "bfloat16"
+    with pytest.raises(ModelError, match="fingerprint"):
+        Carrot.load(tmp_path / "n", backbone=plain.encoder.backbone)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_precision_is_refused_where_it_is_not_the_backbones() -> None:
+    with pytest.raises(ValueError, match=r'`precision` must be one of .*"bfloat16".*; got \'float8\''):
+        Encoder("toy", precision="float8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'"bfloat16", and the backbone that was given computes in float32. Cast it'):
+        Encoder(build(), precision="bfloat16")
+    assert Encoder(build().bfloat16(), precision="bfloat16").spec.precision == "bfloat16"
+    assert Encoder(build().bfloat16()).spec.precision == "bfloat16", "a backbone has its own"
+
+
 def test_descriptions_of_older_models_are_read() -> None:
     old = {"name": "toy", "checkpoint": None, "img_size": None, "crop": "squash"}
     assert BackboneSpec.from_json(old) == BackboneSpec("toy", crop="squash")

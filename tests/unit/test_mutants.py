@@ -23,7 +23,16 @@ RIDGE = (
     *("questions", "pool", "edit", "subsets", "best", "again", "passes"),
 )
 MODULES = [
-    *("errors", "utils", "_ambient", "engine/__init__", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *(
+        "errors",
+        "utils",
+        "_ambient",
+        "engine/__init__",
+        "_choices",
+        "_display/brief",
+        "_display/html",
+        "_display/graphs",
+    ),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
     *("head", "removal", "influence", "edits/effects", "edits/flips", "attribution"),
