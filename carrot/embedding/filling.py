@@ -99,8 +99,8 @@ class Fill:
     Attributes:
         dataset: The pictures.
         transform: Picture to model input.
-        embed: Model inputs to rows by name; its ``arrive``, if it has one, compares what must be the same elsewhere, and
-            its ``at_a_time`` is how many shards are worked on at a time: what a kill loses at most.
+        embed: Model inputs to rows by name; its ``arrive``, if any, compares what must be the same elsewhere; its
+            ``at_a_time`` is how many shards are worked on at a time: what a kill loses at most.
         row_shapes: Of each of these names.
         types: Of each of these names.
         store: What is filled.
