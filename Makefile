@@ -5,8 +5,9 @@ PY := $(VENV)/bin/python
 RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 DOCS_READY := $(VENV)/.ready-docs
+RAY_READY := $(VENV)/.ready-ray
 
-.PHONY: help demo quick test test-slow check bench measure docs clean
+.PHONY: help demo quick test test-slow test-ray check bench measure docs clean
 
 help:        ## show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +28,10 @@ $(DOCS_READY): $(PY) pyproject.toml
 	$(PY) -m pip install --quiet -e '.[docs,app]'
 	@touch $@ $(RUN_READY)
 
+$(RAY_READY): $(PY) pyproject.toml
+	$(PY) -m pip install --quiet -e '.[dev,ray]'
+	@touch $@ $(DEV_READY) $(RUN_READY)
+
 demo: $(RUN_READY)        ## toy birds, offline: fit, measure, explain, audit, forget; writes runs/toy
 	$(VENV)/bin/carrot demo
 
@@ -44,6 +49,9 @@ test: $(DEV_READY)        ## the default test suite, minutes on two cores
 
 test-slow: $(DEV_READY)   ## the slow cases: every supported family of timm models, and more
 	$(PY) -m pytest -q -m slow
+
+test-ray: $(RAY_READY)    ## a cluster of Ray on this machine: the same bits, lost workers, bad input; two minutes
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m ray
 
 check: $(DEV_READY)       ## ruff and mypy
 	$(VENV)/bin/ruff check .

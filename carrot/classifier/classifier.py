@@ -21,8 +21,10 @@ from carrot.data.labels import Label
 from carrot.edits.flips import RemovalFlips
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
+from carrot.embedding.sent import Look, SentView
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.trace import Trace
+from carrot.engine import HERE, current, in_order
 from carrot.explanation.hiding import Hiding
 
 BATCH = 32  # inputs of one pass of the backbone
@@ -71,10 +73,17 @@ class Classifier:
         return torch.cat(found) if found else torch.empty(0, len(self.fitted.classes), dtype=torch.float64)
 
     def embedded(self, pictures: Sequence[PictureLike]) -> Iterator[Float[Tensor, "B M"]]:
-        """Yield the embeddings of pictures, pass by pass."""
+        """Yield the embeddings of pictures, pass by pass: the engine of now looks at them."""
         size = max(1, BATCH // math.prod(self.encoder.view.inputs)) if len(pictures) else 1
-        for i in range(0, len(pictures), size):
-            yield self.pooling.g(self.encoder.tokens(pictures[i : i + size]))
+        firsts = range(0, len(pictures), size)
+        if (engine := current()) is HERE:
+            for i in firsts:
+                yield self.pooling.g(self.encoder.tokens(pictures[i : i + size]))
+            return
+        look = Look(SentView.of(self.encoder.view), pictures, size)
+        done = progress(engine.map(look, firsts), "looking", len(firsts), "pictures", size, len(pictures))
+        for tokens in in_order(done, firsts):
+            yield self.pooling.g(tokens)
 
     def logits_of(self, tokens: Tokens) -> Float[Tensor, "B C"]:
         """Return the logits of pictures whose tokens are at hand."""

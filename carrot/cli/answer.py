@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from carrot.cli.options import (
     STRICT,
     Checkpoint,
     Device,
+    EngineOptions,
     Extra,
     Json,
     Strict,
@@ -24,7 +26,9 @@ from carrot.cli.options import (
 
 if TYPE_CHECKING:
     from carrot.classifier.label_sets import LabelSets
+    from carrot.data.records import Box
     from carrot.model import Carrot
+    from carrot.tiling import Tiling
 
 
 def predict(
@@ -39,6 +43,7 @@ def predict(
     csv: Path | None = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     strict: Strict = False,
     json: Json = False,
 ) -> int:
@@ -64,6 +69,7 @@ def predict(
         csv: Write the table to this file too.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        engine: Who looks at the pictures.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
@@ -78,6 +84,7 @@ def predict(
         raise UsageError(f"`--sets` must be between 0 and 1, the share of pictures that miss their label; got {sets}.")
     early.need_model(model, *pictures[:1])
     early.need_checkpoint(checkpoint)
+    engine.require()
     if csv is not None:
         check_output(csv)
         check_replaced(csv)
@@ -91,8 +98,7 @@ def predict(
 
     from carrot._progress import progress
     from carrot.classifier.classifier import BATCH
-    from carrot.data.inputs import as_picture, content_of
-    from carrot.errors import UnreadableImageError
+    from carrot.engine import HERE, in_order
     from carrot.model import Carrot
 
     carrot = Carrot.load(model, checkpoint=checkpoint, device=device)
@@ -101,27 +107,27 @@ def predict(
     fitted_on = {record.sha256 for record in carrot.records_}
     known, promise = list[str](), list[str]()
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
-    for batch in progress(batches, "predicting", len(batches), "pictures", BATCH, len(files)):
-        images, names = [], []
-        for file in batch:
-            try:
-                image = as_picture(early.cut(file, where))
-                if tiling is not None:
-                    tiling.boxes(image.size)  # of a picture that is large enough for them
-                images.append(image)
-                names.append(printable(os.fsencode(file).decode("utf-8", "backslashreplace")))
-                if content_of(early.cut(file, where)) in fitted_on:
-                    known.append(names[-1])
-            except UnreadableImageError as error:
-                aside.append({"picture": str(file), "problem": str(error)})
-            except ValueError as error:
-                aside.append({"picture": str(file), "problem": f"{file}: {error}"})
-        if images and sets is not None:
-            found = carrot.predict_set(images, sets, per_class)
-            promise = [found.promise]
-            rows += _with_sets(found, names, top)
-        elif images:
-            rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
+    each = range(len(batches))
+    with engine.at_work() as at:
+        waits = at is not HERE  # a pool of workers is started for each question: one for all pictures, then
+        read = Read(batches, where, tiling, not waits)
+        what = "reading" if waits else "predicting"
+        done = progress(at.map(read, each), what, len(batches), "pictures", BATCH, len(files))
+        found = in_order(done, each)
+        if waits:
+            found = iter([[one for some in found for one in some]])
+        for some in found:
+            aside += [{"picture": str(one.file), "problem": one.problem} for one in some if one.problem]
+            good = [one for one in some if not one.problem]
+            images = [early.cut(one.file, where) if one.image is None else one.image for one in good]
+            names = [printable(os.fsencode(one.file).decode("utf-8", "backslashreplace")) for one in good]
+            known += [name for name, one in zip(names, good, strict=True) if one.sha256 in fitted_on]
+            if images and sets is not None:
+                labels = carrot.predict_set(images, sets, per_class)
+                promise = [labels.promise]
+                rows += _with_sets(labels, names, top)
+            elif images:
+                rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
     if not rows:
         raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
     report_set_aside({item["picture"]: item["problem"] for item in aside})
@@ -154,6 +160,44 @@ def predict(
     }
     show(result, lines, json)
     return STRICT if strict and aside else 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file as it was read: with its picture, if that is kept, or with what is wrong with it."""
+
+    file: Path
+    sha256: str = ""
+    image: Any = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The job that reads files, a batch at a time: which are pictures, and which."""
+
+    batches: list[list[Path]]
+    box: "Box | None"
+    tiling: "Tiling | None"
+    keeps: bool
+
+    def __call__(self, place: int) -> list[Picture]:
+        """Return what became of each file of a batch."""
+        return [self._read(file) for file in self.batches[place]]
+
+    def _read(self, file: Path) -> Picture:
+        from carrot.data.inputs import as_picture, content_of
+        from carrot.errors import UnreadableImageError
+
+        try:
+            image = as_picture(early.cut(file, self.box))
+            if self.tiling is not None:
+                self.tiling.boxes(image.size)  # of a picture that is large enough for them
+            return Picture(file, content_of(early.cut(file, self.box)), image if self.keeps else None)
+        except UnreadableImageError as error:
+            return Picture(file, problem=str(error))
+        except ValueError as error:
+            return Picture(file, problem=f"{file}: {error}")
 
 
 def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:

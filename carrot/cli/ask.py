@@ -12,6 +12,7 @@ from carrot.cli import early
 from carrot.cli.options import (
     Checkpoint,
     Device,
+    EngineOptions,
     Extra,
     Json,
     UsageError,
@@ -142,6 +143,7 @@ def audit(
     held_out: bool = True,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     json: Json = False,
 ) -> int:
     """List doubtful labels, pictures that hide each other's, near duplicates, leaks, and pictures of high leverage.
@@ -171,10 +173,12 @@ def audit(
         held_out: Look at held-out pictures too; the backbone runs once on each.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
+        engine: Who looks at held-out pictures.
         json: Print all of it as JSON.
     """
     from carrot.store.outputs import check_output, check_replaced, write_output
 
+    engine.require()
     if top < 0:
         raise UsageError(f"`--top` must be 0 or more; got {top}.")
     if not 0 < duplicates <= 1:
@@ -203,7 +207,9 @@ def audit(
         note("held-out pictures are not looked at: the model was fitted from Python. Say where they are: --data DATA")
     elif held_out and where is not None:
         try:
-            found = found.with_held_out(fitted, test := measurable(classifier, where, model / "tokens"))
+            with engine.at_work():
+                test = measurable(classifier, where, model / "tokens")
+            found = found.with_held_out(fitted, test)
             report_set_aside(test.set_aside)
         except (CarrotError, OSError) as error:
             if data is not None:

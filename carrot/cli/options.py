@@ -88,7 +88,7 @@ class EngineOptions:
         except ValueError as error:
             raise UsageError(str(error)) from None
 
-    def at_work(self) -> AbstractContextManager[object]:
+    def at_work(self) -> "AbstractContextManager[Engine]":
         """Return a block in which the engine works.
 
         Raises:
@@ -121,7 +121,9 @@ def _many(axis: Axis, kind: Any) -> tuple[Any, Any, str]:
     return tuple[kind, ...] | None, None, f"{axis.what}. [default: {' '.join(map(str, axis.grid))}]"
 
 
-if TYPE_CHECKING:  # made at run time, from the settings themselves
+if TYPE_CHECKING:  # the flags are made at run time, from the settings themselves
+    from carrot.engine import Engine
+
     SettingOptions = Any
     GridOptions = Any
 else:

@@ -114,7 +114,6 @@ def fit(
     carrot fit my_pictures --out my_model
     carrot fit my_pictures --out guide --lift identity --tau 0 --t 2
     carrot fit my_pictures --out tiled --regions tiles:3,4
-    carrot fit my_pictures --out my_model --engine ray --workers 2
     ```
 
     Args:

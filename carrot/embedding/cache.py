@@ -1,8 +1,6 @@
 """The tokens of a data set on disk: one backbone pass, and every lift, graph and readout is tried on what it left."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,23 +8,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from carrot._choices import PATCHES
-from carrot._display.brief import brief
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data.loading import Loader
 from carrot.data.records import ImageDataset
 from carrot.embedding.filling import embed_dataset, pictures_state
 from carrot.embedding.kept import Layout
 from carrot.embedding.pooling import Pooling, pool
+from carrot.embedding.sent import SentView
 from carrot.embedding.setting import Setting, short_regions
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView, View
-from carrot.engine import HERE, current
-from carrot.errors import ModelError
 from carrot.store.shards import EmbeddingStore
 from carrot.utils import float64_device
 
 CPU = torch.device("cpu")
-IN_FLIGHT = 3  # shards that a GPU has at a time: one comes, one is computed, one is written
 AGAIN = "delete the folder of tokens to have it read again"
 BATCH = 32  # pictures of one pass and of one shard, where a picture is one input
 
@@ -196,53 +191,7 @@ def _filled(
         facts["tiles"] = view.tiling.spec
     if view.backbone.compiled:  # other bits of the same tokens: one store holds them of one kind of kernels
         facts["compiled"] = True
-    rows = Rows(sees := view if current() is HERE else _movable(view), view.backbone.fingerprint())
-    return embed_dataset(dataset, sees.transform, rows, shapes, facts, folder, batch_size, kinds, workers, state, what)
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Model inputs to what is kept of them, wherever it runs.
-
-    Attributes:
-        view: What makes tokens of them.
-        fingerprint: Of the backbone where the work was given out.
-    """
-
-    view: View
-    fingerprint: str
-
-    __repr__ = brief
-
-    @property
-    def at_a_time(self) -> int:
-        """Shards that are computed and written at a time, by threads."""
-        return IN_FLIGHT if self.view.backbone.device.type == "cuda" else 1
-
-    def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the rows of a pass."""
-        return self.view.encode(x).rows()
-
-    def arrive(self) -> None:
-        """Refuse weights that are no longer those that were sent; use a GPU, if the worker has one.
-
-        Raises:
-            ModelError: They aren't.
-        """
-        backbone = self.view.backbone
-        if (found := backbone.fingerprint()) != self.fingerprint:
-            raise ModelError(
-                f"the backbone was sent with fingerprint {self.fingerprint[:12]}, and is {found[:12]} here: its "
-                "weights were damaged on the way, or another version of CARROT reads them. Install the same everywhere."
-            )
-        if torch.cuda.is_available():
-            backbone.to("cuda")
-
-
-def _movable(view: View) -> View:
-    """Return a view that any machine can take: with a copy of the backbone on the processor, if it is on a GPU."""
-    if view.backbone.device.type == "cpu":
-        return view
-    made = deepcopy(view)
-    made.backbone.to("cpu")
-    return made
+    sent = SentView.of(view)
+    return embed_dataset(
+        dataset, sent.view.transform, sent.rows, shapes, facts, folder, batch_size, kinds, workers, state, what
+    )

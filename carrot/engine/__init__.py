@@ -70,6 +70,16 @@ def results(job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Re
     return map(job, items) if each is None else each(items)
 
 
+def in_order(done: Iterator[tuple[Item, Result]], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield the results of ``map`` in the order of the items, all different; those that come early are held."""
+    early: dict[Item, Result] = {}
+    for item in items:
+        while item not in early:
+            found, result = next(done)
+            early[found] = result
+        yield early.pop(item)
+
+
 def current() -> Engine:
     """Return the engine that works now: that of the innermost ``use``, or this process."""
     return _current.get()

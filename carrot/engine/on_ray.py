@@ -18,12 +18,14 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
+from importlib import metadata
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from carrot.engine import require, results
+from carrot._display.words import counted
+from carrot.engine import require
+from carrot.engine.ray_worker import ALIKE, SAME, Worker, differences, versions
 from carrot.errors import EngineError
 
 Item = TypeVar("Item")
@@ -31,10 +33,12 @@ Result = TypeVar("Result")
 RETRIES = 3  # of a block of items whose worker was lost ..
 RESTARTS = 20  # .. and of a worker
 WAIT = 600.0  # seconds for the first worker to come: an autoscaler takes minutes to start a machine
-REACH = 5.0  # seconds for an address to answer
+STALL = 1800.0  # seconds without a result: no shard takes as long
+SOON = 5.0  # seconds until it is said that one waits for it
+REACH = 5.0  # seconds for an address to answer ..
+ANSWER = 60.0  # .. and for a node
 MOST = 16  # items of a block, at most: what is done again where a worker was lost
 BLOCKS = 4  # of a worker, at least, so that all end at about the same time
-ALIKE = ("carrot-attribution", "torch", "timm", "ray")  # packages whose versions must be the same everywhere
 
 
 class OnRay:
@@ -68,6 +72,7 @@ class OnRay:
         if not ray.is_initialized():
             self._start(ray)
             self._stops = True
+            self._told = _to_standard_error()
         try:
             self._nodes = [node for node in ray.nodes() if node["Alive"]]
             self.is_local = self._stops and self._address is None
@@ -85,6 +90,7 @@ class OnRay:
         if self._stops:
             ray.shutdown()
             self._stops = False
+            self._told()
 
     def map(self, job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
         """Yield each item with its result, once, as they come.
@@ -102,19 +108,15 @@ class OnRay:
         sent = ray.put(cloudpickle.dumps((job, list(items))))  # held here to the end
         size = max(1, min(MOST, len(items) // (BLOCKS * self.workers)))
         blocks = [{"first": first, "last": min(first + size, len(items))} for first in range(0, len(items), size)]
+        if not self.is_local:
+            self._wait(ray)
         with _quiet():
             with warnings.catch_warnings():  # since 2.60, of the last two: there is no other way to say them yet
                 warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
                 pool = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
                     Worker,
-                    fn_constructor_args=(
-                        [sent],
-                        os.getcwd(),
-                        versions(),
-                        self._threads,
-                        None if self.is_local else True,
-                    ),
-                    batch_size=None,
+                    fn_constructor_args=([sent], os.getcwd(), versions(), self._threads, not self.is_local),
+                    batch_size=1,
                     compute=ray.data.ActorPoolStrategy(
                         size=min(self.workers, len(blocks)), max_tasks_in_flight_per_actor=2
                     ),
@@ -125,7 +127,8 @@ class OnRay:
                 )
             context = pool.context
             context.enable_progress_bars = context.print_on_execution_start = False
-            context.wait_for_min_actors_s = int(WAIT)
+            if hasattr(context, "execution_no_progress_timeout_s"):  # since 2.59 or so
+                context.execution_no_progress_timeout_s = STALL
             done: set[int] = set()
             try:
                 for row in pool.iter_rows():
@@ -134,8 +137,10 @@ class OnRay:
                     if row["at"] not in done:
                         done.add(row["at"])
                         yield items[row["at"]], cloudpickle.loads(row["result"])
-            except ray.exceptions.RayError as error:
-                raise self._lost(error) from error
+            except Exception as error:
+                if isinstance(error, ray.exceptions.RayError) or type(error).__module__.startswith("ray."):
+                    raise self._lost(error) from error
+                raise
         if len(done) < len(items):
             raise EngineError(
                 f"Ray ended after {len(done)} of {len(items)} items, and said nothing. The same call goes on there."
@@ -164,7 +169,9 @@ class OnRay:
         sizes = [(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0))) for node in self._nodes]
         cpus, gpus = (sum(column) for column in zip(*sizes, strict=True))
         workers = self._asked or gpus or max(min(cpus, 2), cpus // 4) or 1
-        gpu = 1 if 0 < workers <= gpus else 0
+        gpu = 1 if gpus else 0
+        if gpu and workers > gpus:
+            raise EngineError(f"`workers` must be {gpus} at most, one for each GPU of the cluster; got {workers}.")
 
         def room(threads: int) -> int:
             return sum(min(c // threads, g) if gpu else c // threads for c, g in sizes)
@@ -174,71 +181,53 @@ class OnRay:
 
     def _compare(self, ray: Any) -> None:
         """Refuse nodes whose packages are others, before work is sent there."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # a lambda travels by value: it needs no CARROT there
+        ask = ray.remote(num_cpus=0)(
+            lambda names: (
+                {d.name: d.version for d in metadata.distributions() if d.name in names}
+                | {"python": platform.python_version()}
+            )
+        )
+        looks = {}
+        for node in self._nodes:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            looks[ask.options(scheduling_strategy=here).remote(ALIKE)] = node["NodeManagerAddress"]
+        try:
+            answers = ray.get(list(looks), timeout=ANSWER)
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"a node of the cluster doesn't answer: {_first_line(error)}. See: ray status") from error
+        for name, found in zip(looks.values(), answers, strict=True):
+            if wrong := differences(versions(), found):
+                raise EngineError(f"node {name}: {wrong}. {SAME}")
+
+    def _wait(self, ray: Any) -> None:
+        """Return when there is room for one worker.
+
+        Raises:
+            EngineError: There is none in ``WAIT`` seconds.
+        """
+        sign = ray.remote(num_cpus=self._threads, num_gpus=self._gpus or None)(lambda: None).remote()
+        if ray.wait([sign], timeout=min(SOON, WAIT))[0]:
+            return
+        need = counted(self._threads, "CPU") + " and a GPU" * self._gpus
+        free, there = (resources().get("CPU", 0.0) for resources in (ray.available_resources, ray.cluster_resources))
+        room = f"a worker needs {need}, and of the {there:g} CPUs of the cluster {free:g} are free"
+        print(f"waiting for Ray: {room}", file=sys.stderr, flush=True)
+        if not ray.wait([sign], timeout=max(WAIT - SOON, 0.0))[0]:
+            ray.cancel(sign)
+            raise EngineError(f"no worker came in {WAIT:g} s: {room}. Start nodes or free some, and run it again.")
 
     def _lost(self, error: Exception) -> EngineError:
-        return EngineError(str(error))
+        return EngineError(
+            f"Ray's workers were lost, and {RETRIES} more tries of the same work ended alike: {_first_line(error)} "
+            "Often it is memory: give fewer `workers`. What was finished is kept: the same call goes on from there."
+        )
 
 
-class Worker:
-    """What an actor is: the job, unpacked once, and every error of it a result."""
-
-    def __init__(self, sent: list[Any], cwd: str, alike: Mapping[str, str], threads: int, named: bool | None) -> None:
-        self._named = f"{platform.node()}" if named else None
-        self._error: Exception | None = None
-        try:
-            if wrong := differences(alike, versions()):
-                raise EngineError(f"other versions than here: {wrong}. Install the same on every node.")
-            import ray
-            import torch
-            from ray import cloudpickle
-
-            torch.set_num_threads(threads)
-            with suppress(OSError):
-                os.chdir(cwd)  # where paths that were given start
-            self._job, self._items = cloudpickle.loads(ray.get(sent[0]))
-            if hasattr(self._job, "arrive"):
-                self._job.arrive()
-        except Exception as error:
-            self._error = error
-
-    def __call__(self, batch: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
-        """Yield the result of each item of a block, or the error that stops it all."""
-        from ray import cloudpickle
-
-        first, last = int(batch["first"][0]), int(batch["last"][0])
-        at = first
-        try:
-            if self._error is not None:
-                raise self._error
-            for result in results(self._job, self._items[first:last]):
-                yield {"at": [at], "error": [False], "result": [cloudpickle.dumps(result)]}
-                at += 1
-        except Exception as error:
-            yield {"at": [at], "error": [True], "result": [cloudpickle.dumps(self._of_here(error))]}
-
-    def _of_here(self, error: Exception) -> Exception:
-        """Return an error with the node that it is from, where there are several."""
-        if self._named and error.args and isinstance(error.args[0], str):
-            error.args = (f"on node {self._named}: {error.args[0]}", *error.args[1:])
-        return error
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what must be the same on every node."""
-    found = {"python": platform.python_version()}
-    for name in ALIKE:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """Return in words how versions elsewhere differ from those here."""
-    return ", ".join(
-        f"{name} {theirs.get(name, 'absent')} there, {ours[name]} here"
-        for name in ours
-        if theirs.get(name) != ours[name]
-    )
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def require_reachable(address: str) -> None:
@@ -263,6 +252,22 @@ def require_reachable(address: str) -> None:
             f"no cluster answers at `address` = {address} ({error}). Start one there: ray start --head; or leave the "
             "address out, and one is started on this machine."
         ) from error
+
+
+def _to_standard_error() -> Callable[[], None]:
+    """Have what Ray tells of lost workers said in a line on standard error; return what undoes it.
+
+    Ray prints it on standard output, whatever ``log_to_driver`` is, and there is no setting for that (2.60).
+    """
+    from ray._private import worker
+
+    def say(data: Mapping[str, Any], *_: object, **__: object) -> None:
+        for line in data.get("lines", ()):
+            print(f"Ray: {str(line).strip().partition('. ')[0]}", file=sys.stderr, flush=True)
+
+    own = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = say
+    return lambda: setattr(worker, "print_to_stdstream", own)
 
 
 @contextmanager

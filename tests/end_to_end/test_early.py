@@ -167,6 +167,9 @@ WRONG: dict[str, tuple[str, ...]] = {  # flags by name: values that are wrong wh
     "class_weight": ("heavy",),
     "passes": ("0", "-1", "inf", "0.5", "3.9 --regions tiles:2"),
     "out": ("theirs", "pictures/model"),
+    "engine": ("dask",),
+    "address": ("auto",),  # and no engine
+    "workers": ("2", "0 --engine ray", "1.5 --engine ray"),
 }
 ELSEWHERE = {
     "compile",

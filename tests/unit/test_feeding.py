@@ -13,6 +13,7 @@ from carrot.data.toy import ToyBirds
 from carrot.embedding import cache as caching
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
+from carrot.embedding.sent import Rows
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from carrot.errors import BackboneError
@@ -66,7 +67,7 @@ def test_shards_in_flight_are_the_same_bytes(birds: ToyBirds, tmp_path: Path, mo
     encoder = Encoder("toy", device="cpu")
 
     def shards(folder: Path, at_a_time: int) -> list[bytes]:
-        monkeypatch.setattr(caching.Rows, "at_a_time", at_a_time)
+        monkeypatch.setattr(Rows, "at_a_time", at_a_time)
         cache = caching.TokenCache.of(birds, encoder.view, folder, batch_size=4)
         return [path.read_bytes() for path in sorted(cache.folder.glob("*.safetensors"))]
 
