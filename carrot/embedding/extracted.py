@@ -69,12 +69,12 @@ class Extracts:
             if other.key != first.key:
                 changes = told(differences(first.manifest, other.manifest, ""))
                 raise StoreError(
-                    f"{other.folder}: is not of the same extract as {first.folder}, which is there where it is here: "
+                    f"{other.place}: is not of the same extract as {first.place}, which is there where it is here: "
                     f"{changes}. Merge what was extracted from the same pictures with the same settings."
                 )
         place, twice = dict[int, EmbeddingStore](), dict[int, tuple[str, ...]]()
         for shard in range(first.n_shards):
-            there = [store for store in stores if store.path(shard).exists()]
+            there = [store for store in stores if store.has(shard)]
             if not there:
                 continue
             one = place[shard] = there[0]
@@ -82,12 +82,12 @@ class Extracts:
             for other in there[1:]:
                 if other.checksum(shard) != checksum:
                     raise StoreError(
-                        f"{one.path(shard)} and {other.path(shard)}: are the same shard with different content: "
+                        f"{one.where(shard)} and {other.where(shard)}: are the same shard with different content: "
                         "pictures were changed between the two, or unlike machines computed them. Delete the one that "
                         "is wrong."
                     )
             if len(there) > 1:
-                twice[shard] = tuple(str(store.folder) for store in there)
+                twice[shard] = tuple(str(store.place) for store in there)
         return cls(stores, place, twice)
 
     @property
@@ -113,7 +113,7 @@ class Extracts:
         G = torch.empty(first.n_rows, facts["width"], dtype=kept)
         records, errors, n = list[Mapping[str, Any]](), dict[str, str](), 0
         for shard, store in progress(self.place.items(), "reading", first.n_shards, "shards"):
-            tensors, notes = store.read(shard), store.notes(shard)
+            tensors, notes = store.noted(shard)
             aside = notes["unreadable"]
             good = [i for i, noted in enumerate(notes["records"]) if noted["id"] not in aside]
             G[n : n + len(good)] = tensors["g"][good]
@@ -151,10 +151,12 @@ def _opened(folder: str) -> EmbeddingStore:
     store = EmbeddingStore.existing(folder)
     settings = store.manifest.get("settings")
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        raise StoreError(f"{folder}: holds embeddings, but not those of carrot extract. Give a folder that it wrote.")
+        raise StoreError(
+            f"{store.place}: holds embeddings, but not those of carrot extract. Give a folder that it wrote."
+        )
     if settings.get("format_version", 0) > FORMAT_VERSION:
         raise StoreError(
-            f"{folder}: an extract of format version {settings['format_version']}; this CARROT reads {FORMAT_VERSION}. "
-            "Upgrade it."
+            f"{store.place}: an extract of format version {settings['format_version']}; this CARROT reads "
+            f"{FORMAT_VERSION}. Upgrade it."
         )
     return store

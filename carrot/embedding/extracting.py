@@ -152,7 +152,7 @@ class ExtractShard:
             store = EmbeddingStore.existing(self.folder)
             if store.key != self.key:
                 raise StoreError(
-                    f"{self.folder}: another store lies there on this machine. Give a folder that all machines share."
+                    f"{store.place}: another store lies there on this machine. Give a folder that all machines share."
                 )
             self._store = store
         return self._store
@@ -165,9 +165,9 @@ class ExtractShard:
             BackboneError: The backbone gave what isn't finite, or what ``rows`` can't hold.
         """
         store, rows = self.store, self.store.rows(shard)
-        was_there = store.path(shard).exists()
+        was_there = store.has(shard)
         if was_there:
-            notes = store.notes(shard)
+            _, notes = store.noted(shard)
             if notes["contents"] == self._contents(rows, {}):
                 return Done(len(rows), "found", notes["unreadable"])
         found = embedded(self.train, self.encoder.view, Pooling(self.setting), rows, ROWS[self.rows])
@@ -180,7 +180,7 @@ class ExtractShard:
         try:
             store.write(shard, {"g": found.g, "sha256": found.sha256}, notes)
         except StoreError:  # a worker that was thought lost may have written it meanwhile: these very bytes
-            if not (store.path(shard).exists() and store.notes(shard) == notes):
+            if not (store.has(shard) and store.noted(shard)[1] == notes):
                 raise
         return Done(len(rows), "again" if was_there else "made", found.errors)
 
@@ -260,7 +260,7 @@ def extract(
     for shard, result in progress(engine.map(job, own), label, len(own), "pictures", store.shard_size, most):
         done[shard] = result
         if result.how == "again" and tell is not None:
-            tell(f"{store.path(shard)}: its pictures were changed since it was made; it was computed again")
+            tell(f"{store.where(shard)}: its pictures were changed since it was made; it was computed again")
     return Extracted(store.n_shards, tuple(own), done)
 
 

@@ -288,7 +288,7 @@ def test_a_shard_counts_once_wherever_it_lies(shards: Path, own: Path, tmp_path:
     assert len(merge(twice).fitted.records) == N * SPECIES - len(BROKEN)
     store = EmbeddingStore.existing(own)
     rows = store.read(0)
-    store.write(0, {**rows, "g": rows["g"] + 1.0}, store.notes(0))
+    store.write(0, {**rows, "g": rows["g"] + 1.0}, store.noted(0)[1])
     refused([own, shards], r"own/embeddings-00000.* and .*all/embeddings-00000.*the same shard with different content")
 
 
