@@ -1,5 +1,6 @@
 """A model of the embeddings that ``carrot extract`` left: bit for bit that of a fit on the pictures themselves."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,20 +18,26 @@ from carrot.head import RidgeHead
 
 
 @pinned()
-def merge(extracts: Extracts, lam: float | Literal["loo"] = "loo", class_weight: ClassWeight = None) -> Classifier:
+def merge(
+    extracts: Extracts,
+    lam: float | Literal["loo"] = "loo",
+    class_weight: ClassWeight = None,
+    scratch: Path | None = None,
+) -> Classifier:
     """Return the model that ``Carrot.fit`` makes of the same pictures with the same settings, bit for bit.
 
     Args:
         extracts: All shards; no picture is looked at, and no backbone built.
         lam: As in ``Carrot``.
         class_weight: As in ``Carrot``.
+        scratch: Where many embeddings may lie in a file, as ``Extracts.rows`` has it.
 
     Raises:
         StoreError: A shard is missing, damaged, or of another extract.
         DataError: A class has no picture that could be read.
         ValueError: ``class_weight`` names no class of the data.
     """
-    facts, rows = extracts.facts, extracts.rows()
+    facts, rows = extracts.facts, extracts.rows(scratch)
     setting, classes = Setting(**facts["embedding"]), tuple(facts["classes"])
     records = tuple(TrainingRecord.from_json(dict(record)) for record in rows.records)
     refuse_unknown_classes(class_weight, classes)

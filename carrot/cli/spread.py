@@ -68,7 +68,7 @@ def extract(
         json: Print the result as JSON.
     """
     from carrot.data.opening import require_place
-    from carrot.store.places import is_address
+    from carrot.store.places import is_address, refuse_other_place
 
     part = _part(shard)
     settings: dict[str, Any] = {**asdict(setting), "regions": early.regions_from(setting.regions)}
@@ -80,6 +80,7 @@ def extract(
     data = require_place(data)
     if not is_address(out):
         refuse_inside(Path(out), data)
+    refuse_other_place(out)
 
     from carrot.classifier.fitting import training_set
     from carrot.embedding.extracting import ExtractShard
@@ -171,7 +172,7 @@ def merge(
     extracts = Extracts.of(folders)
     _say_twice(extracts.twice)
     with locked(out):
-        model = merged(extracts, lam, class_weight)
+        model = merged(extracts, lam, class_weight, out)
         files.save(out, model)
         write_config(out, "merge", {"folders": folders, "lam": lam, "class_weight": class_weight})
     fitted, loo = model.fitted, model.fitted.leave_one_out()

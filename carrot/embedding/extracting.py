@@ -40,6 +40,7 @@ from carrot.embedding.setting import Setting
 from carrot.embedding.view import View
 from carrot.engine import Engine
 from carrot.errors import StoreError, UnreadableImageError
+from carrot.store.places import refuse_other_place
 from carrot.store.shards import EmbeddingStore
 
 PICTURES, INPUTS, BYTES = 1024, 8192, 64 * 2**20  # of a shard, where nobody asked: whichever is less
@@ -116,6 +117,7 @@ class ExtractShard:
         """
         if rows not in ROWS:
             raise ValueError(f"`rows` must be one of {', '.join(ROWS)}; got {rows!r}.")
+        refuse_other_place(folder)
         encoder = encoder.of(setting)
         view, width = encoder.view, Pooling(setting).lift.dim(encoder.backbone.embed_dim)
         size = _shard_size(view, 8 * width, shard_size)

@@ -15,6 +15,7 @@ from carrot.errors import StoreError
 from carrot.store.files import flush_folder, write_atomically
 
 Answer = TypeVar("Answer")
+MANIFEST = "manifest.json"  # the file of a store that says which it is
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")  # two letters at least: "C:/" is a drive
 _SECRETS = re.compile(r"(?<=//)[^/@\s]*@|[?][^\s'\")]*")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
@@ -175,3 +176,20 @@ class Objects:
 
 
 Place = Folder | Objects
+
+
+def refuse_other_place(folder: Path | str) -> None:
+    """Refuse a folder that holds files and no store: shards would lie among what is none.
+
+    Raises:
+        StoreError: It does.
+    """
+    place = place_of(folder)
+    if not isinstance(place, Folder) or place.has(MANIFEST) or not place.folder.is_dir():
+        return  # at an address nothing is listed; of a file the store says that it is one
+    others = sorted(path.name for path in place.folder.iterdir() if not path.name.startswith((".", MANIFEST)))
+    if others:
+        raise StoreError(
+            f"{folder}: holds other files ({', '.join(others[:3])}{', ...' * (len(others) > 3)}) and no embeddings. "
+            f"Give an empty folder, or a new one, such as {place.folder / 'shards'}."
+        )

@@ -31,11 +31,10 @@ from torch import Tensor
 
 from carrot.errors import StoreError
 from carrot.store.labels import KEY, checksum_of, header_length, label_in
-from carrot.store.places import Place, place_of
+from carrot.store.places import MANIFEST, Place, place_of
 from carrot.store.settings import JSON, canonical, check_json, differences, told
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 REMEDY = "Delete this file, and run the same fit or embedding again: it is computed anew."
 
 
