@@ -172,7 +172,7 @@ def merge(
     extracts = Extracts.of(folders)
     _say_twice(extracts.twice)
     with locked(out):
-        model = merged(extracts, lam, class_weight, out)
+        model = merged(extracts, lam, class_weight)
         files.save(out, model)
         write_config(out, "merge", {"folders": folders, "lam": lam, "class_weight": class_weight})
     fitted, loo = model.fitted, model.fitted.leave_one_out()

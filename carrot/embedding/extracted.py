@@ -1,12 +1,10 @@
 """The embeddings that ``carrot extract`` left, in one folder or in several: checked, and each counted once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,26 +18,8 @@ from carrot.store.shards import EmbeddingStore
 FORMAT, FORMAT_VERSION = "carrot extract", 1
 ROWS = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
 SOME = 3  # that are named, of many
-HELD = 2**30  # bytes of embeddings that are held in memory, where they may lie in a file
 
 RowKind = Literal["float64", "float32", "float16"]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What a model is fitted on.
-
-    Attributes:
-        G: Embeddings of the pictures that could be read.
-        records: Of each of them: id, label, path, window, and sha256 and row, its place among all pictures.
-        errors: What is wrong with the others, by id.
-    """
-
-    G: Float[Tensor, "n M"]
-    records: Sequence[Mapping[str, Any]]
-    errors: Mapping[str, str]
-
-    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +61,9 @@ class Extracts:
             if not there:
                 continue
             one = place[shard] = there[0]
-            checksum = one.checksum(shard)
+            checksum = one.label(shard)["sha256"]
             for other in there[1:]:
-                if other.checksum(shard) != checksum:
+                if other.label(shard)["sha256"] != checksum:
                     raise StoreError(
                         f"{one.where(shard)} and {other.where(shard)}: are the same shard with different content: "
                         "pictures were changed between the two, or unlike machines computed them. Delete the one that "
@@ -104,34 +84,42 @@ class Extracts:
         """The shards that lie nowhere, in order."""
         return [shard for shard in range(self.stores[0].n_shards) if shard not in self.place]
 
-    def rows(self, scratch: Path | None = None) -> Rows:
-        """Return all of it; every shard is read and verified once, and goes where it stays.
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows in memory: half is widened to float32, which holds each of its numbers."""
+        return torch.float64 if self.facts["rows"] == "float64" else torch.float32
 
-        Args:
-            scratch: Where a file may be made, for embeddings of over ``HELD`` bytes: they are then mapped into memory,
-                and the file goes with them; None: they are held in memory.
+    def records(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Return what a model keeps of each picture that could be read, in order, and what is wrong with the others.
+
+        Headers alone are read. A record is as ``TrainingRecord`` has it: id, label, sha256, path, window, and row, the
+        picture's place among all; the others are by id.
 
         Raises:
-            StoreError: A shard is missing, damaged, or of another extract; or the disk is full.
+            StoreError: A shard is missing, of another extract, or its header is damaged.
         """
         self._require_all()
-        first, facts = self.stores[0], self.facts
-        kept = torch.float64 if facts["rows"] == "float64" else torch.float32  # which holds each number of half
-        is_large = first.n_rows * facts["width"] * kept.itemsize > HELD
-        made = _Growing(first.n_rows, facts["width"], kept, scratch if is_large else None)
-        records, errors = list[Mapping[str, Any]](), dict[str, str]()
-        for shard, store in progress(self.place.items(), "reading", first.n_shards, "shards"):
+        records, errors = list[dict[str, Any]](), dict[str, str]()
+        for shard, store in self.place.items():
+            notes = store.label(shard)["notes"]
+            errors |= notes["unreadable"]
+            for row, noted in zip(store.rows(shard), notes["records"], strict=True):
+                if noted["id"] not in notes["unreadable"]:
+                    records.append({**noted, "row": row})
+        return records, errors
+
+    def blocks(self) -> Iterator[Float[Tensor, "b M"]]:
+        """Yield the embeddings of the same pictures, a shard at a time, every byte verified.
+
+        Raises:
+            StoreError: A shard is missing, damaged, or of another extract.
+        """
+        self._require_all()
+        for shard, store in progress(self.place.items(), "reading", len(self.place), "shards"):
             tensors, notes = store.noted(shard)
             aside = notes["unreadable"]
             good = [i for i, noted in enumerate(notes["records"]) if noted["id"] not in aside]
-            made.add(tensors["g"][good].to(kept))
-            errors |= aside
-            start = store.rows(shard).start
-            records += [
-                {**notes["records"][i], "sha256": bytes(tensors["sha256"][i].tolist()).hex(), "row": start + i}
-                for i in good
-            ]
-        return Rows(made.rows(), records, errors)
+            yield tensors["g"][good].to(self.dtype)
 
     def _require_all(self) -> None:
         missing, n = self.missing, self.stores[0].n_shards
@@ -142,37 +130,6 @@ class Extracts:
                 f"{len(missing)} of {n} shards are missing ({some}). They are computed by the same carrot extract with "
                 f"{' and '.join(f'--shard {i}/{k}' for i, k in parts[:SOME])}{' and so on' * (len(parts) > SOME)}."
             )
-
-
-class _Growing:
-    """Rows that come block by block, and are put where they stay: into memory, or into a file that nobody else sees."""
-
-    def __init__(self, most: int, width: int, dtype: torch.dtype, scratch: Path | None) -> None:
-        self._scratch, self._n, self._width, self._dtype = scratch, 0, width, dtype
-        # without a name: a kill leaves nothing; closed by ``rows``, or when nobody holds it any more
-        self._file = None if scratch is None else TemporaryFile(dir=scratch)  # noqa: SIM115
-        self._held = torch.empty(most if scratch is None else 0, width, dtype=dtype)
-
-    def add(self, block: Float[Tensor, "b M"]) -> None:
-        if self._file is None:
-            self._held[self._n : self._n + len(block)] = block
-        else:
-            try:
-                self._file.write(block.contiguous().numpy().data)
-                self._file.flush()
-            except OSError as error:
-                raise StoreError(
-                    f"{self._scratch}: embeddings can't be written: {error.strerror}. Free the disk, or choose another "
-                    "place for the model."
-                ) from error
-        self._n += len(block)
-
-    def rows(self) -> Float[Tensor, "n M"]:
-        if self._file is None or not self._n:
-            return self._held[: self._n]
-        with self._file:  # a mapping outlives the file's name and its descriptor
-            kind = str(self._dtype).removeprefix("torch.")
-            return torch.from_numpy(np.memmap(self._file, kind, "c", shape=(self._n, self._width)))
 
 
 def parts_of(missing: Sequence[int], n_shards: int) -> list[tuple[int, int]]:

@@ -4,8 +4,8 @@
 
     FOLDER/manifest.json                    encoder, setting, classes, hash of the list of pictures: all that rows
                                             depend on
-    FOLDER/embeddings-00003.safetensors     g and sha256 of its pictures; noted in it: their records, what was wrong
-                                            with those that can't be read, and the state of their files
+    FOLDER/embeddings-00003.safetensors     g of its pictures; noted in it: their records, with the SHA-256 of each,
+                                            what was wrong with those that can't be read, the state of their files
 
 A shard is a list of pictures that never changes, computed in passes that don't either (``carrot.embedding.passes``): so
 its bytes don't depend on who computes it, nor on how many do, and its rows are those that a fit computes of tokens, bit
@@ -30,7 +30,7 @@ from carrot._display.brief import brief
 from carrot._images import decode_image
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
-from carrot.data.records import Subset, split_is_own
+from carrot.data.records import Record, Subset, split_is_own
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.extracted import FORMAT, FORMAT_VERSION, ROWS, RowKind
 from carrot.embedding.filling import READERS, file_digest
@@ -175,12 +175,12 @@ class ExtractShard:
         found = embedded(self.train, self.encoder.view, Pooling(self.setting), rows, ROWS[self.rows])
         known = {row: bytes(x.tolist()).hex() for row, x in zip(rows, found.sha256, strict=True) if bool(x.any())}
         notes = {
-            "records": [_noted(self.train.records[row]) for row in rows],
+            "records": [_noted(self.train.records[row], known.get(row)) for row in rows],
             "unreadable": dict(found.errors),
             "contents": self._contents(rows, known),
         }
         try:
-            store.write(shard, {"g": found.g, "sha256": found.sha256}, notes)
+            store.write(shard, {"g": found.g}, notes)
         except StoreError:  # a worker that was thought lost may have written it meanwhile: these very bytes
             if not (store.has(shard) and store.noted(shard)[1] == notes):
                 raise
@@ -280,11 +280,11 @@ def _shard_size(view: View, row_bytes: int, asked: int | None) -> int:
     return asked
 
 
-def _noted(record: Any) -> dict[str, Any]:
-    """Return what a model keeps of a picture, beside its weight and its SHA-256."""
+def _noted(record: Record, sha256: str | None) -> dict[str, Any]:
+    """Return what a model keeps of a picture; ``sha256`` is None where it can't be read."""
     path = None if record.path is None else str(record.path.resolve())
     window = {} if record.window is None else {"window": list(record.window)}
-    return {"id": record.id, "label": record.label, "path": path, **window}
+    return {"id": record.id, "label": record.label, "sha256": sha256, "path": path, **window}
 
 
 def _list_sha256(train: Subset) -> str:

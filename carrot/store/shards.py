@@ -235,8 +235,10 @@ class EmbeddingStore:
         self.rows(shard)
         return self._load(shard)
 
-    def checksum(self, shard: int) -> str:
-        """Return the SHA-256 of a shard's tensors and notes, as its header states it; no row is read or verified.
+    def label(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's header says: the ``sha256`` of its tensors and notes, and ``notes``, if there are some.
+
+        No row is read, so nothing is verified but that it is this shard of this store.
 
         Raises:
             StoreError: The shard is missing, of another store or another one of this, or its header is damaged.
@@ -245,11 +247,10 @@ class EmbeddingStore:
         try:
             label = label_in(self.place.read(name, 8 + header_length(self.place.read(name, 8))))
             own = label["manifest"], label["shard"]
-            checksum = str(label["sha256"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self.where(shard)}: is damaged, or not written yet ({error}). {REMEDY}") from error
         self._refuse_foreign(shard, *own)
-        return checksum
+        return label
 
     def _agree(self, wanted: dict[str, JSON]) -> Any:
         """Write the manifest where there is none; otherwise return the stored one, which must say the same."""

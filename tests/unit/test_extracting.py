@@ -1,8 +1,6 @@
 """Embeddings in shards by any machine, and a model of them: the bits of a fit, nothing mixed, lost or counted twice."""
 
-import errno
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Mapping, Sequence
@@ -110,9 +108,9 @@ def test_a_part_is_every_nth_shard_and_its_bytes_do_not_depend_on_n(home: Path, 
 
 
 def test_narrow_rows_are_those_of_the_fit_rounded(home: Path, shards: Path, tmp_path: Path) -> None:
-    G = Extracts.of([shards]).rows().G
+    G = torch.cat(list(Extracts.of([shards]).blocks()))
     for rows, kept in (("float32", torch.float32), ("float16", torch.float32)):  # half is widened, exactly
-        found = Extracts.of([filled(home, tmp_path / rows, rows=rows)]).rows().G
+        found = torch.cat(list(Extracts.of([filled(home, tmp_path / rows, rows=rows)]).blocks()))
         assert found.dtype == kept
         assert torch.equal(found, G.to(getattr(torch, rows)).to(kept))
         save(tmp_path / f"model {rows}", merge(Extracts.of([tmp_path / rows])))
@@ -332,34 +330,6 @@ def test_a_class_without_a_readable_picture_is_refused(home: Path, tmp_path: Pat
     for path in (birds / "train" / "b").iterdir():
         path.write_bytes(b"no picture")
     refused([filled(birds, tmp_path / "x")], "class 'b' has no training picture that can be read", DataError)
-
-
-# ---------------------------------------------------------------- many embeddings
-
-
-def test_many_embeddings_are_mapped_from_a_file_without_a_name(
-    home: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = merge(Extracts.of([shards])).fitted.head
-    monkeypatch.setattr("carrot.embedding.extracted.HELD", 1000)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    mapped = merge(Extracts.of([shards]), scratch=scratch).fitted.head
-    assert sorted(scratch.iterdir()) == []
-    assert torch.equal(mapped.G, held.G)
-    assert torch.equal(mapped.W_star, held.W_star)
-
-    class Full:
-        def __init__(self, **_: object) -> None: ...
-
-        def write(self, _: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("carrot.embedding.extracted.TemporaryFile", Full)
-    with pytest.raises(
-        StoreError, match=r"scratch: embeddings can't be written: No space left on device\. Free the disk"
-    ):
-        Extracts.of([shards]).rows(scratch)
 
 
 def test_a_folder_of_other_files_is_refused(home: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_an_address_holds_what_a_folder_holds(bucket: str, tmp_path: Path) -> No
         assert again.read()["g"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
         rows, notes = again.noted(2)
         assert (rows["g"].tolist(), notes) == ([4.0], {"of": 2})
-        assert again.checksum(1) == filled(tmp_path / "here").checksum(1)
+        assert again.label(1) == filled(tmp_path / "here").label(1)
         assert again.erase([3]) == [1]
         assert again.missing() == [1]
     assert (tmp_path / "there" / "manifest.json").is_file()
@@ -54,7 +54,7 @@ def test_at_an_address_damage_and_other_settings_are_refused(bucket: str) -> Non
         EmbeddingStore(bucket, {"t": 2.0}, IDS, shard_size=2)
     data = store.place.read(store.name(1))
     store.place.write(store.name(1), data[:-1] + b"\7")
-    assert store.checksum(1)  # as its header says; no row is looked at
+    assert store.label(1)["notes"] == {"of": 1}  # as its header says; no row is looked at
     with pytest.raises(StoreError, match=rf"^{bucket}/embeddings-00001\.safetensors: is damaged"):
         store.read()
     with pytest.raises(StoreError, match=r"nowhere/manifest\.json: there is no such file"):
