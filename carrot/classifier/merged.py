@@ -17,7 +17,11 @@ from carrot.head import RidgeHead
 
 
 @pinned()
-def merge(extracts: Extracts, lam: float | Literal["loo"] = "loo", class_weight: ClassWeight = None) -> Classifier:
+def merge(
+    extracts: Extracts,
+    lam: float | Literal["loo"] = "loo",
+    class_weight: ClassWeight = None,
+) -> Classifier:
     """Return the model that ``Carrot.fit`` makes of the same pictures with the same settings, bit for bit.
 
     Args:
@@ -30,9 +34,9 @@ def merge(extracts: Extracts, lam: float | Literal["loo"] = "loo", class_weight:
         DataError: A class has no picture that could be read.
         ValueError: ``class_weight`` names no class of the data.
     """
-    facts, rows = extracts.facts, extracts.rows()
+    facts, (noted, errors) = extracts.facts, extracts.records()
     setting, classes = Setting(**facts["embedding"]), tuple(facts["classes"])
-    records = tuple(TrainingRecord.from_json(dict(record)) for record in rows.records)
+    records = tuple(map(TrainingRecord.from_json, noted))
     refuse_unknown_classes(class_weight, classes)
     labels = torch.tensor([record.label for record in records], dtype=torch.long)
     there = torch.bincount(labels, minlength=len(classes))
@@ -41,15 +45,19 @@ def merge(extracts: Extracts, lam: float | Literal["loo"] = "loo", class_weight:
             f"{facts['name']}: class {classes[int(there.argmin())]!r} has no training picture that can be read "
             f"({int((there == 0).sum())} of {len(classes)} classes). Add some, or leave the class out."
         )
+    G, n = torch.empty(len(records), facts["width"], dtype=extracts.dtype), 0
+    for block in extracts.blocks():
+        G[n : n + len(block)] = block
+        n += len(block)
     own = torch.ones(len(records), dtype=torch.float64)
-    head = RidgeHead(lam, True, copy=False).fit(rows.G, labels, row_weights(own, labels, class_weight, classes))
+    head = RidgeHead(lam, True, copy=False).fit(G, labels, row_weights(own, labels, class_weight, classes))
     fitted = Fitted(
         head=head,
         setting=setting,
         classes=classes,
         records=records,
         temperature=1.0,
-        set_aside={**facts["skipped"], **rows.errors},
+        set_aside={**facts["skipped"], **errors},
         data=facts["data"],
         label_kind=facts["label_kind"],
         class_weight=class_weight,

@@ -68,6 +68,7 @@ def extract(
         json: Print the result as JSON.
     """
     from carrot.data.opening import require_place
+    from carrot.store.places import is_address, refuse_other_place
 
     part = _part(shard)
     settings: dict[str, Any] = {**asdict(setting), "regions": early.regions_from(setting.regions)}
@@ -77,7 +78,9 @@ def extract(
     if shard_size is not None and shard_size < 1:
         raise UsageError(f"`--shard-size` must be at least 1; got {shard_size}.")
     data = require_place(data)
-    refuse_inside(Path(out), data)
+    if not is_address(out):
+        refuse_inside(Path(out), data)
+    refuse_other_place(out)
 
     from carrot.classifier.fitting import training_set
     from carrot.embedding.extracting import ExtractShard
@@ -92,7 +95,7 @@ def extract(
     job = ExtractShard.of(train, model.encoder, model.setting_, out, rows, shard_size, spec)
     found = run(job, Here(), part, note)
     report_set_aside(found.errors)
-    missing = [number for number in range(found.shards) if not job.store.path(number).exists()]
+    missing = [number for number in range(found.shards) if not job.store.has(number)]
     i, n = part
     mine = f"part {i} of {n}: " if n > 1 else ""
     what = {"made": "computed", "found": "there already", "again": "computed again, for their pictures were changed"}

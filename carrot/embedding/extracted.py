@@ -1,6 +1,6 @@
 """The embeddings that ``carrot extract`` left, in one folder or in several: checked, and each counted once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,23 +20,6 @@ ROWS = {"float64": torch.float64, "float32": torch.float32, "float16": torch.flo
 SOME = 3  # that are named, of many
 
 RowKind = Literal["float64", "float32", "float16"]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What a model is fitted on.
-
-    Attributes:
-        G: Embeddings of the pictures that could be read.
-        records: Of each of them: id, label, path, window, and sha256 and row, its place among all pictures.
-        errors: What is wrong with the others, by id.
-    """
-
-    G: Float[Tensor, "n M"]
-    records: Sequence[Mapping[str, Any]]
-    errors: Mapping[str, str]
-
-    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,25 +52,25 @@ class Extracts:
             if other.key != first.key:
                 changes = told(differences(first.manifest, other.manifest, ""))
                 raise StoreError(
-                    f"{other.folder}: is not of the same extract as {first.folder}, which is there where it is here: "
+                    f"{other.place}: is not of the same extract as {first.place}, which is there where it is here: "
                     f"{changes}. Merge what was extracted from the same pictures with the same settings."
                 )
         place, twice = dict[int, EmbeddingStore](), dict[int, tuple[str, ...]]()
         for shard in range(first.n_shards):
-            there = [store for store in stores if store.path(shard).exists()]
+            there = [store for store in stores if store.has(shard)]
             if not there:
                 continue
             one = place[shard] = there[0]
-            checksum = one.checksum(shard)
+            checksum = one.label(shard)["sha256"]
             for other in there[1:]:
-                if other.checksum(shard) != checksum:
+                if other.label(shard)["sha256"] != checksum:
                     raise StoreError(
-                        f"{one.path(shard)} and {other.path(shard)}: are the same shard with different content: "
+                        f"{one.where(shard)} and {other.where(shard)}: are the same shard with different content: "
                         "pictures were changed between the two, or unlike machines computed them. Delete the one that "
                         "is wrong."
                     )
             if len(there) > 1:
-                twice[shard] = tuple(str(store.folder) for store in there)
+                twice[shard] = tuple(str(store.place) for store in there)
         return cls(stores, place, twice)
 
     @property
@@ -101,30 +84,42 @@ class Extracts:
         """The shards that lie nowhere, in order."""
         return [shard for shard in range(self.stores[0].n_shards) if shard not in self.place]
 
-    def rows(self) -> Rows:
-        """Return all of it; every shard is read and verified once, and goes where it stays.
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows in memory: half is widened to float32, which holds each of its numbers."""
+        return torch.float64 if self.facts["rows"] == "float64" else torch.float32
+
+    def records(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Return what a model keeps of each picture that could be read, in order, and what is wrong with the others.
+
+        Headers alone are read. A record is as ``TrainingRecord`` has it: id, label, sha256, path, window, and row, the
+        picture's place among all; the others are by id.
+
+        Raises:
+            StoreError: A shard is missing, of another extract, or its header is damaged.
+        """
+        self._require_all()
+        records, errors = list[dict[str, Any]](), dict[str, str]()
+        for shard, store in self.place.items():
+            notes = store.label(shard)["notes"]
+            errors |= notes["unreadable"]
+            for row, noted in zip(store.rows(shard), notes["records"], strict=True):
+                if noted["id"] not in notes["unreadable"]:
+                    records.append({**noted, "row": row})
+        return records, errors
+
+    def blocks(self) -> Iterator[Float[Tensor, "b M"]]:
+        """Yield the embeddings of the same pictures, a shard at a time, every byte verified.
 
         Raises:
             StoreError: A shard is missing, damaged, or of another extract.
         """
         self._require_all()
-        first, facts = self.stores[0], self.facts
-        kept = torch.float64 if facts["rows"] == "float64" else torch.float32  # which holds each number of half
-        G = torch.empty(first.n_rows, facts["width"], dtype=kept)
-        records, errors, n = list[Mapping[str, Any]](), dict[str, str](), 0
-        for shard, store in progress(self.place.items(), "reading", first.n_shards, "shards"):
-            tensors, notes = store.read(shard), store.notes(shard)
+        for shard, store in progress(self.place.items(), "reading", len(self.place), "shards"):
+            tensors, notes = store.noted(shard)
             aside = notes["unreadable"]
             good = [i for i, noted in enumerate(notes["records"]) if noted["id"] not in aside]
-            G[n : n + len(good)] = tensors["g"][good]
-            n += len(good)
-            errors |= aside
-            start = store.rows(shard).start
-            records += [
-                {**notes["records"][i], "sha256": bytes(tensors["sha256"][i].tolist()).hex(), "row": start + i}
-                for i in good
-            ]
-        return Rows(G[:n], records, errors)
+            yield tensors["g"][good].to(self.dtype)
 
     def _require_all(self) -> None:
         missing, n = self.missing, self.stores[0].n_shards
@@ -151,10 +146,12 @@ def _opened(folder: str) -> EmbeddingStore:
     store = EmbeddingStore.existing(folder)
     settings = store.manifest.get("settings")
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        raise StoreError(f"{folder}: holds embeddings, but not those of carrot extract. Give a folder that it wrote.")
+        raise StoreError(
+            f"{store.place}: holds embeddings, but not those of carrot extract. Give a folder that it wrote."
+        )
     if settings.get("format_version", 0) > FORMAT_VERSION:
         raise StoreError(
-            f"{folder}: an extract of format version {settings['format_version']}; this CARROT reads {FORMAT_VERSION}. "
-            "Upgrade it."
+            f"{store.place}: an extract of format version {settings['format_version']}; this CARROT reads "
+            f"{FORMAT_VERSION}. Upgrade it."
         )
     return store

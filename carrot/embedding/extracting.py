@@ -4,8 +4,8 @@
 
     FOLDER/manifest.json                    encoder, setting, classes, hash of the list of pictures: all that rows
                                             depend on
-    FOLDER/embeddings-00003.safetensors     g and sha256 of its pictures; noted in it: their records, what was wrong
-                                            with those that can't be read, and the state of their files
+    FOLDER/embeddings-00003.safetensors     g of its pictures; noted in it: their records, with the SHA-256 of each,
+                                            what was wrong with those that can't be read, the state of their files
 
 A shard is a list of pictures that never changes, computed in passes that don't either (``carrot.embedding.passes``): so
 its bytes don't depend on who computes it, nor on how many do, and its rows are those that a fit computes of tokens, bit
@@ -30,7 +30,7 @@ from carrot._display.brief import brief
 from carrot._images import decode_image
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
-from carrot.data.records import Subset, split_is_own
+from carrot.data.records import Record, Subset, split_is_own
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.extracted import FORMAT, FORMAT_VERSION, ROWS, RowKind
 from carrot.embedding.filling import READERS, file_digest
@@ -40,6 +40,7 @@ from carrot.embedding.setting import Setting
 from carrot.embedding.view import View
 from carrot.engine import Engine
 from carrot.errors import StoreError, UnreadableImageError
+from carrot.store.places import refuse_other_place
 from carrot.store.shards import EmbeddingStore
 
 PICTURES, INPUTS, BYTES = 1024, 8192, 64 * 2**20  # of a shard, where nobody asked: whichever is less
@@ -116,6 +117,7 @@ class ExtractShard:
         """
         if rows not in ROWS:
             raise ValueError(f"`rows` must be one of {', '.join(ROWS)}; got {rows!r}.")
+        refuse_other_place(folder)
         encoder = encoder.of(setting)
         view, width = encoder.view, Pooling(setting).lift.dim(encoder.backbone.embed_dim)
         size = _shard_size(view, 8 * width, shard_size)
@@ -152,7 +154,7 @@ class ExtractShard:
             store = EmbeddingStore.existing(self.folder)
             if store.key != self.key:
                 raise StoreError(
-                    f"{self.folder}: another store lies there on this machine. Give a folder that all machines share."
+                    f"{store.place}: another store lies there on this machine. Give a folder that all machines share."
                 )
             self._store = store
         return self._store
@@ -165,22 +167,22 @@ class ExtractShard:
             BackboneError: The backbone gave what isn't finite, or what ``rows`` can't hold.
         """
         store, rows = self.store, self.store.rows(shard)
-        was_there = store.path(shard).exists()
+        was_there = store.has(shard)
         if was_there:
-            notes = store.notes(shard)
+            _, notes = store.noted(shard)
             if notes["contents"] == self._contents(rows, {}):
                 return Done(len(rows), "found", notes["unreadable"])
         found = embedded(self.train, self.encoder.view, Pooling(self.setting), rows, ROWS[self.rows])
         known = {row: bytes(x.tolist()).hex() for row, x in zip(rows, found.sha256, strict=True) if bool(x.any())}
         notes = {
-            "records": [_noted(self.train.records[row]) for row in rows],
+            "records": [_noted(self.train.records[row], known.get(row)) for row in rows],
             "unreadable": dict(found.errors),
             "contents": self._contents(rows, known),
         }
         try:
-            store.write(shard, {"g": found.g, "sha256": found.sha256}, notes)
+            store.write(shard, {"g": found.g}, notes)
         except StoreError:  # a worker that was thought lost may have written it meanwhile: these very bytes
-            if not (store.path(shard).exists() and store.notes(shard) == notes):
+            if not (store.has(shard) and store.noted(shard)[1] == notes):
                 raise
         return Done(len(rows), "again" if was_there else "made", found.errors)
 
@@ -260,7 +262,7 @@ def extract(
     for shard, result in progress(engine.map(job, own), label, len(own), "pictures", store.shard_size, most):
         done[shard] = result
         if result.how == "again" and tell is not None:
-            tell(f"{store.path(shard)}: its pictures were changed since it was made; it was computed again")
+            tell(f"{store.where(shard)}: its pictures were changed since it was made; it was computed again")
     return Extracted(store.n_shards, tuple(own), done)
 
 
@@ -278,11 +280,11 @@ def _shard_size(view: View, row_bytes: int, asked: int | None) -> int:
     return asked
 
 
-def _noted(record: Any) -> dict[str, Any]:
-    """Return what a model keeps of a picture, beside its weight and its SHA-256."""
+def _noted(record: Record, sha256: str | None) -> dict[str, Any]:
+    """Return what a model keeps of a picture; ``sha256`` is None where it can't be read."""
     path = None if record.path is None else str(record.path.resolve())
     window = {} if record.window is None else {"window": list(record.window)}
-    return {"id": record.id, "label": record.label, "path": path, **window}
+    return {"id": record.id, "label": record.label, "sha256": sha256, "path": path, **window}
 
 
 def _list_sha256(train: Subset) -> str:

@@ -9,6 +9,7 @@ How it holds, whenever the process is killed:
 
 1. Every file is written under a temporary name beside its final one, flushed to the disk, and renamed; then the folder
    is flushed too. A rename is atomic: a file with a final name is whole, and what is lost is the shard being written.
+   At an address (``carrot.store.places``) it is sent as one object.
 2. A shard carries, in its own header, the sha256 of its names, dtypes, shapes, values and notes, its number, and the
    sha256 of the manifest. One file, one rename: checksum and values can't fall apart, and a shard of another store, of
    other settings or in another place is refused. (This detects damage and mistakes. Who forges values and checksum
@@ -25,16 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from carrot.errors import StoreError
-from carrot.store.files import flush_folder, write_atomically
+from carrot.store.labels import KEY, checksum_of, header_length, label_in
+from carrot.store.places import MANIFEST, Place, place_of
 from carrot.store.settings import JSON, canonical, check_json, differences, told
 
 FORMAT_VERSION = 1
-_METADATA_KEY = "carrot"  # one key: the order of several would differ from run to run
 REMEDY = "Delete this file, and run the same fit or embedding again: it is computed anew."
 
 
@@ -44,13 +44,14 @@ class EmbeddingStore:
     Opening a folder that holds no store starts one; opening an existing store checks that it is the same one.
 
     Args:
-        folder: Where the store lies; made if absent.
+        folder: Where the store lies, a folder or an address; made if absent.
         settings: Everything that the values depend on, as plain JSON: strings, finite numbers, bools, None, lists, and
             dicts with string keys.
         ids: One name per row, all different: row i of every tensor belongs to ``ids[i]``.
         shard_size: Rows per shard (the last may have fewer): what a killed run loses at most.
 
     Attributes:
+        place: Where it lies.
         manifest: What the store says of itself, as JSON; ``settings`` in it.
         n_rows, n_shards: How many there are.
 
@@ -73,7 +74,7 @@ class EmbeddingStore:
         _check_ids(ids)
         if shard_size < 1:
             raise ValueError(f"shard_size must be at least 1 row; got {shard_size}")
-        self.folder = Path(folder)
+        self.folder, self.place = Path(folder), place_of(folder)
         self.n_rows = len(ids)
         self.shard_size = shard_size
         self.n_shards = -(-len(ids) // shard_size)
@@ -84,7 +85,7 @@ class EmbeddingStore:
             "settings": check_json(dict(settings), "settings"),
             "shard_size": shard_size,
         }
-        self._verified: dict[int, tuple[int, int, int]] = {}
+        self._verified: dict[int, tuple[int, ...]] = {}
         self.manifest = self._agree(wanted)
         self._manifest_sha256 = hashlib.sha256(canonical(self.manifest)).hexdigest()
 
@@ -96,9 +97,9 @@ class EmbeddingStore:
             StoreError: There is none, its manifest is damaged, or of a newer format.
         """
         store = cls.__new__(cls)
-        store.folder = Path(folder)
-        path = store.folder / "manifest.json"
-        manifest = store.manifest = _read_manifest(path)
+        store.folder, store.place = Path(folder), place_of(folder)
+        path = f"{store.place}/{MANIFEST}"
+        manifest = store.manifest = _read_manifest(store.place)
         try:
             store.n_rows, store.shard_size = int(manifest["ids"]["number"]), int(manifest["shard_size"])
             if store.n_rows < 1 or store.shard_size < 1:
@@ -124,16 +125,10 @@ class EmbeddingStore:
             StoreError: The disk refuses.
         """
         shards = sorted({row // self.shard_size for row in rows if 0 <= row < self.n_rows})
-        there = [shard for shard in shards if self.path(shard).exists()]
         try:
-            for shard in shards:
-                for path in (self.path(shard), *self.folder.glob(f"{self.path(shard).name}.*.tmp")):
-                    path.unlink(missing_ok=True)
-            if there:
-                flush_folder(self.folder)
+            return [shard for shard in shards if self.place.delete(self.name(shard))]
         except OSError as error:
-            raise StoreError(f"{self.folder}: a shard can't be deleted: {error.strerror}.") from error
-        return there
+            raise StoreError(f"{self.place}: a shard can't be deleted: {error.strerror}.") from error
 
     def rows(self, shard: int) -> range:
         """Return the rows (positions in the ids) of one shard.
@@ -145,9 +140,21 @@ class EmbeddingStore:
             raise IndexError(f"shard must be from 0 to {self.n_shards - 1}; got {shard}")
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n_rows))
 
+    def name(self, shard: int) -> str:
+        """Return the name of the file of one shard, whether it exists or not."""
+        return f"embeddings-{shard:05d}.safetensors"
+
     def path(self, shard: int) -> Path:
-        """Return the file of one shard, whether it exists or not."""
-        return self.folder / f"embeddings-{shard:05d}.safetensors"
+        """Return the file of one shard in a folder, whether it exists or not."""
+        return self.folder / self.name(shard)
+
+    def where(self, shard: int) -> str:
+        """Return what messages call one shard: its path, or its address."""
+        return f"{self.place}/{self.name(shard)}"
+
+    def has(self, shard: int) -> bool:
+        """Return whether one shard is there; it isn't read."""
+        return self.place.has(self.name(shard))
 
     def missing(self) -> list[int]:
         """Return the shards still to be written, in order. Those that exist are read and verified.
@@ -157,7 +164,7 @@ class EmbeddingStore:
         """
         absent = []
         for shard in range(self.n_shards):
-            if self.path(shard).exists():
+            if self.has(shard):
                 self._load(shard)
             else:
                 absent.append(shard)
@@ -185,12 +192,11 @@ class EmbeddingStore:
                     f"{name!r} must have {n_rows} rows, as shard {shard} has; got shape {tuple(tensor.shape)}"
                 )
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        label: dict[str, JSON] = {"manifest": self._manifest_sha256, "shard": shard, "sha256": _checksum(own, notes)}
+        label: dict[str, JSON] = {"manifest": self._manifest_sha256, "shard": shard, "sha256": checksum_of(own, notes)}
         if notes is not None:
             label["notes"] = check_json(notes, "notes")
-        for left_over in self.folder.glob(f"{self.path(shard).name}.*.tmp"):  # of a killed run
-            left_over.unlink(missing_ok=True)
-        write_atomically(self.path(shard), safetensors.torch.save(own, {_METADATA_KEY: json.dumps(label)}))
+        self.place.sweep(self.name(shard))
+        self.place.write(self.name(shard), safetensors.torch.save(own, {KEY: json.dumps(label)}))
 
     def read(self, shard: int | None = None) -> dict[str, Tensor]:
         """Return the tensors of one shard, or of all shards, one below the other in the order of the ids.
@@ -200,93 +206,93 @@ class EmbeddingStore:
         """
         if shard is not None:
             self.rows(shard)
-            return self._load(shard)
-        absent = [i for i in range(self.n_shards) if not self.path(i).exists()]
+            return self._load(shard)[0]
+        absent = [i for i in range(self.n_shards) if not self.has(i)]
         if absent:
             raise StoreError(
-                f"{self.folder}: {len(absent)} of {self.n_shards} shards are not written yet, the first is "
+                f"{self.place}: {len(absent)} of {self.n_shards} shards are not written yet, the first is "
                 f"{absent[0]}. Run the same embedding again: it goes on from there."
             )
-        first = self._load(0)
+        first, _ = self._load(0)
         whole = {name: rows.new_empty((self.n_rows, *rows.shape[1:])) for name, rows in first.items()}
         for i in range(self.n_shards):
-            part = self._load(i)
+            part, _ = self._load(i)
             if _row_types(part) != _row_types(first):
                 raise StoreError(
-                    f"{self.path(i)}: holds {_row_types(part)} per row, and shard 0 {_row_types(first)}. They come "
+                    f"{self.where(i)}: holds {_row_types(part)} per row, and shard 0 {_row_types(first)}. They come "
                     "from different code: delete the shards that are wrong, and run the embedding again."
                 )
             for name, rows in part.items():
                 whole[name][self.rows(i).start : self.rows(i).stop] = rows
         return whole
 
-    def notes(self, shard: int) -> Any:
-        """Return what was noted when a shard was written; None: nothing was.
+    def noted(self, shard: int) -> tuple[dict[str, Tensor], Any]:
+        """Return the tensors of one shard, and what was noted when it was written; None: nothing was.
 
         Raises:
             StoreError: As ``read``.
         """
         self.rows(shard)
-        self._load(shard)
-        return _label(self.path(shard)).get("notes")
+        return self._load(shard)
 
-    def checksum(self, shard: int) -> str:
-        """Return the SHA-256 of a shard's tensors and notes, as its header states it; no row is read or verified.
+    def label(self, shard: int) -> dict[str, Any]:
+        """Return what a shard's header says: the ``sha256`` of its tensors and notes, and ``notes``, if there are some.
+
+        No row is read, so nothing is verified but that it is this shard of this store.
 
         Raises:
             StoreError: The shard is missing, of another store or another one of this, or its header is damaged.
         """
+        name = self.name(shard)
         try:
-            label = _label(self.path(shard))
+            label = label_in(self.place.read(name, 8 + header_length(self.place.read(name, 8))))
             own = label["manifest"], label["shard"]
-            checksum = str(label["sha256"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.path(shard)}: is damaged, or not written yet ({error}). {REMEDY}") from error
+            raise StoreError(f"{self.where(shard)}: is damaged, or not written yet ({error}). {REMEDY}") from error
         self._refuse_foreign(shard, *own)
-        return checksum
+        return label
 
     def _agree(self, wanted: dict[str, JSON]) -> Any:
         """Write the manifest where there is none; otherwise return the stored one, which must say the same."""
-        path = self.folder / "manifest.json"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.place.make()
         except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}. Choose another folder.") from error
-        if not path.exists():
-            write_atomically(path, json.dumps(wanted, indent=2, sort_keys=True).encode())
-        stored = _read_manifest(path)
+            raise StoreError(f"{self.place}/{MANIFEST}: {error.strerror}. Choose another folder.") from error
+        if not self.place.has(MANIFEST):
+            self.place.write(MANIFEST, json.dumps(wanted, indent=2, sort_keys=True).encode())
+        stored = _read_manifest(self.place)
         changes = told(differences(stored, wanted, ""))
         if changes:
             raise StoreError(
-                f"{self.folder}: holds embeddings of other settings: {changes}. Use another folder, or delete this one "
+                f"{self.place}: holds embeddings of other settings: {changes}. Use another folder, or delete this one "
                 "to compute them again."
             )
         return stored
 
-    def _load(self, shard: int) -> dict[str, Tensor]:
-        """Read and verify one shard; one that was verified, and is the same file, is mapped into memory instead."""
-        path = self.path(shard)
+    def _load(self, shard: int) -> tuple[dict[str, Tensor], Any]:
+        """Read and verify one shard, and its notes; a file that was verified before is mapped into memory instead."""
+        name, where = self.name(shard), self.where(shard)
         try:
-            state = path.stat()
-            same = (state.st_ino, state.st_size, state.st_mtime_ns)
-            if self._verified.get(shard) == same:
-                return safetensors.torch.load_file(path)
-            data = path.read_bytes()
-            tensors = safetensors.torch.load(data)
-            label = _label_in(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            manifest, number, checksum = label["manifest"], label["shard"], label["sha256"]
+            same, path = self.place.state(name), self.place.path(name)
+            if same is not None and path is not None and self._verified.get(shard) == same:
+                header = self.place.read(name, 8 + header_length(self.place.read(name, 8)))
+                return safetensors.torch.load_file(path), label_in(header).get("notes")
+            data = self.place.read(name)
+            tensors, label = safetensors.torch.load(data), label_in(data)
+            manifest, number, checksum, notes = label["manifest"], label["shard"], label["sha256"], label.get("notes")
         except FileNotFoundError:
-            raise StoreError(f"{path}: shard {shard} is not written yet. Run the embedding to write it.") from None
+            raise StoreError(f"{where}: shard {shard} is not written yet. Run the embedding to write it.") from None
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: is damaged ({error}). {REMEDY}") from error
-        if checksum != _checksum(tensors, label.get("notes")):
-            raise StoreError(f"{path}: is damaged: its values don't have the sha256 in its header. {REMEDY}")
+            raise StoreError(f"{where}: is damaged ({error}). {REMEDY}") from error
+        if checksum != checksum_of(tensors, notes):
+            raise StoreError(f"{where}: is damaged: its values don't have the sha256 in its header. {REMEDY}")
         self._refuse_foreign(shard, manifest, number)
-        self._verified[shard] = same
-        return tensors
+        if same is not None:
+            self._verified[shard] = same
+        return tensors, notes
 
     def _refuse_foreign(self, shard: int, manifest: object, number: object) -> None:
-        path = self.path(shard)
+        path = self.where(shard)
         if manifest != self._manifest_sha256:
             raise StoreError(
                 f"{path}: was made with other settings or ids than manifest.json beside it says: embeddings for two "
@@ -296,12 +302,13 @@ class EmbeddingStore:
             raise StoreError(f"{path}: is shard {number}, and shard {shard} of this store is expected here. {REMEDY}")
 
 
-def _read_manifest(path: Path) -> Any:
+def _read_manifest(place: Place) -> Any:
     """Return a manifest of a format that is known; its content is compared, not trusted."""
+    path = f"{place}/{MANIFEST}"
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json.loads(place.read(MANIFEST))
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}. Choose another folder.") from error
+        raise StoreError(f"{path}: {error.strerror or 'there is no such file'}. Choose another folder.") from error
     except ValueError as error:
         raise StoreError(
             f"{path}: is damaged ({error}). Delete this file: it is written anew, and shards that were made with other "
@@ -323,30 +330,6 @@ def _check_ids(ids: Sequence[str]) -> None:
         if name in seen:
             raise ValueError(f"ids must all be different; {name!r} occurs twice")
         seen.add(name)
-
-
-def _label(path: Path) -> dict[str, Any]:
-    """Return what a shard's header says of it; no row is read."""
-    with open(path, "rb") as file:
-        return _label_in(file.read(int.from_bytes(file.read(8), "little")))
-
-
-def _label_in(header: bytes) -> dict[str, Any]:
-    found = json.loads(json.loads(header)["__metadata__"][_METADATA_KEY])
-    if not isinstance(found, dict):
-        raise TypeError(f"its label is a {type(found).__name__}")
-    return found
-
-
-def _checksum(tensors: Mapping[str, Tensor], notes: JSON = None) -> str:
-    """sha256 over names, dtypes, shapes, bytes, and notes where there are some."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(canonical([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    if notes is not None:
-        digest.update(canonical(notes))
-    return digest.hexdigest()
 
 
 def _row_types(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -108,9 +108,9 @@ def test_a_part_is_every_nth_shard_and_its_bytes_do_not_depend_on_n(home: Path, 
 
 
 def test_narrow_rows_are_those_of_the_fit_rounded(home: Path, shards: Path, tmp_path: Path) -> None:
-    G = Extracts.of([shards]).rows().G
+    G = torch.cat(list(Extracts.of([shards]).blocks()))
     for rows, kept in (("float32", torch.float32), ("float16", torch.float32)):  # half is widened, exactly
-        found = Extracts.of([filled(home, tmp_path / rows, rows=rows)]).rows().G
+        found = torch.cat(list(Extracts.of([filled(home, tmp_path / rows, rows=rows)]).blocks()))
         assert found.dtype == kept
         assert torch.equal(found, G.to(getattr(torch, rows)).to(kept))
         save(tmp_path / f"model {rows}", merge(Extracts.of([tmp_path / rows])))
@@ -288,7 +288,7 @@ def test_a_shard_counts_once_wherever_it_lies(shards: Path, own: Path, tmp_path:
     assert len(merge(twice).fitted.records) == N * SPECIES - len(BROKEN)
     store = EmbeddingStore.existing(own)
     rows = store.read(0)
-    store.write(0, {**rows, "g": rows["g"] + 1.0}, store.notes(0))
+    store.write(0, {**rows, "g": rows["g"] + 1.0}, store.noted(0)[1])
     refused([own, shards], r"own/embeddings-00000.* and .*all/embeddings-00000.*the same shard with different content")
 
 
@@ -330,3 +330,9 @@ def test_a_class_without_a_readable_picture_is_refused(home: Path, tmp_path: Pat
     for path in (birds / "train" / "b").iterdir():
         path.write_bytes(b"no picture")
     refused([filled(birds, tmp_path / "x")], "class 'b' has no training picture that can be read", DataError)
+
+
+def test_a_folder_of_other_files_is_refused(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(StoreError, match=r"holds other files \(notes\.txt\) and no embeddings\. Give an empty folder"):
+        job_of(home, tmp_path)
