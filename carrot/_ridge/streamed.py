@@ -16,31 +16,40 @@ from torch import Tensor
 
 from carrot._ridge.blocks import blocks, each_block
 from carrot._ridge.later import Later
-from carrot._ridge.systems import PrimalSystem
+from carrot._ridge.systems import PrimalSystem, System
 
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
 
 
-def loo_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
-    """Return equation (1) of some training pictures: as ``loo_blocks`` has it, to rounding."""
-    rows, slack, system = head._need_rows(), head.slack[at].unsqueeze(-1), head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
-    Y = rows.Y[at]
+def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+    """Return R of some training pictures, without those of the others."""
+    rows, system = head._need_rows(), _solved(head)
     if not isinstance(system, PrimalSystem):
-        return Y.minus(head.alpha[at] * (head.lam / rows.w[at]).unsqueeze(-1) / slack, slice(None))
+        return head.alpha[at] * (head.lam / rows.w[at]).unsqueeze(-1)
     A = rows.G[at].to(torch.float64) - head.g_mean
-    wrong = Y.minus(torch.mm(A, head.W_star).add_(head.y_mean), slice(None)).div_(slack)
+    R = rows.Y[at].minus(torch.mm(A, head.W_star).add_(head.y_mean), slice(None))
     for place, i in enumerate(at.tolist()):
         if i in system.alone:
-            wrong[place] = system.alone[i][0]
-    return Y.minus(wrong, slice(None))
+            error, slack = system.alone[i]
+            R[place] = slack * error
+    return R
+
+
+def loo_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+    """Return equation (1) of some training pictures: as ``loo_blocks`` has it, to rounding."""
+    wrong = residual_at(head, at) / head.slack[at].unsqueeze(-1)
+    return head._need_rows().Y[at].minus(wrong, slice(None))
+
+
+def _solved(head: "RidgeHead") -> System:
+    system = head._need_fit()
+    return system.solved if isinstance(system, Later) else system
 
 
 def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
     """Yield training pictures, and equation (1) of each; see ``RidgeHead.loo_blocks``."""
-    rows, slack, system = head._need_rows(), head.slack.unsqueeze(-1), head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
+    rows, slack, system = head._need_rows(), head.slack.unsqueeze(-1), _solved(head)
     if not isinstance(system, PrimalSystem):
         share = (head.lam / rows.w).unsqueeze(-1)
         for block in blocks(len(rows.w), rows.Y.C):

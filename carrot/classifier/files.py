@@ -36,6 +36,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
         tokens = kept.to_json(folder.resolve())
     config = {
         "carrot": carrot.__version__,
+        "sha256": classifier.sha256,
         "encoder": {
             **encoder.spec.to_json(),
             "fingerprint": encoder.fingerprint,

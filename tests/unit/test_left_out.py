@@ -73,7 +73,7 @@ def test_by_blocks_it_is_what_it_is_at_once(head: RidgeHead, monkeypatch: pytest
     assert torch.equal(theirs.margin, label_suspects(logits, y, 0.3).margin)
 
 
-@pytest.mark.parametrize("factor", [1e-3, 0.5, 1.0, 1.05, 30.0])
+@pytest.mark.parametrize("factor", [1e-3, 0.5, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 1.05, 30.0])
 def test_newton_finds_the_best_temperature_from_anywhere(factor: float) -> None:
     G, y = problem()
     logits = RidgeHead(1.0).fit(G, y).loo_predict()
