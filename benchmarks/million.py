@@ -231,8 +231,9 @@ def main() -> None:
                 raise RuntimeError(f"{which} ended with {out.returncode}: {out.stderr[-2000:]}")
             rows.append({"n": a.rows, "D": a.D, "C": a.C, **json.loads(out.stdout)})
             print(json.dumps(rows[-1], indent=1), flush=True)
-    if not a.quick:
-        print("written:", write(a.name, rows, seed=SEED, dtype="float32", check_error=error, rank=RANK).name)
+            if not a.quick:  # each as it is there: the next may take long
+                path = write(a.name, rows, seed=SEED, dtype="float32", check_error=error, rank=RANK)
+                print("written:", path.name, flush=True)
 
 
 if __name__ == "__main__":
