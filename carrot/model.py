@@ -303,6 +303,14 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         what = f"{f.setting}; fitted on {f.counts}" if f else "not fitted"
         return f"<Carrot {self.encoder.spec.name}, {what}>"
 
+    @property
+    def sha256(self) -> str:
+        """One SHA-256 of all that the fitted model computes with: settings, backbone, pictures, labels and weights.
+
+        Models that were made in different ways, in pieces or on many machines say, are the same to the bit if it is.
+        """
+        return self.classifier.sha256
+
     head_ = property(lambda self: self.fitted.head)
     classes_ = property(lambda self: self.fitted.labels_of(self.fitted.classes))
     records_ = property(lambda self: self.fitted.records)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._ridge.streamed import alpha_of, are_held
 from carrot.utils import whole_number
 
 if TYPE_CHECKING:
@@ -64,6 +65,15 @@ class Logit:
         return one if self.against is None else one - per_class[..., self.against : self.against + 1]
 
     @property
+    def _question(self) -> Float[Tensor, "C 1"]:
+        """What a row of numbers of the classes is multiplied with: a one, and perhaps one less."""
+        one = self.head.bias.new_zeros(len(self.head.bias), 1)
+        one[self.target] = 1.0
+        if self.against is not None:
+            one[self.against] = -1.0
+        return one
+
+    @property
     def W_star(self) -> Float[Tensor, "M 1"]:
         """Primal weights."""
         return self.column(self.head.W_star)
@@ -81,12 +91,12 @@ class Logit:
     @property
     def alpha(self) -> Float[Tensor, "n 1"]:
         """Dual weights."""
-        return self.column(self.head.alpha)
+        return self.column(self.head.alpha) if are_held(self.head) else alpha_of(self.head, self._question)
 
     @property
     def Y(self) -> Float[Tensor, "n 1"]:
         """Targets."""
-        return self.column(self.head.Y)
+        return self.head._need_rows().Y.times(self._question, slice(None))
 
     @property
     def residual(self) -> Float[Tensor, "n 1"]:

@@ -19,7 +19,7 @@ from carrot._ridge.blocks import blocks, each_block
 from carrot._ridge.later import Later
 from carrot._ridge.passes import found, groups
 from carrot._ridge.rows import Rows
-from carrot._ridge.systems import PrimalSystem
+from carrot._ridge.systems import PrimalSystem, System
 
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
@@ -27,25 +27,50 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def loo_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
-    """Return equation (1) of some training pictures: as ``loo_blocks`` has it, to rounding."""
-    rows, slack, system = head._need_rows(), head.slack[at].unsqueeze(-1), head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
-    Y = rows.Y[at]
+HELD = 2**27  # numbers of all pictures and classes that are held: 1 GiB; of more, those that are asked for
+
+
+def are_held(head: "RidgeHead") -> bool:
+    """Return whether n C numbers are so few that they are worked out for all pictures and classes, and held."""
+    return head._count() * len(head.bias) <= HELD
+
+
+def alpha_of(head: "RidgeHead", question: Float[Tensor, "C q"]) -> Float[Tensor, "n q"]:
+    """Return ``alpha question``, without the dual weights of other classes where these are many."""
+    system = _solved(head)
+    if isinstance(system, PrimalSystem) and not are_held(head):
+        return system.alpha_of(question)
+    return head.alpha @ question
+
+
+def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+    """Return R of some training pictures, without those of the others."""
+    rows, system = head._need_rows(), _solved(head)
     if not isinstance(system, PrimalSystem):
-        return Y.minus(head.alpha[at] * (head.lam / rows.w[at]).unsqueeze(-1) / slack, slice(None))
+        return head.alpha[at] * (head.lam / rows.w[at]).unsqueeze(-1)
     A = rows.G[at].to(torch.float64) - head.g_mean
-    wrong = Y.minus(torch.mm(A, head.W_star).add_(head.y_mean), slice(None)).div_(slack)
+    R = rows.Y[at].minus(torch.mm(A, head.W_star).add_(head.y_mean), slice(None))
     for place, i in enumerate(at.tolist()):
         if i in system.alone:
-            wrong[place] = system.alone[i][0]
-    return Y.minus(wrong, slice(None))
+            error, slack = system.alone[i]
+            R[place] = slack * error
+    return R
+
+
+def loo_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+    """Return equation (1) of some training pictures: as ``loo_blocks`` has it, to rounding."""
+    wrong = residual_at(head, at) / head.slack[at].unsqueeze(-1)
+    return head._need_rows().Y[at].minus(wrong, slice(None))
+
+
+def _solved(head: "RidgeHead") -> System:
+    system = head._need_fit()
+    return system.solved if isinstance(system, Later) else system
 
 
 def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
     """Yield training pictures, and equation (1) of each; see ``RidgeHead.loo_blocks``."""
-    rows, slack, system = head._need_rows(), head.slack, head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
+    rows, slack, system = head._need_rows(), head.slack, _solved(head)
     if not isinstance(system, PrimalSystem):
         share = (head.lam / rows.w).unsqueeze(-1)
         for block in blocks(len(rows.w), rows.Y.C):

@@ -67,7 +67,8 @@ class Targets:
         """Return some rows as a matrix, float64."""
         if not self.are_labels:
             return self.values[rows]
-        return torch.nn.functional.one_hot(self.values[rows], self.C).to(torch.float64)
+        labels = self.values[rows].unsqueeze(-1)
+        return torch.zeros(len(labels), self.C, dtype=torch.float64, device=labels.device).scatter_(1, labels, 1.0)
 
     def row(self, i: int) -> Float[Tensor, " C"]:
         """Return one row."""

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from carrot._ridge.streamed import residual_at
 from carrot._ridge.systems import ALONE
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class Among:
     """
 
     def __init__(self, head: "RidgeHead", rows: Sequence[int], Q: Float[Tensor, "k k"] | None = None) -> None:
-        self._head, self.rows, at = head, list(rows), torch.tensor(list(rows), device=head.Y.device)
+        self._head, self.rows, at = head, list(rows), torch.tensor(list(rows), device=head.G.device)
         self._place = {row: place for place, row in enumerate(self.rows)}
         self._Q = head.slack_among(at) if Q is None else Q
-        self._Y, self._R = head.Y[at], head.alpha[at] * (head.lam / head.sample_weight[at]).unsqueeze(-1)
+        self._Y, self._R = head._need_rows().Y[at].dense, residual_at(head, at)
 
     def without(self, group: Sequence[int]) -> Float[Tensor, "k C"]:
         """Return what the head fitted without all of a group says of them: equation (2)."""

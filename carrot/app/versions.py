@@ -26,14 +26,14 @@ from carrot.errors import ModelError, StoreError
 from carrot.model import Carrot
 from carrot.store.certificates import begin, complete
 from carrot.store.files import flush_folder, locked, write_atomically
-from carrot.store.layout import model_files
+from carrot.store.layout import CONFIG, OURS, model_files
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 CARRIED = ("certificates", "fit.yaml", "select.yaml", "demo.yaml")
 MARK = ".copy"
 _COPY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _IN_A_COPY = re.compile(
-    rf"{re.escape(MARK)}|\.lock|config\.json|model-[0-9a-f]{{12}}\.safetensors|records-[0-9a-f]{{12}}\.jsonl"
+    rf"{re.escape(MARK)}|\.lock|{re.escape(CONFIG)}|{OURS}"
     rf"|tokens|{'|'.join(map(re.escape, CARRIED))}|.+\.[0-9]+-[0-9a-f]{{8}}\.tmp"
 )
 

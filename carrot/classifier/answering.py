@@ -198,8 +198,10 @@ class Answering:
             Labels, (n,) class indices, and probabilities, (n, C), of which each row sums to 1.
         """
         fitted = self.classifier.fitted
-        p = probabilities(fitted.head.loo_predict(), fitted.temperature)
-        return fitted.labels.numpy(), p.cpu().numpy()
+        p = np.empty((len(fitted.records), len(fitted.classes)))
+        for rows, logits in fitted.left_out.blocks():
+            p[rows] = probabilities(logits, fitted.temperature)
+        return fitted.labels.numpy(), p
 
     def audit(self, data: Any = None) -> Audit:
         """Return labels that the training pictures contradict, groups that hide each other, near duplicates, leverage.

@@ -18,8 +18,7 @@ from carrot._ridge.settled import Settled
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.review import Review, Witness
 from carrot.classifier.suspects import SURE, UNSURE, Doubt, Suspect
-from carrot.classifier.twins import Duplicates, Group, hidden_groups, training_duplicates
-from carrot.evaluation.duplicates import near_duplicates
+from carrot.classifier.twins import Duplicates, Group, hidden_groups, training_duplicates, training_pairs
 from carrot.explanation.presenting import Presented
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def case_of(classifier: Classifier, name: str, threshold: float = 0.95) -> Argum
     fitted = classifier.fitted
     known, doubt = fitted.records[fitted.row_of(name)].id, Doubt(fitted)
     suspect = next(one for one in doubt.training() if one.id == known)
-    pairs = near_duplicates(fitted.head.G, threshold)
+    pairs = training_pairs(fitted, threshold)
     groups = hidden_groups(fitted, doubt.judged, pairs)
     return argue(classifier, suspect, groups, training_duplicates(fitted, pairs))
 

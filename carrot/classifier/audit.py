@@ -14,11 +14,11 @@ from carrot.classifier.arguing import Argument, argue
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut, held_out
+from carrot.classifier.large import left_out
 from carrot.classifier.suspects import Doubt, Suspect, levels, with_worth
-from carrot.classifier.twins import Duplicates, Group, hidden_groups, leaks, training_duplicates
+from carrot.classifier.twins import Duplicates, Group, hidden_groups, leaks, training_duplicates, training_pairs
 from carrot.data.counts import Counts
 from carrot.errors import CarrotError
-from carrot.evaluation.duplicates import near_duplicates
 from carrot.explanation.presenting import Presented
 from carrot.store.outputs import csv_text
 
@@ -38,8 +38,8 @@ class Audit(Presented):
     """Every training picture, most suspicious label first; pairs that are nearly the same; and pictures held out.
 
     Attributes:
-        suspects: All training pictures, most suspicious label first: the order that finds most planted wrong labels
-            (``carrot.evaluation.suspicion``).
+        suspects: All training pictures, unless ``notes`` say otherwise, most suspicious label first: the order that
+            finds most planted wrong labels (``carrot.evaluation.suspicion``).
         duplicates: Pairs of a cosine of at least ``threshold``, highest first.
         threshold: That cosine.
         held_out: Pictures that were not fitted on, in the same order; empty unless they are asked for.
@@ -49,6 +49,8 @@ class Audit(Presented):
         find: Where pictures are looked for when it is shown: a picture, or why it isn't at hand; None: nowhere.
         case: What ``argue`` asks; None: nobody.
         doubt: What orders pictures, until those held out are there.
+        pictures: How many training pictures there are; 0: those that are listed.
+        notes: What was left out, for there are so many pictures or classes (``carrot.classifier.large``).
     """
 
     suspects: tuple[Suspect, ...]
@@ -61,17 +63,23 @@ class Audit(Presented):
     find: "Callable[[Suspect], Image.Image | str] | None" = field(default=None, compare=False)
     case: Callable[[Suspect | str], Argument] | None = field(default=None, compare=False)
     doubt: Doubt | None = field(default=None, compare=False)
+    pictures: int = 0
+    notes: tuple[str, ...] = ()
 
     _format = "audit"
 
     def __repr__(self) -> str:
         held_out = f", {len(self.held_out):,} held out" if self.held_out else ""
-        of = counted(len(self.suspects), "training picture") + held_out
+        of = counted(self._pictures, "training picture") + held_out
         doubtful = (*self.doubtful, *self.held_out_doubtful)
         labels = f"{counted(len(doubtful), 'label')} doubtful" + (f" ({levels(doubtful)})" if doubtful else "")
         pairs, hide = f"{counted(len(self.duplicates), 'pair')} nearly the same", len(self.groups)
         found = [labels, *[f"{counted(hide, 'group')} of hidden ones"] * bool(hide), pairs]
         return f"<Audit of {of}: {', '.join([*found, *[counted(len(self.leaks), 'leak')] * bool(self.leaks)])}>"
+
+    @property
+    def _pictures(self) -> int:
+        return self.pictures or len(self.suspects)
 
     @classmethod
     def of(cls, fitted: Fitted, threshold: float = 0.95) -> "Audit":
@@ -81,13 +89,15 @@ class Audit(Presented):
             ValueError: ``threshold`` is not in (0, 1].
         """
         doubt = Doubt(fitted)
-        pairs = near_duplicates(fitted.head.G, threshold, fitted.head.gram)
+        pairs = training_pairs(fitted, threshold)
         return cls(
             with_worth(fitted, doubt.training()),
             training_duplicates(fitted, pairs),
             threshold,
             groups=hidden_groups(fitted, doubt.judged, pairs),
             doubt=doubt,
+            pictures=len(fitted.records),
+            notes=left_out(fitted, int(doubt.judged.doubtful.sum())),
         )
 
     def with_held_out(self, fitted: Fitted, found: HeldOut) -> "Audit":
@@ -169,7 +179,7 @@ class Audit(Presented):
         return by_column(["group", "id", *(n for n in Group.__dataclass_fields__ if n != "ids")], rows)
 
     def _card(self) -> str:
-        parts, left = list[str](), SHOWN
+        parts, left = [said(f"not asked: {note}") for note in self.notes], SHOWN
         for what, found in self._sides():
             some = found[:SHOWN]
             parts.append(said(what, *_more(found)))
@@ -193,8 +203,9 @@ class Audit(Presented):
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON."""
-        counts = Counts(len(self.suspects)).to_dict()
+        counts = Counts(self._pictures).to_dict()
         return {
+            **({"left_out": list(self.notes)} if self.notes else {}),
             "threshold": self.threshold,
             "counts": counts,
             "suspects": [asdict(suspect) for suspect in self.suspects],
@@ -211,7 +222,7 @@ class Audit(Presented):
 
     def _sides(self) -> Iterator[tuple[str, tuple[Suspect, ...]]]:
         """Yield what there is to say of training pictures, and of held-out ones, with those that are doubtful."""
-        yield _verdict(self.doubtful, counted(len(self.suspects), "training label"), "fitted without the picture, ")
+        yield _verdict(self.doubtful, counted(self._pictures, "training label"), "fitted without the picture, ")
         if self.held_out or self.counts is not None:
             yield _verdict(self.held_out_doubtful, counted(len(self.held_out), "held-out label"))
 
@@ -221,7 +232,7 @@ class Audit(Presented):
 
     def lines(self, k: int = 20) -> list[str]:
         """Return the k most suspicious of each kind as text: of training labels, held-out labels, and pairs."""
-        lines = list[str]()
+        lines = [f"not asked: {note}" for note in self.notes]
         for what, found in self._sides():
             lines += [what, *_table(found, k)]
         if self.held_out_doubtful:

@@ -15,6 +15,7 @@ from carrot._ambient import pinned_class
 from carrot._progress import progress
 from carrot._ridge.logit import Logit
 from carrot.classifier.fitted import Fitted
+from carrot.classifier.identity import state_sha256
 from carrot.classifier.records import PictureFinder, TrainingRecord
 from carrot.data.inputs import PictureLike
 from carrot.data.labels import Label
@@ -54,6 +55,11 @@ class Classifier:
     def pooling(self) -> Pooling:
         """Tokens to embeddings."""
         return Pooling(self.fitted.setting)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that it computes with, and of nothing else: ``carrot.classifier.identity``."""
+        return state_sha256(self.encoder, self.fitted)
 
     @property
     def region_places(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ def save(folder: Path, classifier: Classifier, seen: str | None = None) -> str:
     config = {
         "carrot": carrot.__version__,
         "encoder": encoder.to_json(),
+        "sha256": classifier.sha256,
         "embedding": fitted.setting.to_dict(),
         "ridge": {
             "lam": head.lam,

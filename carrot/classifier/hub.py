@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
 from carrot.store.files import write_atomically
+from carrot.store.layout import CONFIG, PARTS
 
 if TYPE_CHECKING:
     from carrot.model import Carrot
@@ -86,7 +87,7 @@ class HubMixin(ModelHubMixin):
         if not folder.is_dir():
             names = ("revision", "cache_dir", "force_download", "local_files_only", "token")
             fetch = {name: options[name] for name in names if name in options}
-            files = ["config.json", "model-*.safetensors", "records-*.jsonl"]
+            files = [CONFIG, *(f"{part}-*.{extension}" for part, extension in PARTS.items())]
             folder = Path(snapshot_download(model_id, allow_patterns=files, **fetch))
         chosen = {
             name: options[name]

@@ -1,11 +1,11 @@
 """What the heads fitted without each training picture say of it, a block of pictures at a time where that is much.
 
-n C leave-one-out logits are held where they are ``HELD`` numbers at most; else they are worked out anew, block by
+n C leave-one-out logits are held where they are 2^27 numbers at most; else they are worked out anew, block by
 block, each time they are gone through. What is told of a picture is told of its row alone, so that both ways say the
 same, to the rounding of the logits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
-from carrot._ridge.streamed import loo_at
+from carrot._ridge.streamed import are_held, loo_at
 from carrot.evaluation.calibration import FLOOR, binned_error, fit_temperature, probabilities, streamed_temperature
 from carrot.evaluation.suspects import LabelSuspects, class_thresholds, label_suspects
 from carrot.head import RidgeHead
 
-HELD = 2**27  # numbers: 1 GiB
 SAMPLE = 2**25  # numbers that the first guess of the temperature is of
 
 
@@ -39,7 +38,7 @@ class LeftOut:
     @property
     def is_held(self) -> bool:
         """Whether they are so few that they are held."""
-        return len(self.labels) * len(self.head.bias) <= HELD
+        return are_held(self.head)
 
     def blocks(self) -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
         """Yield some pictures and their logits, until all came."""
@@ -47,6 +46,11 @@ class LeftOut:
             yield slice(0, len(self.labels)), self.head.loo_predict()
         else:
             yield from self.head.loo_blocks()
+
+    def of(self, rows: Sequence[int]) -> Float[Tensor, "k C"]:
+        """Return those of some pictures."""
+        at = torch.tensor(rows, dtype=torch.long)
+        return self.head.loo_predict()[at] if self.is_held else loo_at(self.head, at)
 
     def temperature(self) -> float:
         """Return the temperature that suits them best: ``fit_temperature``."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -96,8 +97,9 @@ def fit_rows(
         raise ValueError(f"`records` must be one for each of {len(G)} rows of `G`; got {len(records)}.")
     class_weight = checked_class_weight(class_weight)
     refuse_unknown_classes(class_weight, classes)
-    labels = torch.tensor([record.label for record in records], dtype=torch.long)
-    own = torch.tensor([record.weight for record in records], dtype=torch.float64)
+    each = ((record.label, record.weight) for record in records)  # one pass: they may be lines of a file
+    told = np.fromiter(each, dtype=[("label", np.int64), ("weight", np.float64)], count=len(records))
+    labels, own = (torch.from_numpy(told[name].copy()) for name in ("label", "weight"))
     counts = torch.bincount(labels, minlength=len(classes))
     if len(classes) < 2 or not bool(counts.all()):
         got = f"got {len(classes)}" if len(classes) < 2 else f"class {classes[int(counts.argmin())]!r} has none"

@@ -126,6 +126,11 @@ def ids_of(records: Sequence[TrainingRecord]) -> Iterator[str]:
     return records.ids() if isinstance(records, RememberedRecords) else (record.id for record in records)
 
 
+def contents_of(records: Sequence[TrainingRecord]) -> Iterator[str]:
+    """Yield the SHA-256 of each of some records."""
+    return (record.sha256 for record in records)
+
+
 def lines_of(records: Sequence[TrainingRecord]) -> Iterator[bytes]:
     """Yield the line of each of some records, as a model's folder has it."""
     return records.written() if isinstance(records, RememberedRecords) else map(as_line, records)

@@ -3,16 +3,17 @@
 All that names a label doubtful (audit, desk, explorer, report, pages) takes it from here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ridge.settled import Settled
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut
+from carrot.classifier.large import has_clouds, knows_worth, listed
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 from carrot.evaluation.suspicion import ClassClouds, belief
 
@@ -73,7 +74,7 @@ def judged_by_others(fitted: Fitted) -> LabelSuspects:
 
     It is decided here alone who is flagged.
     """
-    return label_suspects(fitted.head.loo_predict(), fitted.labels, fitted.temperature)
+    return fitted.left_out.suspects(fitted.temperature)
 
 
 class Doubt:
@@ -84,13 +85,18 @@ class Doubt:
 
     Attributes:
         judged: The training pictures, by the model's own leave-one-out.
-        suspicion: Of them, in the order of the model.
+        suspicion: Of them, in the order of the model; of too many classes (``carrot.classifier.large``) how far
+            another class leads over the label.
     """
 
     def __init__(self, fitted: Fitted) -> None:
         self._fitted, head, labels = fitted, fitted.head, fitted.labels
+        self._clouds: ClassClouds | None = None
+        self.judged = judged_by_others(fitted)
+        if not has_clouds(fitted):
+            self.suspicion = -self.judged.margin
+            return
         loo = head.loo_predict()
-        self.judged = label_suspects(loo, labels, fitted.temperature)
         w = belief(loo, labels, fitted.temperature)
         self._again = head.reweighted(head.sample_weight * w)
         loo = self._again.loo_predict()
@@ -98,20 +104,23 @@ class Doubt:
         self.suspicion = self._clouds.suspicion(loo, labels, w)
 
     def training(self) -> tuple[Suspect, ...]:
-        """Return the training pictures, most suspicious label first."""
-        ids = [record.id for record in self._fitted.records]
-        leverage = self._fitted.head.leverage.tolist()
-        return _suspects(self._fitted, self.judged, self.suspicion, ids, self._fitted.labels.tolist(), leverage)
+        """Return the training pictures that are listed, most suspicious label first."""
+        fitted, leverage = self._fitted, self._fitted.head.leverage
+        rows = listed(fitted, self.judged.doubtful, leverage)
+        order = rows[torch.argsort(-self.suspicion[rows], stable=True)].tolist()
+        return _suspects(
+            fitted, self.judged, self.suspicion, order, lambda i: fitted.records[i].id, fitted.labels, leverage
+        )
 
     def held_out(self, found: HeldOut) -> tuple[Suspect, ...]:
         """Return pictures that were not fitted on, most suspicious first; thresholds are the training pictures'."""
         fitted, labels = self._fitted, found.labels
         g = found.cache.embed(found.places, fitted.setting)
         judged = label_suspects(fitted.head.predict(g), labels, fitted.temperature, self.judged.thresholds)
-        suspicion = self._clouds.suspicion(self._again.predict(g), labels)
-        return _suspects(
-            fitted, judged, suspicion, [found.test.records[place].id for place in found.places], labels.tolist()
-        )
+        clouds = self._clouds
+        suspicion = -judged.margin if clouds is None else clouds.suspicion(self._again.predict(g), labels)
+        order, records = torch.argsort(-suspicion, stable=True).tolist(), found.test.records
+        return _suspects(fitted, judged, suspicion, order, lambda i: records[found.places[i]].id, labels)
 
 
 def training_suspects(fitted: Fitted) -> tuple[Suspect, ...]:
@@ -128,33 +137,37 @@ def _suspects(
     fitted: Fitted,
     found: LabelSuspects,
     suspicion: Float[Tensor, " m"],
-    ids: Sequence[str],
-    labels: Sequence[int],
-    leverage: Sequence[float] | None = None,
+    order: Sequence[int],
+    id_of: Callable[[int], str],
+    labels: Int[Tensor, " m"],
+    leverage: Float[Tensor, " m"] | None = None,
 ) -> tuple[Suspect, ...]:
-    """Return a line for each picture, most suspicious first; without ``leverage`` they were not fitted on."""
+    """Return a line for each picture of ``order``; without ``leverage`` they were not fitted on."""
     names, p_value = fitted.classes, found.p_value.tolist()
     return tuple(
         Suspect(
-            ids[i],
-            names[labels[i]],
+            id_of(i),
+            names[int(labels[i])],
             names[int(found.suggested[i])],
             float(found.margin[i]),
             float(found.self_confidence[i]),
-            None if leverage is None else leverage[i],
+            None if leverage is None else float(leverage[i]),
             bool(found.flagged[i]),
             "test" if leverage is None else "train",
             float(suspicion[i]),
             None if leverage is None else p_value[i],
         )
-        for i in torch.argsort(-suspicion, stable=True).tolist()
+        for i in order
     )
 
 
 def with_worth(fitted: Fitted, suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:
-    """Return training pictures, the doubtful ones with what either fix would be worth, exactly."""
+    """Return training pictures, the doubtful ones with what either fix would be worth, exactly, unless too many are."""
     doubtful = [s for s in suspects if s.is_doubtful]
-    labels = [fitted.classes.index(s.suggested) for s in doubtful]
+    if not knows_worth(fitted, len(doubtful)):
+        return tuple(suspects)
+    place = {name: c for c, name in enumerate(fitted.classes)}
+    labels = [place[s.suggested] for s in doubtful]
     found = Settled.of(fitted.head, [fitted.row_of(s.id) for s in doubtful], labels)
     columns = (
         (found.relabelled_right - found.right).tolist(),

@@ -13,8 +13,9 @@ from carrot._display.words import counted, percent
 from carrot._ridge.vouching import Among, merged
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.held_out import HeldOut
+from carrot.classifier.large import GROUPED, compares_all, copies
 from carrot.classifier.suspects import level
-from carrot.evaluation.duplicates import near_copies
+from carrot.evaluation.duplicates import near_copies, near_duplicates
 from carrot.evaluation.suspects import LabelSuspects, label_suspects
 
 TIED = 0.1  # from which two pictures are taken to vouch for each other
@@ -75,6 +76,17 @@ class Group:
         )
 
 
+def training_pairs(fitted: Fitted, threshold: float) -> list[tuple[int, int, float]]:
+    """Return the pairs of training pictures that are nearly the same; of too many pictures, copies alone.
+
+    Raises:
+        ValueError: ``threshold`` is not in (0, 1].
+    """
+    if compares_all(fitted):
+        return near_duplicates(fitted.head.G, threshold, fitted.head.gram)
+    return copies(fitted)
+
+
 def training_duplicates(fitted: Fitted, pairs: Sequence[tuple[int, int, float]]) -> tuple[Duplicates, ...]:
     """Return pairs of training pictures, as ``near_duplicates`` found them, in words."""
     names, records = fitted.classes, fitted.records
@@ -115,7 +127,8 @@ def hidden_groups(fitted: Fitted, judged: LabelSuspects, pairs: Sequence[tuple[i
 
     Candidates are the groups that near duplicates of one label form, and pictures of one class that are tied by
     ``TIED`` or more, as pairs join them, the strongest first; not more than half of a class, of which too little would
-    be left to be said. Of groups within each other the largest is told.
+    be left to be said. Of groups within each other the largest is told. Classes of over ``GROUPED`` pictures are passed
+    over.
 
     Args:
         fitted: The model.
@@ -124,12 +137,20 @@ def hidden_groups(fitted: Fitted, judged: LabelSuspects, pairs: Sequence[tuple[i
     """
     head, labels, names = fitted.head, fitted.labels, fitted.classes
     found: list[Group] = []
-    every = [(labels == c).nonzero().flatten() for c in range(len(names))]
-    members = [member for member in every if len(member) >= 4]  # half of less is no group
-    for member, Q in zip(members, head.slack_within(members), strict=True):
+    members = [
+        member
+        for member in labels.argsort(stable=True).split(torch.bincount(labels).tolist())
+        if 4 <= len(member) <= GROUPED  # half of less is no group
+    ]
+    alike: dict[int, list[tuple[int, int, float]]] = {}
+    for i, j, cosine in pairs:
+        if labels[i] == labels[j]:
+            alike.setdefault(int(labels[i]), []).append((i, j, 1.0 + cosine))
+    each = head.slack_within(members) if head.is_dual else map(head.slack_among, members)  # one at a time in memory
+    for member, Q in zip(members, each, strict=True):
         rows, c = member.tolist(), int(labels[member[0]])
-        among, here = Among(head, rows, Q), set(rows)
-        ties = [(i, j, 1.0 + cosine) for i, j, cosine in pairs if i in here and j in here] + among.tied(TIED)
+        among = Among(head, rows, Q)
+        ties = alike.get(c, []) + among.tied(TIED)
         told = set[int]()
         for group in reversed(merged(ties)):
             at = torch.tensor(group)

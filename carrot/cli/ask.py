@@ -280,6 +280,7 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
             f"embedding: {setting}",
             f"ridge: lam {ridge['lam']:.3g}{how}, {centred}, {alike}",
             f"temperature of the probabilities: {found['calibration']['temperature']:.3g}",
+            *([f"state: SHA-256 {found['sha256'][:12]}"] if "sha256" in found else []),
             "all digits: --json",
         ]
     show(result, lines, json)

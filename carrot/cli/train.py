@@ -220,6 +220,7 @@ def _train(
     show(
         {
             "model": str(folder),
+            "sha256": model.sha256,
             **model.facts(),
             **loo,
             "held_out": held_out,
@@ -236,7 +237,7 @@ def _train(
             *([measuring] if held_out else []),
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f} ({_seen(model)})",
             *([] if model.selected_again_ is None else str(model.selected_again_).splitlines()),
-            f"model: {folder}",
+            f"model: {folder} (state {model.sha256[:12]})",
         ],
         as_json,
     )

@@ -148,14 +148,14 @@ def streamed_temperature(
         if (sums.slope >= 0 and b <= least) or (sums.slope <= 0 and b >= most):
             return 1.0 / min(max(b, least), most)
         step = b - sums.slope / sums.curve if sums.curve > 0 else 0.0
-        is_near = abs(step - b) <= NEAR * b
+        if abs(step - b) <= NEAR * b:
+            b = min(max(step, least), most)
+            break
         if not max(low, least) < step < min(high, most):  # to a bound that wasn't looked at, or half the way there
             ends = [end for end, known in ((least, low), (most, high)) if end != known and low < end < high]
             toward = least if sums.slope > 0 else most
             step = toward if toward in ends else math.sqrt(max(low, least) * min(high, most))
         b = step
-        if is_near:
-            break
     return 1.0 / b
 
 

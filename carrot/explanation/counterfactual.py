@@ -27,6 +27,7 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot._display.brief import brief
+from carrot._ridge.streamed import are_held, residual_at
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 
@@ -124,7 +125,7 @@ def counterfactuals(
         counts=torch.bincount(labels, minlength=len(head.bias)),
         weights=w,
         slack=head.slack[index],
-        residual=head.residual[index],
+        residual=head.residual[index] if are_held(head) else residual_at(head, torch.tensor(index)),
         total=float(head.sample_weight.sum()),
         class_weights=class_weights,
         has_intercept=head.fit_intercept,

@@ -203,7 +203,7 @@ def report_of(
         name=folder.name if folder is not None else str(classifier.encoder.spec.name),
         facts=classifier.facts(),
         regions=fitted.setting.regions_in_words(classifier.encoder.tile_size),
-        training={name: sum(r.label == c for r in fitted.records) for c, name in enumerate(fitted.classes)},
+        training=dict(zip(fitted.classes, fitted.labels.bincount(minlength=len(fitted.classes)).tolist(), strict=True)),
         leave_one_out=loo,
         held_out=judged,
         gaps=tuple(gaps),

@@ -14,9 +14,10 @@ FORMAT_VERSION = 2
 CONFIG = "config.json"
 PARTS = {"rows": "safetensors", "model": "safetensors", "records": "jsonl"}  # format 1 has its rows in ``model``
 _DEMO = re.compile(r"pictures-[0-9]+")  # what ``carrot demo`` draws
-_OURS = re.compile(r"(?:rows|model)-([0-9a-f]{12})\.safetensors|records-([0-9a-f]{12})\.jsonl")
+OURS = "|".join(rf"{part}-[0-9a-f]{{12}}\.{extension}" for part, extension in PARTS.items())  # names of such files
+_OURS = re.compile(rf"(?:{OURS})")
 _TEMPORARY = re.compile(  # as ``writing`` names them; what is written in a stream has no checksum yet
-    rf"(?:{re.escape(CONFIG)}|{_OURS.pattern}|(?:rows|model)\.safetensors|records\.jsonl)\.[0-9]+-[0-9a-f]{{8}}\.tmp"
+    rf"(?:{re.escape(CONFIG)}|{OURS}|{OURS.replace('-[0-9a-f]{12}', '')})\.[0-9]+-[0-9a-f]{{8}}\.tmp"
 )
 WRITTEN = re.compile(
     rb"# [0-9]{4}-[0-9]{2}-[0-9]{2}T.*\n# python "
@@ -66,11 +67,10 @@ def sweep(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file's name holds the checksum of its content: a model wrote it."""
-    named = _OURS.fullmatch(path.name)
-    if named is None or path.is_symlink() or not path.is_file():
+    if _OURS.fullmatch(path.name) is None or path.is_symlink() or not path.is_file():
         return False
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12] == (named[1] or named[2])
+        return path.stem.endswith(f"-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}")
 
 
 def load_config(folder: Path) -> dict[str, JSON]:

@@ -56,7 +56,7 @@ def test_by_blocks_it_is_what_it_is_at_once(head: RidgeHead, monkeypatch: pytest
     assert figures["loo_calibration_error"] == expected_calibration_error(p, y)
     assert figures["loo_squared_error"] == pytest.approx(float((logits - head.Y).square().mean()), rel=1e-14)
 
-    monkeypatch.setattr(carrot.classifier.left_out, "HELD", 0)
+    monkeypatch.setattr("carrot._ridge.streamed.HELD", 0)
     monkeypatch.setattr(carrot.classifier.left_out, "SAMPLE", 100)
     monkeypatch.setattr("carrot._ridge.blocks.LINES", 16)
     monkeypatch.setattr("carrot._ridge.blocks.CACHED", 64)
@@ -73,7 +73,7 @@ def test_by_blocks_it_is_what_it_is_at_once(head: RidgeHead, monkeypatch: pytest
     assert torch.equal(theirs.margin, label_suspects(logits, y, 0.3).margin)
 
 
-@pytest.mark.parametrize("factor", [1e-3, 0.5, 1.0, 1.05, 30.0])
+@pytest.mark.parametrize("factor", [1e-3, 0.5, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 1.05, 30.0])
 def test_newton_finds_the_best_temperature_from_anywhere(factor: float) -> None:
     G, y = problem()
     logits = RidgeHead(1.0).fit(G, y).loo_predict()
@@ -117,3 +117,20 @@ def test_what_can_have_no_temperature_is_refused() -> None:
         streamed_temperature(lambda: iter(()), 0, 1.0)
     with pytest.raises(ValueError, match="guess"):
         streamed_temperature(lambda: iter(()), 1, 0.0)
+
+
+@pytest.mark.parametrize("against", [None, 2])
+def test_one_question_is_asked_without_the_dual_weights_of_other_classes(
+    head: RidgeHead, against: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logit = head.logit(4, against)
+    alpha, residual, Y = logit.alpha, logit.residual, logit.column(head.Y)
+    assert torch.equal(logit.Y, Y)
+    monkeypatch.setattr("carrot._ridge.streamed.HELD", 0)
+    if not head.is_dual:
+        monkeypatch.setattr(type(head), "alpha", None)
+    torch.testing.assert_close(logit.alpha, alpha, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(logit.residual, residual, rtol=1e-9, atol=1e-9)
+    sums = logit.W_star - (head.G - head.g_mean).mT @ logit.alpha
+    assert float(sums.abs().max()) < 1e-9, "the sum over pictures is the weight, to rounding"
+    assert float(logit.alpha.sum()) == pytest.approx(0.0, abs=1e-9)

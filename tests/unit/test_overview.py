@@ -211,7 +211,7 @@ def test_a_report_asks_nothing_of_the_backbone(
     assert report.held_out.confusions == numbers["confusions"]
     assert report.measured["baselines"] == numbers["baselines"]
     assert not report.gaps
-    assert len(report.provenance["files"]) == 2
+    assert len(report.provenance["files"]) == 3
     for example in (*report.best, *report.worst):
         assert example.start + float(example.regions.sum()) == pytest.approx(example.logit, abs=1e-9)
     assert "Instead: " in report.to_html()
