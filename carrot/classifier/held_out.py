@@ -135,7 +135,7 @@ def _most_are_there(dataset: ImageDataset, known: Mapping[str, str]) -> bool:
 def _content(dataset: ImageDataset, index: int, record: Record) -> str | None:
     """Return the SHA-256 of a picture's content; None: it can't be read, and is set aside later."""
     try:
-        return content_sha256(record, dataset.image(index) if record.path is None else None)
+        return content_sha256(record, None if record.has_bytes else dataset.image(index))
     except (OSError, UnreadableImageError):
         return None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
 from carrot.data.loading import batches
-from carrot.data.records import ImageDataset, Record, contents_of
+from carrot.data.records import ImageDataset, Record, contents_of, ids_of
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
 
@@ -61,9 +61,7 @@ def embed_dataset(
     records = dataset.records
     state = dict(state or pictures_state(dataset, transform))
     _refuse_changed(folder, facts, state, dataset.name)
-    store = EmbeddingStore(
-        folder, {**facts, "pictures": state}, [record.id for record in records], shard_size=batch_size
-    )
+    store = EmbeddingStore(folder, {**facts, "pictures": state}, list(ids_of(records)), shard_size=batch_size)
     missing = store.missing()
     work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing], workers if missing else 0)
     errors: dict[str, str] = {}
