@@ -148,6 +148,15 @@ class Segmented(Protocol):
         ...
 
 
+@runtime_checkable
+class Marked(Protocol):
+    """What a data set gives besides whose pictures lie in shards, or at addresses."""
+
+    def contents(self) -> dict[str, str]:
+        """Return what the contents of each shard, or file, are known by."""
+        ...
+
+
 class Columns(Sequence[Record]):
     """Records that are kept as columns (``carrot.data.columns``), each made when it is asked for."""
 
@@ -271,9 +280,9 @@ def contents_of(dataset: ImageDataset) -> dict[str, str]:
     Raises:
         DataError: A shard can't be read.
     """
-    ask, inner = getattr(dataset, "contents", None), getattr(dataset, "dataset", None)
-    if callable(ask):
-        return dict(ask())
+    if isinstance(dataset, Marked):
+        return dataset.contents()
+    inner = getattr(dataset, "dataset", None)
     return contents_of(inner) if isinstance(inner, ImageDataset) else {}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from carrot import Carrot
 from carrot.data import ImageDataset, WebDataset, open_dataset, require_place, split_indices
 from carrot.data.inputs import content_sha256
 from carrot.data.opening import resolved
@@ -344,3 +345,34 @@ def test_keys_are_not_kept(spec: str, kept: str) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset(spec.replace("https", "foo").replace("s3", "foo").replace("hf", "foo"))
     assert "secret" not in str(caught.value)
+
+
+def test_one_model_whatever_the_layout(tmp_path: Path) -> None:
+    """The same pictures in a folder, in tars and in Parquet: the same embeddings to the bit, and the same SHA-256."""
+    names = ["cat", "dog"]
+    pictures = [(f"{i:04d}", names[i % 2], png(20 * i)) for i in range(8)]
+    for name, label, content in pictures:
+        file = tmp_path / "folder" / "train" / label / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        (tmp_path / "folder" / "test" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / "test" / label / "t.png").write_bytes(png(200))
+    members = [m for n, label, c in pictures for m in ((f"{n}.png", c), (f"{n}.cls", label.encode()))]
+    bad = [("bad.png", b"\x89PNG\r\n\x1a\n damaged"), ("bad.cls", b"cat")]
+    write(tmp_path / "wds" / "train-0.tar", [*members, *bad])
+    write(tmp_path / "wds" / "test-0.tar", [("t.png", png(200)), ("t.cls", b"cat")])
+    sides = {"image": [c for _, _, c in pictures], "label": [label for _, label, _ in pictures]}
+    parquet_files(tmp_path / "parquet", **sides, split=["train"] * 8)
+    found = {}
+    for kind in ("folder", "wds", "parquet"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the picture that can't be read is said by the model
+            data = open_dataset(tmp_path / kind)
+            if kind == "parquet":  # without a test side: all of it
+                data = Subset(data, sorted(range(8), key=lambda i: data.records[i].id[-7:] + data.records[i].id[:10]))
+            model = Carrot("toy", regions="tiles:2").fit(data, tokens=str(tmp_path / f"tokens {kind}"))
+        found[kind] = {record.sha256: row for record, row in zip(model.records_, model.fitted.head.G, strict=True)}
+    keys = {hashlib.sha256(content).hexdigest() for _, _, content in pictures}
+    assert set(found["folder"]) == set(found["wds"]) == keys >= set(found["parquet"])
+    for kind in ("wds", "parquet"):
+        assert all(torch.equal(row, found["folder"][key]) for key, row in found[kind].items())
