@@ -10,11 +10,6 @@ NAMES = {
     "wds": "WebDataset shards",
     "parquet": "Parquet shards",
 }
-    "folder": "a folder of class folders",
-    "csv": "a table",
-    "wds": "WebDataset shards",
-    "parquet": "Parquet shards",
-}
 
 
 def table() -> str:
