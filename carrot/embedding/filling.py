@@ -14,7 +14,7 @@ from torch import Tensor
 from carrot._progress import progress
 from carrot.data.inputs import content_sha256
 from carrot.data.loading import batches
-from carrot.data.records import ImageDataset, Record, contents_of, ids_of
+from carrot.data.records import ImageDataset, Record, contents_of
 from carrot.errors import BackboneError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
 
@@ -61,7 +61,9 @@ def embed_dataset(
     records = dataset.records
     state = dict(state or pictures_state(dataset, transform))
     _refuse_changed(folder, facts, state, dataset.name)
-    store = EmbeddingStore(folder, {**facts, "pictures": state}, list(ids_of(records)), shard_size=batch_size)
+    store = EmbeddingStore(
+        folder, {**facts, "pictures": state}, [record.id for record in records], shard_size=batch_size
+    )
     missing = store.missing()
     work = batches(dataset, transform, [list(store.rows(shard)) for shard in missing], workers if missing else 0)
     errors: dict[str, str] = {}
@@ -127,13 +129,18 @@ def _digested(records: Sequence[Record]) -> Iterator[tuple[Record, str | None]]:
     try:
         for start in range(0, len(records), AHEAD):
             some = list(records[start : start + AHEAD])
-            yield from zip(some, pool.map(_digest, some), strict=True)
+            yield from zip(some, pool.map(_own_digest, some), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
 
 
-def _digest(record: Record) -> str | None:
+def file_digest(record: Record) -> str | None:
+    """Return the SHA-256 of a record's file, or of its bytes in a shard; None: it can't be read, or has none."""
     try:
-        return None if record.path is None else content_sha256(record)
-    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return content_sha256(record) if record.has_bytes else None
+    except (OSError, ValueError, UnreadableImageError):  # ValueError: a name that no file can have
         return None  # it is set aside when its turn comes
+
+
+def _own_digest(record: Record) -> str | None:
+    return None if record.path is None else file_digest(record)  # for pictures in a shard that of the shard counts
