@@ -99,7 +99,7 @@ def _take(member: Member, samples: dict[str, _Sample], found: ShardIndex, source
     if sample is None:
         sample = samples[name] = _Sample()
     if not member.is_file:
-        sample.wrong = member.name, "a link, not followed"
+        sample.wrong = member.name, "a link or a special file, not followed"
         return
     rank = _rank(ending)
     if rank >= 0:
