@@ -76,7 +76,7 @@ def _content(dataset: ImageDataset, index: int, opened: bool = False) -> str | N
     """Return the SHA-256 of a picture's content; None: it can't be read. ``opened``: it must also decode."""
     record = dataset.records[index]
     try:
-        image = dataset.image(index) if opened or record.path is None else None
+        image = dataset.image(index) if opened or not record.has_bytes else None
         return content_sha256(record, image)
     except (OSError, UnreadableImageError):
         return None

@@ -17,7 +17,7 @@ from carrot.data.given import as_dataset, is_labelled, whole_folder
 from carrot.data.inputs import PictureList
 from carrot.data.labels import Labels
 from carrot.data.opening import KINDS, require_place, resolved
-from carrot.data.records import Subset
+from carrot.data.records import Subset, labels_of
 from carrot.data.reporting import warn_of_twins
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.encoder import Encoder
@@ -111,7 +111,7 @@ class Caches:
         there = [set(cache.rows) for cache in self._made.values()]
         rows = sorted(set.intersection(*there))
         refuse_empty_classes(self._train, rows)
-        return rows, torch.tensor([self._train.records[i].label for i in rows], dtype=torch.long)
+        return rows, torch.from_numpy(labels_of(self._train.records)[rows].astype("int64"))
 
     @property
     def errors(self) -> dict[str, str]:
@@ -146,7 +146,8 @@ def refuse_empty_classes(dataset: ImageDataset, rows: Sequence[int]) -> None:
     Raises:
         DataError: They do; the message names it.
     """
-    missing = sorted(set(range(len(dataset.classes))) - {dataset.records[i].label for i in rows})
+    there = set(labels_of(dataset.records)[list(rows)].tolist())
+    missing = sorted(set(range(len(dataset.classes))) - there)
     if missing:
         raise DataError(
             f"{dataset.name}: class {dataset.classes[missing[0]]!r} has no training picture that can be read "

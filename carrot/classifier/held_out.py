@@ -24,7 +24,7 @@ from carrot.data.counts import FITTED_ON, FOR_TRAINING, UNKNOWN, Counts
 from carrot.data.given import as_dataset
 from carrot.data.inputs import content_sha256
 from carrot.data.opening import resolved
-from carrot.data.records import Record, Subset
+from carrot.data.records import Record, Subset, labels_of
 from carrot.embedding.cache import TokenCache
 from carrot.errors import DataError, UnreadableImageError
 
@@ -93,15 +93,15 @@ def held_out(classifier: Classifier, data: Any, tokens: Path, kept_only: bool = 
     is_split = split_is_own(dataset) or (is_own and fitted.data is not None)  # else nobody knows how it was split
     places, fitted_on, other_side = list[int](), list[str](), 0
     unknown: Counter[str] = Counter()
-    n = len(dataset.records)
+    n, label_of = len(dataset.records), {name: label for label, name in enumerate(fitted.classes)}
     each = progress(dataset.records, f"looking for test pictures in {dataset.name}", n, "pictures", brief=True)
     for i, record in enumerate(each):
         if is_split and record.split != "test":
             other_side += 1
-        elif dataset.classes[record.label] not in fitted.classes:
+        elif dataset.classes[record.label] not in label_of:
             unknown[dataset.classes[record.label]] += 1
         else:
-            candidates = {known.get(record.id)} if is_split or record.path is None else contents
+            candidates = {known.get(record.id)} if is_split or not record.has_bytes else contents
             is_known = candidates != {None} and _content(dataset, i, record) in candidates
             fitted_on.append(record.id) if is_known else places.append(i)
     n = len(dataset.records) - other_side
@@ -119,7 +119,7 @@ def held_out(classifier: Classifier, data: Any, tokens: Path, kept_only: bool = 
     set_aside = {**getattr(dataset, "skipped", {}), **cache.errors}
     left_out = {FITTED_ON: len(fitted_on), FOR_TRAINING: other_side, UNKNOWN: sum(unknown.values())}
     counts = Counts(len(there), left_out, len(places) - len(there) + len(getattr(dataset, "skipped", {})))
-    labels = torch.tensor([fitted.classes.index(dataset.classes[test.records[i].label]) for i in there])
+    labels = torch.tensor([label_of[dataset.classes[label]] for label in labels_of(test.records)[list(there)].tolist()])
     return HeldOut(dataset, is_own, tuple(fitted_on), test, cache, there, labels, dict(unknown), set_aside, counts)
 
 
@@ -135,7 +135,7 @@ def _most_are_there(dataset: ImageDataset, known: Mapping[str, str]) -> bool:
 def _content(dataset: ImageDataset, index: int, record: Record) -> str | None:
     """Return the SHA-256 of a picture's content; None: it can't be read, and is set aside later."""
     try:
-        return content_sha256(record, dataset.image(index) if record.path is None else None)
+        return content_sha256(record, None if record.has_bytes else dataset.image(index))
     except (OSError, UnreadableImageError):
         return None
 

@@ -92,7 +92,7 @@ class PictureFinder:
             return NOT_FOUND
         place = self._places()[record.id]
         found = self._dataset.records[place]
-        image = self._dataset.image(place) if found.path is None else None
+        image = None if found.has_bytes else self._dataset.image(place)
         if content_sha256(found, image) != record.sha256:
             return CHANGED
         return image or self._dataset.image(place)

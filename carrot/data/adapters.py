@@ -8,88 +8,19 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from PIL import Image
-
-from carrot._images import upright_rgb
 from carrot.data import splits
-from carrot.data.records import Record, Split
-from carrot.data.reporting import NO_LABEL, UNLABELLED, told_apart, untrained, warn_of_skipped, warn_of_twins
+from carrot.data.adapter import Adapter, Part
+from carrot.data.records import Split
+from carrot.data.reporting import NO_LABEL, UNLABELLED, untrained, warn_of_skipped, warn_of_twins
 from carrot.data.tables import natural
-from carrot.errors import DataError, UnreadableImageError
+from carrot.errors import DataError
 
-_EVERY = 5
 _UNREADABLE = "it can't be read, and its label only with it"
 
 
-class _Part(NamedTuple):
-    """One of the other library's data sets; ``split`` None: every fifth picture of each class is for testing."""
-
-    name: str
-    data: Any
-    labels: Sequence[int | str]  # the class, or why there is none
-    split: Split | None
-
-
-class _Adapter:
-    """What the adapters have in common; ``key`` is what an item's picture is found by."""
-
-    def __init__(self, spec: str, name: str, classes: Sequence[str], parts: Sequence[_Part], key: int | str) -> None:
-        self.name, self._spec, self._key = name, spec, key
-        self.classes = told_apart(classes, spec)
-        self.skipped: dict[str, str] = {}
-        self._data = [part.data for part in parts]
-        self.split_is_own = all(part.split is not None for part in parts)
-        self._places: list[tuple[int, int]] = []
-        records = []
-        for place, part in enumerate(parts):
-            seen = [0] * len(self.classes)
-            for number, label in enumerate(part.labels):
-                picture = f"{part.name}/{number:07d}"
-                if isinstance(label, str):
-                    self.skipped[picture] = label
-                    continue
-                seen[label] += 1
-                split: Split = part.split or ("train" if seen[label] % _EVERY else "test")
-                records.append(Record(picture, label, split))
-                self._places.append((place, number))
-        self.records: Sequence[Record] = tuple(records)
-        trained = {record.label for record in records if record.split == "train"}
-        absent = [name for label, name in enumerate(self.classes) if label not in trained]
-        if (absent or not trained) and any(part.split != "test" for part in parts):
-            which = f"{absent[0]} ({len(absent)} such classes)" if absent else "any class"
-            reasons = [f" {len(self.skipped)} are left out; the first: {reason}." for reason in self.skipped.values()]
-            raise DataError(
-                f"{spec}: has no training picture of {which}. Leave out the classes that have none, or add pictures."
-                + "".join(reasons[:1])
-            )
-
-    def image(self, index: int) -> Image.Image:
-        """Return picture ``index`` as upright RGB.
-
-        Raises:
-            UnreadableImageError: The picture is missing, or can't be decoded.
-            DataError: The other library gives no PIL picture.
-        """
-        place, number = self._places[index]
-        where = f"{self._spec}, {self.records[index].id}"
-        try:
-            picture = self._data[place][number][self._key]
-        except Exception as error:  # whatever the other library, or its decoder, raises on damaged data
-            raise UnreadableImageError(
-                f"{where}: can't be read as a picture: {error or type(error).__name__}.", where
-            ) from error
-        if picture is None:
-            raise UnreadableImageError(f"{where}: can't be read as a picture: there is none.", where)
-        if not isinstance(picture, Image.Image):
-            raise DataError(
-                f"{where}: must be a PIL picture; got {type(picture).__name__}. Open a data set of pictures."
-            )
-        return upright_rgb(picture, where)
-
-
-class Torchvision(_Adapter):
+class Torchvision(Adapter):
     """A classification data set of ``torchvision.datasets`` that lies on disk already.
 
     Args:
@@ -137,7 +68,7 @@ class Torchvision(_Adapter):
         sides: tuple[Split | None, ...] = ("train", "test") if len(opened) == 2 else (None,)
         names = class_names(opened[0][1], targets[0])
         parts = [
-            _Part(name, data, label_places(labels, names), side)
+            Part(name, data, label_places(labels, names), side)
             for (name, data), labels, side in zip(opened, targets, sides, strict=True)
         ]
         super().__init__(spec, dataset.lower(), list(names.values()), parts, 0)
@@ -146,7 +77,7 @@ class Torchvision(_Adapter):
         warn_of_twins(self.classes, spec)
 
 
-class HuggingFace(_Adapter):
+class HuggingFace(Adapter):
     """A data set of pictures with labels that the package ``datasets`` opens; that package is an extra of its own.
 
     Args:
@@ -174,6 +105,7 @@ class HuggingFace(_Adapter):
         name = data if is_named else type(data).__name__
         spec = f"hf:{name}" if is_named else f"`data`, a {name}"
         found = _load(data, spec) if is_named else _splits(data)
+        _refuse_streams(found, spec)
         train, tests, others = splits.sides(found, spec)
         if train is None:
             raise DataError(
@@ -191,7 +123,7 @@ class HuggingFace(_Adapter):
         names = getattr(features[label], "names", None)
         values = [_label(value, names is not None, spec) for value in found[train][label]]
         classes = tuple(names or sorted({value for value in values if isinstance(value, str)}, key=natural))
-        parts = [_Part(train, found[train], _numbers(values, classes), "train")]
+        parts = [Part(train, found[train], _numbers(values, classes), "train")]
         unused = dict.fromkeys(others, "a split that is not used")
         for side in tests:
             labels = found[side][label] if label in found[side].features else ()
@@ -201,7 +133,7 @@ class HuggingFace(_Adapter):
             elif all(value is None for value in values):
                 unused[side] = UNLABELLED
             else:
-                parts.append(_Part(side, found[side], _numbers(values, classes), "test"))
+                parts.append(Part(side, found[side], _numbers(values, classes), "test"))
         if len(parts) == 1:
             parts = [parts[0]._replace(split=None if is_named else "test" if for_testing else "train")]
         super().__init__(spec, Path(name).name, classes, parts, image)
@@ -309,6 +241,14 @@ def _load(name: str, spec: str) -> dict[str, Any]:
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(f"{spec}: can't be opened: {reason}. Give a folder, or a name that the hub has.") from error
     return _splits(found)
+
+
+def _refuse_streams(found: Mapping[str, Any], spec: str) -> None:
+    if any(type(part).__name__ == "IterableDataset" for part in found.values()):
+        raise DataError(
+            f"{spec}: is streamed, and pictures of a stream can't be found again. Load it without streaming=True, or "
+            "read its shards where they are: parquet:hf://datasets/OWNER/NAME/**/*.parquet."
+        )
 
 
 def _splits(found: Any) -> dict[str, Any]:

@@ -148,6 +148,10 @@ class Records(Columns):
         found = range(len(self))[place]
         return self._record(found) if isinstance(found, int) else Chosen(self, found)
 
+    def name(self, place: int) -> str:
+        """Return the ``id`` of one."""
+        return self.ids[place]
+
     def _record(self, place: int) -> Record:
         name, box = self.ids[place], None
         if self._boxes is not None and not np.isnan(self._boxes[place, 0]):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from carrot._display.words import counted
-from carrot.data.records import ImageDataset, split_indices
+from carrot.data.records import ImageDataset, labels_of, split_indices
 from carrot.errors import DataError
 
 FITTED_ON = "the model was fitted on them"
@@ -64,7 +64,7 @@ def readable_splits(dataset: ImageDataset, is_there: Sequence[bool]) -> tuple[li
         DataError: A class has no such training picture, or there is no such test picture.
     """
     train, test = ([i for i in split_indices(dataset, split) if is_there[i]] for split in ("train", "test"))
-    trained = {dataset.records[i].label for i in train}
+    trained = set(labels_of(dataset.records)[train].tolist())
     lacking = [f"training picture of {name!r}" for c, name in enumerate(dataset.classes) if c not in trained]
     if lacking or not test:
         raise DataError(f"{dataset.name}: has no {[*lacking, 'test picture'][0]} that can be read.")

@@ -114,11 +114,11 @@ class _Look:
     """Looks for the file of a line, inside of one folder."""
 
     def __init__(self, root: Path) -> None:
-        self._inside = Inside(root)
+        self._root, self._inside = root, Inside(root)
 
     def __call__(self, line: Line) -> Seen | None:
-        found = self._inside.find(line.image, line.where)
-        return None if found is None else Seen(found[1], why_unread(found[0]) or "")
+        real = self._inside.real(line.image, line.where)
+        return None if real is None else Seen(real, why_unread(os.path.join(self._root, line.image)) or "")
 
 
 def _say_missing(root: Path, missing: Missing) -> None:

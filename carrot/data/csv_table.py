@@ -27,6 +27,7 @@ SEPARATORS = ",;\t|"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 BOX = ("box_x", "box_y", "box_width", "box_height")
+_UNTIDY = re.compile(r"(^|/)\.?(/|$)")  # what a path may be written without
 _LIKE_A_SPLIT = re.compile(r"(^|[^a-z])(train|training|test|testing|val|valid|validation|fold|holdout)([^a-z]|$)")
 
 # What a column is called, the surest names first: later ones count where none of the earlier ones is there.
@@ -110,7 +111,8 @@ def read_lines(file: Path | str) -> Iterator[Line]:
                 raise DataError(f"{where}: the {name} is empty. Fill it in, or remove the line.")
         box = _box([given[name] for name in BOX], where) if BOX[0] in given else None
         image = given["image"]
-        image = image if is_address(image) else PurePosixPath(image).as_posix()
+        if _UNTIDY.search(image) and not is_address(image):
+            image = PurePosixPath(image).as_posix()
         yield Line(where, image, given["label"], given.get("split"), box)
 
 

@@ -193,7 +193,8 @@ class IndexedDataset:
 def _is_hub(data: object) -> bool:
     """Return whether it is Hugging Face's: one split, or several by name."""
     first = next(iter(data.values()), None) if isinstance(data, Mapping) else data
-    return hasattr(first, "features") and hasattr(first, "__getitem__")
+    is_stream = type(first).__name__ == "IterableDataset"  # which is refused in words of its own
+    return hasattr(first, "features") and (is_stream or hasattr(first, "__getitem__"))
 
 
 def _is_indexed(data: object) -> bool:

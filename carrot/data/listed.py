@@ -70,9 +70,9 @@ class Listed:
             self._names.append(line.image)
             self._label.append(self._labels.setdefault(line.label, len(self._labels)) if line.label else -1)
             if line.split is not None:
-                self._split.append(self._splits.setdefault(line.split, len(self._splits)))
-                if splits.kind_of(line.split) is None and not unknown:
+                if line.split not in self._splits and splits.kind_of(line.split) is None and not unknown:
                     unknown = f"{line.where}: the split must be train, test or val; got {line.split!r}"
+                self._split.append(self._splits.setdefault(line.split, len(self._splits)))
             if line.box is not None:  # of those before, which have none, it is NaN
                 self._boxes.extend([np.nan] * (4 * (len(keys) - 1) - len(self._boxes)))
                 self._boxes.extend(line.box)

@@ -25,7 +25,7 @@ import numpy as np
 
 from carrot._progress import progress
 from carrot.data import splits
-from carrot.data.addresses import file_system, is_address, public, why
+from carrot.data.addresses import MOST, file_system, is_address, public, why
 from carrot.data.columns import Numbers
 from carrot.data.csv_table import COLUMNS, columns_of
 from carrot.data.patterns import Shards, shards_of, side_of
@@ -119,6 +119,8 @@ class ParquetShards(Sharded):
         except (OSError, ValueError, DataError, IndexError) as error:
             raise UnreadableImageError(f"{name}: can't be read: {why(error)}.", name) from error
         value = found.get("bytes") if isinstance(found, dict) else found
+        if isinstance(value, bytes) and len(value) > MOST:
+            raise UnreadableImageError(f"{name}: is not read: {len(value):,} bytes, and the limit is {MOST:,}.", name)
         if isinstance(value, bytes) and value:
             return value
         path = found.get("path") if isinstance(found, dict) else None

@@ -112,7 +112,7 @@ def shards_of(pattern: str, extension: str) -> Shards:
     if len(set(names)) < len(names):
         top = os.path.commonpath([os.path.dirname(public(place)) for place in places])
         names = [public(place)[len(top) :].lstrip("/") for place in places]
-    gap = _gap(names)
+    gap = "" if missing else _gap(names)  # what a range names is told by name
     if gap:
         warnings.warn(f"{public(pattern)}: {gap}. If they should be there, fetch them again.", stacklevel=4)
     return Shards(tuple(places), tuple(names), tuple(public(name) for name in missing))

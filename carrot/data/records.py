@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import eq
 from pathlib import Path
@@ -120,6 +120,11 @@ class Record:
     window: Window | None = None
     content: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether a file's bytes are behind it, which say what it is without being decoded."""
+        return self.path is not None or self.content is not None
+
 
 @runtime_checkable
 class ImageDataset(Protocol):
@@ -143,11 +148,24 @@ class Segmented(Protocol):
         ...
 
 
+@runtime_checkable
+class Marked(Protocol):
+    """What a data set gives besides whose pictures lie in shards, or at addresses."""
+
+    def contents(self) -> dict[str, str]:
+        """Return what the contents of each shard, or file, are known by."""
+        ...
+
+
 class Columns(Sequence[Record]):
     """Records that are kept as columns (``carrot.data.columns``), each made when it is asked for."""
 
     labels: NDArray[np.integer[Any]]
     tested: NDArray[np.bool_]
+
+    def name(self, place: int) -> str:
+        """Return the ``id`` of one."""
+        return self[place].id
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
@@ -167,6 +185,13 @@ def tested_of(records: Sequence[Record]) -> NDArray[np.bool_]:
     if isinstance(records, Columns):
         return records.tested
     return np.fromiter((record.split == "test" for record in records), np.bool_, len(records))
+
+
+def ids_of(records: Sequence[Record]) -> Iterator[str]:
+    """Yield the ``id`` of each record, without making records of columns."""
+    if isinstance(records, Columns):
+        return map(records.name, range(len(records)))
+    return (record.id for record in records)
 
 
 class Chosen(Columns):
@@ -194,6 +219,11 @@ class Chosen(Columns):
         if isinstance(place, slice):
             return Chosen(self._records, self._places[place])
         return self._records[self._places[place]]
+
+    def name(self, place: int) -> str:
+        """Return the ``id`` of one."""
+        of = self._places[place]
+        return self._records.name(of) if isinstance(self._records, Columns) else self._records[of].id
 
     @property
     def labels(self) -> NDArray[np.integer[Any]]:  # type: ignore[override]  # read only, as all of it
@@ -250,9 +280,9 @@ def contents_of(dataset: ImageDataset) -> dict[str, str]:
     Raises:
         DataError: A shard can't be read.
     """
-    ask, inner = getattr(dataset, "contents", None), getattr(dataset, "dataset", None)
-    if callable(ask):
-        return dict(ask())
+    if isinstance(dataset, Marked):
+        return dataset.contents()
+    inner = getattr(dataset, "dataset", None)
     return contents_of(inner) if isinstance(inner, ImageDataset) else {}
 
 

@@ -164,7 +164,8 @@ class AddressTable(_Remote):
         own = bool(kind) and bool(self._base) and name.startswith(f"{self._base}/")
         if (kind in _REFUSED and not own) or "::" in name:
             advice = "Fetch the pictures first (img2dataset writes shards of them: wds:), or give s3://, gs://, hf://"
-            raise DataError(f"{line.where}: {public(name)}: {kind}:// is not opened from a table. {advice}.")
+            of = "a chain of addresses" if "::" in name else f"{kind}://"
+            raise DataError(f"{line.where}: {public(name)}: {of} is not opened from a table. {advice}.")
         if public(name) != name:
             raise DataError(f"{line.where}: {public(name)} has keys in it, which would be stored. Leave them out.")
         if not kind and (not self._base or name.startswith("/") or ".." in name.split("/")):

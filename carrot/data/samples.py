@@ -27,7 +27,7 @@ class _Sample:
     offset: int = 0
     size: int = 0
     label: str | None = None
-    wrong: str = _NO_PICTURE
+    wrong: tuple[str, str] = ("", _NO_PICTURE)  # which file, and why it isn't one
 
 
 @dataclass
@@ -78,7 +78,8 @@ def samples_of(ranges: Ranges, label: str, place: str) -> ShardIndex:
         found.aside[""] = f"it can't be read: {why(error)}"
     for name, sample in samples.items():
         if not sample.name:
-            found.aside[name] = sample.wrong
+            file, reason = sample.wrong
+            found.aside[file or name] = reason
             continue
         found.names.append(sample.name)
         found.offsets.append(sample.offset)
@@ -98,7 +99,7 @@ def _take(member: Member, samples: dict[str, _Sample], found: ShardIndex, source
     if sample is None:
         sample = samples[name] = _Sample()
     if not member.is_file:
-        sample.wrong = "a link, not followed"
+        sample.wrong = member.name, "a link or a special file, not followed"
         return
     rank = _rank(ending)
     if rank >= 0:
@@ -113,7 +114,7 @@ def _take(member: Member, samples: dict[str, _Sample], found: ShardIndex, source
     elif ending == source:
         sample.label = _label(member, key, read)
     elif rank == -2:
-        sample.wrong = why_unread(member.name, by_name=True) or _NO_PICTURE
+        sample.wrong = member.name, why_unread(member.name, by_name=True) or _NO_PICTURE
     elif ending.rpartition(".")[2] in PICKLED:
         found.unread[ending] += 1
 

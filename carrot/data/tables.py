@@ -98,18 +98,26 @@ class Inside:
         Raises:
             DataError: It lies outside of ``folder``, or can't be a path.
         """
-        file = self._folder / path
+        real = self.real(path, where)
+        return None if real is None else (self._folder / path, real)
+
+    def real(self, path: str, where: str) -> str | None:
+        """Return where a file lies, links followed; None: there is no such file.
+
+        Raises:
+            DataError: As ``find``.
+        """
         try:
-            real, is_file = self._look(file)
+            real, is_file = self._look(os.path.join(self._folder, path))
         except (OSError, ValueError) as error:  # too long a name, a loop of links, a null byte
             raise DataError(f"{where} is no possible path: {path!r} ({error}). {repair(self._archive)}") from error
         if ".." in path.split("/") or not f"{real}{os.sep}".startswith(self._root):
             raise DataError(
                 f"{where} lies outside of {self._folder}: {path}. Use paths, and files, inside of that folder."
             )
-        return (file, real) if is_file else None
+        return real if is_file else None
 
-    def _look(self, file: Path) -> tuple[str, bool]:
+    def _look(self, file: str) -> tuple[str, bool]:
         """Return where a path leads, and whether to a file."""
         parent, name = os.path.split(file)
         if parent not in self._parents:

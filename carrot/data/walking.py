@@ -158,6 +158,9 @@ def why_unread(file: str | os.PathLike[str], by_name: bool = False) -> str | Non
 
 def below(root: Path, entry: os.DirEntry[str]) -> str:
     """Return the path of ``entry`` below ``root``, with ``/``."""
+    start = f"{root}/"
+    if os.sep == "/" and entry.path.startswith(start):  # a tenth of the time of a Path
+        return entry.path[len(start) :]
     return Path(entry.path).relative_to(root).as_posix()
 
 

@@ -171,31 +171,34 @@ def _each(look: Any, found: Shards, spec: str) -> Any:
 
 
 def _where(spec: str, found: Shards, ranges: Ranges) -> str:
-    """Return where labels are, by the first members of the first shard that has some.
+    """Return where labels are, by the first members of the first shards.
 
     Raises:
         DataError: Nothing there is a label.
     """
+    some: list[Member] = []
+    said: tuple[str, Member] | None = None
     for place in found.places:
-        some: list[Member] = []
         try:
             for batch in members(ranges.reader(place), size_of(place)):
                 some += batch
+                said = said or next(((place, m) for m in batch if key_of(m.name)[1] == "json"), None)
                 if len(some) >= _LOOKED_AT:
                     break
         except (DamagedTarError, OSError):
             pass  # it is told when all are read
-        endings = Counter(ending for _, ending in (key_of(member.name) for member in some[:_LOOKED_AT]) if ending)
-        if not endings:
-            continue
-        if "cls" in endings:
-            return "cls"
-        keys = _keys(next((m for m in some if key_of(m.name)[1] == "json"), None), ranges.reader(place))
-        named = ["cls"] if "cls" in keys else [keys[column] for column in columns_of(keys)["label"]]
-        if len(named) == 1:
-            return f"json:{named[0]}"
-        if "txt" in endings:
-            return "txt"
+        if len(some) >= _LOOKED_AT:
+            break
+    endings = Counter(ending for _, ending in (key_of(member.name) for member in some) if ending)
+    if "cls" in endings:
+        return "cls"
+    keys = [] if said is None else _keys(said[1], ranges.reader(said[0]))
+    named = ["cls"] if "cls" in keys else [keys[column] for column in columns_of(keys)["label"]]
+    if len(named) == 1:
+        return f"json:{named[0]}"
+    if "txt" in endings:
+        return "txt"
+    if endings:
         has = ", ".join(f".{ending}" for ending in endings)
         inside = f"; the .json has {', '.join(keys[:12])}" if keys else ""
         raise DataError(
@@ -206,8 +209,8 @@ def _where(spec: str, found: Shards, ranges: Ranges) -> str:
     raise DataError(f"{spec}: has no samples in {len(found.places)} shards; {found.names[0]}: {reason}. Give others.")
 
 
-def _keys(member: Member | None, read: Any) -> list[str]:
-    if member is None or member.size > JSON:
+def _keys(member: Member, read: Any) -> list[str]:
+    if member.size > JSON:
         return []
     try:
         found = json.loads(read(member.offset, member.size))

@@ -22,6 +22,7 @@ from carrot._vit.transform import Crop
 from carrot.backbone import TimmViTPatchBackbone
 from carrot.data import ImageDataset
 from carrot.data.inputs import PictureLike, as_picture
+from carrot.data.records import ids_of
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.filling import pictures_state
 from carrot.embedding.setting import Setting
@@ -371,7 +372,7 @@ class Encoder:
     def _place(self, dataset: ImageDataset) -> tuple[str, dict[str, str]]:
         """Return the name of the folder of a data set's tokens, and its ``pictures_state``."""
         state = pictures_state(dataset, self.view.probe)  # the same for every ladder: they share their scales
-        ids = [record.id for record in dataset.records]
+        ids = list(ids_of(dataset.records))
         facts = [self.fingerprint, self.dtype, ids, state, *(["compiled"] if self.view.backbone.compiled else [])]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         return key, state

@@ -212,14 +212,18 @@ def _digested(records: Sequence[Record]) -> Iterator[tuple[Record, str | None]]:
     try:
         for start in range(0, len(records), AHEAD):
             some = list(records[start : start + AHEAD])
-            yield from zip(some, pool.map(file_digest, some), strict=True)
+            yield from zip(some, pool.map(_own_digest, some), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
 
 
 def file_digest(record: Record) -> str | None:
-    """Return the SHA-256 of a record's file; None: it has none, or it can't be read."""
+    """Return the SHA-256 of a record's file, or of its bytes in a shard; None: it can't be read, or has none."""
     try:
-        return None if record.path is None else content_sha256(record)
-    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return content_sha256(record) if record.has_bytes else None
+    except (OSError, ValueError, UnreadableImageError):  # ValueError: a name that no file can have
         return None  # it is set aside when its turn comes
+
+
+def _own_digest(record: Record) -> str | None:
+    return None if record.path is None else file_digest(record)  # for pictures in a shard that of the shard counts

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from carrot.data import HuggingFace, Torchvision, open_dataset
+from carrot.data.given import as_dataset
 from carrot.errors import DataError
 
 
@@ -248,3 +249,12 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="hf:x: needs the package 'datasets', which is absent: pip install datasets"):
         open_dataset("hf:x")
+
+
+def test_a_streamed_data_set_is_told_what_to_do() -> None:
+    stream = type("IterableDataset", (), {"features": {}})()
+    for data in (stream, {"train": stream}):
+        with pytest.raises(
+            DataError, match=r"is streamed, and pictures of a stream can't be found again.*parquet:hf://"
+        ):
+            as_dataset(data)

@@ -34,7 +34,7 @@ def test_the_table_in_the_docstring_is_the_table() -> None:
     assert written == [kind.form for kind in KINDS.values()]
     assert list(KINDS) == [
         *("toy", "cub", "pets", "aircraft", "cars", "flowers102", "cifar10", "cifar100"),
-        *("csv", "folder", "object", "torchvision", "hf"),
+        *("csv", "folder", "object", "wds", "parquet", "torchvision", "hf"),
     ]
 
 
@@ -142,7 +142,7 @@ def test_other_kinds_of_names_are_refused(spec: Any) -> None:
         open_dataset(spec)
 
 
-@pytest.mark.parametrize("spec", ["https://a.b/c.zip", Path("https://a.b/c.zip"), "http://a.b/c.zip", "s3://a.b/c.zip"])
+@pytest.mark.parametrize("spec", ["https://a.b/c.zip", Path("https://a.b/c.zip"), "http://u:p@a.b/c.zip?x=1"])
 def test_an_address_keeps_its_slashes(spec: str | Path) -> None:
     kind = str(spec).split(":")[0]
     with pytest.raises(DataError, match=rf"^{kind}://a\.b/c\.zip: an address is not opened\. Download"):
