@@ -8,10 +8,11 @@ from typing import ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
+from carrot._ridge.passes import WIDE
 from carrot.errors import IllConditionedError
 
 SERIAL = 1024  # lines of a system that one thread solves about as fast as several
-STRIP = 256  # columns that are whitened at once
+STRIP = 192  # columns that are whitened at once
 P = ParamSpec("P")
 Result = TypeVar("Result")
 _lock = threading.Lock()
@@ -54,24 +55,36 @@ def solve_factored(factor: Tensor, X: Tensor) -> Tensor:
 solve_alike = one_thread(solve_factored)  # of a fit, whose bits go into a model
 
 
-def inverse_diagonal(factor: Tensor) -> list[Tensor]:
-    """Return the inverses of the squares of ``STRIP`` lines along a lower factor's diagonal: for ``whiten``."""
-    return [_inverse(factor[i : i + STRIP, i : i + STRIP]) for i in range(0, len(factor), STRIP)]
+def whitening(factor: Tensor) -> list[Tensor]:
+    """Return what ``whiten`` multiplies with, D^2 / 2 numbers: for each strip of columns s, with C the lower factor,
+
+    ::
+
+        C_ss^{-1} (a_s - C_s: z) = [-C_ss^{-1} C_s:, C_ss^{-1}] (z, a_s)         z: the columns before, whitened   (1)
+
+    None of over ``WIDE`` columns.
+    """
+    starts = range(0, len(factor) if len(factor) <= WIDE else 0, STRIP)
+    return [_piece(factor[start : start + STRIP, : start + STRIP]) for start in starts]
 
 
 @one_thread
-def _inverse(lower: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
+def _piece(lines: Tensor) -> Tensor:
+    before = lines.shape[1] - len(lines)
+    inverse = torch.linalg.solve_triangular(lines[:, before:], torch.eye(len(lines)).to(lines), upper=False)
+    return torch.cat([-(inverse @ lines[:, :before]), inverse], dim=1).mT.contiguous()
 
 
-def whiten(A: Tensor, factor: Tensor, diagonal: list[Tensor]) -> Tensor:
+def whiten(A: Tensor, factor: Tensor, pieces: list[Tensor]) -> Tensor:
     """Return C^{-1} a for each row a of A, in its place: as many multiplications as a triangular solve, in products.
 
     A product's last bit doesn't depend on the number of threads, a solve's does.
     """
-    for i, inverse in zip(range(0, len(factor), STRIP), diagonal, strict=True):
-        strip = slice(i, i + STRIP)
-        A[:, strip] = A[:, strip].addmm_(A[:, :i], factor[strip, :i].mT, alpha=-1.0) @ inverse.mT
+    if not pieces:
+        return torch.linalg.solve_triangular(factor, A.mT, upper=False).mT
+    for piece in pieces:
+        stop, width = piece.shape
+        A[:, stop - width : stop] = A[:, :stop] @ piece
     return A
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from carrot._ridge.blocks import each_block, sum_of, times, transposed_times, weighted_mean
-from carrot._ridge.factor import cholesky, inverse_diagonal, solve_alike, solve_factored, whiten
+from carrot._ridge.factor import cholesky, solve_alike, solve_factored, whiten, whitening
 from carrot._ridge.gram import Gram
 from carrot._ridge.passes import found
 from carrot._ridge.rows import Rows
@@ -195,7 +195,7 @@ class PrimalSystem(System):
     @cached_property
     def _leverage(self) -> Tensor:
         """w_i k(g_i, g_i), whoever goes over the rows."""
-        rows, work = self._need_rows(), _Whitened(self.g_mean, self._factor, inverse_diagonal(self._factor))
+        rows, work = self._need_rows(), _Whitened(self.g_mean, self._factor, whitening(self._factor))
         squares = torch.cat([squares for _, squares in found(rows, work)])
         return rows.w * (squares + self._shift)
 
@@ -226,12 +226,12 @@ class _Whitened:
 
     g_mean: Tensor
     factor: Tensor
-    diagonal: list[Tensor]
+    pieces: list[Tensor]
 
     def __call__(self, rows: Rows, start: int) -> Tensor:
         squares = torch.empty_like(rows.w)
         for block, A in each_block(rows.G, self.g_mean):
-            squares[block] = whiten(A, self.factor, self.diagonal).square_().sum(dim=1)
+            squares[block] = whiten(A, self.factor, self.pieces).square_().sum(dim=1)
         return squares
 
 

@@ -166,7 +166,7 @@ MUTANTS = {
     "groups overlap": ("passes", "min(start + step, n)", "min(start + step + 1, n)"),
     "sums of the last group": ("passes", "tuple(a.add_(b) for a, b", "tuple(b for a, b"),
     "a group's first weights": ("rows", "self.w[some])", "self.w[: some.stop - some.start])"),
-    "whitened by the diagonal alone": ("factor", "alpha=-1.0) @ inverse.mT", "alpha=-0.0) @ inverse.mT"),
+    "whitened by the diagonal alone": ("factor", "[-(inverse @ lines", "[0.0 * (inverse @ lines"),
     "screened by leverage, not its square": ("loo", "slack.square().reciprocal()", "slack.reciprocal()"),
     "partial fractions with the other sign": ("squares", "addmm_(Z, self.N.mT", "addmm_(Z, self.N"),
     "a direction without itself": ("squares", "Z * self.M if", "0.0 * Z if"),
