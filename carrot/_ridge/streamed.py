@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ridge.blocks import blocks, each_block
 from carrot._ridge.later import Later
 from carrot._ridge.passes import found, groups
 from carrot._ridge.rows import Rows
-from carrot._ridge.systems import PrimalSystem
+from carrot._ridge.systems import PrimalSystem, System
 
 if TYPE_CHECKING:
     from carrot.head import RidgeHead
@@ -27,10 +27,28 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+    """Return R of some training pictures, without those of the others."""
+    rows, system = head._need_rows(), _solved(head)
+    if not isinstance(system, PrimalSystem):
+        return head.alpha[at] * (head.lam / rows.w[at]).unsqueeze(-1)
+    A = rows.G[at].to(torch.float64) - head.g_mean
+    R = rows.Y[at].minus(torch.mm(A, head.W_star).add_(head.y_mean), slice(None))
+    for place, i in enumerate(at.tolist()):
+        if i in system.alone:
+            error, slack = system.alone[i]
+            R[place] = slack * error
+    return R
+
+
+def _solved(head: "RidgeHead") -> System:
+    system = head._need_fit()
+    return system.solved if isinstance(system, Later) else system
+
+
 def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
     """Yield training pictures, and equation (1) of each; see ``RidgeHead.loo_blocks``."""
-    rows, slack, system = head._need_rows(), head.slack, head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
+    rows, slack, system = head._need_rows(), head.slack, _solved(head)
     if not isinstance(system, PrimalSystem):
         share = (head.lam / rows.w).unsqueeze(-1)
         for block in blocks(len(rows.w), rows.Y.C):
@@ -45,8 +63,7 @@ def loo_map(
     head: "RidgeHead", of: Callable[[slice, Float[Tensor, "b C"]], Result]
 ) -> Iterator[tuple[slice, Result]]:
     """Yield what a function makes of each block, in order; see ``RidgeHead.loo_map``."""
-    rows, system = head._need_rows(), head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
+    rows, system = head._need_rows(), _solved(head)
     if rows.workers is None or not isinstance(system, PrimalSystem):
         for block, logits in loo_blocks(head):
             yield block, of(block, logits)

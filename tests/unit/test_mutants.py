@@ -222,7 +222,7 @@ MUTANTS = {
     ),
     "group never by a fit": ("vouching", "<= 1.0 / ALONE", "<= float('inf')"),
     "targets that are gone not remembered": ("statistics", "reach=max(self.reach, other.reach)", "reach=0.0"),
-    "relabelling the wrong way": ("influence", "- head.Y[i])", "+ head.Y[i])"),
+    "relabelling the wrong way": ("influence", "- head._need_rows().Y.row", "+ head._need_rows().Y.row"),
     "replacement as delete and add apart": ("influence", "cross = k_old(g_new)", "cross = torch.zeros_like(k_old(g_new))"),
     "edits: the residuals of before": ("pool", "missed = missed + torch", "missed = missed + 0.0 * torch"),
     "edits: a relabelled picture that doesn't see itself": ("pool", "torch.where(itself, slack[V].unsqueeze(-2), -phi)", "-phi"),
