@@ -1,4 +1,4 @@
-"""What does a model of ImageNet's size cost from its embeddings on, with 1,000 answers attributed to it?
+"""What does a model of ImageNet's size cost, made of embeddings that are there, and attributing 1,000 answers.
 
 Embeddings are made (seed fixed) and written to a file, as ``carrot merge`` finds them; then, in a process of its own,
 which maps it into memory:
@@ -63,7 +63,7 @@ def check(path: Path, labels: torch.Tensor) -> float:
 
 
 def bare(G: torch.Tensor, columns: int) -> float:
-    """Return the processors' seconds that the rows' product with so many columns takes, at one block's rate: best of 5."""
+    """Return the processors' seconds that rows times so many columns take, at the rate of one block: best of 5."""
     X, best = G[:BLOCK].double(), 9e9
     right = torch.randn(G.shape[1], columns, dtype=torch.float64)
     for _ in range(5):

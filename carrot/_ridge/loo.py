@@ -3,7 +3,7 @@
 Letters are those of ``carrot._ridge.systems``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch

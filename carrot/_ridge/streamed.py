@@ -22,12 +22,12 @@ from carrot._ridge.rows import Rows
 from carrot._ridge.systems import PrimalSystem, System
 
 if TYPE_CHECKING:
-    from carrot.head import RidgeHead
+    from carrot._ridge.solution import Solution
 
 Result = TypeVar("Result")
 
 
-def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+def residual_at(head: "Solution", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
     """Return R of some training pictures, without those of the others."""
     rows, system = head._need_rows(), _solved(head)
     if not isinstance(system, PrimalSystem):
@@ -41,12 +41,12 @@ def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"
     return R
 
 
-def _solved(head: "RidgeHead") -> System:
+def _solved(head: "Solution") -> System:
     system = head._need_fit()
     return system.solved if isinstance(system, Later) else system
 
 
-def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
+def loo_blocks(head: "Solution") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
     """Yield training pictures, and equation (1) of each; see ``RidgeHead.loo_blocks``."""
     rows, slack, system = head._need_rows(), head.slack, _solved(head)
     if not isinstance(system, PrimalSystem):
@@ -59,9 +59,7 @@ def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]
         yield from work.blocks(rows.group(part), part.start)
 
 
-def loo_map(
-    head: "RidgeHead", of: Callable[[slice, Float[Tensor, "b C"]], Result]
-) -> Iterator[tuple[slice, Result]]:
+def loo_map(head: "Solution", of: Callable[[slice, Float[Tensor, "b C"]], Result]) -> Iterator[tuple[slice, Result]]:
     """Yield what a function makes of each block, in order; see ``RidgeHead.loo_map``."""
     rows, system = head._need_rows(), _solved(head)
     if rows.workers is None or not isinstance(system, PrimalSystem):
@@ -84,7 +82,7 @@ class _LeftOut:
     map: Callable[[slice, Tensor], Any]
 
     @classmethod
-    def of(cls, head: "RidgeHead", system: PrimalSystem, map: Callable[[slice, Tensor], Any]) -> "_LeftOut":
+    def of(cls, head: "Solution", system: PrimalSystem, map: Callable[[slice, Tensor], Any]) -> "_LeftOut":
         alone = {i: error for i, (error, _) in system.alone.items()}
         return cls(head.g_mean, head.W_star, head.y_mean, head.slack, alone, map)
 

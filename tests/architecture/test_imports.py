@@ -93,7 +93,9 @@ def place(path: Path) -> str:
 
 
 THEORY = [p for p in modules() if place(p) in RANK and RANK[place(p)] <= RANK["attribution"]]
-THEORY = [p for p in THEORY if place(p) not in ("errors", "_progress", "_lazy", "_choices", "_images", "_display")]
+THEORY = [
+    p for p in THEORY if place(p) not in ("errors", "_progress", "_lazy", "_choices", "_images", "_display", "engine")
+]
 
 
 def upward(path: Path) -> set[str]:

@@ -23,7 +23,8 @@ RIDGE = (
     *("questions", "pool", "edit", "subsets", "best", "again", "passes"),
 )
 MODULES = [
-    *("errors", "utils", "_ambient", "engine/__init__", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *("engine/__init__",),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
     *("head", "removal", "influence", "edits/effects", "edits/flips", "attribution"),
@@ -141,8 +142,8 @@ MUTANTS = {
     "duals refined without weights": ("systems", "alpha += w.unsqueeze(-1) * times(", "alpha += times("),
     "duals that don't sum to 0": ("systems", "alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)", "pass"),
     "kernel that cancels (dual)": ("systems", "solved += self._transposed(", "self._transposed("),
-    "leave-one-out is the residual": ("head", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
-    "leave-one-out the wrong way": ("head", "self.Y - self.residual / self", "self.Y + self.residual / self"),
+    "leave-one-out is the residual": ("solution", "self.Y - self.residual / self.slack.unsqueeze(-1)", "self.Y - self.residual"),
+    "leave-one-out the wrong way": ("solution", "self.Y - self.residual / self", "self.Y + self.residual / self"),
     "leverage without the mean (primal)": (
         "systems",
         "(squares + self._shift)",

@@ -130,9 +130,7 @@ def _set(*sizes: int) -> None:
 
 
 @pytest.mark.parametrize(("n", "width"), [(3000, 24), (1500, 130)])
-def test_any_number_of_threads_gives_the_same_bits(
-    n: int, width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_number_of_threads_gives_the_same_bits(n: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products are as they were measured to be; sums and solves of a fit are kept to one thread."""
     for module, name, size in ((blocks, "ENTRIES", 1 << 24), (blocks, "STRIP", 256), (factor, "STRIP", 192)):
         monkeypatch.setattr(module, name, size)
