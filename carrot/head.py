@@ -23,8 +23,8 @@ MIT-CSAIL-TR-2007-025, for one eigendecomposition that serves every lam.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, SupportsFloat, SupportsIndex, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Literal, SupportsFloat, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -36,19 +36,15 @@ from carrot._ridge.conformal import Joining
 from carrot._ridge.edited import EditedLoo
 from carrot._ridge.logit import Logit
 from carrot._ridge.loo import LooPath, loo_path
-from carrot._ridge.passes import Workers
 from carrot._ridge.removed import Removed, without
 from carrot._ridge.replacement import Replacements
 from carrot._ridge.restored import RestoredSystem
-from carrot._ridge.rows import Rows, check_indices, checked_rows, checked_weights
+from carrot._ridge.rows import Given, Rows, check_indices, checked_weights, opened_rows
 from carrot._ridge.solution import Solution
 from carrot._ridge.statistics import RidgeStatistics
-from carrot._ridge.streamed import loo_blocks, loo_map
 from carrot._ridge.systems import Moments, PrimalSystem, moments, solve
 from carrot.engine import Engine
 from carrot.utils import require_positive
-
-Result = TypeVar("Result")
 
 
 @pinned_class
@@ -97,40 +93,25 @@ class RidgeHead(Solution):
     # ---- fitting
 
     def fit(
-        self,
-        G: Tensor | Callable[[], Tensor],
-        Y: Tensor,
-        sample_weight: Tensor | None = None,
-        *,
-        engine: Engine | None = None,
+        self, G: Given, Y: Tensor, sample_weight: Tensor | None = None, *, engine: Engine | None = None
     ) -> "RidgeHead":
         """Solve equation (1).
 
         Args:
-            G: (n, D) training embeddings; or a function that opens them where they lie,
-                ``functools.partial(torch.from_file, path, ...)`` say, which leaves them there as ``copy=False`` does.
+            G: (n, D) training embeddings; or a function that opens them where they lie, which leaves them there.
             Y: (n,) integer labels 0 .. C - 1, each of which occurs, or any (n, C) matrix of real targets.
             sample_weight: (n,) weights > 0; default 1. A weight of 2 counts a picture twice.
-            engine: Who goes over the rows, now and for what is asked later; its workers call G. The fit is the same to
-                the last bit, whoever does. Default: this process; it also does n <= D, D > 4,096, and whatever
-                is no more than 32,768 rows.
+            engine: Who goes over the rows, now and for what is asked later: its workers call G. No bit of an answer
+                depends on it. Default, and where n <= 32,768, n <= D or D > 4,096: this process.
 
         Raises:
-            TypeError: ``engine`` is given with rows that are no function: no worker could open them.
+            TypeError: There is an engine, and G is a tensor, which its workers can't open.
             ValueError: Shapes disagree, values are not finite, labels have gaps or are of one class only, weights are
                 not positive.
             IllConditionedError: K is singular in float64 at this lam.
             EngineError: The engine gave up, or a worker opened other rows.
         """
-        if engine is not None and isinstance(G, Tensor):
-            raise TypeError(
-                "`G` must be a function that opens the rows where an `engine` is given: its workers open them too; got "
-                "a tensor."
-            )
-        opened = G if isinstance(G, Tensor) else G()
-        stays = not self._copy or not isinstance(G, Tensor)
-        workers = None if engine is None or isinstance(G, Tensor) else Workers(engine, G)
-        rows = checked_rows(opened, Y, sample_weight, copy=not stays, workers=workers)
+        rows = opened_rows(G, Y, sample_weight, self._copy, engine)
         known = moments(rows, self.fit_intercept)
         if not isinstance(self._asked_lam, str):
             return self._solve(rows, known, float(self._asked_lam), None)
@@ -283,27 +264,6 @@ class RidgeHead(Solution):
             ValueError: A class is out of range, or they are the same.
         """
         return Logit.of(self, target, against)
-
-    def loo_predict(self) -> Float[Tensor, "n C"]:
-        """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
-        return self.Y - self.residual / self.slack.unsqueeze(-1)
-
-    def loo_blocks(self) -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
-        """Yield ``loo_predict`` a block of training pictures at a time, where n C numbers, or n D, are too many.
-
-        n > D: neither these nor the dual weights are ever there as a whole.
-        """
-        return loo_blocks(self)
-
-    def loo_map(
-        self, of: Callable[[slice, Float[Tensor, "b C"]], Result]
-    ) -> Iterator[tuple[slice, Result]]:
-        """Yield what a function makes of each of ``loo_blocks``, in their order; the engine of ``fit`` calls it, if any.
-
-        Args:
-            of: A function of pictures and their logits, which it may overwrite; it is sent to workers.
-        """
-        return loo_map(self, of)
 
     def loo_again(self, lams: Iterable[SupportsFloat] | None = None) -> ChosenAgain:
         """Return what ``loo_predict`` would, were lam chosen again without each picture, and those lams: exactly.

@@ -34,6 +34,7 @@ from torch import Tensor
 from carrot._ambient import pinned
 from carrot._ridge.best import best_training, products
 from carrot._ridge.rows import check_indices, some_indices
+from carrot._ridge.streamed import residual_at
 from carrot._ridge.vouching import is_singular
 from carrot.head import RidgeHead
 from carrot.utils import require_finite, require_shape, require_tensor, whole_number, widen
@@ -137,7 +138,8 @@ def edit_effect(
         raise TypeError(f"`relabel` must be a class, or a row of targets, by training index; got {relabel!r}.")
     moved = list(relabel or {})
     U = some_indices(moved, n, "relabel").to(head.G.device)
-    change = torch.stack([_targets(head, y) for y in (relabel or {}).values()]) - head.Y[U] if moved else head.Y[:0]
+    Y = head._need_rows().Y
+    change = torch.stack([_targets(head, y) for y in (relabel or {}).values()]) - Y[U].dense if moved else Y[:0].dense
     require_tensor("g_test", g_test)
     g_test = g_test.to(head.W_star)
     effect = head.smoother(g_test, U) @ change if moved else torch.zeros_like(head.predict(g_test))
@@ -151,10 +153,10 @@ def edit_effect(
     inside = head.slack_among(S)
     if is_singular(inside, head.is_dual):
         other = RidgeHead.from_state(head.state(), head.lam, head.fit_intercept)
-        return (other.relabel(U, head.Y[U] + change) if moved else other).without(S).predict(g_test) - head.predict(
+        return (other.relabel(U, Y[U].dense + change) if moved else other).without(S).predict(g_test) - head.predict(
             g_test
         )
-    residual = head.residual[S]
+    residual = residual_at(head, S)
     if moved:
         residual = residual - head.smoother(head.G[S], U) @ change
     return effect - head.smoother(g_test, S) @ torch.linalg.solve(inside, residual)
@@ -177,7 +179,7 @@ def relabel_effect(
         ValueError: It is out of range.
     """
     index = torch.tensor([whole_number("i", i, 0, head.G.shape[0] - 1, WHICH)], device=head.G.device)
-    return head.smoother(g_test, index) * (_targets(head, y_new) - head.Y[i])
+    return head.smoother(g_test, index) * (_targets(head, y_new) - head._need_rows().Y.row(int(index)))
 
 
 @pinned()
@@ -206,7 +208,7 @@ def replacement_effect(
     if g_new.shape != head.G.shape[1:]:
         raise ValueError(f"`g_new` must be ({head.G.shape[1]},), one embedding; got {tuple(g_new.shape)}.")
     w, g_new = head.sample_weight[index[0]], g_new.to(head.W_star).unsqueeze(0)
-    y = head.Y[index] if y_new is None else _targets(head, y_new).unsqueeze(0)
+    y = head._need_rows().Y[index].dense if y_new is None else _targets(head, y_new).unsqueeze(0)
 
     def k_old(g: Tensor) -> Tensor:  # k(g, g_i), without the cancellation of the general formula
         return head.smoother(g, index) / w
@@ -218,7 +220,7 @@ def replacement_effect(
             torch.cat([cross, 1.0 / w + head.kernel(g_new, g_new)], -1),
         ]
     )
-    R_U = torch.cat([head.residual[index], y - head.predict(g_new)])
+    R_U = torch.cat([residual_at(head, index), y - head.predict(g_new)])
     return torch.cat([k_old(g_test), head.kernel(g_test, g_new)], -1) @ torch.linalg.solve(system, R_U)
 
 
@@ -283,11 +285,11 @@ def supporters_and_opposers(
 
 def _targets(head: RidgeHead, y: Tensor | SupportsIndex) -> Tensor:
     """Return a row of targets from a class or a row."""
-    C = head.Y.shape[1]
+    C = len(head.bias)
     if not isinstance(y, Tensor) or y.ndim == 0:
         place = whole_number("y_new", y, 0, C - 1, ", a class; or a tensor, a row of targets")
-        return torch.nn.functional.one_hot(torch.tensor(place), C).to(head.Y)
+        return torch.nn.functional.one_hot(torch.tensor(place), C).to(head.bias)
     require_finite("y_new", y)
     if y.shape != (C,):
         raise ValueError(f"`y_new` must be a class, or a row of ({C},) targets; got {tuple(y.shape)}.")
-    return y.to(head.Y)
+    return y.to(head.bias)

@@ -1,4 +1,4 @@
-"""The k training pictures that contribute most to each test picture's logit, or least: of n pictures, a block at a time.
+"""The k training pictures that contribute most to each test picture's logit, or least: n pictures, block by block.
 
 What picture i contributes to the question of test picture g is a product of a weight and a factor:
 

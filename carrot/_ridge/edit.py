@@ -128,7 +128,7 @@ def columns_of(head: "RidgeHead", edits: Edits, rows: Int[Tensor, " p"], place: 
     Raises:
         TypeError, ValueError: Labels, weights or embeddings don't fit the head's.
     """
-    p, device, none = len(rows), place.device, head.Y[:0]
+    p, device, none = len(rows), place.device, head.bias.new_empty(0, len(head.bias))
     if isinstance(edits, Tensor):
         E, u = edits.shape
         of = torch.arange(E, device=device).repeat_interleave(u)
@@ -151,7 +151,7 @@ def columns_of(head: "RidgeHead", edits: Edits, rows: Int[Tensor, " p"], place: 
                 old.append(i)
                 change.append(times)
         for i, given in edit.replace.items():
-            g, y = given if isinstance(given, tuple) else (given, head.Y[i])
+            g, y = given if isinstance(given, tuple) else (given, head._need_rows().Y.row(i))
             Z.append(_embeddings(head, "replace", g, 1))
             w.append(float(weights[i]))
             new.take(y)
@@ -169,7 +169,7 @@ def columns_of(head: "RidgeHead", edits: Edits, rows: Int[Tensor, " p"], place: 
         ratio=torch.tensor(ratio, dtype=torch.float64, device=device),
         of_U=whose,
         V=place[index],
-        change=moved.rows() - head.Y[index],
+        change=moved.rows() - head._need_rows().Y[index].dense,
         of_V=of_moved,
         Z=embeddings,
         Y=new.rows(),
@@ -213,11 +213,11 @@ class _Labels:
     """Labels as they come, classes or rows of targets; rows of targets in the end."""
 
     def __init__(self, head: "RidgeHead", name: str) -> None:
-        self._Y, self._name = head.Y, name
+        self._like, self._name = head.bias, name
         self._classes, self._given = list[int](), dict[int, Tensor]()
 
     def take(self, y: Targets) -> None:
-        C = self._Y.shape[1]
+        C = len(self._like)
         if isinstance(y, Tensor) and y.ndim:
             require_finite(self._name, y)
             if y.shape != (C,):
@@ -229,7 +229,7 @@ class _Labels:
 
     def rows(self) -> Float[Tensor, "k C"]:
         """Return them."""
-        Y = self._Y.new_zeros(len(self._classes), self._Y.shape[1])
+        Y = self._like.new_zeros(len(self._classes), len(self._like))
         Y[torch.arange(len(Y)), torch.tensor(self._classes, dtype=torch.long)] = 1.0
         for at, row in self._given.items():
             Y[at] = row.to(Y)

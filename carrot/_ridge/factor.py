@@ -2,16 +2,20 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from carrot._ridge.blocks import each_block
+from carrot._ridge.passes import WIDE
+from carrot._ridge.rows import Rows
 from carrot.errors import IllConditionedError
 
 SERIAL = 1024  # lines of a system that one thread solves about as fast as several
-STRIP = 256  # columns that are whitened at once
+STRIP = 192  # columns that are whitened at once
 P = ParamSpec("P")
 Result = TypeVar("Result")
 _lock = threading.Lock()
@@ -54,27 +58,6 @@ def solve_factored(factor: Tensor, X: Tensor) -> Tensor:
 solve_alike = one_thread(solve_factored)  # of a fit, whose bits go into a model
 
 
-def inverse_diagonal(factor: Tensor) -> list[Tensor]:
-    """Return the inverses of the squares of ``STRIP`` lines along a lower factor's diagonal: for ``whiten``."""
-    return [_inverse(factor[i : i + STRIP, i : i + STRIP]) for i in range(0, len(factor), STRIP)]
-
-
-@one_thread
-def _inverse(lower: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(lower, torch.eye(len(lower)).to(lower), upper=False)
-
-
-def whiten(A: Tensor, factor: Tensor, diagonal: list[Tensor]) -> Tensor:
-    """Return C^{-1} a for each row a of A, in its place: as many multiplications as a triangular solve, in products.
-
-    A product's last bit doesn't depend on the number of threads, a solve's does.
-    """
-    for i, inverse in zip(range(0, len(factor), STRIP), diagonal, strict=True):
-        strip = slice(i, i + STRIP)
-        A[:, strip] = A[:, strip].addmm_(A[:, :i], factor[strip, :i].mT, alpha=-1.0) @ inverse.mT
-    return A
-
-
 @one_thread
 def cholesky(S: Tensor, lam: float) -> Tensor:
     """Return the lower Cholesky factor of S + lam I, or raise with the condition number. S is overwritten."""
@@ -94,3 +77,50 @@ def cholesky(S: Tensor, lam: float) -> Tensor:
         f"The ridge system is singular in float64 at lam = {lam:.3g}: its condition number is {what}. "
         "Raise `lam`, or use lam='loo'."
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
+    """A pass: |C^{-1} (g - gm)|^2 of each row, with C a lower factor.
+
+    Of a strip s of columns, z those before it:
+
+    ::
+
+        C_ss^{-1} (a_s - C_s: z) = [-C_ss^{-1} C_s:, C_ss^{-1}] (z, a_s),    z whitened already                    (1)
+
+    As many multiplications as a triangular solve, in products, whose last bits don't depend on the number of threads.
+
+    Attributes:
+        g_mean: gm.
+        factor: C.
+        pieces: The matrices of (1), D^2 / 2 numbers; of over ``WIDE`` columns none, and rows are solved for.
+    """
+
+    g_mean: Tensor
+    factor: Tensor
+    pieces: list[Tensor]
+
+    @classmethod
+    def by(cls, factor: Tensor, g_mean: Tensor) -> "Whitened":
+        """Return the pass of a factor."""
+        starts = range(0, len(factor) if len(factor) <= WIDE else 0, STRIP)
+        return cls(g_mean, factor, [_piece(factor[i : i + STRIP, : i + STRIP]) for i in starts])
+
+    def __call__(self, rows: Rows, start: int) -> Tensor:
+        """Return the squares; a block of rows is whitened in its place, squared and dropped."""
+        squares = torch.empty_like(rows.w)
+        for block, A in each_block(rows.G, self.g_mean):
+            for piece in self.pieces:
+                stop, width = piece.shape
+                A[:, stop - width : stop] = A[:, :stop] @ piece
+            white = A if self.pieces else torch.linalg.solve_triangular(self.factor, A.mT, upper=False).mT
+            squares[block] = white.square_().sum(dim=1)
+        return squares
+
+
+@one_thread
+def _piece(lines: Tensor) -> Tensor:
+    before = lines.shape[1] - len(lines)
+    inverse = torch.linalg.solve_triangular(lines[:, before:], torch.eye(len(lines)).to(lines), upper=False)
+    return torch.cat([-(inverse @ lines[:, :before]), inverse], dim=1).mT.contiguous()

@@ -3,7 +3,7 @@
 Letters are those of ``carrot._ridge.systems``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -166,9 +166,7 @@ class _Tall:
 
     def errors(self, grid: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
         """Return the sum of squared errors at each penalty: a product with D x C numbers each."""
-        shrink = _shrink(self.s, grid)
-        weights = [shrink[:, j : j + 1] * self.target for j in range(len(grid))]
-        return self._sums(_Errors(self.V, shrink, *self._means, self._shift, weights), grid)[0]
+        return self._sums(_Errors(self.V, _shrink(self.s, grid), *self._means, self._shift, self.target), grid)[0]
 
     def screened(self, grid: Float[Tensor, " k"], squares: Squares) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
         """Return the same by ``Squares``, and how far it may be off."""
@@ -199,10 +197,15 @@ class _Spread:
     y_mean: Tensor
     shift: Tensor
 
+    @property
+    def columns(self) -> int:
+        """How many columns a block meets."""
+        return len(self.V)
+
     def __call__(self, rows: Rows, start: int) -> tuple[Tensor, list[tuple[int, int]]]:
         """Return two sums at each penalty, errors and noise; and which rows, at which, are in neither."""
         total, alone, room = self.shrink.new_zeros(2, self.shrink.shape[1]), list[tuple[int, int]](), None
-        for block, A in each_block(rows.G, self.g_mean):
+        for block, A in each_block(rows.G, self.g_mean, self.columns):
             room = torch.empty_like(A) if room is None else room
             Z, w = torch.mm(A, self.V, out=room[: len(A)]), rows.w[block].unsqueeze(-1)
             slack = 1.0 - self.shift * w - (Z.square() @ self.shrink).mul_(w)
@@ -220,12 +223,17 @@ class _Spread:
 class _Errors(_Spread):
     """By the residuals; no noise."""
 
-    weights: list[Tensor]
+    target: Tensor
+
+    @property
+    def columns(self) -> int:
+        """Residuals, of every class, may be more."""
+        return max(self.target.shape)
 
     def sums(self, rows: Rows, block: slice, Z: Tensor, slack: Tensor) -> Tensor:
-        errors, w = self.shrink.new_zeros(2, len(self.weights)), rows.w[block]
-        for j, weights in enumerate(self.weights):
-            residual = rows.Y.minus((Z @ weights).add_(self.y_mean), block)
+        errors, w = self.shrink.new_zeros(2, self.shrink.shape[1]), rows.w[block]
+        for j in range(errors.shape[1]):
+            residual = rows.Y.minus((Z @ (self.shrink[:, j : j + 1] * self.target)).add_(self.y_mean), block)
             errors[0, j] = (residual.square_().sum(dim=1) / slack[:, j].square()) @ w
         return errors
 

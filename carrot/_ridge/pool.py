@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._ridge.streamed import residual_at
 from carrot._ridge.systems import ALONE
 
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ class Pool:
         place[self.rows] = torch.arange(len(self.rows), device=place.device)
         return place
 
+    @cached_property
+    def _residual(self) -> Float[Tensor, "p C"]:
+        """R of the pool."""
+        return residual_at(self.head, self.rows)
+
     def phi(self, g: Float[Tensor, "m D"]) -> Float[Tensor, "m p"]:
         """Return s(g) of the pool."""
         return self.head.smoother(g, self.rows) if len(self.rows) else g.new_empty(len(g), 0)
@@ -169,7 +175,7 @@ class Pool:
         """Return beta of some edits: equation (1)."""
         head, p = self.head, len(self.rows)
         w = torch.cat([head.sample_weight[self.rows], columns.w])
-        residual = torch.cat([head.residual[self.rows] @ question, (columns.Y - head.predict(columns.Z)) @ question])
+        residual = torch.cat([self._residual @ question, (columns.Y - head.predict(columns.Z)) @ question])
         slack = torch.cat([head.slack[self.rows] if p else w[:p], coming.own]) if len(columns.U) else torch.ones_like(w)
         change, is_new = columns.change @ question, columns.U.ge(p)
         lead = torch.where(is_new, slack[columns.U], _lead(columns.ratio, slack[columns.U]))

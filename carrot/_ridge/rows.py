@@ -1,6 +1,6 @@
 """Training rows as the head takes them: checked once, embeddings in the precision they came in."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
@@ -11,7 +11,10 @@ from torch import Tensor
 from carrot._ridge.blocks import each_block
 from carrot._ridge.passes import Workers, found
 from carrot._ridge.targets import Targets
+from carrot.engine import Engine
 from carrot.utils import require_finite, require_tensor, whole_number
+
+Given = Tensor | Callable[[], Tensor]  # embeddings, or what opens them
 
 
 class Rows(NamedTuple):
@@ -121,8 +124,24 @@ def checked_rows(
     return rows
 
 
+def opened_rows(G: Given, Y: Tensor, sample_weight: Tensor | None, copy: bool, engine: Engine | None) -> Rows:
+    """Return ``checked_rows`` of a tensor, or of rows that a function opens and nobody copies.
+
+    Raises:
+        TypeError, ValueError: See ``RidgeHead.fit``.
+    """
+    if not isinstance(G, Tensor):
+        return checked_rows(G(), Y, sample_weight, copy=False, workers=None if engine is None else Workers(engine, G))
+    if engine is not None:
+        raise TypeError(
+            "`G` must be a function that opens the rows where an `engine` is given: its workers open them too; got a "
+            "tensor."
+        )
+    return checked_rows(G, Y, sample_weight, copy=copy)
+
+
 def _finite(rows: Rows, start: int) -> bool:
-    """A pass: whether every embedding is a number; none is widened as a whole."""
+    """Return whether every embedding is a number: a pass."""
     return all(bool(torch.isfinite(X.sum())) for _, X in each_block(rows.G, None, 1))
 
 

@@ -1,7 +1,7 @@
 """What a solved ridge system holds, by the letters of ``carrot.head``, whose verbs make it."""
 
-from collections.abc import Iterable
-from typing import SupportsIndex
+from collections.abc import Callable, Iterable, Iterator
+from typing import SupportsIndex, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,9 +13,12 @@ from carrot._ridge.later import Later
 from carrot._ridge.removed import Removed
 from carrot._ridge.rows import Rows, check_indices
 from carrot._ridge.statistics import RidgeStatistics
+from carrot._ridge.streamed import loo_blocks, loo_map
 from carrot._ridge.systems import DualSystem, PrimalSystem, System, prefers_dual
 from carrot.errors import NotFittedError
 from carrot.utils import require_finite, require_tensor
+
+Result = TypeVar("Result")
 
 
 @pinned_class
@@ -167,6 +170,27 @@ class Solution:
         if self._statistics is None:  # the dual form did without
             self._statistics = RidgeStatistics.of(self._need_rows())
         return self._statistics
+
+    # ---- leave-one-out of the training pictures
+
+    def loo_predict(self) -> Float[Tensor, "n C"]:
+        """Return for every training picture the logits of the head fitted without it, exactly: equation (6)."""
+        return self.Y - self.residual / self.slack.unsqueeze(-1)
+
+    def loo_blocks(self) -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
+        """Yield ``loo_predict`` a block of training pictures at a time, where n C numbers, or n D, are too many.
+
+        n > D: neither these nor the dual weights are ever there as a whole.
+        """
+        return loo_blocks(self)
+
+    def loo_map(self, of: Callable[[slice, Float[Tensor, "b C"]], Result]) -> Iterator[tuple[slice, Result]]:
+        """Yield what a function makes of each of ``loo_blocks``; of a fit on an engine, workers are sent it.
+
+        Args:
+            of: A function of pictures and their logits, which it may overwrite.
+        """
+        return loo_map(self, of)
 
     # ---- answers for embeddings
 

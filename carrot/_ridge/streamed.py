@@ -22,7 +22,7 @@ from carrot._ridge.rows import Rows
 from carrot._ridge.systems import PrimalSystem, System
 
 if TYPE_CHECKING:
-    from carrot.head import RidgeHead
+    from carrot._ridge.solution import Solution
 
 Result = TypeVar("Result")
 
@@ -30,12 +30,12 @@ Result = TypeVar("Result")
 HELD = 2**27  # numbers of all pictures and classes that are held: 1 GiB; of more, those that are asked for
 
 
-def are_held(head: "RidgeHead") -> bool:
+def are_held(head: "Solution") -> bool:
     """Return whether n C numbers are so few that they are worked out for all pictures and classes, and held."""
     return head._count() * len(head.bias) <= HELD
 
 
-def alpha_of(head: "RidgeHead", question: Float[Tensor, "C q"]) -> Float[Tensor, "n q"]:
+def alpha_of(head: "Solution", question: Float[Tensor, "C q"]) -> Float[Tensor, "n q"]:
     """Return ``alpha question``, without the dual weights of other classes where these are many."""
     system = _solved(head)
     if isinstance(system, PrimalSystem) and not are_held(head):
@@ -43,7 +43,7 @@ def alpha_of(head: "RidgeHead", question: Float[Tensor, "C q"]) -> Float[Tensor,
     return head.alpha @ question
 
 
-def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+def residual_at(head: "Solution", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
     """Return R of some training pictures, without those of the others."""
     rows, system = head._need_rows(), _solved(head)
     if not isinstance(system, PrimalSystem):
@@ -57,18 +57,18 @@ def residual_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"
     return R
 
 
-def loo_at(head: "RidgeHead", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
+def loo_at(head: "Solution", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
     """Return equation (1) of some training pictures: as ``loo_blocks`` has it, to rounding."""
     wrong = residual_at(head, at) / head.slack[at].unsqueeze(-1)
     return head._need_rows().Y[at].minus(wrong, slice(None))
 
 
-def _solved(head: "RidgeHead") -> System:
+def _solved(head: "Solution") -> System:
     system = head._need_fit()
     return system.solved if isinstance(system, Later) else system
 
 
-def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
+def loo_blocks(head: "Solution") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]:
     """Yield training pictures, and equation (1) of each; see ``RidgeHead.loo_blocks``."""
     rows, slack, system = head._need_rows(), head.slack, _solved(head)
     if not isinstance(system, PrimalSystem):
@@ -81,12 +81,9 @@ def loo_blocks(head: "RidgeHead") -> Iterator[tuple[slice, Float[Tensor, "b C"]]
         yield from work.blocks(rows.group(part), part.start)
 
 
-def loo_map(
-    head: "RidgeHead", of: Callable[[slice, Float[Tensor, "b C"]], Result]
-) -> Iterator[tuple[slice, Result]]:
+def loo_map(head: "Solution", of: Callable[[slice, Float[Tensor, "b C"]], Result]) -> Iterator[tuple[slice, Result]]:
     """Yield what a function makes of each block, in order; see ``RidgeHead.loo_map``."""
-    rows, system = head._need_rows(), head._need_fit()
-    system = system.solved if isinstance(system, Later) else system
+    rows, system = head._need_rows(), _solved(head)
     if rows.workers is None or not isinstance(system, PrimalSystem):
         for block, logits in loo_blocks(head):
             yield block, of(block, logits)
@@ -107,7 +104,7 @@ class _LeftOut:
     map: Callable[[slice, Tensor], Any]
 
     @classmethod
-    def of(cls, head: "RidgeHead", system: PrimalSystem, map: Callable[[slice, Tensor], Any]) -> "_LeftOut":
+    def of(cls, head: "Solution", system: PrimalSystem, map: Callable[[slice, Tensor], Any]) -> "_LeftOut":
         alone = {i: error for i, (error, _) in system.alone.items()}
         return cls(head.g_mean, head.W_star, head.y_mean, head.slack, alone, map)
 

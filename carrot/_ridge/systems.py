@@ -15,14 +15,13 @@ cancels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from carrot._ridge.blocks import each_block, sum_of, times, transposed_times, weighted_mean
-from carrot._ridge.factor import cholesky, inverse_diagonal, solve_alike, solve_factored, whiten
+from carrot._ridge.blocks import blocks, sum_of, times, transposed_times, weighted_mean
+from carrot._ridge.factor import Whitened, cholesky, solve_alike, solve_factored
 from carrot._ridge.gram import Gram
 from carrot._ridge.passes import found
 from carrot._ridge.rows import Rows
@@ -171,8 +170,8 @@ class PrimalSystem(System):
     def alpha_of(self, question: Tensor) -> Tensor:
         """Return ``alpha question``, (n, q), for q columns of numbers of the classes: no n C numbers."""
         G, Y, *_ = self._need_rows()
-        weights, each = self.W_star @ question, [rows for rows, _ in each_block(G, None, question.shape[1])]
-        R = torch.cat([Y.times(question, rows) for rows in each])
+        weights = self.W_star @ question
+        R = torch.cat([Y.times(question, rows) for rows in blocks(len(G), G.shape[1], question.shape[1])])
         R -= times(G, self.g_mean, weights).add_(self.y_mean @ question)
         return self._refined(R, [slack * (error @ question) for error, slack in self.alone.values()], weights)
 
@@ -207,7 +206,7 @@ class PrimalSystem(System):
     @cached_property
     def _leverage(self) -> Tensor:
         """w_i k(g_i, g_i), whoever goes over the rows."""
-        rows, work = self._need_rows(), _Whitened(self.g_mean, self._factor, inverse_diagonal(self._factor))
+        rows, work = self._need_rows(), Whitened.by(self._factor, self.g_mean)
         squares = torch.cat([squares for _, squares in found(rows, work)])
         return rows.w * (squares + self._shift)
 
@@ -230,21 +229,6 @@ class PrimalSystem(System):
         if self._rows is None:
             raise RuntimeError("this system was made from statistics alone")  # the head asks first, with words
         return self._rows
-
-
-@dataclass(frozen=True, eq=False)
-class _Whitened:
-    """A pass: |C^{-1} (g - gm)|^2; a block of rows is whitened, squared and dropped."""
-
-    g_mean: Tensor
-    factor: Tensor
-    diagonal: list[Tensor]
-
-    def __call__(self, rows: Rows, start: int) -> Tensor:
-        squares = torch.empty_like(rows.w)
-        for block, A in each_block(rows.G, self.g_mean):
-            squares[block] = whiten(A, self.factor, self.diagonal).square_().sum(dim=1)
-        return squares
 
 
 class DualSystem(System):

@@ -76,7 +76,7 @@ def edit_effects(
     asked = Questions.of(head, g_test, target, against)
     effects = _room(head, len(g_test), len(edits))
     every, g_test = _Every(head, edits), g_test.to(head.W_star)
-    question, which = asked.different(head.Y.shape[1])
+    question, which = asked.different(len(head.bias))
     for tests in blocks_of(len(g_test), len(every.pool.rows)):  # phi is (m, p)
         for block, effect in every.effects(g_test[tests], question, which[tests]):
             effects[tests, block] = effect.mT
@@ -91,10 +91,10 @@ def edit_effects_by_class(head: RidgeHead, g_test: Float[Tensor, "m D"], edits: 
         TypeError, ValueError, MemoryError: As ``edit_effects``.
     """
     Questions.of(head, g_test, 0, None)  # refuses what is no (m, D)
-    C = head.Y.shape[1]
+    C = len(head.bias)
     effects = _room(head, len(g_test), len(edits), C)
     every, g_test = _Every(head, edits), g_test.to(head.W_star)
-    classes = torch.eye(C, dtype=torch.float64, device=head.Y.device)
+    classes = torch.eye(C, dtype=torch.float64, device=head.bias.device)
     for tests in blocks_of(len(g_test), len(every.pool.rows)):
         for block, solved, table, alone in every.solved(g_test[tests], classes):
             for c in range(C):
@@ -120,7 +120,7 @@ def top_edits(
     """
     asked, every = Questions.of(head, g_test, target, against), _Every(head, edits)
     k = whole_number("k", k, 1, len(edits), ", the number of edits")
-    question, which = asked.different(head.Y.shape[1])
+    question, which = asked.different(len(head.bias))
     up, down = (Best.none(len(g_test), k, largest, head.W_star) for largest in (True, False))
     for block, effect in every.effects(g_test.to(head.W_star), question, which):
         numbers = torch.arange(block.start, block.stop, device=effect.device)
