@@ -172,7 +172,7 @@ def measured(pictures: Path, only: list[str], quick: bool) -> list[dict[str, obj
         "reading": lambda: reading(files, rounds),
         "forward": lambda: forward(min(rounds, 3), models),
         "pooling": lambda: pooling(rounds),
-        "shards": lambda: shards(rounds),
+        "shards": lambda: shards(4 * rounds),
         "head": lambda: head(min(rounds, 3), 2 * C if quick else ROWS),
     }
     return [{"group": name, **row} for name, run in groups.items() if not only or name in only for row in run()]
