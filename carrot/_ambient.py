@@ -7,7 +7,7 @@ Five settings reach into code that never mentions them, and each was seen to cha
 - the default device: ``torch.ones(n)`` on "meta" holds no numbers;
 - the default type: a model is built in it, pictures are scaled in it;
 - the precision of float32 products (``torch.set_float32_matmul_precision``): 8 or 11 bits again, where the processor
-  has them.
+  has them; and of a GPU's float32 convolutions, 11 bits by torch's default, through which a picture enters a ViT.
 
 The first three belong to a thread, the other two to the process. Those two are set only where they aren't plain
 already, as long as a call lasts, and set back when the last of several threads leaves. Gradients are not touched:
@@ -131,12 +131,20 @@ class _Process:
             if (legacy := torch.get_float32_matmul_precision()) != "highest":
                 self._found.append((torch, "matmul", legacy))
                 torch.set_float32_matmul_precision("highest")
+            if torch.backends.cudnn.allow_tf32:
+                self._found.append((torch.backends.cudnn, "allow_tf32", True))
+                torch.backends.cudnn.allow_tf32 = False
             return
-        mkldnn = torch.backends.mkldnn
-        for backend in (torch.backends.cuda.matmul, mkldnn.matmul, mkldnn.conv):  # type: ignore[attr-defined]
+        mkldnn, cudnn = cast(Any, torch.backends.mkldnn), cast(Any, torch.backends.cudnn)
+        for backend in (torch.backends.cuda.matmul, mkldnn.matmul, mkldnn.conv):
             if (precision := backend.fp32_precision) not in _PLAIN:
                 self._found.append((backend, "fp32_precision", precision))
                 backend.fp32_precision = "ieee"
+        if (precision := cudnn.conv.fp32_precision) not in _PLAIN:
+            both = precision == cudnn.rnn.fp32_precision  # then by torch's older flag, of both: it can be read still
+            owner, name, plain = (cudnn, "allow_tf32", False) if both else (cudnn.conv, "fp32_precision", "ieee")
+            self._found.append((owner, name, True if both else precision))
+            setattr(owner, name, plain)
 
     def _restore(self) -> None:
         while self._found:

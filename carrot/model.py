@@ -96,7 +96,8 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
         checkpoint: Local weights for ``backbone``.
         img_size: Side of its input in pixels, or (height, width); None: its own.
         crop: As ``TimmViTPatchBackbone`` has it.
-        device: Where the backbone runs; "auto": a GPU if there is one. All after it runs on the processor, in float64.
+        device: Where the backbone runs, and a data set's tokens are pooled; "auto": a GPU if there is one. All after it
+            runs on the processor, in float64.
         dtype: What tokens are rounded to, "float16" or "float32": those of every picture, so that what is exact stays
             so.
         precision: What the backbone computes in: "float32"; "bfloat16", several times faster where the processor or the

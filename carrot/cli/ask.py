@@ -276,7 +276,8 @@ def info(model: Path | None = None, /, *, json: Json = False) -> int:
             f"classes: {some}",
             f"right in {percent(loo['loo_accuracy'])} of training pictures, each judged without itself (leave-one-out)",
             f"backbone: {encoder['name']}" + (f", weights from {weights}" if weights else ""),
-            f"  crop {encoder['crop']!r}, tokens kept as {encoder['dtype']}; fingerprint {encoder['fingerprint'][:12]}",
+            f"  crop {encoder['crop']!r}, in {encoder.get('precision', 'float32')}, tokens kept as {encoder['dtype']}; "
+            f"fingerprint {encoder['fingerprint'][:12]}",
             f"embedding: {setting}",
             f"ridge: lam {ridge['lam']:.3g}{how}, {centred}, {alike}",
             f"temperature of the probabilities: {found['calibration']['temperature']:.3g}",

@@ -34,7 +34,7 @@ from carrot.store.shards import EmbeddingStore
 from carrot.tiling import Tiling
 from carrot.utils import existing_device
 
-MAX_WORKERS = 8  # processes that decode for a GPU; on the processor threads keep the backbone busy
+MAX_WORKERS = 16  # processes that decode for a GPU; on the processor threads keep the backbone busy
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 

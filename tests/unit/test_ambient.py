@@ -372,3 +372,22 @@ def test_a_model_that_lost_weights_is_refused() -> None:
     backbone.model.norm = nn.Identity()
     with pytest.raises(BackboneError, match=r"test_vit.* lacks norm\.weight"):
         backbone.fingerprint()
+
+
+def test_a_gpus_float32_convolution_is_one() -> None:
+    """A picture enters a vision transformer through one, and torch's default for it is 11 bits."""
+    before = torch.backends.cudnn.allow_tf32
+    assert before, "torch's default, which this is about"
+    with pinned():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+    if not hasattr(torch.backends.cudnn, "conv"):  # before torch 2.9
+        return
+    conv: Any = torch.backends.cudnn.conv
+    was, torch.backends.cudnn.rnn.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        with pinned():
+            assert conv.fp32_precision == "ieee"
+        assert conv.fp32_precision == was
+    finally:
+        torch.backends.cudnn.allow_tf32 = True

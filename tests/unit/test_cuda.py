@@ -1,6 +1,7 @@
 """On a GPU the same code gives the same numbers: every stage in float64 against the processor."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 from carrot import DiffusionOperator, GraphReadout, RegionGraphBuilder, RegionSet, RidgeHead
+from carrot.data.toy import ToyBirds
+from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
@@ -96,3 +99,35 @@ def test_every_embedding_is_the_same(s: Setting) -> None:
     agree(lambda device: Pooling(s).g(tokens(device)))
     agree(lambda device: Pooling(s).pi(tokens(device)))
     agree(lambda device: Pooling(s).trace(tokens(device, 1)).g)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("float32", 1e-5), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("compile", [False, True])
+def test_tokens_are_the_same_up_to_rounding(
+    precision: Literal["float32", "bfloat16"], bound: float, compile: bool
+) -> None:
+    pictures = [ToyBirds(2, 1, n_species=2).image(i) for i in range(3)]
+    here = Encoder("toy", device="cpu", dtype="float32").tokens(pictures).H
+    encoder = Encoder("toy", device="cuda", dtype="float32", precision=precision, compile=compile)
+    there = encoder.tokens(pictures)
+    assert there.H.device.type == "cpu"
+    assert float((there.H - here).norm() / here.norm()) < bound
+    assert encoder.backbone.compiled == compile
+    x = torch.stack([encoder.view.transform(picture) for picture in pictures])
+    stays = encoder.view.encode(x, None)
+    assert stays.H.device.type == "cuda"
+    assert torch.equal(stays.H.cpu(), there.H)
+
+
+@pytest.mark.parametrize("s", [Setting("quadratic", 0.5, t=1.0), Setting("identity", regions="tiles:2")], ids=str)
+def test_a_data_set_is_embedded_there(s: Setting, tmp_path: Path) -> None:
+    birds = ToyBirds(20, 1, n_species=3)
+    cache = Encoder("toy", device="cuda").of(s).cache(birds, tmp_path)
+    assert cache.device.type == "cuda"
+    there = cache.embed(cache.rows, s)
+    pi = cache.pool(cache.rows, [s])[0]
+    cache.device = torch.device("cpu")
+    here = cache.embed(cache.rows, s)
+    assert {there.device.type, pi.device.type} == {"cpu"}
+    assert float((there - here).abs().max()) <= 1e-12 * float(here.abs().max())
+    assert float((cache.embed(cache.rows, s, pi) - here).abs().max()) <= 1e-12 * float(here.abs().max())
