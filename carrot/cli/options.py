@@ -70,7 +70,7 @@ class EngineOptions:
     engine: Literal["ray"] | None = None
     """ray: its workers share the work, on this machine or on a cluster. [default: this process]"""
     address: str | None = None
-    """Of a cluster that runs: auto, HOST:PORT or ray://HOST:PORT. [default: RAY_ADDRESS, or one is started here]"""
+    """Of a cluster that runs: auto or HOST:PORT. [default: RAY_ADDRESS, or one is started here]"""
     workers: Whole | None = None
     """How many work at a time. [default: one a GPU, or as there are processors]"""
 

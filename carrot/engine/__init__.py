@@ -15,14 +15,20 @@ Which engine works is told around a block, as joblib's backends are; results are
         model.fit("my_pictures", tokens="my_tokens")
 """
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlsplit
+
+from carrot._display.extras import how_to_install, missing
+from carrot.errors import EngineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 ENGINES = ("ray",)
+REACH = 5.0  # seconds for an address to answer
 
 
 @runtime_checkable
@@ -91,15 +97,15 @@ def use(engine: str | Engine | None, address: str | None = None, workers: int | 
 
     Args:
         engine: "ray"; None: this process; or an engine of your own.
-        address: Of a cluster that runs: "auto", HOST:PORT or ray://HOST:PORT; None: that of ``RAY_ADDRESS``, or where
-            there is none, one on this machine, which is stopped afterwards.
+        address: Of a cluster that runs: "auto" or HOST:PORT; None: that of ``RAY_ADDRESS``, or where there is none,
+            one on this machine, which is stopped afterwards.
         workers: How many work at a time; None: as many as there is room for.
 
     Raises:
         EngineError: It isn't installed, or can't be started or reached.
         ValueError: There is no such engine; ``workers`` is less than 1; one of these is given without an engine.
     """
-    require(engine if engine is None or isinstance(engine, str) else "ray", address, workers)
+    require(engine if isinstance(engine, str) else None, address, workers)
     with ExitStack() as stack:
         if isinstance(engine, str):
             from carrot.engine.on_ray import OnRay
@@ -113,15 +119,12 @@ def use(engine: str | Engine | None, address: str | None = None, workers: int | 
 
 
 def require(engine: str | None, address: str | None = None, workers: int | None = None) -> None:
-    """Refuse what costs nothing to know of the arguments of ``use``; the engine itself isn't imported.
+    """Refuse what costs next to nothing to know of the arguments of ``use``; the engine itself isn't imported.
 
     Raises:
-        EngineError: It isn't installed.
+        EngineError: It isn't installed, or nothing answers at the address.
         ValueError: As ``use``.
     """
-    from carrot._display.extras import how_to_install, missing
-    from carrot.errors import EngineError
-
     for name, value in (("address", address), ("workers", workers)):
         if engine is None and value is not None:
             raise ValueError(f"`{name}` goes with an engine: give `engine` = ray too; got {value!r} alone.")
@@ -133,3 +136,28 @@ def require(engine: str | None, address: str | None = None, workers: int | None 
         raise ValueError(f"`workers` must be at least 1; got {workers}.")
     if absent := missing(engine):
         raise EngineError(f"`engine` = {engine} needs {', '.join(absent)}: {how_to_install(engine)}.")
+    if address not in (None, "auto"):
+        _require_reachable(str(address))
+
+
+def _require_reachable(address: str) -> None:
+    """Refuse an address where nothing answers, where Ray itself tries for minutes, and one that Ray Data can't use."""
+    if address.startswith("ray://"):
+        raise EngineError(
+            f"`address` = {address}: Ray Data doesn't run through Ray's client. Run the command on a node of the "
+            "cluster with `address` = auto, or send it there: ray job submit -- carrot ..."
+        )
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+        if not host or port is None:
+            raise ValueError
+    except ValueError:
+        raise EngineError(f'`address` must be "auto" or HOST:PORT; got {address!r}.') from None
+    try:
+        socket.create_connection((host, port), timeout=REACH).close()
+    except OSError as error:
+        raise EngineError(
+            f"no cluster answers at `address` = {address} ({error}). Start one there: ray start --head; or leave the "
+            "address out, and one is started on this machine."
+        ) from error

@@ -14,14 +14,12 @@ How it holds:
 import logging
 import os
 import platform
-import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from carrot._display.words import counted
 from carrot.engine import require
@@ -35,8 +33,11 @@ RESTARTS = 20  # .. and of a worker
 WAIT = 600.0  # seconds for the first worker to come: an autoscaler takes minutes to start a machine
 STALL = 1800.0  # seconds without a result: no shard takes as long
 SOON = 5.0  # seconds until it is said that one waits for it
-REACH = 5.0  # seconds for an address to answer ..
-ANSWER = 60.0  # .. and for a node
+TOKEN = (
+    ". One that asks for a token, as Ray's do since 2.60, wants RAY_AUTH_MODE=token here, and its token in "
+    "~/.ray/auth_token or RAY_AUTH_TOKEN"
+)
+ANSWER = 60.0  # seconds for a node to answer
 MOST = 16  # items of a block, at most: what is done again where a worker was lost
 BLOCKS = 4  # of a worker, at least, so that all end at about the same time
 
@@ -45,8 +46,8 @@ class OnRay:
     """A cluster of Ray: one that runs, or one on this machine, started with the block and stopped after it.
 
     Args:
-        address: "auto", HOST:PORT or ray://HOST:PORT; None: ``RAY_ADDRESS``, or where there is none, this machine. In a
-            process that is connected to Ray already, that cluster is used.
+        address: "auto" or HOST:PORT; None: ``RAY_ADDRESS``, or where there is none, this machine. In a process that is
+            connected to Ray already, that cluster is used.
         workers: How many actors; None: one a GPU where there are some; else one for every four processors, but two
             where there are two.
 
@@ -56,8 +57,8 @@ class OnRay:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
-        require("ray", address, workers)
         self._address, self._asked = address or os.environ.get("RAY_ADDRESS") or None, workers
+        require("ray", self._address, workers)
         self._stops = False
 
     def __repr__(self) -> str:
@@ -148,13 +149,15 @@ class OnRay:
 
     def _start(self, ray: Any) -> None:
         try:
-            if self._address is not None:
-                require_reachable(self._address)
             with _silent():
                 self._init(ray)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-            where = "on this machine" if self._address is None else f"at `address` = {self._address}"
-            raise EngineError(f"Ray can't be {'reached' if self._address else 'started'} {where}: {error}") from error
+            if self._address is None:
+                raise EngineError(f"Ray can't be started on this machine: {_first_line(error)}") from error
+            token = "" if self._address == "auto" or "RAY_AUTH_MODE" in os.environ else TOKEN
+            raise EngineError(
+                f"no cluster can be reached at `address` = {self._address}: {_first_line(error)}{token}"
+            ) from error
 
     def _init(self, ray: Any) -> None:
         quiet = {"logging_level": logging.CRITICAL, "log_to_driver": False}
@@ -228,30 +231,6 @@ class OnRay:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def require_reachable(address: str) -> None:
-    """Refuse an address where nothing answers: Ray itself tries for minutes.
-
-    Raises:
-        EngineError: Nothing does, or it is no address.
-    """
-    if address == "auto":
-        return
-    try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        host, port = parts.hostname, parts.port
-        if not host or port is None:
-            raise ValueError
-    except ValueError:
-        raise EngineError(f'`address` must be "auto", HOST:PORT or ray://HOST:PORT; got {address!r}.') from None
-    try:
-        socket.create_connection((host, port), timeout=REACH).close()
-    except OSError as error:
-        raise EngineError(
-            f"no cluster answers at `address` = {address} ({error}). Start one there: ray start --head; or leave the "
-            "address out, and one is started on this machine."
-        ) from error
 
 
 def _to_standard_error() -> Callable[[], None]:

@@ -11,7 +11,7 @@ import torch
 from carrot import EngineError, StoreError, cli, engine
 from carrot._display import extras
 from carrot.embedding import filling
-from carrot.engine.on_ray import OnRay, require_reachable
+from carrot.engine.on_ray import OnRay
 from carrot.engine.ray_worker import Worker, differences
 from tests.unit.test_embedding import ROW, Embed, Plain, transform
 
@@ -125,11 +125,13 @@ def test_without_ray_it_says_how_to_have_it(
 
 
 @pytest.mark.parametrize(
-    ("address", "words"), [("nowhere", "HOST:PORT"), ("127.0.0.1:1", "no cluster answers"), ("ray://", "HOST:PORT")]
+    ("address", "words"),
+    [("nowhere", "HOST:PORT"), ("127.0.0.1:1", "no cluster answers"), ("ray://127.0.0.1:1", "ray job submit")],
 )
-def test_an_address_where_nothing_is_is_told_at_once(address: str, words: str) -> None:
+def test_an_address_where_nothing_is_is_told_at_once(address: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: True)  # installed or not
     with pytest.raises(EngineError, match=words):
-        require_reachable(address)
+        engine.require("ray", address)
 
 
 def test_room_is_shared_by_as_many_threads_as_let_all_workers_in() -> None:
