@@ -1,10 +1,14 @@
+# ruff: noqa: E501
+# In the table of mutants each text stands beside what the mutant has in its place.
 """Embeddings in shards by any machine, and a model of them: the bits of a fit, nothing mixed, lost or counted twice."""
 
+import importlib
 import json
 import pickle
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from carrot.classifier.files import save
 from carrot.classifier.fitting import training_set
 from carrot.classifier.merged import merge
 from carrot.data.toy import EMBEDDED_MODEL, ToyBirds, embedded_checkpoint
+from carrot.embedding import extracting
 from carrot.embedding.extracted import Extracts, parts_of
 from carrot.embedding.extracting import Done, ExtractShard, extract
 from carrot.embedding.pooling import Pooling
@@ -336,3 +341,59 @@ def test_a_folder_of_other_files_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(StoreError, match=r"holds other files \(notes\.txt\) and no embeddings\. Give an empty folder"):
         job_of(home, tmp_path)
+
+
+# ---------------------------------------------------------------- damaged copies
+
+MUTANTS = {  # what: module, text in it, what the mutant has there
+    "what is wrong with the last pass is lost": (
+        "passes",
+        '        yield {**_encoded(part, names, batch), "readable": batch.readable, "sha256": batch.sha256}\n',
+        "        errors.clear() if own[-1] + 1 == len(dataset.records) else None\n"
+        '        yield {**_encoded(part, names, batch), "readable": batch.readable, "sha256": batch.sha256}\n',
+    ),
+    "other passes": ("passes", "else BATCH", "else 3"),
+    "a picture that can't be read moves the others": ("passes", "g[start + own] =", "g[start : start + len(own)] ="),
+    "the last shard of a part is left": ("extracting", "range(i - 1, store.n_shards, n)", "range(i - 1, store.n_shards - 1, n)"),
+    "a shard goes to two parts, and none": ("extracting", "range(i - 1, store.n_shards, n)", "range(1, store.n_shards, n)"),
+    "changed files are not seen": ("extracting", 'if notes["contents"] == self._contents(rows, {}):', "if True:"),
+    "the first shard is read twice": ("extracted", "tensors, notes = store.noted(shard)", "tensors, notes = store.noted(0)"),
+    "records of pictures that can't be read stay": ("extracted", '                if noted["id"] not in notes["unreadable"]:', "                if True:"),
+}  # fmt: skip
+
+
+def hold(home: Path, tmp_path: Path, shards: Path) -> None:
+    """What an extract owes, on a few pictures: shards of any parts, changed pictures, the rows of a fit."""
+    for part in ((2, 2), (1, 2)):
+        filled(home, tmp_path / "parts", part=part)
+    assert content(tmp_path / "parts") == content(shards)
+    extracts = Extracts.of([tmp_path / "parts"])
+    (records, errors), G = extracts.records(), torch.cat(list(extracts.blocks()))
+    assert list(errors) == [f"train/{name}" for name in BROKEN]
+    assert len(records) == len(G) == N * SPECIES - len(BROKEN)
+    assert bool(torch.isfinite(G).all())
+    birds = Path(shutil.copytree(home, tmp_path / "birds"))
+    filled(birds, tmp_path / "again")
+    Image.new("RGB", (48, 48)).save(birds / "train/a/00.png")
+    assert extract(job_of(birds, tmp_path / "again"), Here()).of("again") == [0]
+
+
+@pytest.mark.parametrize("what", [*MUTANTS, None])
+def test_damaged_copies_are_rejected(
+    what: str | None, home: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if what is None:
+        hold(home, tmp_path, shards)
+        return
+    name, old, new = MUTANTS[what]
+    module = importlib.import_module(f"carrot.embedding.{name}")
+    source = Path(str(module.__file__)).read_text()
+    assert source.count(old) == 1, "the code has changed: bring the mutant up to date"
+    copy = ModuleType(module.__name__)
+    exec(compile(source.replace(old, new), str(module.__file__), "exec"), copy.__dict__)
+    for user in (extracting, importlib.import_module(__name__)):
+        for known in ("embedded", "extract", "ExtractShard", "Extracts"):
+            if hasattr(copy, known) and hasattr(user, known) and (name != "extracting" or user is not extracting):
+                monkeypatch.setattr(user, known, getattr(copy, known))
+    with pytest.raises((AssertionError, StoreError)):
+        hold(home, tmp_path, shards)
