@@ -32,7 +32,7 @@ import torch
 
 from benchmarks.harness import write
 from carrot import Carrot, RidgeHead
-from carrot._ridge import streamed
+from carrot._ridge import asked
 from carrot.classifier.audit import Audit
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.files import save
@@ -137,7 +137,7 @@ def check(folder: Path) -> float:
     if not torch.equal(whole.W_star, head.W_star):
         raise AssertionError("rows of a file give other weights than rows in memory")
     T, figures, audit = fitted.temperature, fitted.leave_one_out(), Audit.of(fitted)
-    held, streamed.HELD = streamed.HELD, 0
+    held, asked.HELD = asked.HELD, 0
     try:
         by_blocks = fitted.left_out
         worst = abs(by_blocks.temperature() / T - 1)
@@ -145,7 +145,7 @@ def check(folder: Path) -> float:
             worst = max(worst, abs(value - figures[name]))
         ours = {s.id for s in Audit.of(fitted).doubtful}
     finally:
-        streamed.HELD = held
+        asked.HELD = held
     if ours != {s.id for s in audit.doubtful}:
         raise AssertionError("by blocks other labels are doubtful")
     loo = torch.cat([x for _, x in head.loo_blocks()])

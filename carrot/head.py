@@ -149,19 +149,14 @@ class RidgeHead(Solution):
         return head
 
     def state(self) -> dict[str, Tensor]:
-        """Return what ``from_state`` needs beside lam and the intercept's flag: rows and solution, by name.
-
-        Labels are (n,), where targets are labels; dual weights follow from the rest where n > D, and aren't there.
-        """
+        """Return what ``from_state`` needs, by name: Y as labels, if it is; where n > D no alpha, which follows."""
         names = ("sample_weight", "W_star", "bias", "g_mean", "y_mean", *(("alpha",) if self.is_dual else ()))
         rows = self._need_rows()
         return {"G": rows.G, "Y": rows.Y.values, **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RidgeHead":
-        """Return the head that ``state`` was taken from: the same logits, bit for bit, without solving anything.
-
-        G stays where it is, in memory or mapped from a file, and must not change afterwards.
+        """Return the head of a ``state``, the same logits bit for bit; nothing is solved, and G stays where it is.
 
         Raises:
             ValueError: A tensor is missing, or shapes or kinds don't fit together.

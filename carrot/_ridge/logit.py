@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._display.brief import brief
-from carrot._ridge.streamed import alpha_of, are_held
+from carrot._ridge.asked import alpha_of, are_held
 from carrot.utils import whole_number
 
 if TYPE_CHECKING:

@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-HELD = 2**27  # numbers of all pictures and classes that are held: 1 GiB; of more, those that are asked for
-
-
-def are_held(head: "Solution") -> bool:
-    """Return whether n C numbers are so few that they are worked out for all pictures and classes, and held."""
-    return head._count() * len(head.bias) <= HELD
-
-
-def alpha_of(head: "Solution", question: Float[Tensor, "C q"]) -> Float[Tensor, "n q"]:
-    """Return ``alpha question``, without the dual weights of other classes where these are many."""
-    system = _solved(head)
-    if isinstance(system, PrimalSystem) and not are_held(head):
-        return system.alpha_of(question)
-    return head.alpha @ question
-
-
 def residual_at(head: "Solution", at: Int[Tensor, " k"]) -> Float[Tensor, "k C"]:
     """Return R of some training pictures, without those of the others."""
     rows, system = head._need_rows(), _solved(head)

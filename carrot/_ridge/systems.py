@@ -20,7 +20,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from carrot._ridge.blocks import blocks, sum_of, times, transposed_times, weighted_mean
+from carrot._ridge.blocks import sum_of, times, transposed_times, weighted_mean
 from carrot._ridge.factor import Whitened, cholesky, solve_alike, solve_factored
 from carrot._ridge.gram import Gram
 from carrot._ridge.passes import found
@@ -163,26 +163,14 @@ class PrimalSystem(System):
         by one step of refinement, alpha + A~ K^{-1} (W* - G~^T alpha) with A~ = w G~: it leaves lam K^{-1} of the
         error, rounding again.
         """
-        G, Y, *_ = self._need_rows()
+        G, Y, w, *_ = self._need_rows()
+        per_lam = (w / self._lam).unsqueeze(-1)
+        alone, known = list(self.alone), [slack * error for error, slack in self.alone.values()]
         R = Y.minus(times(G, self.g_mean, self.W_star).add_(self.y_mean), slice(None))
-        return self._refined(R, [slack * error for error, slack in self.alone.values()], self.W_star)
-
-    def alpha_of(self, question: Tensor) -> Tensor:
-        """Return ``alpha question``, (n, q), for q columns of numbers of the classes: no n C numbers."""
-        G, Y, *_ = self._need_rows()
-        weights = self.W_star @ question
-        R = torch.cat([Y.times(question, rows) for rows in blocks(len(G), G.shape[1], question.shape[1])])
-        R -= times(G, self.g_mean, weights).add_(self.y_mean @ question)
-        return self._refined(R, [slack * (error @ question) for error, slack in self.alone.values()], weights)
-
-    def _refined(self, R: Tensor, known: Sequence[Tensor], weights: Tensor) -> Tensor:
-        """Return alpha of residuals, which for those nearly alone in a direction are known."""
-        G, _, w, *_ = self._need_rows()
-        per_lam, alone = (w / self._lam).unsqueeze(-1), list(self.alone)
         for i, R_i in zip(alone, known, strict=True):  # (1 - leverage_i) (y_i - the prediction without i)
             R[i] = R_i
         alpha = R * per_lam
-        missing = weights - transposed_times(G, self.g_mean, alpha)
+        missing = self.W_star - transposed_times(G, self.g_mean, alpha)
         alpha += w.unsqueeze(-1) * times(G, self.g_mean, self.solved_for(missing))
         alpha -= self._shift * w.unsqueeze(-1) * alpha.sum(dim=0)
         for i, R_i in zip(alone, known, strict=True):

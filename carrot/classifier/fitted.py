@@ -26,6 +26,8 @@ from carrot.embedding.setting import Setting
 from carrot.errors import CarrotError
 from carrot.head import RidgeHead
 
+COMPARED = 2**17  # ids that a mistyped one is compared with: some seconds
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -164,7 +166,9 @@ class Fitted:
                 "again: carrot evaluate."
             )
         places = self.places
-        near = [known for known in places if name.endswith(f"/{known}")] or get_close_matches(name, list(places), 1)
+        near = [known for known in places if name.endswith(f"/{known}")]
+        if not near and len(places) <= COMPARED:
+            near = get_close_matches(name, list(places), 1)
         return f"Did you mean {near[0]!r}?" if near else f"Ids look like {next(iter(places))!r}."
 
     def _holds_out(self, name: str) -> bool:

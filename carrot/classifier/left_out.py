@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
-from carrot._ridge.streamed import are_held, loo_at
+from carrot._ridge.asked import are_held
+from carrot._ridge.streamed import loo_at
 from carrot.evaluation.calibration import FLOOR, binned_error, fit_temperature, probabilities, streamed_temperature
 from carrot.evaluation.suspects import LabelSuspects, class_thresholds, label_suspects
 from carrot.head import RidgeHead

@@ -62,15 +62,7 @@ def confusion_matrix(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], C:
         TypeError: Class indices are not integers.
     """
     C = whole_number("C", C, 1, what=", the number of classes")
-    require_tensor("predicted", predicted)
-    require_tensor("labels", labels)
-    if predicted.ndim != 1 or predicted.shape != labels.shape:
-        raise ValueError(
-            f"`predicted` and `labels` must be (n,), one class index a picture; got {tuple(predicted.shape)} and "
-            f"{tuple(labels.shape)}."
-        )
-    said, y = _indices("predicted", predicted, C), _indices("labels", labels, C).to(predicted.device)
-    return torch.bincount(y * C + said, minlength=C * C).reshape(C, C)
+    return torch.bincount(_cells(predicted, labels, C), minlength=C * C).reshape(C, C)
 
 
 def per_class(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], names: Sequence[str]) -> list[ClassResult]:
@@ -80,21 +72,25 @@ def per_class(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], names: Se
         ValueError: ``names`` are none; and as ``confusion_matrix``.
         TypeError: As ``confusion_matrix``, or ``names`` is one string.
     """
-    results = []
-    for c, row in enumerate(_rows(predicted, labels, names)):
-        wrong = [0 if k == c else count for k, count in enumerate(row)]
-        n, mistaken = sum(row), max(wrong)
-        results.append(
-            ClassResult(
-                name=names[c],
-                n=n,
-                right=row[c],
-                accuracy=row[c] / n if n else None,
-                mistaken_for=names[wrong.index(mistaken)] if mistaken else None,
-                mistaken=mistaken,
-            )
+    C, counts = len(names), _counts(predicted, labels, names)
+    n, right, mistaken = [0] * C, [0] * C, list[tuple[int, int | None]]([(0, None)] * C)
+    for c, k, count in counts:
+        n[c] += count
+        if k == c:
+            right[c] = count
+        elif count > mistaken[c][0]:  # of equal ones the first
+            mistaken[c] = count, k
+    return [
+        ClassResult(
+            name=names[c],
+            n=n[c],
+            right=right[c],
+            accuracy=right[c] / n[c] if n[c] else None,
+            mistaken_for=None if k is None else names[k],
+            mistaken=most,
         )
-    return results
+        for c, (most, k) in enumerate(mistaken)
+    ]
 
 
 def confusion_pairs(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], names: Sequence[str]) -> list[Confusion]:
@@ -103,22 +99,35 @@ def confusion_pairs(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], nam
     Raises:
         ValueError, TypeError: As ``per_class``.
     """
-    pairs = [
-        Confusion(names[c], names[k], count, count / sum(row))
-        for c, row in enumerate(_rows(predicted, labels, names))
-        for k, count in enumerate(row)
-        if k != c and count
-    ]
+    counts, of_class = _counts(predicted, labels, names), [0] * len(names)
+    for c, _, count in counts:
+        of_class[c] += count
+    pairs = [Confusion(names[c], names[k], count, count / of_class[c]) for c, k, count in counts if k != c]
     return sorted(pairs, key=lambda pair: (-pair.count, -pair.share))  # a stable sort: equal ones stay in order
 
 
-def _rows(predicted: Tensor, labels: Tensor, names: Sequence[str]) -> list[list[int]]:
+def _counts(predicted: Tensor, labels: Tensor, names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return the entries of the matrix that aren't 0, row by row: (row, column, count), as many as pictures at most."""
     if isinstance(names, str):
         raise TypeError(f"`names` must be a sequence of names, one a class; got the string {names!r}.")
     if not names:
         raise ValueError("`names` must name at least one class; got none.")
-    rows: list[list[int]] = confusion_matrix(predicted, labels, len(names)).tolist()
-    return rows
+    C = len(names)
+    cells, counts = torch.unique(_cells(predicted, labels, C), return_counts=True)
+    return [(cell // C, cell % C, count) for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)]
+
+
+def _cells(predicted: Tensor, labels: Tensor, C: int) -> Tensor:
+    """Return the place of each picture in the matrix, row by row."""
+    require_tensor("predicted", predicted)
+    require_tensor("labels", labels)
+    if predicted.ndim != 1 or predicted.shape != labels.shape:
+        raise ValueError(
+            f"`predicted` and `labels` must be (n,), one class index a picture; got {tuple(predicted.shape)} and "
+            f"{tuple(labels.shape)}."
+        )
+    said, y = _indices("predicted", predicted, C), _indices("labels", labels, C).to(predicted.device)
+    return y * C + said
 
 
 def _indices(name: str, values: Tensor, C: int) -> Tensor:

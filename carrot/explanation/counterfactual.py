@@ -27,7 +27,8 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot._display.brief import brief
-from carrot._ridge.streamed import are_held, residual_at
+from carrot._ridge.asked import are_held
+from carrot._ridge.streamed import residual_at
 from carrot.embedding.trace import Trace
 from carrot.head import RidgeHead
 

@@ -50,7 +50,7 @@ TYPES_ONLY = {
     *(
         (f"_ridge/{name}.py", "head")
         for name in (
-            *("again", "best", "conformal", "edit", "edited", "logit", "pool", "questions", "replacement"),
+            *("again", "asked", "best", "conformal", "edit", "edited", "logit", "pool", "questions", "replacement"),
             *("settled", "streamed", "vouching"),
         )
     ),

@@ -92,7 +92,7 @@ def test_what_is_left_out_is_told_and_the_rest_stays(
 
 def test_an_audit_by_blocks_is_that_of_all_at_once(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Audit.of(fitted)
-    monkeypatch.setattr("carrot._ridge.streamed.HELD", 0)
+    monkeypatch.setattr("carrot._ridge.asked.HELD", 0)
     monkeypatch.setattr(RidgeHead, "loo_predict", None)
     found = Audit.of(fitted)
     assert len(found.notes) == 2

@@ -56,7 +56,7 @@ def test_by_blocks_it_is_what_it_is_at_once(head: RidgeHead, monkeypatch: pytest
     assert figures["loo_calibration_error"] == expected_calibration_error(p, y)
     assert figures["loo_squared_error"] == pytest.approx(float((logits - head.Y).square().mean()), rel=1e-14)
 
-    monkeypatch.setattr("carrot._ridge.streamed.HELD", 0)
+    monkeypatch.setattr("carrot._ridge.asked.HELD", 0)
     monkeypatch.setattr(carrot.classifier.left_out, "SAMPLE", 100)
     monkeypatch.setattr("carrot._ridge.blocks.LINES", 16)
     monkeypatch.setattr("carrot._ridge.blocks.CACHED", 64)
@@ -126,7 +126,7 @@ def test_one_question_is_asked_without_the_dual_weights_of_other_classes(
     logit = head.logit(4, against)
     alpha, residual, Y = logit.alpha, logit.residual, logit.column(head.Y)
     assert torch.equal(logit.Y, Y)
-    monkeypatch.setattr("carrot._ridge.streamed.HELD", 0)
+    monkeypatch.setattr("carrot._ridge.asked.HELD", 0)
     if not head.is_dual:
         monkeypatch.setattr(type(head), "alpha", None)
     torch.testing.assert_close(logit.alpha, alpha, rtol=1e-9, atol=1e-9)
