@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from carrot.data.records import Box, Chosen, Columns, Record
+from carrot.data.records import Box, Chosen, Columns, Record, Window
 
 
 class Names(Sequence[str]):
@@ -123,6 +123,7 @@ class Records(Columns):
         root: The folder that their files lie in, each by its name; None: they have none.
         content: Where they have no file: the bytes of one, by its place.
         boxes: (n, 4), the object's box in each, NaN where there is none; None: there are none.
+        files: Instead of ``root``: the file of one, and which part of it is meant, by its place.
     """
 
     def __init__(
@@ -133,9 +134,10 @@ class Records(Columns):
         root: Path | None = None,
         content: Callable[[int], bytes] | None = None,
         boxes: NDArray[np.float64] | None = None,
+        files: Callable[[int], tuple[Path | None, Window | None]] | None = None,
     ) -> None:
         self.ids, self.labels, self.tested = ids, labels, tested
-        self._root, self._content, self._boxes = root, content, boxes
+        self._root, self._content, self._boxes, self._files = root, content, boxes, files
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -156,12 +158,16 @@ class Records(Columns):
         name, box = self.ids[place], None
         if self._boxes is not None and not np.isnan(self._boxes[place, 0]):
             box = Box(*self._boxes[place].tolist())
+        path, window = (None if self._root is None else self._root / name), None
+        if self._files is not None:
+            path, window = self._files(place)
         return Record(
             name,
             int(self.labels[place]),
             "test" if self.tested[place] else "train",
-            None if self._root is None else self._root / name,
+            path,
             box=box,
+            window=window,
             content=None if self._content is None else _Content(self._content, place),
         )
 

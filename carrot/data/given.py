@@ -7,19 +7,22 @@ is left to the model.
 
 import os
 import warnings
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from carrot._images import open_image
 from carrot.data import splits
 from carrot.data.adapters import HuggingFace, class_names, label_places, targets_of
+from carrot.data.columns import Names, Records
 from carrot.data.frames import frame_dataset, is_frame, pictures_of_frame
 from carrot.data.inputs import PictureLike, as_picture, with_folders
 from carrot.data.opening import KINDS, open_dataset
-from carrot.data.records import ImageDataset, LabelKind, Record
+from carrot.data.records import ImageDataset, LabelKind, Record, Window
 from carrot.data.reporting import told_apart, warn_of_skipped, warn_of_twins
 from carrot.errors import DataError
 
@@ -166,8 +169,9 @@ class IndexedDataset:
             raise DataError(f"{where}: no picture has a label that is one of its classes.")
         self.classes = told_apart([list(names.values())[label] for label in there], where)
         self.skipped: dict[str, str] = {}
-        self._places: list[int] = []  # in ``data``
-        records = []
+        self._places, self._files = array("q"), array("q")  # in ``data``, and in the whole
+        self._paths, ids, numbers = files, Names(), array("i")
+        label_of = {label: number for number, label in enumerate(there)}
         for number, (place, label) in enumerate(zip(places, found, strict=True)):
             path = None if files is None else Path(files[place])
             name = f"picture {place}" if path is None else _below(path, getattr(whole, "root", None))
@@ -175,8 +179,11 @@ class IndexedDataset:
                 self.skipped[name] = label
                 continue
             self._places.append(number)
-            records.append(Record(name, there.index(label), "train", path))
-        self.records: Sequence[Record] = tuple(records)
+            self._files.append(place)
+            ids.append(name)
+            numbers.append(label_of[label])
+        tested = np.zeros(len(ids), np.bool_)
+        self.records: Sequence[Record] = Records(ids, np.array(numbers, np.int32), tested, files=self._file)
         warn_of_skipped(where, self.skipped)
         warn_of_twins(self.classes, where)
 
@@ -188,6 +195,9 @@ class IndexedDataset:
         """
         path = self.records[index].path
         return as_picture(self._data[self._places[index]][0]) if path is None else open_image(path)
+
+    def _file(self, index: int) -> tuple[Path | None, Window | None]:
+        return None if self._paths is None else Path(self._paths[self._files[index]]), None
 
 
 def _is_hub(data: object) -> bool:

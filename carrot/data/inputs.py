@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from carrot._images import decode_image, open_image, upright_rgb
+from carrot.data.columns import Names, Records
 from carrot.data.labels import Labels, in_order, names_of
-from carrot.data.records import Box, Cut, LabelKind, Record, Split
+from carrot.data.records import Box, Cut, LabelKind, Record, Split, Window
 from carrot.data.walking import pictures_in
 
 
@@ -218,21 +219,19 @@ class PictureList:
         if len(set(names)) != n:
             twice = Counter(names).most_common(1)[0][0]
             raise ValueError(f"`pictures` must all have different names; {twice} comes twice.")
-        self.records: Sequence[Record] = tuple(
-            _record(picture, name, place_of[label], split)
-            for name, label, picture in zip(names, given, self._pictures, strict=True)
-        )
+        labels_as_numbers = np.fromiter((place_of[label] for label in given), np.int32, n)
+        tested = np.full(n, split == "test")
+        self.records: Sequence[Record] = Records(Names(names), labels_as_numbers, tested, files=self._file)
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB."""
         return as_picture(self._pictures[index])
 
-
-def _record(picture: PictureLike, name: str, label: int, split: Split) -> Record:
-    window = Box(*picture.box).window if isinstance(picture, Cut) else None
-    whole = picture.picture if isinstance(picture, Cut) else picture
-    path = Path(whole) if isinstance(whole, str | os.PathLike) else None
-    return Record(name, label, split, path, window=window if path else None)
+    def _file(self, index: int) -> tuple[Path | None, Window | None]:
+        picture = self._pictures[index]
+        window = Box(*picture.box).window if isinstance(picture, Cut) else None
+        whole = picture.picture if isinstance(picture, Cut) else picture
+        return (Path(whole), window) if isinstance(whole, str | os.PathLike) else (None, None)
 
 
 def _content(file: Readable) -> bytes:
