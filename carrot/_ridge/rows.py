@@ -130,7 +130,7 @@ def opened_rows(G: Given, Y: Tensor, sample_weight: Tensor | None, copy: bool, e
     Raises:
         TypeError, ValueError: See ``RidgeHead.fit``.
     """
-    if not isinstance(G, Tensor):
+    if callable(G):
         return checked_rows(G(), Y, sample_weight, copy=False, workers=None if engine is None else Workers(engine, G))
     if engine is not None:
         raise TypeError(

@@ -29,7 +29,7 @@ in a direction (copies, at a small lam) it is divided by what is as small: there
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from carrot._display.brief import brief
@@ -48,7 +48,9 @@ class Squares:
         s: Eigenvalues of ``A^T A``.
         target: T.
         N: Of pairs that are apart.
-        M: Of pairs that are close, each with itself among them; its diagonal alone where no others are.
+        M: Of each direction with itself, which is close.
+        near: Directions that are close to another ..
+        off: .. and M of these pairs, 0 on its diagonal: a product of few columns, where few are close.
 
     Exactness: to ``NOISE`` of ``|b|^2``; ``tests/unit/test_squares.py``.
     """
@@ -56,7 +58,9 @@ class Squares:
     s: Float[Tensor, " D"]
     target: Float[Tensor, "D C"]
     N: Float[Tensor, "D D"]
-    M: Float[Tensor, "D D"] | Float[Tensor, " D"]
+    M: Float[Tensor, " D"]
+    near: Int[Tensor, " c"]
+    off: Float[Tensor, "c c"]
 
     __repr__ = brief
 
@@ -66,8 +70,9 @@ class Squares:
         M, gap = target @ target.mT, s - s.unsqueeze(-1)
         close = _close(s)
         N = torch.where(close, 0.0, M / gap.masked_fill(close, 1.0))
-        is_alone = int(close.sum()) == len(s)
-        return cls(s, target, N, M.diagonal() if is_alone else torch.where(close, M, 0.0))
+        others = close.fill_diagonal_(False)
+        near = others.any(dim=1).nonzero().flatten()
+        return cls(s, target, N, M.diagonal().clone(), near, torch.where(others, M, 0.0)[near][:, near])
 
     def at(
         self,
@@ -86,7 +91,7 @@ class Squares:
         """
         f = 1.0 / (self.s.unsqueeze(-1) + lams)
         single = along.addmm_(Z, self.N.mT, beta=-1.0).mul_(Z).mul_(2.0)
-        close = Z * self.M if self.M.ndim == 1 else Z @ self.M
+        close = (Z * self.M).index_add_(1, self.near, Z[:, self.near] @ self.off)
         return (single @ f).add_(close.mul_(Z) @ f.square()).add_(sizes.unsqueeze(-1))
 
 
