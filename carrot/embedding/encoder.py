@@ -91,7 +91,6 @@ class Encoder:
                 f"{type(backbone).__name__}."
             )
         self._built: dict[tuple[bool, int], TimmBackbone] = {}  # by their input; copies share them
-        self._tried: set[TimmBackbone] = set()  # to compile
         self._given = backbone if isinstance(backbone, TimmBackbone) else None
         if isinstance(backbone, TimmBackbone):
             self.spec = BackboneSpec.of(backbone)
@@ -215,22 +214,21 @@ class Encoder:
             ModelError: Its weights or its preprocessing are not those that a model was fitted with.
             BackboneError: As ``BackboneSpec.build``.
         """
-        if self._given is not None:
-            return self._compiled(self._given)
+        if self._key not in self._built and self._given is not None:
+            self._built[self._key] = self._compiled(self._given)
         if self._key not in self._built:
             if self._rebuilds is False and self.spec.checkpoint is None:
                 raise ModelError(
                     f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its "
                     "weights or its preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
                 )
-            self._built[self._key] = self._require_same(self._build(self.device))
-        return self._compiled(self._built[self._key])
+            self._built[self._key] = self._compiled(self._require_same(self._build(self.device)))
+        return self._built[self._key]
 
     def _compiled(self, backbone: TimmBackbone) -> TimmBackbone:
-        """Return it compiled, if that is asked for and can be; it is tried once, and told."""
-        if not self.compile or backbone.compiled or backbone in self._tried:
+        """Return it compiled, if that is asked for and can be: it is told where it can't."""
+        if not self.compile or backbone.compiled:
             return backbone
-        self._tried.add(backbone)
         tiles = TileView(backbone, DTYPES[self.dtype], self.tiling) if self.tiling is not None else None
         if why := backbone.compile_blocks(PASS if tiles is None else tiles.parts[0].even):
             warnings.warn(f"{self.spec.name} is not compiled, and runs without: {why}.", stacklevel=2)
