@@ -38,7 +38,7 @@ TOKEN = (
     "~/.ray/auth_token or RAY_AUTH_TOKEN"
 )
 ANSWER = 60.0  # seconds for a node to answer
-MOST = 16  # items of a block, at most: what is done again where a worker was lost
+MOST = 16  # items of a block, at most, where several in turn are quicker: what is done again where a worker was lost
 BLOCKS = 4  # of a worker, at least, so that all end at about the same time
 
 
@@ -107,7 +107,7 @@ class OnRay:
         from ray import cloudpickle
 
         sent = ray.put(cloudpickle.dumps((job, list(items))))  # held here to the end
-        size = max(1, min(MOST, len(items) // (BLOCKS * self.workers)))
+        size = max(1, min(MOST, len(items) // (BLOCKS * self.workers))) if hasattr(job, "each") else 1
         blocks = [{"first": first, "last": min(first + size, len(items))} for first in range(0, len(items), size)]
         if not self.is_local:
             self._wait(ray)
