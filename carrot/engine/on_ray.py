@@ -57,7 +57,8 @@ class OnRay:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
-        self._address, self._asked = address or os.environ.get("RAY_ADDRESS") or None, workers
+        given = address or os.environ.get("RAY_ADDRESS")
+        self._address, self._asked = None if given in ("", "local") else given, workers
         require("ray", self._address, workers)
         self._stops = False
 
@@ -116,7 +117,7 @@ class OnRay:
                 warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
                 pool = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
                     Worker,
-                    fn_constructor_args=([sent], os.getcwd(), versions(), self._threads, not self.is_local),
+                    fn_constructor_args=([sent], os.getcwd(), versions(), self._threads, self._gpus, not self.is_local),
                     batch_size=1,
                     compute=ray.data.ActorPoolStrategy(
                         size=min(self.workers, len(blocks)), max_tasks_in_flight_per_actor=2
