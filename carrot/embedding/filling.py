@@ -155,7 +155,11 @@ class Fill:
                     raise BackboneError(f"{first} .. {last}: {error}") from error
                 for name, values in found.items():
                     rows[name][batch.readable] = values.to(rows[name])
-            store.write(shard, {**rows, "sha256": batch.sha256})
+            try:
+                store.write(shard, {**rows, "sha256": batch.sha256})
+            except StoreError:  # a worker that was thought lost may have written it meanwhile: these very bytes
+                if not store.path(shard).exists():
+                    raise
             aside = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
             return Filled(dict(zip(aside, batch.errors, strict=True)), platform.node())
 

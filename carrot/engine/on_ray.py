@@ -38,7 +38,7 @@ TOKEN = (
     "~/.ray/auth_token or RAY_AUTH_TOKEN"
 )
 ANSWER = 60.0  # seconds for a node to answer
-MOST = 16  # items of a block, at most: what is done again where a worker was lost
+MOST = 16  # items of a block, at most, where several in turn are quicker: what is done again where a worker was lost
 BLOCKS = 4  # of a worker, at least, so that all end at about the same time
 
 
@@ -57,7 +57,8 @@ class OnRay:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
-        self._address, self._asked = address or os.environ.get("RAY_ADDRESS") or None, workers
+        given = address or os.environ.get("RAY_ADDRESS")
+        self._address, self._asked = None if given in ("", "local") else given, workers
         require("ray", self._address, workers)
         self._stops = False
 
@@ -107,7 +108,7 @@ class OnRay:
         from ray import cloudpickle
 
         sent = ray.put(cloudpickle.dumps((job, list(items))))  # held here to the end
-        size = max(1, min(MOST, len(items) // (BLOCKS * self.workers)))
+        size = max(1, min(MOST, len(items) // (BLOCKS * self.workers))) if hasattr(job, "each") else 1
         blocks = [{"first": first, "last": min(first + size, len(items))} for first in range(0, len(items), size)]
         if not self.is_local:
             self._wait(ray)
@@ -116,7 +117,7 @@ class OnRay:
                 warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
                 pool = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
                     Worker,
-                    fn_constructor_args=([sent], os.getcwd(), versions(), self._threads, not self.is_local),
+                    fn_constructor_args=([sent], os.getcwd(), versions(), self._threads, self._gpus, not self.is_local),
                     batch_size=1,
                     compute=ray.data.ActorPoolStrategy(
                         size=min(self.workers, len(blocks)), max_tasks_in_flight_per_actor=2

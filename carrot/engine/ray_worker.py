@@ -18,12 +18,16 @@ SAME = "Install the same versions on every node: what a picture is to a model ma
 class Worker:
     """What an actor is: the job, unpacked once, and every error of it a result."""
 
-    def __init__(self, sent: list[Any], cwd: str, alike: Mapping[str, str], threads: int, named: bool) -> None:
+    def __init__(
+        self, sent: list[Any], cwd: str, alike: Mapping[str, str], threads: int, gpus: int, named: bool
+    ) -> None:
         self._named = platform.node() if named else None
         self._error: Exception | None = None
         try:
             if wrong := differences(alike, versions()):
                 raise EngineError(f"{wrong}. {SAME}")
+            if not gpus:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""  # all would share the first
             import ray
             import torch
             from ray import cloudpickle

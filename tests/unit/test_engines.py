@@ -156,7 +156,7 @@ def test_other_versions_on_a_node_are_named() -> None:
     assert differences({"torch": "2.6", "timm": "1"}, {"torch": "2.7"}) == (
         "torch 2.7 there, 2.6 here, timm absent there, 1 here"
     )
-    worker = Worker([], ".", {"torch": "0.1"}, 1, True)
+    worker = Worker([], ".", {"torch": "0.1"}, 1, 1, True)
     assert isinstance(worker._error, EngineError)
     assert "torch" in str(worker._error)
     assert "0.1 here" in str(worker._error)
