@@ -47,6 +47,7 @@ def batches(
     transform: Callable[[Image.Image], Tensor],
     index_lists: Sequence[Sequence[int]],
     workers: int = 0,
+    threads: int = DECODERS,
 ) -> Iterator[Batch]:
     """Yield a ``Batch`` for each list of record indices; the next ones are decoded while the caller works on this one.
 
@@ -59,6 +60,7 @@ def batches(
         workers: Processes that decode, for a backbone that is faster than one interpreter; data set and transform are
             then pickled, by this program and for it alone. 0: threads, which a backbone on the processor needs no more
             than.
+        threads: How many, where there are no processes.
 
     Raises:
         ValueError: A list is empty, or ``workers`` is negative.
@@ -78,7 +80,7 @@ def batches(
         )
         yield from loader
         return
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
 
         def start(position: int) -> list[Future[Loaded | str]]:
             return (

@@ -136,6 +136,7 @@ class ExtractShard:
             "split_is_own": split_is_own(train.dataset),
             "skipped": dict(getattr(train.dataset, "skipped", {})),
             "records": _list_sha256(train),
+            **({"compiled": True} if view.backbone.compiled else {}),
         }
         store = EmbeddingStore(folder, facts, [record.id for record in train.records], size)
         return cls(train, encoder, setting, str(folder), rows, store.key, store)

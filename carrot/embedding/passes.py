@@ -6,6 +6,7 @@ at once; here the same is done in the same order.
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,15 @@ from torch import Tensor
 
 from carrot._ambient import pinned
 from carrot._display.brief import brief
-from carrot.data.loading import Batch, batches
+from carrot.data.loading import DECODERS, Batch, batches
 from carrot.data.records import ImageDataset
 from carrot.embedding.cache import BATCH
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.view import TileView, View
 from carrot.errors import BackboneError
+from carrot.utils import float64_device
+
+MAX_THREADS = 16  # that decode for a GPU; processes would cost seconds for each shard
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,7 @@ def embedded(dataset: ImageDataset, view: View, pooling: Pooling, rows: range, d
     n, names = len(rows), [dataset.records[row].id for row in rows]
     g = torch.full((n, pooling.lift.dim(view.backbone.embed_dim)), torch.nan, dtype=dtype)
     sha256, errors = torch.zeros(n, 32, dtype=torch.uint8), dict[str, str]()
+    there = float64_device(view.backbone.device)  # as ``TokenCache`` does: tokens stay there, and only g comes back
     parts = _parts(view)
     streams = [_tokens(dataset, part, rows, errors) for part in parts]
     size, step = _pass(parts[0]), block(view)
@@ -72,7 +77,8 @@ def embedded(dataset: ImageDataset, view: View, pooling: Pooling, rows: range, d
             own = first + readable[first : first + size].nonzero().flatten()
             if len(own):
                 tokens = view.layout.tokens([{name: x[own] for name, x in one.items()} for one in found])
-                g[start + own] = _rounded(pooling.g(tokens), dtype, [names[start + i] for i in own.tolist()])
+                found_g = pooling.g(tokens.to(there)).cpu()
+                g[start + own] = _rounded(found_g, dtype, [names[start + i] for i in own.tolist()])
     return Embedded(g, sha256, {name: errors[name] for name in names if name in errors})
 
 
@@ -95,7 +101,8 @@ def _tokens(dataset: ImageDataset, part: View, rows: range, errors: dict[str, st
     """Yield what a view gives of the pictures of each pass: its rows, ``readable`` and ``sha256``; note ``errors``."""
     size = _pass(part)
     passes = [rows[i : i + size] for i in range(0, len(rows), size)]
-    for own, batch in zip(passes, batches(dataset, part.transform, passes), strict=True):
+    threads = max(DECODERS, min(MAX_THREADS, os.cpu_count() or 1)) if part.backbone.device.type == "cuda" else DECODERS
+    for own, batch in zip(passes, batches(dataset, part.transform, passes, threads=threads), strict=True):
         names = [dataset.records[row].id for row in own]
         bad = [name for name, good in zip(names, batch.readable, strict=True) if not good]
         errors.update(zip(bad, batch.errors, strict=True))
@@ -103,11 +110,11 @@ def _tokens(dataset: ImageDataset, part: View, rows: range, errors: dict[str, st
 
 
 def _encoded(part: View, names: Sequence[str], batch: Batch) -> dict[str, Tensor]:
-    blank = part.blank.rows()
+    blank = part.blank.to(part.backbone.device).rows()
     if not bool(batch.readable.any()):
         return {name: x.new_full((len(names), *x.shape[1:]), torch.nan) for name, x in blank.items()}
     try:
-        tokens = part.encode(batch.x[batch.readable]).rows()
+        tokens = part.encode(batch.x[batch.readable], None).rows()
     except BackboneError as error:
         raise BackboneError(f"{names[0]} .. {names[-1]}: {error}") from error
     found = {name: x.new_full((len(names), *x.shape[1:]), torch.nan) for name, x in tokens.items()}

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from carrot import BackboneError, Carrot
+from carrot import BackboneError, Carrot, StoreError
 from carrot._vit import compiling
+from carrot.classifier.fitting import training_set
 from carrot.data.toy import ToyBirds
 from carrot.embedding.encoder import Encoder
+from carrot.embedding.extracting import ExtractShard
 from carrot.embedding.setting import Setting
 from carrot.embedding.view import PASS, TileView
 from carrot.tiling import Tiling
@@ -160,3 +162,28 @@ def test_a_loaded_model_runs_without(monkeypatch: pytest.MonkeyPatch, birds: Toy
     assert model.encoder.backbone.compiled
     model.save(tmp_path / "m")
     assert not Carrot.load(tmp_path / "m", device="cpu").encoder.backbone.compiled
+
+
+def test_extracted_shards_are_of_one_kind_of_kernels(
+    monkeypatch: pytest.MonkeyPatch, birds: ToyBirds, tmp_path: Path
+) -> None:
+    pretend(monkeypatch, lambda block, x: block.forward(x))
+    train, _ = training_set(birds, None)
+    for setting in (Setting("identity"), TILES):
+        folder = tmp_path / setting.regions.replace(":", "-")
+        job = ExtractShard.of(train, Encoder("toy", device="cpu", compile=True), setting, folder)
+        assert job(0).pictures == 6
+        with pytest.raises(StoreError, match="compiled"):
+            ExtractShard.of(train, Encoder("toy", device="cpu"), setting, folder)
+
+
+def test_a_worker_that_cant_compile_computes_no_other_bits(
+    monkeypatch: pytest.MonkeyPatch, pictures: list[Image.Image]
+) -> None:
+    pretend(monkeypatch, lambda block, x: block.forward(x))
+    encoder = Encoder("toy", device="cpu", compile=True)
+    assert encoder.backbone.compiled
+    sent = encoder.described()
+    pretend(monkeypatch, lambda _, x: x)
+    with pytest.raises(BackboneError, match="is compiled where the work was given out, and not here: .*other tokens"):
+        sent.tokens(pictures)
