@@ -197,11 +197,11 @@ class ExtractShard:
         records = self.train.records
         digest = hashlib.sha256()
         with ThreadPoolExecutor(READERS) as pool:
-            files = pool.map(lambda row: known.get(row) if records[row].path else None, rows)
+            files = pool.map(lambda row: known.get(row) if records[row].has_bytes else None, rows)
             read = pool.map(lambda row: None if row in known else file_digest(records[row]), rows)
             for row, own, found in zip(rows, files, read, strict=True):
                 digest.update(json.dumps([records[row].id, own or found]).encode())
-        if records[rows[0]].path is None:
+        if not records[rows[0]].has_bytes:
             digest.update((known.get(rows[0]) or self._pixels(rows[0])).encode())
         return digest.hexdigest()
 

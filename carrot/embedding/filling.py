@@ -163,7 +163,8 @@ class Fill:
             aside = [records[row].id for row, good in zip(store.rows(shard), batch.readable, strict=True) if not good]
             return Filled(dict(zip(aside, batch.errors, strict=True)), platform.node())
 
-        yield from in_flight(fill, zip(shards, work, strict=True), getattr(self.embed, "at_a_time", 1))
+        at_a_time = self.embed.at_a_time if hasattr(self.embed, "at_a_time") else 1
+        yield from in_flight(fill, zip(shards, work, strict=True), at_a_time)
 
 
 def pictures_state(dataset: ImageDataset, transform: Callable[[Image.Image], Tensor]) -> dict[str, str]:

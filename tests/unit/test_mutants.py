@@ -23,7 +23,16 @@ RIDGE = (
     *("questions", "pool", "edit", "subsets", "best", "again", "passes"),
 )
 MODULES = [
-    *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
+    *(
+        "errors",
+        "utils",
+        "_ambient",
+        "_choices",
+        "_display/brief",
+        "_display/extras",
+        "_display/html",
+        "_display/graphs",
+    ),
     *("engine/__init__",),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
