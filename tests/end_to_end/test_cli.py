@@ -484,14 +484,14 @@ def test_nothing_in_the_folder_holds_what_was_forgotten(
     unlink = Path.unlink
 
     def killed(path: Path, missing_ok: bool = False) -> None:
-        if path.name.startswith("model-"):
+        if path.name.startswith("rows-"):
             raise KeyboardInterrupt
         unlink(path, missing_ok)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", killed)
         assert run("forget", str(folder), record.id, "--no-verify") == 130
-    assert any(name.startswith("model-") for name in holding()), "the premise: the old model is still there"
+    assert any(name.startswith("rows-") for name in holding()), "the premise: the old rows are still there"
     assert run("forget", str(folder), record.id) == 0
     assert holding() == []
     assert not page.exists()

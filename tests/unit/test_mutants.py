@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "factor", "systems", "squares", "loo", "edited", "later"),
     *("removed", "settled", "vouching", "restored", "solution", "logit", "replacement", "streamed", "conformal"),
-    *("questions", "pool", "edit", "subsets", "best", "again"),
+    *("questions", "pool", "edit", "subsets", "best", "again", "asked"),
 )
 MODULES = [
     *("errors", "utils", "_ambient", "_choices", "_display/brief", "_display/html", "_display/graphs"),
