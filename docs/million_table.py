@@ -23,17 +23,15 @@ def table() -> str:
             lines.append(f"| {row['case']} | {step} | {seconds:.3g} s | {memory} |")
     n, D, C = (rows[0][name] for name in ("n", "D", "C"))
     audit = next((row for row in rows if row["case"] == "audit"), None)
-    told = (
-        ""
-        if audit is None
-        else (
-            f" The audit finds {audit['doubtful']:,} labels doubtful; of {audit['planted']:,} planted wrong ones "
-            f"{audit['planted_that_are_doubtful']:,} are among them."
+    told = ""
+    if audit is not None:
+        told = (
+            f" The audit finds {audit['doubtful']:,} labels doubtful, and {audit['planted_that_are_doubtful']:,} of "
+            f"{audit['planted']:,} planted wrong ones are among them."
         )
-    )
     return (
         "\n".join(lines)
-        + f"\n\n{n:,} rows of {D} float32 numbers, {C:,} classes: n C numbers would be {8 * n * C / 2**30:.3g} GiB, each "
-        f"time. {facts['processor']}, torch {facts['torch']}, {facts['threads']} thread, {facts['date']}, measured beside "
-        f"other work.{told}"
+        + f"\n\n{n:,} rows of {D} float32 numbers, {C:,} classes: n C numbers are {8 * n * C / 2**30:.3g} GiB. "
+        f"{facts['processor']}, torch {facts['torch']}, {facts['threads']} thread, {facts['date']}, beside other "
+        f"work.{told}"
     )
