@@ -54,23 +54,36 @@ class Confusion:
     share: float
 
 
-def confusion_matrix(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], C: SupportsIndex) -> Int[Tensor, "C C"]:
-    """Return how often class ``row`` was predicted as class ``column``, (C, C), int64; the entries add up to n.
+def confusion_counts(
+    predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], C: SupportsIndex
+) -> list[tuple[int, int, int]]:
+    """Return how often class ``row`` was predicted as class ``column``, where it was: (row, column, count), row by row.
+
+    They are the entries of the (C, C) matrix that aren't 0, as many as pictures at most; counts add up to n.
 
     Raises:
         ValueError: C is not an integer >= 1, shapes don't match, or a class index is not in 0 .. C-1.
         TypeError: Class indices are not integers.
     """
     C = whole_number("C", C, 1, what=", the number of classes")
-    return torch.bincount(_cells(predicted, labels, C), minlength=C * C).reshape(C, C)
+    require_tensor("predicted", predicted)
+    require_tensor("labels", labels)
+    if predicted.ndim != 1 or predicted.shape != labels.shape:
+        raise ValueError(
+            f"`predicted` and `labels` must be (n,), one class index a picture; got {tuple(predicted.shape)} and "
+            f"{tuple(labels.shape)}."
+        )
+    said, y = _indices("predicted", predicted, C), _indices("labels", labels, C).to(predicted.device)
+    cells, counts = torch.unique(y * C + said, return_counts=True)
+    return [(cell // C, cell % C, count) for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)]
 
 
 def per_class(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], names: Sequence[str]) -> list[ClassResult]:
     """Return every class's result, in the order of ``names``, which name the C classes.
 
     Raises:
-        ValueError: ``names`` are none; and as ``confusion_matrix``.
-        TypeError: As ``confusion_matrix``, or ``names`` is one string.
+        ValueError: ``names`` are none; and as ``confusion_counts``.
+        TypeError: As ``confusion_counts``, or ``names`` is one string.
     """
     C, counts = len(names), _counts(predicted, labels, names)
     n, right, mistaken = [0] * C, [0] * C, list[tuple[int, int | None]]([(0, None)] * C)
@@ -107,27 +120,11 @@ def confusion_pairs(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"], nam
 
 
 def _counts(predicted: Tensor, labels: Tensor, names: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Return the entries of the matrix that aren't 0, row by row: (row, column, count), as many as pictures at most."""
     if isinstance(names, str):
         raise TypeError(f"`names` must be a sequence of names, one a class; got the string {names!r}.")
     if not names:
         raise ValueError("`names` must name at least one class; got none.")
-    C = len(names)
-    cells, counts = torch.unique(_cells(predicted, labels, C), return_counts=True)
-    return [(cell // C, cell % C, count) for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)]
-
-
-def _cells(predicted: Tensor, labels: Tensor, C: int) -> Tensor:
-    """Return the place of each picture in the matrix, row by row."""
-    require_tensor("predicted", predicted)
-    require_tensor("labels", labels)
-    if predicted.ndim != 1 or predicted.shape != labels.shape:
-        raise ValueError(
-            f"`predicted` and `labels` must be (n,), one class index a picture; got {tuple(predicted.shape)} and "
-            f"{tuple(labels.shape)}."
-        )
-    said, y = _indices("predicted", predicted, C), _indices("labels", labels, C).to(predicted.device)
-    return y * C + said
+    return confusion_counts(predicted, labels, len(names))
 
 
 def _indices(name: str, values: Tensor, C: int) -> Tensor:

@@ -392,7 +392,10 @@ def test_info_is_words_for_people_and_numbers_for_programs(model: Path, capsys: 
     for word in ("training pictures of 3 classes", "backbone: toy", "regions: patches", "ridge: lam ", "--json"):
         assert word in told
     assert run("info", str(model), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["encoder"]["name"] == "toy"
+    found = json.loads(capsys.readouterr().out)
+    assert found["encoder"]["name"] == "toy"
+    assert f"state: SHA-256 {found['sha256'][:12]}" in told
+    assert found["sha256"] == Carrot.load(model).sha256
 
 
 def test_every_default_that_help_tells_is_the_one_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -484,14 +487,14 @@ def test_nothing_in_the_folder_holds_what_was_forgotten(
     unlink = Path.unlink
 
     def killed(path: Path, missing_ok: bool = False) -> None:
-        if path.name.startswith("model-"):
+        if path.name.startswith("rows-"):
             raise KeyboardInterrupt
         unlink(path, missing_ok)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", killed)
         assert run("forget", str(folder), record.id, "--no-verify") == 130
-    assert any(name.startswith("model-") for name in holding()), "the premise: the old model is still there"
+    assert any(name.startswith("rows-") for name in holding()), "the premise: the old rows are still there"
     assert run("forget", str(folder), record.id) == 0
     assert holding() == []
     assert not page.exists()

@@ -101,7 +101,7 @@ WHOLE: dict[str, tuple[Callable[[object], object], int, int | None]] = {
     "leave_one_out_check(k)": (lambda n: checks.leave_one_out_check(HEAD, n).n, 2, 0),
     "leave_one_out_check(seed)": (lambda n: checks.leave_one_out_check(HEAD, 2, n).n, 2, None),
     "group_removal_check": (lambda n: checks.group_removal_check(HEAD, [[n, 4]], TEST).n, 2, 20),
-    "confusion_matrix(C)": (lambda n: confusion.confusion_matrix(LABELS, LABELS, n), 4, 0),
+    "confusion_counts(C)": (lambda n: confusion.confusion_counts(LABELS, LABELS, n), 4, 0),
     "random_areas(n_orders)": (lambda n: faithfulness.random_areas(lambda o: o.new_zeros(7, dtype=F64), 6, n), 2, 0),
     "random_areas(seed)": (lambda n: faithfulness.random_areas(lambda o: o.new_zeros(7, dtype=F64), 6, 2, n), 2, None),
     "random_subsets(N)": (lambda n: agreement.random_subsets(n, 1, 3), 2, 0),
@@ -209,7 +209,7 @@ TENSORS: dict[str, tuple[Callable[[object], object], torch.Tensor]] = {
     "knn(y_train)": (lambda x: baselines.knn(G, x, TEST), LABELS),
     "fit_temperature(logits)": (lambda x: calibration.fit_temperature(x, LABELS), LOGITS),
     "fit_temperature(labels)": (lambda x: calibration.fit_temperature(LOGITS, x), LABELS),
-    "confusion_matrix": (lambda x: confusion.confusion_matrix(x, LABELS, 3), LABELS),
+    "confusion_counts": (lambda x: confusion.confusion_counts(x, LABELS, 3), LABELS),
 }
 
 

@@ -20,19 +20,11 @@ ROOT = Path(__file__).resolve().parents[2] / "carrot"
 RIDGE = (
     *("blocks", "targets", "statistics", "rows", "gram", "factor", "systems", "squares", "loo", "edited", "later"),
     *("removed", "settled", "vouching", "restored", "solution", "logit", "replacement", "streamed", "conformal"),
-    *("questions", "pool", "edit", "subsets", "best", "again", "passes"),
+    *("questions", "pool", "edit", "subsets", "best", "again", "passes", "asked"),
 )
 MODULES = [
-    *(
-        "errors",
-        "utils",
-        "_ambient",
-        "_choices",
-        "_display/brief",
-        "_display/extras",
-        "_display/html",
-        "_display/graphs",
-    ),
+    *("errors", "utils", "_ambient", "_choices"),
+    *(f"_display/{name}" for name in ("brief", "extras", "html", "graphs")),
     *("engine/__init__",),
     *("regions", "graph", "laplacian", "operator", "readout", "lift"),
     *(f"_ridge/{name}" for name in RIDGE),
