@@ -178,7 +178,7 @@ MUTANTS = {
     "border on one side": ("gram", "N[old:, :old] = N[:old, old:].mT", "N[old:, :old] = 0.0"),
     "inner products never afresh": ("gram", "return self if around_c <= DIGIT * (around_c - step) else", "return self if True else"),
     "moments never afresh": ("systems", "return None if left_over.is_rounded(rows.Y.reach) else", "return None if False else"),
-    "sums of a class by the weight, not at all": ("statistics", "A.mul_(root[rows].unsqueeze(-1))", "A"),
+    "sums of a class by the weight, not at all": ("statistics", "A.mul_(root[block].unsqueeze(-1))", "A"),
     "labels without the others' means": ("targets", "((1.0 - mean).square() + others)", "(1.0 - mean).square()"),
     "labels of the first rows": ("targets", "T[self.values[rows]] if", "T[self.values[: rows.stop - rows.start]] if"),
     "labels' residuals the wrong way": ("targets", "X[here] -= 1.0", "X[here] += 1.0"),
