@@ -512,6 +512,12 @@ def check_training_attribution(
     singles = np.stack([logits - problem.refit(gone=[i]) for i in range(n)], axis=1)
     tolerance = problem.tolerance(singles) * D
     close(a.removal_effect(head, g), singles, tolerance, "removal")
+    again, every = c.head.RidgeHead(lam, intercept).fit(head.G, head.Y, head.sample_weight), dual.numpy()
+    for kind, of_all in (("removal", singles), ("dual", every), ("label", a.label_contribution(head, g).numpy())):
+        values, index = a.top_training(again, g, n, kind, 1)  # of all, so that each is held
+        assert sorted(index[0].tolist()) == list(range(n)), f"the best, {kind}: each picture once"
+        chosen = np.take_along_axis(of_all[..., 1], index.numpy(), axis=1)
+        close(values, chosen, tolerance + 10 * EPS[torch.float64] * size, f"the best, {kind}")
     group = [0, 2, n - 1]
     close(a.group_removal_effect(head, g, group), logits - problem.refit(gone=group), tolerance, "group removal")
     Y, G = problem.Y.copy(), problem.G.copy()

@@ -254,6 +254,20 @@ def test_what_an_engine_does_not_do(rows: tuple[Any, Tensor, Tensor], monkeypatc
     assert not few.jobs
 
 
+def test_wide_rows_are_one_group_and_solved_for(
+    rows: tuple[Any, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    G, labels, w = rows
+    narrow = everything(RidgeHead(0.3, True).fit(G, labels, w))
+    for module in (passes, factor):
+        monkeypatch.setattr(module, "WIDE", D - 1)
+    wide = everything(RidgeHead(0.3, True).fit(G, labels, w))
+    assert len(passes.groups(N, D)) == 1
+    del narrow["map"]  # block by block, and blocks are of groups
+    for name, x in narrow.items():
+        torch.testing.assert_close(wide[name], x, rtol=1e-9, atol=1e-11)
+
+
 def test_a_worker_that_opens_other_rows_is_named(rows: tuple[Any, Tensor, Tensor]) -> None:
     G, labels, _ = rows
     calls = iter([G(), G()[:-1]])
