@@ -35,8 +35,8 @@ from carrot._images import open_image
 from carrot._ridge.targets import Targets
 from carrot.data.loading import Batch, batches, in_flight
 from carrot.data.records import Record
-from carrot.embedding.sent import IN_FLIGHT
 from carrot.embedding.pooling import Pooling
+from carrot.embedding.sent import IN_FLIGHT
 from carrot.embedding.setting import Setting
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PatchView, TileView
