@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 RETRIES = 3  # of a block of items whose worker was lost ..
 RESTARTS = 20  # .. and of a worker
 WAIT = 600.0  # seconds for the first worker to come: an autoscaler takes minutes to start a machine
-STALL = 1800.0  # seconds without a result: no shard takes as long
+STALL = 6 * 3600.0  # seconds without a result: a thousand pictures in tiles may take hours on one processor
 SOON = 5.0  # seconds until it is said that one waits for it
 TOKEN = (
     ". One that asks for a token, as Ray's do since 2.60, wants RAY_AUTH_MODE=token here, and its token in "
@@ -224,6 +224,11 @@ class OnRay:
             raise EngineError(f"no worker came in {WAIT:g} s: {room}. Start nodes or free some, and run it again.")
 
     def _lost(self, error: Exception) -> EngineError:
+        if type(error).__name__ == "ExecutionTimeoutError":
+            return EngineError(
+                f"no worker gave a result in {STALL / 3600:g} hours, or none could be placed any more: see ray status. "
+                "What was finished is kept: the same call goes on from there."
+            )
         return EngineError(
             f"Ray's workers were lost, and {RETRIES} more tries of the same work ended alike: {_first_line(error)} "
             "Often it is memory: give fewer `workers`. What was finished is kept: the same call goes on from there."

@@ -29,6 +29,7 @@ FACES = {
     "carrot.report": "Pair Panel accuracy_line check_line explanation_data explanation_figure explanation_lines "
     "explanation_page plot_explanation story_lines",
     "carrot.embedding": "Encoder Setting TokenCache Tokens Trace embed_dataset",
+    "carrot.engine": "Engine current use",
     "carrot.store": "EmbeddingStore save_tensors",
     "carrot.protocol": "evaluate",
     "carrot.evaluation": "Accuracy Candidate candidate mean_per_class_accuracy select summary top_k_accuracy",
