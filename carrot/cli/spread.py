@@ -14,6 +14,7 @@ from carrot.cli.options import (
     SETTING,
     STRICT,
     BackboneOptions,
+    EngineOptions,
     Json,
     SettingOptions,
     Strict,
@@ -40,6 +41,7 @@ def extract(
     shard_size: Whole | None = None,
     backbone: BackboneOptions = BackboneOptions(),  # noqa: B008
     setting: SettingOptions = SettingOptions(),  # noqa: B008
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     strict: Strict = False,
     json: Json = False,
 ) -> int:
@@ -64,6 +66,7 @@ def extract(
         shard_size: Pictures of a file; default: about a thousand, fewer where rows are wide or tiles many.
         backbone: The frozen vision transformer.
         setting: How pictures are embedded.
+        engine: Who looks at the pictures.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
@@ -75,6 +78,7 @@ def extract(
     early.need_numbers(settings)
     early.need_words(settings)
     early.need_checkpoint(backbone.checkpoint)
+    engine.require()
     if shard_size is not None and shard_size < 1:
         raise UsageError(f"`--shard-size` must be at least 1; got {shard_size}.")
     data = require_place(data)
@@ -85,15 +89,15 @@ def extract(
     from carrot.classifier.fitting import training_set
     from carrot.embedding.extracting import ExtractShard
     from carrot.embedding.extracting import extract as run
-    from carrot.engine import Here
     from carrot.model import Carrot
 
     named = {**asdict(backbone), "backbone": backbone.backbone or ("toy" if data == "toy" else None)}
     model = Carrot(**{name: value for name, value in named.items() if value is not None}, **settings)
     model.require()  # of a large data set even the list takes long
     train, spec = training_set(data, None)
-    job = ExtractShard.of(train, model.encoder, model.setting_, out, rows, shard_size, spec)
-    found = run(job, Here(), part, note)
+    with engine.at_work() as at:
+        job = ExtractShard.of(train, model.encoder, model.setting_, out, rows, shard_size, spec)
+        found = run(job, at, part, note)
     report_set_aside(found.errors)
     missing = [number for number in range(found.shards) if not job.store.has(number)]
     i, n = part

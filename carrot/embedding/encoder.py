@@ -92,7 +92,6 @@ class Encoder:
             )
         self._built: dict[tuple[bool, int], TimmBackbone] = {}  # by their input; copies share them
         self._given = backbone if isinstance(backbone, TimmBackbone) else None
-        self._must_compile = False
         if isinstance(backbone, TimmBackbone):
             self.spec = BackboneSpec.of(backbone)
             if precision not in ("float32", self.spec.precision):
@@ -232,8 +231,6 @@ class Encoder:
             return backbone
         tiles = TileView(backbone, DTYPES[self.dtype], self.tiling) if self.tiling is not None else None
         if why := backbone.compile_blocks(PASS if tiles is None else tiles.parts[0].even):
-            if self._must_compile:
-                raise BackboneError(f"{self.spec.name} is compiled where the work was given out, and not here: {why}.")
             warnings.warn(f"{self.spec.name} is not compiled, and runs without: {why}.", stacklevel=2)
         return backbone
 
@@ -324,18 +321,6 @@ class Encoder:
             rebuilds=None if backbone is not None else found.get("rebuilds", True),
         )
         return made.looking(setting, found.get("tile_size"))
-
-    def described(self) -> "Encoder":
-        """Return the same without its backbone, to be sent to where that is built again and must be the same one.
-
-        One that was given as an object goes along.
-        """
-        made = copy(self)
-        if self._given is None:
-            made._expected, made._built = self.fingerprint, {}
-            made._must_compile = self.backbone.compiled
-            made.__dict__.pop("view", None)
-        return made
 
     def tokens(self, pictures: Sequence[PictureLike]) -> Tokens:
         """Return the tokens of some pictures."""

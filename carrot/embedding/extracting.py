@@ -36,6 +36,7 @@ from carrot.embedding.extracted import FORMAT, FORMAT_VERSION, ROWS, RowKind
 from carrot.embedding.filling import READERS, file_digest
 from carrot.embedding.passes import block, embedded
 from carrot.embedding.pooling import Pooling
+from carrot.embedding.sent import SentView
 from carrot.embedding.setting import Setting
 from carrot.embedding.view import View
 from carrot.engine import Engine
@@ -64,14 +65,11 @@ class Done:
 @pinned_class
 @dataclass(eq=False)
 class ExtractShard:
-    """The job: a shard's number -> the shard is on the disk. It builds its backbone at the first, and keeps it.
-
-    It may be sent to another process: the backbone stays behind, and is built there from its description, unless it was
-    given as an object.
+    """The job: a shard's number -> the shard is on the disk. The weights go with it to another process.
 
     Attributes:
         train: The training pictures.
-        encoder: What makes tokens of them, for this setting.
+        sent: What makes tokens of them.
         setting: What makes embeddings of these.
         folder: Where the shards lie.
         rows: What embeddings are rounded to.
@@ -79,7 +77,7 @@ class ExtractShard:
     """
 
     train: Subset
-    encoder: Encoder
+    sent: SentView
     setting: Setting
     folder: str
     rows: RowKind
@@ -139,10 +137,19 @@ class ExtractShard:
             **({"compiled": True} if view.backbone.compiled else {}),
         }
         store = EmbeddingStore(folder, facts, [record.id for record in train.records], size)
-        return cls(train, encoder, setting, str(folder), rows, store.key, store)
+        return cls(train, SentView.of(view), setting, str(folder), rows, store.key, store)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "encoder": self.encoder.described(), "_store": None}
+        return {**self.__dict__, "_store": None}
+
+    def arrive(self) -> None:
+        """Refuse a machine that doesn't see the store, or has another one in its place; see ``SentView.arrive``.
+
+        Raises:
+            StoreError, ModelError: As ``store``, and where weights aren't those that were sent.
+        """
+        self.sent.arrive()
+        _ = self.store
 
     @property
     def store(self) -> EmbeddingStore:
@@ -173,7 +180,7 @@ class ExtractShard:
             _, notes = store.noted(shard)
             if notes["contents"] == self._contents(rows, {}):
                 return Done(len(rows), "found", notes["unreadable"])
-        found = embedded(self.train, self.encoder.view, Pooling(self.setting), rows, ROWS[self.rows])
+        found = embedded(self.train, self.sent.view, Pooling(self.setting), rows, ROWS[self.rows])
         known = {row: bytes(x.tolist()).hex() for row, x in zip(rows, found.sha256, strict=True) if bool(x.any())}
         notes = {
             "records": [_noted(self.train.records[row], known.get(row)) for row in rows],

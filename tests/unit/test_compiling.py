@@ -175,15 +175,3 @@ def test_extracted_shards_are_of_one_kind_of_kernels(
         assert job(0).pictures == 6
         with pytest.raises(StoreError, match="compiled"):
             ExtractShard.of(train, Encoder("toy", device="cpu"), setting, folder)
-
-
-def test_a_worker_that_cant_compile_computes_no_other_bits(
-    monkeypatch: pytest.MonkeyPatch, pictures: list[Image.Image]
-) -> None:
-    pretend(monkeypatch, lambda block, x: block.forward(x))
-    encoder = Encoder("toy", device="cpu", compile=True)
-    assert encoder.backbone.compiled
-    sent = encoder.described()
-    pretend(monkeypatch, lambda _, x: x)
-    with pytest.raises(BackboneError, match="is compiled where the work was given out, and not here: .*other tokens"):
-        sent.tokens(pictures)
