@@ -54,13 +54,13 @@ def extract(
 
     ```
     carrot extract my_pictures --out my_shards
-    carrot extract my_pictures --out my_shards --shard $SLURM_ARRAY_TASK_ID/8 --lift identity
+    carrot extract my_pictures --out my_shards --shard $SLURM_ARRAY_TASK_ID/8
     carrot merge my_shards --out my_model
     ```
 
     Args:
         data: Folder of class folders, or kind:PATH, as in select.
-        out: Folder of the embeddings, one for all parts or one for each.
+        out: Folder of the embeddings, or an address, s3://BUCKET/FOLDER say; one for all parts or one for each.
         shard: Which part to do, i/n with i from 1 to n: every n-th shard from the i-th on; default: all.
         rows: What embeddings are rounded to. Only float64 gives the model of fit.
         shard_size: Pictures of a file; default: about a thousand, fewer where rows are wide or tiles many.
@@ -152,7 +152,7 @@ def merge(
     ```
 
     Args:
-        folders: Those of carrot extract.
+        folders: Those of carrot extract, or addresses.
         out: Folder of the model.
         lam: Ridge penalty, or loo: by exact leave-one-out.
         class_weight: balanced: every class counts alike, however many pictures it has.

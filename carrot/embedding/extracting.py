@@ -41,6 +41,7 @@ from carrot.embedding.setting import Setting
 from carrot.embedding.view import View
 from carrot.engine import Engine
 from carrot.errors import StoreError, UnreadableImageError
+from carrot.store.labels import checksum_of
 from carrot.store.places import refuse_other_place
 from carrot.store.shards import EmbeddingStore
 
@@ -190,7 +191,7 @@ class ExtractShard:
         try:
             store.write(shard, {"g": found.g}, notes)
         except StoreError:  # a worker that was thought lost may have written it meanwhile: these very bytes
-            if not (store.has(shard) and store.noted(shard)[1] == notes):
+            if not (store.has(shard) and store.label(shard)["sha256"] == checksum_of({"g": found.g}, notes)):
                 raise
         return Done(len(rows), "again" if was_there else "made", found.errors)
 
