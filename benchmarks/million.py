@@ -81,7 +81,7 @@ class Made:
         """Return the model of all of them, whose rows are in ``folder``."""
         records = self.records(folder.with_suffix(".jsonl"))
         clock = clock or Clock()
-        G = stored_rows(folder, self.n, self.D, torch.float32, self.blocks)
+        G = stored_rows(folder, self.n, self.D, torch.float32, self.blocks)()
         clock.end("rows made and written")
         names = [f"class{c:05}" for c in range(self.C)]
         model = fit_rows(Encoder("toy"), Setting("identity"), names, "name", records, G)

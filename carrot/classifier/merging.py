@@ -4,6 +4,7 @@ What comes out is what ``Carrot.fit`` makes of the same embeddings, bit for bit:
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from carrot.data.records import LabelKind
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
+from carrot.engine import HERE, current
 from carrot.errors import DataError
 from carrot.head import RidgeHead
 from carrot.store.bundle import ROWS
@@ -30,8 +32,8 @@ from carrot.store.mapped import Planned, map_tensors, write_tensors
 
 def stored_rows(
     folder: Path, n: int, M: int, dtype: torch.dtype, blocks: Callable[[], Iterable[Tensor]]
-) -> Float[Tensor, "n M"]:
-    """Write the rows of many shards into one file of a model's folder, in a stream; return them mapped from there.
+) -> Callable[[], Tensor]:
+    """Write the rows of many shards into one file of a model's folder, in a stream; return what maps them from there.
 
     It is the file that the model's ``save`` into this folder names: no second copy is made, in memory or on the disk.
     Rows that are there already, of a run that was killed say, stay.
@@ -51,7 +53,11 @@ def stored_rows(
     refuse_other_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stored = write_tensors(folder, "rows", {ROWS: Planned((n, M), dtype, blocks)}, look=True)
-    return map_tensors(folder / stored.name)[ROWS]
+    return partial(_mapped, (folder / stored.name).resolve())
+
+
+def _mapped(path: Path) -> Float[Tensor, "n M"]:
+    return map_tensors(path)[ROWS]
 
 
 @pinned()
@@ -61,7 +67,7 @@ def fit_rows(
     classes: Sequence[str],
     label_kind: LabelKind,
     records: Sequence[TrainingRecord],
-    G: Float[Tensor, "n M"],
+    G: Float[Tensor, "n M"] | Callable[[], Tensor],
     *,
     lam: float | Literal["loo"] = "loo",
     fit_intercept: bool = True,
@@ -80,7 +86,8 @@ def fit_rows(
         classes: Names of the classes; each has a record.
         label_kind: What labels are.
         records: The training pictures, with their labels and weights, in the order of the rows.
-        G: Their embeddings, in any floating-point precision; not copied: it must not change afterwards.
+        G: Their embeddings, in any floating-point precision, not copied: they must not change afterwards. Or what opens
+            them where they lie: an engine that works (``carrot.engine.use``) then goes over them too.
         lam: As in ``Carrot``.
         fit_intercept: As in ``Carrot``.
         class_weight: As in ``Carrot``.
@@ -93,22 +100,25 @@ def fit_rows(
         ValueError: Records are not one for each row, or as ``RidgeHead.fit``.
         IllConditionedError: As ``RidgeHead.fit``.
     """
-    if len(records) != len(G):
-        raise ValueError(f"`records` must be one for each of {len(G)} rows of `G`; got {len(records)}.")
+    n = len(G() if callable(G) else G)
+    if len(records) != n:
+        raise ValueError(f"`records` must be one for each of {n} rows of `G`; got {len(records)}.")
     class_weight = checked_class_weight(class_weight)
     refuse_unknown_classes(class_weight, classes)
     each = ((record.label, record.weight) for record in records)  # one pass: they may be lines of a file
     told = np.fromiter(each, dtype=[("label", np.int64), ("weight", np.float64)], count=len(records))
     labels, own = (torch.from_numpy(told[name].copy()) for name in ("label", "weight"))
     counts = torch.bincount(labels, minlength=len(classes))
-    if len(classes) < 2 or not bool(counts.all()):
-        got = f"got {len(classes)}" if len(classes) < 2 else f"class {classes[int(counts.argmin())]!r} has none"
+    if len(classes) < 2:
+        raise DataError(f"A model needs pictures of at least two classes; got {len(classes)}.")
+    if not bool(counts.all()):
         raise DataError(
-            f"A model needs at least two classes, and a training picture of each; {got}. Give pictures of it, or leave "
-            "the class out."
+            f"Class {classes[int(counts.argmin())]!r} has no training picture that can be read "
+            f"({int((counts == 0).sum())} of {len(classes)} classes). Add some, or leave the class out."
         )
     w = row_weights(own, labels, class_weight, classes)
-    head = RidgeHead(lam, fit_intercept, copy=False).fit(G, labels, w)
+    engine = None if current() is HERE or not callable(G) else current()
+    head = RidgeHead(lam, fit_intercept, copy=False).fit(G, labels, w, engine=engine)
     fitted = Fitted.on(
         head,
         setting,

@@ -136,6 +136,7 @@ def merge(
     out: Annotated[Path, Parameter(name=("--out", "-o"))],
     lam: Annotated[float | Literal["loo"], Parameter(group=SETTING)] = "loo",
     class_weight: ClassWeight = None,
+    engine: EngineOptions = EngineOptions(),  # noqa: B008
     overwrite: Overwrite = False,
     strict: Strict = False,
     json: Json = False,
@@ -156,6 +157,7 @@ def merge(
         out: Folder of the model.
         lam: Ridge penalty, or loo: by exact leave-one-out.
         class_weight: balanced: every class counts alike, however many pictures it has.
+        engine: Who goes over the embeddings, where there are many.
         overwrite: Replace a model that is there.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
@@ -165,6 +167,7 @@ def merge(
     from carrot.store.layout import CONFIG, refuse_other_folder
 
     early.need_numbers({"lam": lam})
+    engine.require()
     refuse_other_folder(out)
     if (out / CONFIG).exists() and not overwrite:
         raise ModelError(f"{out}: holds a model already. Give another --out, or --overwrite.")
@@ -175,8 +178,8 @@ def merge(
 
     extracts = Extracts.of(folders)
     _say_twice(extracts.twice)
-    with locked(out):
-        model = merged(extracts, lam, class_weight)
+    with locked(out), engine.at_work():
+        model = merged(extracts, lam, class_weight, out)
         files.save(out, model)
         write_config(out, "merge", {"folders": folders, "lam": lam, "class_weight": class_weight})
     fitted, loo = model.fitted, model.fitted.leave_one_out()

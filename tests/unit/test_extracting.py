@@ -336,7 +336,7 @@ def test_a_class_without_a_readable_picture_is_refused(home: Path, tmp_path: Pat
     birds = Path(shutil.copytree(home, tmp_path / "birds"))
     for path in (birds / "train" / "b").iterdir():
         path.write_bytes(b"no picture")
-    refused([filled(birds, tmp_path / "x")], "class 'b' has no training picture that can be read", DataError)
+    refused([filled(birds, tmp_path / "x")], "Class 'b' has no training picture that can be read", DataError)
 
 
 def test_a_folder_of_other_files_is_refused(home: Path, tmp_path: Path) -> None:

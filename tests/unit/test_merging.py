@@ -47,7 +47,7 @@ def test_what_is_no_training_set_is_refused(model: Carrot) -> None:
     records = model.fitted.records
     with pytest.raises(ValueError, match="one for each of 15 rows"):
         again(model, records[:-1])
-    with pytest.raises(DataError, match="'none' has none"):
+    with pytest.raises(DataError, match="'none' has no training picture"):
         again(model, classes=(*model.fitted.classes, "none"))
     with pytest.raises(DataError, match="at least two classes.*got 1"):
         again(model, [replace(r, label=0) for r in records], classes=("one",), class_weight=None)
@@ -56,7 +56,7 @@ def test_what_is_no_training_set_is_refused(model: Carrot) -> None:
 def test_one_hash_of_what_it_computes_with_whatever_the_way(model: Carrot, tmp_path: Path) -> None:
     """Rows by blocks from a file of the model's folder, saved and loaded: the hash of the fit."""
     G, folder = model.head_.G, tmp_path / "m"
-    rows = stored_rows(folder, *G.shape, G.dtype, lambda: G.split(4))
+    rows = stored_rows(folder, *G.shape, G.dtype, lambda: G.split(4))()
     file = [(p.name, p.stat().st_ino) for p in folder.glob("rows-*")]
     merged = again(model, data=None, set_aside={}, G=rows)
     assert merged.sha256 == model.sha256
