@@ -1,6 +1,7 @@
 """What isn't asked of so many pictures, or classes, that nobody would wait for it; each audit tells what it left out.
 
-A bound is a number of multiplications, or of numbers in memory. Below all of them nothing is left out.
+A bound is a number of multiplications, or of numbers that are gone over. Below all of them nothing is left out; each is
+some minutes of one processor.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +13,9 @@ from torch import Tensor
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.remembered import contents_of
 
-PAIRS = 2**47  # n^2 M: near duplicates among all pairs of embeddings; an hour of two cores, about
-CLOUDS = 2**39  # n C^2: which class's cloud of logits each picture is nearest to
-WORTH = 2**41  # k n C: what settling each of k doubtful labels would do to all pictures
+PAIRS = 2**44  # n^2 M: near duplicates among all pairs of embeddings
+CLOUDS = 2**37  # n C^2: which class's cloud of logits each picture is nearest to
+WORTH = 2**34  # k n C: what settling each of k doubtful labels would do to all pictures
 GROUPED = 2**13  # pictures of a class: groups that hide each other are looked for among all pairs of these
 LISTED = 2**17  # training pictures: all of so many are listed, of more those that are doubtful ..
 LEANED_ON = 1000  # .. and so many of the highest leverage
