@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 EXTRAS: dict[str, dict[str, str]] = {  # module: distribution; as in pyproject.toml
     "app": {"starlette": "starlette", "uvicorn": "uvicorn"},
+    "big": {"pyarrow": "pyarrow", "fsspec": "fsspec"},
     "export": {"pyarrow": "pyarrow"},
     "frames": {"pandas": "pandas"},
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
@@ -17,6 +18,7 @@ def missing(extra: str) -> list[str]:
     return [name for name in EXTRAS[extra] if find_spec(name) is None]
 
 
-def how_to_install(extra: str) -> str:
-    """Return what to write to have an extra: the packages by their own names, or the extra."""
-    return f"pip install {' '.join(EXTRAS[extra].values())}, or in CARROT's checkout: pip install '.[{extra}]'"
+def how_to_install(extra: str, *more: str) -> str:
+    """Return what to write to have an extra, and ``more`` with it: the packages by their own names, or the extra."""
+    own, named = " ".join([*EXTRAS[extra].values(), *more]), " ".join([f"'.[{extra}]'", *more])
+    return f"pip install {own}, or in CARROT's checkout: pip install {named}"

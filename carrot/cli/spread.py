@@ -70,8 +70,9 @@ def extract(
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
+    from carrot.data.addresses import is_address, public
     from carrot.data.opening import require_place
-    from carrot.store.places import is_address, refuse_other_place
+    from carrot.store.places import refuse_other_place
 
     part = _part(shard)
     settings: dict[str, Any] = {**asdict(setting), "regions": early.regions_from(setting.regions)}
@@ -100,18 +101,18 @@ def extract(
         found = run(job, at, part, note)
     report_set_aside(found.errors)
     missing = [number for number in range(found.shards) if not job.store.has(number)]
-    i, n = part
+    (i, n), where = part, public(out)
     mine = f"part {i} of {n}: " if n > 1 else ""
     what = {"made": "computed", "found": "there already", "again": "computed again, for their pictures were changed"}
     states = [f"{len(found.of(how))} {words}" for how, words in what.items() if found.of(how)]
     rest = (
-        f"all {counted(found.shards, 'shard')} are there: carrot merge {quoted(out)} --out MODEL"
+        f"all {counted(found.shards, 'shard')} are there: carrot merge {quoted(where)} --out MODEL"
         if not missing
-        else f"{len(missing)} of {found.shards} shards are not in {out}: other parts compute them"
+        else f"{len(missing)} of {found.shards} shards are not in {where}: other parts compute them"
     )
     show(
         {
-            "folder": out,
+            "folder": where,
             "part": {"i": i, "n": n},
             "shards": found.shards,
             **{how: found.of(how) for how in what},
@@ -174,6 +175,7 @@ def merge(
 
     from carrot.classifier import files
     from carrot.classifier.merged import merge as merged
+    from carrot.data.addresses import public
     from carrot.embedding.extracted import Extracts
 
     extracts = Extracts.of(folders)
@@ -181,7 +183,7 @@ def merge(
     with locked(out), engine.at_work():
         model = merged(extracts, lam, class_weight, out)
         files.save(out, model)
-        write_config(out, "merge", {"folders": folders, "lam": lam, "class_weight": class_weight})
+        write_config(out, "merge", {"folders": list(map(public, folders)), "lam": lam, "class_weight": class_weight})
     fitted, loo = model.fitted, model.fitted.leave_one_out()
     report_set_aside(fitted.set_aside)
     show(

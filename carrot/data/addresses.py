@@ -1,7 +1,8 @@
 """Files at addresses: s3://, gs://, hf://, memory://, file://, what ``fsspec`` opens; it is imported for these alone.
 
-Keys, passwords and signatures stay out of what is said and stored: ``public`` is an address without them. Give them as
-the package of the protocol reads them, from the environment or its own files.
+Data sets are read so, and stores (``carrot.store.places``) written. Keys, passwords and signatures stay out of what is
+said and stored: ``public`` is an address without them. Give them as the package of the protocol reads them, from the
+environment or its own files.
 """
 
 import hashlib
@@ -11,9 +12,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from carrot._display.extras import how_to_install
 from carrot.errors import DataError, UnreadableImageError
 
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")  # two letters at least: "C:/" is a drive
@@ -59,21 +62,20 @@ def file_system(address: str) -> tuple[Any, str]:
         DataError: A package is absent, or nothing opens such an address.
     """
     kind = address.partition("://")[0].lower()
+    package = _PACKAGES.get(kind)
     try:
         import fsspec
     except ImportError as error:
-        raise DataError(
-            f"{public(address)}: needs the package 'fsspec', which is absent: pip install fsspec."
-        ) from error
+        more = [package] if package and find_spec(package) is None else []
+        what = " and ".join(["fsspec", *more])
+        raise DataError(f"{public(address)}: needs {what}, not installed: {how_to_install('big', *more)}.") from error
     try:
         fs, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
-        package = _PACKAGES.get(kind, "the package of its protocol")
-        raise DataError(f"{public(address)}: needs {package}, which is absent: pip install {package}.") from error
+        advice = f"{package}, not installed: pip install {package}" if package else f"a package: {why(error)}"
+        raise DataError(f"{public(address)}: needs {advice}.") from error
     except Exception as error:  # whatever a protocol's package raises
-        advice = (
-            f"fsspec opens {kind}:// with {_PACKAGES[kind]}" if kind in _PACKAGES else "Give a path, or s3://, hf://"
-        )
+        advice = f"fsspec opens {kind}:// with {package}" if package else "Give a path, or s3://, gs://, hf://"
         raise DataError(f"{public(address)}: can't be opened: {why(error)}. {advice}.") from error
     return fs, str(path)
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from carrot._display.extras import how_to_install
 from carrot._progress import progress
 from carrot.data import splits
 from carrot.data.addresses import MOST, file_system, is_address, public, why
@@ -180,9 +181,7 @@ def _arrow(spec: str) -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(
-            f"{public(spec)}: needs the package 'pyarrow', which is absent: pip install pyarrow."
-        ) from error
+        raise DataError(f"{public(spec)}: needs pyarrow, not installed: {how_to_install('big')}.") from error
     return pyarrow.parquet
 
 

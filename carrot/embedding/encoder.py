@@ -23,13 +23,14 @@ from carrot.backbone import TimmViTPatchBackbone
 from carrot.data import ImageDataset
 from carrot.data.inputs import PictureLike, as_picture
 from carrot.data.records import ids_of
+from carrot.embedding.built import Built
 from carrot.embedding.cache import TokenCache
 from carrot.embedding.filling import pictures_state
 from carrot.embedding.setting import Setting
 from carrot.embedding.spec import PRECISIONS, TOY, BackboneSpec, Precision
 from carrot.embedding.tokens import Tokens
 from carrot.embedding.view import PASS, PatchView, TileView, View
-from carrot.errors import BackboneError, ModelError, StoreError
+from carrot.errors import BackboneError, StoreError
 from carrot.store.shards import EmbeddingStore
 from carrot.tiling import Tiling
 from carrot.utils import existing_device
@@ -90,8 +91,6 @@ class Encoder:
                 "`backbone` must be a name, a TimmViTPatchBackbone or a TimmPooledBackbone; got "
                 f"{type(backbone).__name__}."
             )
-        self._built: dict[tuple[bool, int], TimmBackbone] = {}  # by their input; copies share them
-        self._given = backbone if isinstance(backbone, TimmBackbone) else None
         if isinstance(backbone, TimmBackbone):
             self.spec = BackboneSpec.of(backbone)
             if precision not in ("float32", self.spec.precision):
@@ -108,14 +107,12 @@ class Encoder:
             own = BackboneSpec(backbone, path, img_size, crop, precision=precision)
             self.spec = own if spec is None else replace(spec, checkpoint=path)
             rebuilds = rebuilds is not False
-        self._rebuilds: tuple[str, bool] | bool | None = rebuilds
         self.device = existing_device(device)
         self.dtype, self.compile = dtype, compile
         self.tiling: Tiling | None = None
         self.tile_size, self.has_whole = 0, False
-        self._expected = fingerprint
-        if self._given is not None and fingerprint is not None:
-            self._require_same(self._given)
+        given = backbone if isinstance(backbone, TimmBackbone) else None
+        self._built = Built(self.spec, given, self.device, fingerprint, rebuilds)
 
     def __repr__(self) -> str:
         return f"<Encoder {self.spec.name}, {self.dtype}>"
@@ -135,10 +132,7 @@ class Encoder:
         Raises:
             ValueError: A backbone that was given has another input than the tiles are to have.
         """
-        made = self.looking(setting)
-        if not self._given and made._key != self._key:
-            made._expected = None  # another input: the weights are the same, the fingerprint is not
-        return made
+        return self._looking(setting, None, same=False)
 
     def looking(self, setting: Setting, tile_size: int | None = None) -> "Encoder":
         """Return the same, for a fingerprint that is known to be of this setting.
@@ -150,12 +144,15 @@ class Encoder:
         Raises:
             ValueError: As ``of``; or the toy backbone's tiles are to be of another size than its own.
         """
+        return self._looking(setting, tile_size, same=True)
+
+    def _looking(self, setting: Setting, tile_size: int | None, same: bool) -> "Encoder":
         made = copy(self)
         made.__dict__.pop("view", None)
         made.tiling = Tiling.from_spec(setting.regions) if setting.is_tiled else None
         made.has_whole = bool(setting.global_share) and setting.is_tiled
         made.tile_size = (tile_size or setting.tile_size) if setting.is_tiled else 0
-        if self._given and setting.is_tiled:
+        if self._built.given is not None and setting.is_tiled:
             height, width = self.backbone.input_hw
             if made.tile_size not in (0, height, width):
                 raise ValueError(
@@ -167,6 +164,7 @@ class Encoder:
             raise ValueError(
                 f'`tile_size` = {made.tile_size}, and `backbone` = "toy" comes with its size. Leave `tile_size` out.'
             )
+        made._built = self._built.at(made.tile_size if setting.is_tiled else None, same)
         return made
 
     def passes(self, setting: Setting) -> float:
@@ -214,46 +212,15 @@ class Encoder:
             ModelError: Its weights or its preprocessing are not those that a model was fitted with.
             BackboneError: As ``BackboneSpec.build``.
         """
-        if self._key not in self._built and self._given is not None:
-            self._built[self._key] = self._compiled(self._given)
-        if self._key not in self._built:
-            if self._rebuilds is False and self.spec.checkpoint is None:
-                raise ModelError(
-                    f"The model was fitted with a backbone that its description ({self.spec.name}) doesn't build: its "
-                    "weights or its preprocessing were set by hand. Give it: `backbone=` of `Carrot.load`."
-                )
-            self._built[self._key] = self._compiled(self._require_same(self._build(self.device)))
-        return self._built[self._key]
+        return self._built.backbone(self._compile)
 
-    def _compiled(self, backbone: TimmBackbone) -> TimmBackbone:
-        """Return it compiled, if that is asked for and can be: it is told where it can't."""
+    def _compile(self, backbone: TimmBackbone) -> None:
+        """Compile it, if that is asked for and can be: it is told where it can't."""
         if not self.compile or backbone.compiled:
-            return backbone
+            return
         tiles = TileView(backbone, DTYPES[self.dtype], self.tiling) if self.tiling is not None else None
         if why := backbone.compile_blocks(PASS if tiles is None else tiles.parts[0].even):
             warnings.warn(f"{self.spec.name} is not compiled, and runs without: {why}.", stacklevel=2)
-        return backbone
-
-    @property
-    def _key(self) -> tuple[bool, int]:
-        return self.tiling is not None, self.tile_size
-
-    def _build(self, device: str) -> TimmBackbone:
-        if self.tiling is None:
-            return self.spec.build(device)
-        return self.spec.build(device, attention=False, tile_size=self.tile_size)
-
-    def _require_same(self, backbone: TimmBackbone) -> TimmBackbone:
-        if self._expected is not None and backbone.fingerprint() != self._expected:
-            give = "the file as `checkpoint=`, or the object as `backbone=`"
-            if self.spec.name == TOY:  # whose weights come with this version of the package
-                give = "a TimmViTPatchBackbone of those weights as `backbone=`; or fit again"
-            raise ModelError(
-                f"The model was fitted on tokens of {self.spec.name} with fingerprint {self._expected[:12]}; these "
-                f"weights, or this preprocessing, give {backbone.fingerprint()[:12]}. Give what it was fitted with: "
-                f"{give}."
-            )
-        return backbone
 
     @property
     def rebuilds(self) -> bool:
@@ -261,29 +228,12 @@ class Encoder:
 
         Of one that was given it is tried, once for each state of its weights.
         """
-        if isinstance(self._rebuilds, bool):
-            return self._rebuilds
-        now = self.fingerprint
-        if self._rebuilds is None or self._rebuilds[0] != now:
-            try:
-                same = self._build("cpu").fingerprint() == now
-            except (BackboneError, ModelError):  # the hub can't be reached, the file is gone
-                same = False
-            self._rebuilds = (now, same)
-            if not same:
-                warnings.warn(
-                    f"{self.spec.name}: this backbone can't be built again from its name, file and settings: its "
-                    "weights or its preprocessing were set by hand. Keep it: a model saved with it is read with "
-                    "`Carrot.load(folder, backbone=...)`.",
-                    stacklevel=5,
-                )
-        return self._rebuilds[1]
+        return self._built.rebuilds(lambda: self.fingerprint)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that tokens depend on, but their rounding."""
-        is_built = self._given is not None or self._key in self._built
-        return self._expected if self._expected and not is_built else self.backbone.fingerprint()
+        return self._built.foretold or self.backbone.fingerprint()
 
     def to_json(self) -> dict[str, object]:
         """Return what builds it again, and what tells whether it is the same, as plain JSON."""

@@ -2,23 +2,19 @@
 
 In a folder a file is whole or absent because it is renamed into place. At an address it is sent as one object: what
 keeps objects (s3, gs, az, memory) shows it whole or not at all; where a protocol writes piece by piece, a kill may
-leave a part, which is found by its checksum. ``fsspec`` is imported for addresses alone.
+leave a part, which is found by its checksum. ``carrot.data.addresses`` opens them, and keeps keys out of messages.
 """
 
-import re
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
-from carrot.errors import StoreError
+from carrot.data.addresses import file_system, is_address, mended, public, why
+from carrot.errors import DataError, StoreError
 from carrot.store.files import flush_folder, write_atomically
 
 Answer = TypeVar("Answer")
 MANIFEST = "manifest.json"  # the file of a store that says which it is
-_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")  # two letters at least: "C:/" is a drive
-_SECRETS = re.compile(r"(?<=//)[^/@\s]*@|[?][^\s'\")]*")
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 def place_of(folder: Path | str) -> "Place":
@@ -27,15 +23,10 @@ def place_of(folder: Path | str) -> "Place":
     Raises:
         StoreError: Nothing opens such an address; the message says what to install.
     """
-    text = str(folder)
+    text = mended(str(folder))
     if text.startswith("file://"):
         return Folder(Path(text.removeprefix("file://")))
     return Objects(text) if is_address(text) else Folder(Path(folder))
-
-
-def is_address(text: str) -> bool:
-    """Return whether a text is an address, not a path."""
-    return _ADDRESS.match(text) is not None
 
 
 class Folder:
@@ -113,22 +104,14 @@ class Objects:
 
     def __init__(self, address: str) -> None:
         self._address = address.rstrip("/")
-        kind = address.partition("://")[0].lower()
         try:
-            self._fs, root = import_module("fsspec.core").url_to_fs(self._address)
-        except ImportError as error:
-            package = _PACKAGES.get(kind, "")
-            absent = "fsspec" if (error.name or "").startswith("fsspec") else package or str(error)
-            raise StoreError(
-                f"{self}: needs {absent}, which isn't installed: pip install {f'fsspec {package}'.strip()}; or give a "
-                "folder."
-            ) from error
-        except ValueError as error:
-            raise StoreError(f"{self}: {error}. Give a folder, or s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.") from error
-        self._root = str(root).rstrip("/")
+            self._fs, root = file_system(self._address)
+        except DataError as error:
+            raise StoreError(f"{error} Or give a folder.") from error
+        self._root = root.rstrip("/")
 
     def __str__(self) -> str:
-        return _SECRETS.sub("", self._address)
+        return public(self._address)
 
     def make(self) -> None:
         """Make it, where the protocol knows folders."""
@@ -169,9 +152,8 @@ class Objects:
         except FileNotFoundError:
             raise
         except Exception as error:  # whatever a protocol's package raises
-            what = _SECRETS.sub("", str(error)).rstrip(".") or type(error).__name__
             raise StoreError(
-                f"{self}: can't be {how}: {what}. Look whether it is there, and whether this machine may use it."
+                f"{self}: can't be {how}: {why(error)}. Look whether it is there, and whether this machine may use it."
             ) from error
 
 

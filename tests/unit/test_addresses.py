@@ -1,16 +1,18 @@
 """Pictures at addresses: what is opened, what is refused, and that no key is said or kept."""
 
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from carrot.data import open_dataset, require_place, split_indices
+from carrot.data import addresses, open_dataset, require_place, split_indices
 from carrot.data.addresses import Ranges, public
 from carrot.data.records import contents_of
-from carrot.errors import DataError, UnreadableImageError
+from carrot.errors import DataError, StoreError, UnreadableImageError
+from carrot.store.places import place_of
 from tests.unit.reader_contract import png
 from tests.unit.test_shards_read import samples, write
 
@@ -115,8 +117,16 @@ def test_what_is_public() -> None:
 
 def test_absent_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda address: (_ for _ in ()).throw(ImportError("no s3fs")))
-    with pytest.raises(DataError, match=r"s3://a/b: needs s3fs, which is absent: pip install s3fs"):
-        open_dataset("s3://a/b")
+    monkeypatch.setattr(addresses, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"^s3://a/b: needs s3fs, not installed: pip install s3fs\.$"):
+        open_dataset("s3://k:secret@a/b")
+    with pytest.raises(DataError, match=r"^memory://a/b: needs a package: no s3fs\.$"):
+        open_dataset("memory://a/b")
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
-    with pytest.raises(DataError, match="needs the package 'fsspec', which is absent"):
-        open_dataset("s3://a/b")
+    big = "pip install pyarrow fsspec{0}, or in CARROT's checkout: pip install '.[big]'{0}."
+    with pytest.raises(DataError, match=f"^memory://a/b: needs fsspec, not installed: {re.escape(big.format(''))}$"):
+        open_dataset("memory://a/b")
+    with pytest.raises(DataError, match=f"s3://a/b: needs fsspec and s3fs, .*: {re.escape(big.format(' s3fs'))}$"):
+        open_dataset("s3://k:secret@a/b")
+    with pytest.raises(StoreError, match=f": {re.escape(big.format(' s3fs'))} Or give a folder.$"):
+        place_of("s3://k:secret@a/b")

@@ -42,7 +42,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_parts_in_a_folder_and_at_an_address_make_the_model_of_fit(birds: Path, tmp_path: Path, told: Any) -> None:
     pytest.importorskip("fsspec")
-    bucket = f"memory://{tmp_path.name}"
+    bucket = f"memory://key:secret@{tmp_path.name}"
     status, out, err = told("extract", birds, "--out", tmp_path / "one", "--shard", "1/2", *FLAGS)
     assert (status, out.splitlines()) == (
         0,
@@ -57,9 +57,12 @@ def test_parts_in_a_folder_and_at_an_address_make_the_model_of_fit(birds: Path, 
         "carrot: 1 of 3 shards are missing (1). They are computed by the same carrot extract with --shard 2/2.\n",
     )
     assert not (tmp_path / "m").exists()
-    assert told("extract", birds, "--out", bucket, "--shard", "2/2", *FLAGS)[0] == 0
-    status, out, err = told("merge", bucket, tmp_path / "one", "--out", tmp_path / "m", "--json")
+    status, out, err = told("extract", birds, "--out", bucket, "--shard", "2/2", *FLAGS)
+    assert (status, f"2 of 3 shards are not in memory://{tmp_path.name}:" in out, "secret" in out + err) == (0, True, 0)
+    status, out, err = told("merge", bucket, bucket, tmp_path / "one", "--out", tmp_path / "m", "--json")
     found = json.loads(out)
+    assert "secret" not in out + err
+    assert not [path for path in (tmp_path / "m").iterdir() if b"secret" in path.read_bytes()]
     assert (status, found["shards"], found["twice"], list(found["set_aside"])) == (0, 3, {}, ["train/b/66.png"])
     assert told("fit", birds, "--out", tmp_path / "f", "--backbone", "toy", "--lift", "identity")[0] == 0
     merged, fitted = ({p.name: p.read_bytes() for p in (tmp_path / x).iterdir() if p.is_file()} for x in "mf")
