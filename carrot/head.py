@@ -43,7 +43,6 @@ from carrot._ridge.rows import Given, Rows, check_indices, checked_weights, open
 from carrot._ridge.solution import Solution
 from carrot._ridge.statistics import RidgeStatistics
 from carrot._ridge.systems import Moments, PrimalSystem, moments, solve
-from carrot.engine import Engine
 from carrot.utils import require_positive
 
 
@@ -92,26 +91,24 @@ class RidgeHead(Solution):
 
     # ---- fitting
 
-    def fit(
-        self, G: Given, Y: Tensor, sample_weight: Tensor | None = None, *, engine: Engine | None = None
-    ) -> "RidgeHead":
+    def fit(self, G: Given, Y: Tensor, sample_weight: Tensor | None = None) -> "RidgeHead":
         """Solve equation (1).
 
         Args:
-            G: (n, D) training embeddings; or a function that opens them where they lie, which leaves them there.
+            G: (n, D) training embeddings; or a function that opens them where they lie, which leaves them there. An
+                engine that works (``carrot.engine.use``) then goes over them, now and for what is asked later: its
+                workers call the function. No bit of an answer depends on it. Where n <= 32,768, n <= D or D > 4,096
+                this process does.
             Y: (n,) integer labels 0 .. C - 1, each of which occurs, or any (n, C) matrix of real targets.
             sample_weight: (n,) weights > 0; default 1. A weight of 2 counts a picture twice.
-            engine: Who goes over the rows, now and for what is asked later: its workers call G. No bit of an answer
-                depends on it. Default, and where n <= 32,768, n <= D or D > 4,096: this process.
 
         Raises:
-            TypeError: There is an engine, and G is a tensor, which its workers can't open.
             ValueError: Shapes disagree, values are not finite, labels have gaps or are of one class only, weights are
                 not positive.
             IllConditionedError: K is singular in float64 at this lam.
-            EngineError: The engine gave up, or a worker opened other rows.
+            EngineError: The engine gave up, or a worker can't open the rows, or opened others.
         """
-        rows = opened_rows(G, Y, sample_weight, self._copy, engine)
+        rows = opened_rows(G, Y, sample_weight, copy=self._copy)
         known = moments(rows, self.fit_intercept)
         if not isinstance(self._asked_lam, str):
             return self._solve(rows, known, float(self._asked_lam), None)
@@ -155,8 +152,10 @@ class RidgeHead(Solution):
         return {"G": rows.G, "Y": rows.Y.values, **{name: getattr(self, name) for name in names}}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RidgeHead":
+    def from_state(cls, state: Mapping[str, Given], lam: float, fit_intercept: bool) -> "RidgeHead":
         """Return the head of a ``state``, the same logits bit for bit; nothing is solved, and G stays where it is.
+
+        As in ``fit``, G may be a function that opens it.
 
         Raises:
             ValueError: A tensor is missing, or shapes or kinds don't fit together.

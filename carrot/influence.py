@@ -216,7 +216,7 @@ def replacement_effect(
     cross = k_old(g_new)
     system = torch.cat(  # C^{-1} + k(U, U) with C = diag(-w, w)
         [
-            torch.cat([-head.slack[index, None] / w, cross], -1),
+            torch.cat([-head.slack[index].unsqueeze(-1) / w, cross], -1),
             torch.cat([cross, 1.0 / w + head.kernel(g_new, g_new)], -1),
         ]
     )

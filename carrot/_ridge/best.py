@@ -112,7 +112,7 @@ def best_training(
     weight, factor = _weight_and_factor(head, g_test.to(head.W_star), kind, origin, questions)
     work = _Top(k, ways, exclude, which, head.g_mean, weight, factor)
     best = [Best.none(len(g_test), k, largest, head.W_star) for largest in ways]
-    for _, some in found(rows._replace(workers=None) if isinstance(factor, _Known) else rows, work):
+    for _, some in found(rows._replace(open=None) if isinstance(factor, _Known) else rows, work):
         for mine, theirs in zip(best, some, strict=True):
             mine.take(theirs.indices, theirs.values)
     return best

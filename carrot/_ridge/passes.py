@@ -9,7 +9,8 @@ and groups are joined in their order, here:
 
 So a sum's last bit doesn't know whether this process did all groups or workers did them in any order, some of them
 twice: products of float64 don't depend on the number of threads (``tests/unit/test_passes.py`` holds that to the
-machine it runs on). A worker opens the rows itself, where they lie; what goes back is what a group came to.
+machine it runs on). Where the engine of now (``carrot.engine.current``) has workers, and it is known how the rows are
+opened where they lie, a worker opens them itself; what goes back is what a group came to.
 
 Moments are D^2 numbers a group. Beyond ``WIDE`` features they would be over 128 MiB each, and a second sum of them is
 dear: all rows are one group then, and done here.
@@ -17,12 +18,12 @@ dear: all rows are one group then, and done here.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 from carrot._ambient import pinned
-from carrot.engine import Engine
+from carrot.engine import HERE, current
 from carrot.errors import EngineError
 
 if TYPE_CHECKING:
@@ -33,18 +34,6 @@ WIDE = 4096  # features
 Found = TypeVar("Found")
 
 
-class Workers(NamedTuple):
-    """Who goes over rows that lie where several can open them.
-
-    Attributes:
-        engine: Whose workers they are.
-        open: What a worker calls to have G; it is sent to it.
-    """
-
-    engine: Engine
-    open: Callable[[], Tensor]
-
-
 def groups(n: int, D: int) -> list[slice]:
     """Return the groups of n rows of width D."""
     step = GROUP if D <= WIDE else n
@@ -52,7 +41,7 @@ def groups(n: int, D: int) -> list[slice]:
 
 
 def found(rows: "Rows", work: Callable[["Rows", int], Found]) -> Iterator[tuple[slice, Found]]:
-    """Yield each group of rows, and what some work comes to for it, in order.
+    """Yield each group of rows, and what some work comes to for it, in order: here, or by the engine of now.
 
     Args:
         rows: All.
@@ -60,17 +49,17 @@ def found(rows: "Rows", work: Callable[["Rows", int], Found]) -> Iterator[tuple[
             them.
 
     Raises:
-        EngineError: The engine gave up, or a worker opened other rows.
+        EngineError: The engine gave up, or a worker can't open the rows, or opened others.
     """
-    parts = groups(*rows.G.shape)
-    if rows.workers is None or len(parts) == 1:
+    parts, engine = groups(*rows.G.shape), current()
+    if rows.open is None or engine is HERE or len(parts) == 1:
         for part in parts:
             yield part, work(rows.group(part), part.start)
         return
-    rest = rows._replace(G=rows.G[:0], workers=None)
-    job, items = _Job(rows.workers.open, rest, tuple(rows.G.shape), work), [(part.start, part.stop) for part in parts]
+    rest = rows._replace(G=rows.G[:0], open=None)
+    job, items = _Job(rows.open, rest, tuple(rows.G.shape), work), [(part.start, part.stop) for part in parts]
     waiting, done = dict[tuple[int, int], Found](), 0
-    for item, result in rows.workers.engine.map(job, items):
+    for item, result in engine.map(job, items):
         if item in items[done:]:  # one that is done again came to the same
             waiting[item] = result
         while done < len(parts) and items[done] in waiting:
@@ -106,9 +95,16 @@ class _Job:
     @pinned()
     def __call__(self, part: tuple[int, int]) -> Any:
         if self._G is None:
-            self._G = self.open()
+            try:
+                self._G = self.open()
+            except OSError as error:
+                raise EngineError(
+                    f"A worker can't open the training rows: {error}. Every node must see the model's folder at that "
+                    "path; if the model was saved anew meanwhile, load it again."
+                ) from error
         if tuple(self._G.shape) != self.shape:
             raise EngineError(
-                f"A worker opened rows {tuple(self._G.shape)}, where `G` has {self.shape}. Give all workers one folder."
+                f"A worker opened rows {tuple(self._G.shape)}, where `G` has {self.shape}. Every node must see "
+                "one folder at that path."
             )
         return self.work(self.rows._replace(G=self._G).group(slice(*part)), part[0])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from carrot._display.brief import brief
 from carrot._ridge.later import Later
-from carrot._ridge.rows import Rows, checked_rows
+from carrot._ridge.rows import Given, Rows, opened_rows
 from carrot._ridge.systems import PrimalSystem, System, prefers_dual, solve
 from carrot.utils import require_finite
 
@@ -36,18 +36,18 @@ class RestoredSystem(Later):
     __repr__ = brief
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor], lam: float, fit_intercept: bool) -> "RestoredSystem":
+    def of(cls, state: Mapping[str, Given], lam: float, fit_intercept: bool) -> "RestoredSystem":
         """Return the system whose rows and solution are ``state``, by name.
 
         Raises:
             ValueError: A tensor is missing, or shapes or kinds don't fit together.
         """
         try:
-            C, width = state["W_star"].shape[-1], state["G"].shape[-1]
-            rows = checked_rows(state["G"], state["Y"], state["sample_weight"], C, copy=False)
-            needs_alpha = prefers_dual(len(rows.w), width, fit_intercept)
-            names = ("W_star", "bias", "g_mean", "y_mean", *(("alpha",) if needs_alpha or "alpha" in state else ()))
-            solution = {name: state[name] for name in names}
+            given, own = state["G"], {name: x for name, x in state.items() if isinstance(x, Tensor)}
+            rows = opened_rows(given, own["Y"], own["sample_weight"], own["W_star"].shape[-1], copy=False)
+            needs_alpha = prefers_dual(len(rows.w), rows.G.shape[1], fit_intercept)
+            names = ("W_star", "bias", "g_mean", "y_mean", *(("alpha",) if needs_alpha or "alpha" in own else ()))
+            solution = {name: own[name] for name in names}
         except KeyError as error:
             raise ValueError(f"`state` must hold {error.args[0]!r}; take it from `RidgeHead.state()`.") from None
         (n, D), C = rows.G.shape, rows.Y.C

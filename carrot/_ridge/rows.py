@@ -9,9 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from carrot._ridge.blocks import each_block
-from carrot._ridge.passes import Workers, found
+from carrot._ridge.passes import found
 from carrot._ridge.targets import Targets
-from carrot.engine import Engine
 from carrot.utils import require_finite, require_tensor, whole_number
 
 Given = Tensor | Callable[[], Tensor]  # embeddings, or what opens them
@@ -21,13 +20,13 @@ class Rows(NamedTuple):
     """Training rows: embeddings, targets, sample weights.
 
     G is float32 or float64, or as a caller keeps it, and widened by blocks where it is used (``carrot._ridge.blocks``);
-    w is float64. ``workers``: who else can open G; None: nobody.
+    w is float64. ``open``: what opens G where it lies, for who is sent it; None: it is this process's alone.
     """
 
     G: Float[Tensor, "n D"]
     Y: Targets
     w: Float[Tensor, " n"]
-    workers: Workers | None = None
+    open: Callable[[], Tensor] | None = None
 
     def group(self, some: slice) -> "Rows":
         """Return some that follow each other: views, which are this process's own affair."""
@@ -71,7 +70,7 @@ def checked_rows(
     sample_weight: Tensor | None,
     C: int | None = None,
     copy: bool = True,
-    workers: Workers | None = None,
+    open: Callable[[], Tensor] | None = None,
 ) -> Rows:
     """Check what came in at ``fit`` or ``add``; return copies.
 
@@ -83,7 +82,7 @@ def checked_rows(
         sample_weight: Weights, or 1.
         C: Number of classes of labels where they are known, and any may be absent; None: each occurs.
         copy: False: embeddings stay where they are, a file say, and in their precision.
-        workers: Who else can open them there, and goes over them.
+        open: What opens them there, for an engine's workers too.
 
     Raises:
         TypeError: G is not floating point.
@@ -117,27 +116,22 @@ def checked_rows(
         G.detach().to(dtype=kept, copy=True) if copy else G.detach(),
         targets,
         w.detach().to(device=G.device, dtype=torch.float64, copy=True),
-        workers,
+        open,
     )
     if not copy and not all(finite for _, finite in found(rows, _finite)):
         require_finite("G", G)  # says what is wrong
     return rows
 
 
-def opened_rows(G: Given, Y: Tensor, sample_weight: Tensor | None, copy: bool, engine: Engine | None) -> Rows:
+def opened_rows(G: Given, Y: Tensor, sample_weight: Tensor | None, C: int | None = None, copy: bool = True) -> Rows:
     """Return ``checked_rows`` of a tensor, or of rows that a function opens and nobody copies.
 
     Raises:
         TypeError, ValueError: See ``RidgeHead.fit``.
     """
     if callable(G):
-        return checked_rows(G(), Y, sample_weight, copy=False, workers=None if engine is None else Workers(engine, G))
-    if engine is not None:
-        raise TypeError(
-            "`G` must be a function that opens the rows where an `engine` is given: its workers open them too; got a "
-            "tensor."
-        )
-    return checked_rows(G, Y, sample_weight, copy=copy)
+        return checked_rows(G(), Y, sample_weight, C, copy=False, open=G)
+    return checked_rows(G, Y, sample_weight, C, copy=copy)
 
 
 def _finite(rows: Rows, start: int) -> bool:

@@ -185,10 +185,11 @@ class Solution:
         return loo_blocks(self)
 
     def loo_map(self, of: Callable[[slice, Float[Tensor, "b C"]], Result]) -> Iterator[tuple[slice, Result]]:
-        """Yield what a function makes of each of ``loo_blocks``; of a fit on an engine, workers are sent it.
+        """Yield what a function makes of each of ``loo_blocks``; an engine's workers are sent it, as in ``fit``.
 
         Args:
-            of: A function of pictures and their logits, which it may overwrite.
+            of: A function of pictures and their logits, which it may overwrite. What it makes of 32,768 pictures is
+                held at a time.
         """
         return loo_map(self, of)
 

@@ -68,7 +68,7 @@ def loo_blocks(head: "Solution") -> Iterator[tuple[slice, Float[Tensor, "b C"]]]
 def loo_map(head: "Solution", of: Callable[[slice, Float[Tensor, "b C"]], Result]) -> Iterator[tuple[slice, Result]]:
     """Yield what a function makes of each block, in order; see ``RidgeHead.loo_map``."""
     rows, system = head._need_rows(), _solved(head)
-    if rows.workers is None or not isinstance(system, PrimalSystem):
+    if not isinstance(system, PrimalSystem):
         for block, logits in loo_blocks(head):
             yield block, of(block, logits)
         return

@@ -181,7 +181,8 @@ class PrimalSystem(System):
         """(I - s) against some rows; the diagonal without cancellation."""
         G, w = self._need_rows().G, self._need_rows().w
         columns = -(times(G[at], self.g_mean, self.inverse_times(G[rows].to(torch.float64))) + self._shift) * w[rows]
-        return torch.where(torch.arange(len(w), device=w.device)[at].unsqueeze(-1) == rows, self.slack[rows], columns)
+        own = at if isinstance(at, Tensor) else torch.arange(len(w), device=w.device)[at]
+        return torch.where(own.unsqueeze(-1) == rows, self.slack[rows], columns)
 
     @cached_property
     def slack(self) -> Tensor:

@@ -14,6 +14,7 @@ from carrot.classifier.flip import SmallestFlip, smallest_flip
 from carrot.classifier.hidden import HiddenRegions, hidden_regions
 from carrot.classifier.label_sets import LabelSets, label_sets
 from carrot.classifier.shown import shown
+from carrot.classifier.top_training import TopTraining, top_training
 from carrot.classifier.what_if import WhatIf, what_if
 from carrot.data.inputs import PictureLike
 from carrot.data.labels import Label
@@ -54,6 +55,26 @@ class Answering:
                 one has.
         """
         return label_sets(self.classifier, pictures, alpha, per_class)
+
+    def top_training(
+        self, pictures: Any, k: SupportsIndex = 4, target: Label | None = None, against: Label | None = None
+    ) -> TopTraining:
+        """Return for each picture the k training pictures without which its logit would fall most, and rise most.
+
+        Each effect is exactly that of fitting again without that training picture, with lam held; nothing is changed.
+        Many pictures share one pass over the training set, and an engine's workers go over it where the model was
+        loaded and has over 32,768 (``carrot.engine.use``).
+
+        Args:
+            pictures: As in ``predict``.
+            k: How many each way; of fewer training pictures all.
+            target: Class, by name or index; default: the predicted one of each.
+            against: Another class: ask of the difference of the two logits.
+
+        Raises:
+            ValueError: A class is unknown, ``target`` and ``against`` are the same, or k is less than 1.
+        """
+        return top_training(self.classifier, pictures, k, target, against)
 
     def trace(self, picture: PictureLike) -> Trace:
         """Return every object of the theory for one picture: H, P, W, L, r, pi, H_prime, g, and logits if fitted."""

@@ -6,14 +6,12 @@ import torch
 from PIL import Image
 
 from carrot.classifier.classifier import Classifier
-from carrot.classifier.fitted import Fitted
 from carrot.classifier.known import own_answer, training_row
-from carrot.classifier.suspects import judged_by_others
+from carrot.classifier.suspects import doubted
 from carrot.data.inputs import PictureLike, as_picture, name_of
 from carrot.data.labels import Label
 from carrot.errors import UnreadableImageError
 from carrot.evaluation.calibration import probabilities
-from carrot.evaluation.suspects import label_suspects
 from carrot.explanation.counterfactual import counterfactuals
 from carrot.explanation.parts import LogitParts, region_to_region, take_apart
 from carrot.explanation.record import Explanation, Picture
@@ -89,24 +87,9 @@ def explain(
         coalitions=trace.coalitions(logit),
         counterfactuals=counterfactuals(fitted.head, fitted.labels, fitted.class_weights, trace, rows, traces),
         others=others,
-        doubtful=_doubtful(fitted, rows),
+        doubtful=doubted(fitted, rows),
         own=None if row is None else own_answer(fitted, row),
     )
-
-
-def _doubtful(fitted: Fitted, rows: list[int]) -> dict[int, str]:
-    """Return what the others say of training pictures whose label is doubtful, as ``Carrot.audit`` has it.
-
-    Of so many pictures that their leave-one-out logits aren't held, the class that the others think likeliest.
-    """
-    if fitted.left_out.is_held:
-        judged, places = judged_by_others(fitted), rows
-    else:
-        never = torch.full((len(fitted.classes),), torch.inf, dtype=torch.float64)
-        judged = label_suspects(fitted.left_out.of(rows), fitted.labels[rows], fitted.temperature, never)
-        places = list(range(len(rows)))
-    each = zip(rows, places, strict=True)
-    return {row: fitted.classes[int(judged.suggested[at])] for row, at in each if bool(judged.doubtful[at])}
 
 
 def _further(parts: LogitParts, shown: list[int]) -> list[int]:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from carrot._ridge.rows import Given
 from carrot._vit.base import TimmBackbone
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.fitted import Fitted
@@ -13,7 +14,7 @@ from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
 from carrot.errors import ModelError
 from carrot.head import RidgeHead
-from carrot.store.bundle import load_bundle, save_bundle
+from carrot.store.bundle import ROWS, load_bundle, save_bundle
 from carrot.store.files import locked
 from carrot.store.layout import CONFIG, refuse_other_folder
 
@@ -80,6 +81,7 @@ def load(
     Encoder.require_device(device)
     bundle = load_bundle(folder)
     config: dict[str, Any] = bundle.config
+    state: dict[str, Given] = {**bundle.tensors, **({ROWS: bundle.open_rows} if bundle.open_rows else {})}
     try:
         ridge, tokens, setting = config["ridge"], config["tokens"], Setting(**config["embedding"])
         encoder = Encoder.from_json(config["encoder"], setting, checkpoint, device, backbone)
@@ -87,7 +89,7 @@ def load(
         if tokens is not None:
             kept = KeptTokens.from_json(tokens, folder.resolve())
         fitted = Fitted(
-            head=RidgeHead.from_state(bundle.tensors, ridge["lam"], ridge["fit_intercept"]),
+            head=RidgeHead.from_state(state, ridge["lam"], ridge["fit_intercept"]),
             setting=setting,
             classes=tuple(config["names"]),
             records=RememberedRecords(bundle.records),

@@ -22,12 +22,11 @@ from carrot.data.records import LabelKind
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.kept import KeptTokens
 from carrot.embedding.setting import Setting
-from carrot.engine import HERE, current
 from carrot.errors import DataError
 from carrot.head import RidgeHead
 from carrot.store.bundle import ROWS
 from carrot.store.layout import refuse_other_folder
-from carrot.store.mapped import Planned, map_tensors, write_tensors
+from carrot.store.mapped import Planned, map_tensor, write_tensors
 
 
 def stored_rows(
@@ -53,11 +52,7 @@ def stored_rows(
     refuse_other_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stored = write_tensors(folder, "rows", {ROWS: Planned((n, M), dtype, blocks)}, look=True)
-    return partial(_mapped, (folder / stored.name).resolve())
-
-
-def _mapped(path: Path) -> Float[Tensor, "n M"]:
-    return map_tensors(path)[ROWS]
+    return partial(map_tensor, (folder / stored.name).resolve(), ROWS)
 
 
 @pinned()
@@ -117,8 +112,7 @@ def fit_rows(
             f"({int((counts == 0).sum())} of {len(classes)} classes). Add some, or leave the class out."
         )
     w = row_weights(own, labels, class_weight, classes)
-    engine = None if current() is HERE or not callable(G) else current()
-    head = RidgeHead(lam, fit_intercept, copy=False).fit(G, labels, w, engine=engine)
+    head = RidgeHead(lam, fit_intercept, copy=False).fit(G, labels, w)
     fitted = Fitted.on(
         head,
         setting,

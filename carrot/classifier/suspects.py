@@ -77,6 +77,21 @@ def judged_by_others(fitted: Fitted) -> LabelSuspects:
     return fitted.left_out.suspects(fitted.temperature)
 
 
+def doubted(fitted: Fitted, rows: Sequence[int]) -> dict[int, str]:
+    """Return what the others say of those of some training pictures whose label is doubtful, by row.
+
+    Of so many pictures that their leave-one-out logits aren't held, the class that the others think likeliest.
+    """
+    places: Sequence[int] = range(len(rows))
+    if fitted.left_out.is_held:
+        judged, places = judged_by_others(fitted), rows
+    else:
+        never = torch.full((len(fitted.classes),), torch.inf, dtype=torch.float64)
+        judged = label_suspects(fitted.left_out.of(rows), fitted.labels[list(rows)], fitted.temperature, never)
+    each = zip(rows, places, strict=True)
+    return {row: fitted.classes[int(judged.suggested[at])] for row, at in each if bool(judged.doubtful[at])}
+
+
 class Doubt:
     """A model's training pictures as the heads fitted without them see their labels, and how to order any pictures.
 

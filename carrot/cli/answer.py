@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,15 @@ from carrot.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from carrot.classifier.label_sets import LabelSets
+    from carrot.classifier.top_training import Collected, Leaning
     from carrot.data.records import Box
     from carrot.model import Carrot
     from carrot.tiling import Tiling
+
+WAYS = ("fall", "rise")
 
 
 def predict(
@@ -39,6 +44,7 @@ def predict(
     top: Whole = 1,
     sets: float | None = None,
     per_class: Extra = False,
+    training: Whole | None = None,
     box: str | None = None,
     csv: Path | None = None,
     checkpoint: Checkpoint = None,
@@ -55,6 +61,7 @@ def predict(
     carrot predict my_model new.jpg
     carrot predict my_model holiday/ --top 3 --csv predictions.csv
     carrot predict my_model holiday/ --sets 0.1
+    carrot predict my_model holiday/ --training 3 --json
     ```
 
     Args:
@@ -65,11 +72,14 @@ def predict(
             miss their true label in it. An empty set: unlike all training pictures; all labels: nothing can be
             excluded.
         per_class: With --sets: keep that promise class by class, not on the average of classes.
+        training: Name so many training pictures without which each answer would fall most, and as many without which it
+            would rise most: exactly as a fit without that one would have it.
         box: Only what lies in this box: X,Y,WIDTH,HEIGHT in pixels, as object:DATA cuts the pictures of a data set.
-        csv: Write the table to this file too.
+        csv: Write the table to this file too; with --training its columns falls_1, falls_1_by, .., rises_1, rises_1_by
+            are those of the predicted class.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
-        engine: Who looks at the pictures.
+        engine: Who looks at the pictures, and goes over the embeddings of training pictures, where there are many.
         strict: End with status 3 if a picture had to be set aside.
         json: Print the result as JSON.
     """
@@ -82,6 +92,10 @@ def predict(
         raise UsageError("`--per-class` says how `--sets` are made: give `--sets` too, 0.1 say.")
     if sets is not None and not 0.0 < sets < 1.0:
         raise UsageError(f"`--sets` must be between 0 and 1, the share of pictures that miss their label; got {sets}.")
+    if training is not None and training < 1:
+        raise UsageError(f"`--training` must be at least 1; got {training}.")
+    if training is not None and sets is not None:
+        raise UsageError("`--training` and `--sets` are two questions: ask one, then the other.")
     early.need_model(model, *pictures[:1])
     early.need_checkpoint(checkpoint)
     engine.require()
@@ -98,6 +112,7 @@ def predict(
 
     from carrot._progress import progress
     from carrot.classifier.classifier import BATCH
+    from carrot.classifier.top_training import Collected
     from carrot.engine import HERE, in_order
     from carrot.model import Carrot
 
@@ -106,6 +121,7 @@ def predict(
     tiling = carrot.classifier.encoder.tiling
     fitted_on = {record.sha256 for record in carrot.records_}
     known, promise = list[str](), list[str]()
+    leaning = None if training is None else Collected(carrot.fitted, training)
     batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
     each = range(len(batches))
     with engine.at_work() as at:
@@ -126,19 +142,25 @@ def predict(
                 labels = carrot.predict_set(images, sets, per_class)
                 promise = [labels.promise]
                 rows += _with_sets(labels, names, top)
+            elif images and leaning is not None:
+                rows += _leaning(carrot, names, images, top, leaning)
             elif images:
-                rows += _answers(carrot, names, images, min(top, len(carrot.classes_)))
+                rows += _answers(carrot, names, carrot.predict_proba(images), top)
+        if leaning is not None:
+            for row, answer in zip(rows, leaning.asked().answers, strict=True):
+                row["training"] = answer
     if not rows:
         raise ValueError(aside[0]["problem"] if len(aside) == 1 else f"none of the {len(aside)} pictures can be read.")
     report_set_aside({item["picture"]: item["problem"] for item in aside})
     if csv is not None:
         _write_table(csv, rows)
-        asked = {"top": top, "sets": sets, "per_class": per_class or None, "box": box}
+        asked = {"top": top, "sets": sets, "per_class": per_class or None, "training": training, "box": box}
         write_config(csv.parent, "predict", {"model": model, "pictures": pictures, **asked}, csv)
     lines = [
         f"{row['picture']}   "
         + "   ".join(f"{c['class']} {c['probability']:.3f}" for c in row["classes"][:top])
         + (f"   set: {row['in_words']}" if "in_words" in row else "")
+        + "".join(f"\n  {line}" for line in (row["training"].lines() if "training" in row else []))
         for row in rows
     ]
     counts = Counts(len(rows), set_aside=len(aside))
@@ -152,7 +174,7 @@ def predict(
     made = {"sets": {"alpha": sets, "per_class": per_class, "promise": promise[-1]}} if sets is not None else {}
     result = {
         "model": str(model),
-        "predictions": [{name: value for name, value in row.items() if name != "in_words"} for row in rows],
+        "predictions": [_plain(row) for row in rows],
         "fitted_on": known,
         "set_aside": aside,
         "counts": counts.to_dict(),
@@ -220,8 +242,32 @@ def _files(pictures: Iterable[Path], aside: list[dict[str, str]]) -> list[Path]:
     return files
 
 
-def _answers(carrot: "Carrot", names: list[str], images: list[Any], top: int) -> list[dict[str, Any]]:
-    p = carrot.predict_proba(images)
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of a picture as JSON has it."""
+    found = {name: value for name, value in row.items() if name != "in_words"}
+    if "training" in found:
+        found["training"] = {way: [asdict(one) for one in getattr(found["training"], way)] for way in WAYS}
+    return found
+
+
+def _leaning(
+    carrot: "Carrot", names: list[str], images: list[Any], top: int, leaning: "Collected"
+) -> list[dict[str, Any]]:
+    """Return ``_answers``; embeddings are asked for their training pictures, so that the backbone runs once."""
+    import torch
+
+    from carrot.data.given import pictures_of
+    from carrot.evaluation.calibration import probabilities
+
+    fitted, logits, place = carrot.fitted, list[Any](), 0
+    for g in carrot.classifier.embedded(pictures_of(images)):
+        logits.append(fitted.head.predict(g))
+        leaning.add(names[place : place + len(g)], g)
+        place += len(g)
+    return _answers(carrot, names, probabilities(torch.cat(logits), fitted.temperature).numpy(), top)
+
+
+def _answers(carrot: "Carrot", names: list[str], p: "NDArray[Any]", top: int) -> list[dict[str, Any]]:
     rows = []
     for name, row in zip(names, p, strict=True):
         best = (-row).argsort(kind="stable")[:top]
@@ -250,5 +296,18 @@ def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     from carrot.store.outputs import csv_text, write_output
 
     lines = [{"picture": row["picture"], "rank": rank, **c} for row in rows for rank, c in enumerate(row["classes"], 1)]
-    more = ("p_value", "in_set") if "p_value" in lines[0] else ()
+    more = ["p_value", "in_set"] if "p_value" in lines[0] else []
+    if "training" in rows[0]:
+        sides = [[_in_columns(row["training"], way) for row in rows] for way in WAYS]
+        further = [max(side, key=len) for side in sides]  # fewer move an answer than were asked for, perhaps
+        more += [name for columns in further for name in columns]
+        empty = dict.fromkeys(more)
+        firsts = iter({**fall, **rise} for fall, rise in zip(*sides, strict=True))
+        lines = [{**empty, **line, **(next(firsts) if line["rank"] == 1 else {})} for line in lines]
     write_output(file, csv_text(("picture", "rank", "class", "probability", *more), lines).encode())
+
+
+def _in_columns(answer: "Leaning", way: str) -> dict[str, object]:
+    """Return the training pictures of one way, as columns."""
+    each = list(enumerate(getattr(answer, way), 1))
+    return {f"{way}s_{k}{part}": value for k, one in each for part, value in (("", one.id), ("_by", one.effect))}

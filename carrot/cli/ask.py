@@ -173,7 +173,7 @@ def audit(
         held_out: Look at held-out pictures too; the backbone runs once on each.
         checkpoint: The backbone's weights, if they are no longer where they were.
         device: Where the backbone runs.
-        engine: Who looks at held-out pictures.
+        engine: Who looks at held-out pictures, and goes over the embeddings of training pictures, where there are many.
         json: Print all of it as JSON.
     """
     from carrot.store.outputs import check_output, check_replaced, write_output
@@ -196,25 +196,27 @@ def audit(
 
     classifier = load(model, checkpoint, device)
     fitted = classifier.fitted
-    if why is not None:
-        from carrot.classifier.arguing import case_of
+    with engine.at_work():
+        if why is not None:
+            from carrot.classifier.arguing import case_of
 
-        case = case_of(classifier, why, duplicates)
-        show({"model": str(model), **case.to_dict()}, case.lines(), json)
-        return 0
-    found, where = Audit.of(fitted, duplicates), data or fitted.data
-    if held_out and where is None:
-        note("held-out pictures are not looked at: the model was fitted from Python. Say where they are: --data DATA")
-    elif held_out and where is not None:
-        try:
-            with engine.at_work():
+            case = case_of(classifier, why, duplicates)
+            show({"model": str(model), **case.to_dict()}, case.lines(), json)
+            return 0
+        found, where = Audit.of(fitted, duplicates), data or fitted.data
+        if held_out and where is None:
+            note(
+                "held-out pictures are not looked at: the model was fitted from Python. Say where they are: --data DATA"
+            )
+        elif held_out and where is not None:
+            try:
                 test = measurable(classifier, where, model / "tokens")
-            found = found.with_held_out(fitted, test)
-            report_set_aside(test.set_aside)
-        except (CarrotError, OSError) as error:
-            if data is not None:
-                raise
-            note(f"held-out pictures are not looked at: {error} Elsewhere: --data DATA; not at all: --no-held-out")
+                found = found.with_held_out(fitted, test)
+                report_set_aside(test.set_aside)
+            except (CarrotError, OSError) as error:
+                if data is not None:
+                    raise
+                note(f"held-out pictures are not looked at: {error} Elsewhere: --data DATA; not at all: --no-held-out")
     if csv is not None:
         write_output(csv, found.to_csv().encode())
         arguments = {"model": model, "data": data, "top": top, "duplicates": duplicates, "held_out": held_out}

@@ -94,29 +94,39 @@ def fit_temperature(
 
 
 @dataclass
-class _Newton:
-    """Sums of one pass over all logits, at one b: equation (1)'s derivatives, and the spread."""
+class NewtonSums:
+    """What some pictures add to a step of Newton's method at one b: equation (1)'s derivatives, and the spread."""
 
+    C: int
     slope: float = 0.0
     curve: float = 0.0
     squares: float = 0.0
     size: float = 0.0
 
-    def add(self, logits: Tensor, labels: Tensor, b: float, smoothing: float) -> None:
-        for rows in blocks(len(logits), logits.shape[1], 1):  # so many stay near the processor
+    @classmethod
+    def of(cls, logits: Float[Tensor, "b C"], labels: Int[Tensor, " b"], b: float, n: int) -> "NewtonSums":
+        """Return those of pictures, of n."""
+        sums = cls(logits.shape[1])
+        smoothing = 1.0 / ((n + 1) * sums.C)
+        for rows in blocks(len(logits), sums.C, 1):  # so many stay near the processor
             z = logits[rows].double()
-            self.size = max(self.size, float(z.max()), -float(z.min()))
-            self.squares += float((z - z.mean(dim=1, keepdim=True)).square_().sum())
             d = z - z.gather(1, labels[rows, None])
             pd = torch.softmax(b * d, dim=1).mul_(d)
             first = pd.sum(dim=1)
-            self.slope += float(first.sum() - smoothing * d.sum())
-            self.curve += float(pd.mul_(d).sum() - first.square().sum())
+            slope = float(first.sum() - smoothing * d.sum())
+            curve = float(pd.mul_(d).sum() - first.square().sum())
+            squares = float((z - z.mean(dim=1, keepdim=True)).square_().sum())
+            sums.add(cls(sums.C, slope, curve, squares, max(float(z.max()), -float(z.min()))))
+        return sums
+
+    def add(self, other: "NewtonSums") -> None:
+        """Add those of other pictures."""
+        self.C, self.size = other.C, max(self.size, other.size)
+        self.slope, self.curve = self.slope + other.slope, self.curve + other.curve
+        self.squares += other.squares
 
 
-def streamed_temperature(
-    pieces: Callable[[], Iterable[tuple[Float[Tensor, "b C"], Int[Tensor, " b"]]]], n: int, guess: SupportsFloat
-) -> float:
+def streamed_temperature(sums_at: Callable[[float], Iterable[NewtonSums]], n: int, guess: SupportsFloat) -> float:
     """Return ``fit_temperature`` of so many logits that they are never there together, by Newton's method.
 
     Each step is a pass over all of them. The error of a step is about the square of the one before: from a guess that
@@ -125,7 +135,7 @@ def streamed_temperature(
     Exactness: ``fit_temperature`` to 1e-9 of it; ``tests/unit/test_calibration.py``.
 
     Args:
-        pieces: Gives the logits of some pictures and their labels, until all came; as often as it is asked.
+        sums_at: Gives, at some b, what some pictures add, until all came; a pass over them.
         n: How many pictures there are.
         guess: About what T is: that of some of them.
 
@@ -136,11 +146,10 @@ def streamed_temperature(
         raise ValueError("There must be a picture; got none.")
     b, low, high = 1.0 / require_positive("guess", guess), 0.0, math.inf
     for _ in range(PASSES):
-        sums, C = _Newton(), 1
-        for logits, labels in pieces():
-            C = logits.shape[1]
-            sums.add(logits, labels, b, 1.0 / ((n + 1) * C))
-        spread = math.sqrt(sums.squares / (n * C))
+        sums = NewtonSums(1)
+        for some in sums_at(b):
+            sums.add(some)
+        spread = math.sqrt(sums.squares / (n * sums.C))
         if spread <= 8 * EPS * sums.size:
             return 1.0
         least, most = 1.0 / (HIGHEST * spread), 1.0 / (LOWEST * spread)

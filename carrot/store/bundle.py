@@ -19,8 +19,9 @@ Format 1 had G beside the other tensors, and labels as a matrix of zeros and one
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from carrot.errors import ModelError
 from carrot.store.files import write_atomically
 from carrot.store.layout import CONFIG, FORMAT, FORMAT_VERSION, PARTS, load_config, refuse_other_folder, sweep
 from carrot.store.lines import Lines
-from carrot.store.mapped import Planned, map_tensors, sha256_of, write_stream, write_tensors
+from carrot.store.mapped import Planned, map_tensor, map_tensors, sha256_of, write_stream, write_tensors
 from carrot.store.settings import JSON, canonical, check_json
 
 ROWS = "G"  # the tensor that has a file of its own
@@ -39,11 +40,15 @@ ROWS = "G"  # the tensor that has a file of its own
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a folder holds: plain JSON, tensors by name, and one JSON object for each training picture, as lines."""
+    """What a folder holds: plain JSON, tensors by name, and one JSON object for each training picture, as lines.
+
+    ``open_rows`` opens G once more, in any process that sees the folder; None: there is none.
+    """
 
     config: dict[str, JSON]
     tensors: dict[str, Tensor]
     records: Lines
+    open_rows: Callable[[], Tensor] | None
 
     __repr__ = brief
 
@@ -99,11 +104,13 @@ def load_bundle(folder: Path) -> Bundle:
     config = load_config(folder)
     files = {part: _verified(folder, config, part) for part in PARTS if part != "rows" or _has_rows(config)}
     try:
-        tensors = {name: x for part in files if part != "records" for name, x in map_tensors(files[part]).items()}
+        mapped = {part: map_tensors(files[part]) for part in files if part != "records"}
         records = Lines.of(files["records"])
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: its files have the right checksums and can't be read: {error}.") from error
-    return Bundle(config, tensors, records)
+    opens = (partial(map_tensor, files[part].resolve(), ROWS) for part, found in mapped.items() if ROWS in found)
+    tensors = {name: x for found in mapped.values() for name, x in found.items()}
+    return Bundle(config, tensors, records, next(opens, None))
 
 
 def _has_rows(config: Mapping[str, JSON]) -> bool:

@@ -142,6 +142,16 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path.name} is no safetensors file that can be mapped: {error}") from error
 
 
+def map_tensor(path: Path, name: str) -> Tensor:
+    """Return one of them.
+
+    Raises:
+        ValueError, OSError: As ``map_tensors``.
+        KeyError: There is no such tensor.
+    """
+    return map_tensors(path)[name]
+
+
 def raw(x: Tensor) -> Iterator[memoryview]:
     """Yield the bytes of a tensor, row by row, in pieces of about ``BLOCK``."""
     flat = x.detach().reshape(-1) if x.is_contiguous() else None

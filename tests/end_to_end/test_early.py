@@ -26,6 +26,8 @@ MISTAKES: list[tuple[str, int, str]] = [  # words, status, what is said
     ("predict new.png model", 1, "The model comes first"),
     ("predict model nowhere.png", 1, "nowhere.png: there is no such file"),
     ("predict model new.png --top 0", 2, "`--top`"),
+    ("predict model new.png --training 0", 2, "`--training`"),
+    ("predict model new.png --training 2 --sets 0.1", 2, "two questions"),
     ("predict model new.png --csv pictures", 1, "is a folder"),
     ("predict damaged new.png", 1, "config.json: is damaged"),
     ("predict newer new.png", 1, "Upgrade it"),

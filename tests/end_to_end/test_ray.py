@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 
 from carrot import BackboneError, Carrot, EngineError, ModelError, StoreError, cli, engine, protocol
+from carrot._ridge import passes
+from carrot.classifier.files import load, save
 from carrot.data.toy import ToyBirds
 from carrot.embedding import filling
 from carrot.embedding.cache import TokenCache
@@ -24,6 +26,7 @@ from carrot.embedding.sent import SentView
 from carrot.engine import on_ray
 from carrot.engine.on_ray import OnRay
 from tests.unit.test_embedding import ROW, Embed, Plain, transform
+from tests.unit.test_loaded_rows import made
 
 pytestmark = [
     pytest.mark.ray,
@@ -219,3 +222,24 @@ def test_when_no_worker_comes_it_is_said_after_a_while(
     with pytest.raises(EngineError, match=r"no worker came in 0.4 s: a worker needs 64 CPUs, and of the 2 CPUs"):
         list(ray.map(Odd(), [0]))
     assert "waiting for Ray" in capsys.readouterr().err
+
+
+def test_the_rows_of_a_loaded_model_are_gone_over_by_workers(
+    ray: OnRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They open its file themselves. Leverages need moments, too: three passes."""
+    save(tmp_path / "m", made())
+    monkeypatch.setattr(passes, "GROUP", 25)
+    plain, head, asked = load(tmp_path / "m").fitted.head, load(tmp_path / "m").fitted.head, list[int]()
+    leverage = plain.leverage
+    own = OnRay.map
+
+    def counted(self: OnRay, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        asked.append(len(items))
+        return own(self, job, items)
+
+    monkeypatch.setattr(OnRay, "map", counted)
+    with engine.use(ray):
+        assert torch.equal(head.leverage, leverage)
+    assert asked == [4, 4, 4]
+    assert torch.equal(head.statistics.S, plain.statistics.S)

@@ -1,6 +1,6 @@
 """Leave-one-out by blocks says what it says of all logits at once; Newton's method finds the best temperature."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from carrot.evaluation.accuracy import summary
 from carrot.evaluation.calibration import (
     HIGHEST,
     LOWEST,
+    NewtonSums,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -36,8 +37,9 @@ def head(request: pytest.FixtureRequest) -> RidgeHead:
     return RidgeHead(1.0, True).fit(G, y)
 
 
-def pieces(logits: torch.Tensor, y: torch.Tensor, size: int = 13) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    return zip(logits.split(size), y.split(size), strict=True)
+def sums_of(logits: torch.Tensor, y: torch.Tensor, size: int = 13) -> Callable[[float], Iterator[NewtonSums]]:
+    each = list(zip(logits.split(size), y.split(size), strict=True))
+    return lambda b: (NewtonSums.of(*some, b, len(y)) for some in each)
 
 
 def test_some_rows_are_those_of_all(head: RidgeHead) -> None:
@@ -79,7 +81,7 @@ def test_newton_finds_the_best_temperature_from_anywhere(factor: float) -> None:
     logits = RidgeHead(1.0).fit(G, y).loo_predict()
     best = fit_temperature(logits, y)
     before = logits.clone()
-    found = streamed_temperature(lambda: pieces(logits, y), len(y), best * factor)
+    found = streamed_temperature(sums_of(logits, y), len(y), best * factor)
     assert found == pytest.approx(best, rel=1e-9)
     assert torch.equal(logits, before)
 
@@ -88,9 +90,9 @@ def test_few_passes_are_taken_from_a_good_guess() -> None:
     G, y = problem()
     logits, asked = RidgeHead(1.0).fit(G, y).loo_predict(), list[int]()
 
-    def counted() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def counted(b: float) -> Iterator[NewtonSums]:
         asked.append(1)
-        return pieces(logits, y)
+        return sums_of(logits, y)(b)
 
     streamed_temperature(counted, len(y), 1.03 * fit_temperature(logits, y))
     assert len(asked) <= 4
@@ -105,7 +107,7 @@ def test_bounds_are_those_of_the_whole(kind: str, guess: float) -> None:
     logits = {"right by little": 1e-9 * one + torch.tensor([0.0, 0, 0]), "worse than chance": -one, "equal": 0 * one}
     x = logits[kind]
     expected = fit_temperature(x, y)
-    assert streamed_temperature(lambda: pieces(x, y, 5000), n, guess) == pytest.approx(expected, rel=1e-9)
+    assert streamed_temperature(sums_of(x, y, 5000), n, guess) == pytest.approx(expected, rel=1e-9)
     spread = float((x - x.mean(dim=1, keepdim=True)).square().mean().sqrt())
     if kind == "worse than chance":
         assert expected == pytest.approx(HIGHEST * spread)
@@ -114,9 +116,9 @@ def test_bounds_are_those_of_the_whole(kind: str, guess: float) -> None:
 
 def test_what_can_have_no_temperature_is_refused() -> None:
     with pytest.raises(ValueError, match="got none"):
-        streamed_temperature(lambda: iter(()), 0, 1.0)
+        streamed_temperature(lambda b: iter(()), 0, 1.0)
     with pytest.raises(ValueError, match="guess"):
-        streamed_temperature(lambda: iter(()), 1, 0.0)
+        streamed_temperature(lambda b: iter(()), 1, 0.0)
 
 
 @pytest.mark.parametrize("against", [None, 2])

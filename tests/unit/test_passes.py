@@ -16,6 +16,7 @@ from torch import Tensor
 from carrot import EngineError, RidgeHead
 from carrot import influence as inf
 from carrot._ridge import blocks, factor, passes
+from carrot.engine import use
 from tests import reference as ref
 
 pytestmark = pytest.mark.filterwarnings("ignore:lam = ")  # labels that nothing tells: no penalty is best
@@ -112,8 +113,9 @@ def test_any_workers_in_any_order_give_the_same_bits(
     here = everything(RidgeHead(lam, intercept, copy=False).fit(G(), labels, w if weighted else None))  # type: ignore[arg-type]
     for workers in (1, 2, 8):
         engine = Shuffled(workers, workers)
-        head = RidgeHead(lam, intercept).fit(G, labels, w if weighted else None, engine=engine)  # type: ignore[arg-type]
-        assert_same(here, everything(head))
+        with use(engine):
+            head = RidgeHead(lam, intercept).fit(G, labels, w if weighted else None)  # type: ignore[arg-type]
+            assert_same(here, everything(head))
         assert engine.jobs > 7  # nothing was done here
 
 
@@ -121,8 +123,8 @@ def test_other_processes_give_the_same_bits(rows: tuple[Any, Tensor, Tensor]) ->
     G, labels, w = rows
     here = everything(RidgeHead("loo", True).fit(G, labels, w))
     before = (passes.GROUP, blocks.ENTRIES, blocks.STRIP, factor.STRIP)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _set, before) as pool:
-        assert_same(here, everything(RidgeHead("loo", True).fit(G, labels, w, engine=Pool(pool))))
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), _set, before) as pool, use(Pool(pool)):
+        assert_same(here, everything(RidgeHead("loo", True).fit(G, labels, w)))
 
 
 def _set(*sizes: int) -> None:
@@ -159,7 +161,8 @@ def test_groups_change_no_answer(rows: tuple[Any, Tensor, Tensor], intercept: bo
     """Held against sums over whole matrices and fits without a picture."""
     G, labels, w = rows
     X, Y = G().double().numpy(), np.eye(C)[labels.numpy()]
-    head = RidgeHead(0.3, intercept).fit(G, labels, w, engine=Shuffled(2))
+    with use(Shuffled(2)):
+        head = RidgeHead(0.3, intercept).fit(G, labels, w)
     loo = ref.loo(X, Y, 0.3, intercept, w.numpy())
     np.testing.assert_allclose(torch.cat([x for _, x in head.loo_blocks()]).numpy(), loo, rtol=0, atol=1e-11)
     mean = w.numpy() @ X / w.sum().item()
@@ -182,8 +185,9 @@ def alone_rows(tmp_path: Path) -> Callable[[], Tensor]:
 def test_a_picture_alone_in_a_direction_is_settled_here(tmp_path: Path) -> None:
     G, labels = alone_rows(tmp_path), torch.arange(N) % C
     here = RidgeHead("loo", True, lams=[0.5, 2.0]).fit(G, labels)
-    there = RidgeHead("loo", True, lams=[0.5, 2.0]).fit(G, labels, engine=Shuffled(3))
-    assert_same(everything(here), everything(there))
+    with use(Shuffled(3)):
+        there = RidgeHead("loo", True, lams=[0.5, 2.0]).fit(G, labels)
+        assert_same(everything(here), everything(there))
     assert float(here.slack[70]) < 1e-6
     X, Y, g = G().numpy(), np.eye(C)[labels.numpy()], torch.ones(1, D, dtype=F64)
     for j, lam in enumerate((0.5, 2.0)):
@@ -199,7 +203,7 @@ def test_a_picture_alone_in_a_direction_is_settled_here(tmp_path: Path) -> None:
 def test_the_best_are_those_of_refits(rows: tuple[Any, Tensor, Tensor], intercept: bool) -> None:
     """Brute force: a fit without each picture; and duals of the whole matrix, against another class."""
     G, labels, w = rows
-    head = RidgeHead(0.3, intercept).fit(G, labels, w, engine=Shuffled(2))
+    head = RidgeHead(0.3, intercept).fit(G, labels, w)
     g = torch.tensor(np.random.default_rng(3).normal(size=(3, D)))
     target, against, row = torch.tensor([0, 2, 1]), torch.tensor([1, 3, 0]), torch.arange(3)
     moved = torch.stack([head.predict(g) - head.without(i).predict(g) for i in range(N)], dim=1)
@@ -207,7 +211,8 @@ def test_the_best_are_those_of_refits(rows: tuple[Any, Tensor, Tensor], intercep
     for kind, every in (("removal", moved), ("dual", dual)):
         chosen = every[row, :, target] - every[row, :, against]
         head._system.__dict__.pop("alpha", None)  # type: ignore[union-attr]  # of the rows, not of what is at hand
-        both = inf.supporters_and_opposers(head, g, 7, kind, target, against)  # type: ignore[arg-type]
+        with use(Shuffled(2)):
+            both = inf.supporters_and_opposers(head, g, 7, kind, target, against)  # type: ignore[arg-type]
         for largest, (values, indices) in zip((True, False), both, strict=True):
             torch.testing.assert_close(values, chosen.topk(7, largest=largest).values, rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(chosen.gather(1, indices), values, rtol=1e-9, atol=1e-11)
@@ -242,15 +247,15 @@ class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
 
 def test_what_an_engine_does_not_do(rows: tuple[Any, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     G, labels, _ = rows
-    with pytest.raises(TypeError, match="`G` must be a function that opens"):
-        RidgeHead(1.0).fit(G(), labels, engine=Shuffled(2))
-    with pytest.raises(EngineError, match="3 of 4 groups"):
-        RidgeHead(1.0).fit(G, labels, engine=Ends())
+    with pytest.raises(EngineError, match="3 of 4 groups"), use(Ends()):
+        RidgeHead(1.0).fit(G, labels)
     few = Shuffled(2)
-    RidgeHead(1.0).fit(lambda: G()[:D], labels[:D], engine=few)
-    assert not few.jobs
-    monkeypatch.setattr(passes, "WIDE", D - 1)
-    RidgeHead("loo", True).fit(G, labels, engine=few)
+    with use(few):
+        RidgeHead(1.0).fit(G(), labels)  # its workers can't open these
+        RidgeHead(1.0).fit(lambda: G()[:D], labels[:D])
+        assert not few.jobs
+        monkeypatch.setattr(passes, "WIDE", D - 1)
+        RidgeHead("loo", True).fit(G, labels)
     assert not few.jobs
 
 
@@ -271,13 +276,29 @@ def test_wide_rows_are_one_group_and_solved_for(
 def test_a_worker_that_opens_other_rows_is_named(rows: tuple[Any, Tensor, Tensor]) -> None:
     G, labels, _ = rows
     calls = iter([G(), G()[:-1]])
-    with pytest.raises(EngineError, match=r"opened rows \(89, 6\).*has \(90, 6\)"):
-        RidgeHead(1.0).fit(lambda: next(calls), labels, engine=Shuffled(1))
+    with pytest.raises(EngineError, match=r"opened rows \(89, 6\).*has \(90, 6\)"), use(Shuffled(1)):
+        RidgeHead(1.0).fit(lambda: next(calls), labels)
+
+
+def test_a_worker_that_finds_no_rows_is_told_what_it_needs(rows: tuple[Any, Tensor, Tensor]) -> None:
+    G, labels, _ = rows
+    first = iter([G()])
+
+    def moved() -> Tensor:
+        if (found := next(first, None)) is None:
+            raise FileNotFoundError(2, "No such file or directory", "/models/rows.safetensors")
+        return found
+
+    with (
+        pytest.raises(EngineError, match=r"/models/rows.safetensors.*Every node must see the model's"),
+        use(Shuffled(1)),
+    ):
+        RidgeHead(1.0).fit(moved, labels)
 
 
 def test_rows_that_are_no_numbers_are_refused_by_workers_too(tmp_path: Path) -> None:
     G = np.ones((N, D), dtype=np.float32)
     G[60, 2] = np.inf
     np.save(tmp_path / "inf.npy", G)
-    with pytest.raises(ValueError, match="`G`.*finite"):
-        RidgeHead(1.0).fit(partial(opened, tmp_path / "inf.npy"), torch.arange(N) % C, engine=Shuffled(2))
+    with pytest.raises(ValueError, match="`G`.*finite"), use(Shuffled(2)):
+        RidgeHead(1.0).fit(partial(opened, tmp_path / "inf.npy"), torch.arange(N) % C)

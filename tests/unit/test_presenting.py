@@ -33,6 +33,7 @@ from carrot.classifier.hidden import HiddenRegion, HiddenRegions
 from carrot.classifier.label_sets import LabelSets
 from carrot.classifier.selection import Selection
 from carrot.classifier.suspects import Suspect
+from carrot.classifier.top_training import Leaning, Missed, TopTraining
 from carrot.classifier.twins import Duplicates, Group
 from carrot.classifier.what_if import WhatIf
 from carrot.data.counts import Counts
@@ -88,6 +89,12 @@ def label_sets(n: int = 25) -> LabelSets:
     return LabelSets(pictures, classes, 0.1, True, p, p, torch.tensor([3, 30]))
 
 
+def top_training(n: int = 25) -> TopTraining:
+    fall = (Missed(name("a"), name("jay"), 0.25, name("wren")), Missed(name("b"), name("jay"), 0.125))
+    answers = [Leaning(name(f"x{i}"), name("jay"), name("wren") if i else None, fall, ()) for i in range(n)]
+    return TopTraining(2, (*answers[:-1], Leaning(name("last"), name("jay"), None, (), ())))
+
+
 def hidden() -> HiddenRegions:
     effects = torch.randn(2, 3, dtype=F64)
     top = (
@@ -120,6 +127,7 @@ PRESENTED: dict[type, Callable[[], Any]] = {
     HiddenRegions: hidden,
     LabelSets: label_sets,
     SmallestFlip: flip,
+    TopTraining: top_training,
     WhatIf: what_if,
     carrot.Explanation: lambda: explanation(hostile=f"\n{HOSTILE}"),
 }
