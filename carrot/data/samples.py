@@ -27,6 +27,7 @@ class _Sample:
     offset: int = 0
     size: int = 0
     label: str | None = None
+    has_label: bool = False  # a file of it came, whatever it says
     wrong: tuple[str, str] = ("", _NO_PICTURE)  # which file, and why it isn't one
 
 
@@ -112,7 +113,10 @@ def _take(member: Member, samples: dict[str, _Sample], found: ShardIndex, source
         else:
             found.unread[ending] += 1
     elif ending == source:
-        sample.label = _label(member, key, read)
+        if sample.has_label:
+            found.aside[f"{member.name} (again)"] = _TWICE
+        else:
+            sample.label, sample.has_label = _label(member, key, read), True
     elif rank == -2:
         sample.wrong = member.name, why_unread(member.name, by_name=True) or _NO_PICTURE
     elif ending.rpartition(".")[2] in PICKLED:

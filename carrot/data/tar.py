@@ -16,7 +16,7 @@ import numpy as np
 BLOCK = 512
 _ZERO = bytes(BLOCK)
 _BATCH = 1024
-_LONGEST = 1 << 16  # bytes of a name; a longer one is damage
+_LONGEST = 1 << 20  # bytes of a name and of what stands beside it; more is damage
 _FILES = frozenset(b"07\0")
 _FOLDER = ord("5")
 _LINKS = frozenset(b"12")
@@ -31,7 +31,7 @@ class Member(NamedTuple):
         offset: Where its bytes begin.
         size: How many there are.
         head: Its first bytes, as far as they came with the header.
-        is_file: False: a link or a device, which has no bytes.
+        is_file: False: a link or a device, which has no bytes, or a file that is stored with holes.
     """
 
     name: str
@@ -56,7 +56,7 @@ def members(read: Callable[[int, int], bytes], length: int) -> Iterator[list[Mem
         DamagedTarError: It is no tar, is damaged, or ends too early; what comes before has been yielded.
     """
     offset, held, blocks = 0, list[Member | None](), list[bytes]()  # of each header its member, if it has one
-    wrong, name, size = "", "", -1
+    wrong, name, size, is_sparse = "", "", -1, False
     ended = False
     while not wrong and not ended:
         piece = read(offset, 3 * BLOCK)
@@ -77,11 +77,11 @@ def members(read: Callable[[int, int], bytes], length: int) -> Iterator[list[Mem
                 wrong = _no_header(offset)
                 break
             if kind != ord("g"):
-                name, size = _long(more, kind, name, size)
+                name, size, is_sparse = _long(more, kind, name, size)
         else:
             own = own if size < 0 else size
             data = offset + BLOCK
-            is_file = kind in _FILES
+            is_file = kind in _FILES and not is_sparse
             if is_file and data + own > length:
                 there = f"{max(length - data, 0):,} of {own:,} bytes are there"
                 wrong = f"it is cut short: of {name or _name(block)} {there}"
@@ -89,7 +89,7 @@ def members(read: Callable[[int, int], bytes], length: int) -> Iterator[list[Mem
             if kind != _FOLDER:
                 member = Member(name or _name(block), data, own, piece[BLOCK : BLOCK + own], is_file)
             own = own if is_file or kind not in _LINKS else 0
-            name, size = "", -1
+            name, size, is_sparse = "", -1, False
         held.append(member)
         blocks.append(block)
         offset += BLOCK + -(-own // BLOCK) * BLOCK
@@ -140,19 +140,23 @@ def _name(block: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def _long(more: bytes, kind: int, name: str, size: int) -> tuple[str, int]:
-    """Return the name, and the size (-1: none), that a block before a header gives."""
+def _long(more: bytes, kind: int, name: str, size: int) -> tuple[str, int, bool]:
+    """Return what a block before a header gives: name, size (-1: none), and whether the file is stored with holes.
+
+    Of such a file what is stored begins with a map of the holes, and its path is made up: POSIX's sparse files of GNU.
+    """
     if kind == ord("L"):
-        return more.rstrip(b"\0").decode("utf-8", "backslashreplace"), size
-    place = 0
+        return more.rstrip(b"\0").decode("utf-8", "backslashreplace"), size, False
+    place, own = 0, dict[bytes, bytes]()
     while place < len(more):
         length = re.match(rb"(\d+) ", more[place : place + 20])
         if length is None:
             break
         found = _PAX.fullmatch(more[place : place + int(length[1])])
-        if found and found[1] == b"path":
-            name = found[2].decode("utf-8", "backslashreplace")
-        elif found and found[1] == b"size" and found[2].isdigit():
-            size = int(found[2])
+        if found:
+            own[found[1]] = found[2]
         place += max(int(length[1]), 1)
-    return name, size
+    given = own.get(b"GNU.sparse.name", own.get(b"path"))
+    name = name if given is None else given.decode("utf-8", "backslashreplace")
+    size = int(own[b"size"]) if own.get(b"size", b"").isdigit() else size
+    return name, size, any(key.startswith(b"GNU.sparse.") for key in own)

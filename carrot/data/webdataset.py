@@ -228,8 +228,8 @@ def _class_names(found: Shards) -> list[str] | None:
                 text = whole(f"{place}/{name}" if place else name).decode("utf-8-sig")
             except (OSError, DataError, UnicodeDecodeError):
                 continue
-            lines = [line.strip(" \t\r") for line in text.split("\n")]
-            return lines[:-1] if lines and not lines[-1] else lines
+            if text.strip():
+                return [line.strip(" \t\r") for line in text.rstrip().split("\n")]
     return None
 
 

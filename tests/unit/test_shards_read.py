@@ -200,6 +200,7 @@ def test_samples_that_are_a_little_wrong(tmp_path: Path) -> None:
         ("0013.png", png(13)),
         ("0013.cls", b"1"),
         ("0013.png", png(14)),
+        ("0013.cls", b"0"),  # of the second picture of this name, not of the first
         ("0014.cls", b"0"),
         ("0014.png", png(15)),  # the label first
         ("__meta__.json", b"{}"),
@@ -210,10 +211,11 @@ def test_samples_that_are_a_little_wrong(tmp_path: Path) -> None:
         link = tarfile.TarInfo("0015.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    found = aside(file, "5 set aside")
+    found = aside(file, "6 set aside")
     assert found.skipped == {  # type: ignore[attr-defined]
         "a.tar/0010": "a sample without a picture",
         "a.tar/0013.png (again)": "a second file of one sample with one ending: the first is used",
+        "a.tar/0013.cls (again)": "a second file of one sample with one ending: the first is used",
         "a.tar/0015.png": "a link or a special file, not followed",
         "a.tar/0011.png": "it has no label",
         "a.tar/0012.png": "it has no label",
@@ -222,6 +224,37 @@ def test_samples_that_are_a_little_wrong(tmp_path: Path) -> None:
         *("0000", "0001", "0002", "0003", "0013", "0014")
     ]
     assert found.image(4).getpixel((0, 0))[0] == 13
+    assert found.classes[found.records[4].label] == "1"
+
+
+def test_a_file_with_holes_is_set_aside_under_its_own_name(tmp_path: Path) -> None:
+    """As GNU tar writes it with ``--sparse --format=posix``: its path is made up, its bytes begin with a map."""
+    file = write(tmp_path / "a.tar", samples(4))
+    with tarfile.open(file, "a", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("./GNUSparseFile.7/0009.png")
+        info.size = 1024
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "0009.png"}
+        tar.addfile(info, io.BytesIO(b"1\n0\n512\n".ljust(1024, b"\0")))
+        tar.addfile(tarfile.TarInfo("0009.cls"))
+    found = aside(file, "1 set aside")
+    assert found.skipped == {"a.tar/0009.png": "a link or a special file, not followed"}  # type: ignore[attr-defined]
+
+
+def test_long_attributes_beside_a_name_are_no_damage(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.tar", samples(4))
+    with tarfile.open(file, "a", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("0009.png")
+        info.size, info.pax_headers = len(png(9)), {"SCHILY.xattr.user.note": "x" * 70_000}
+        tar.addfile(info, io.BytesIO(png(9)))
+        tar.addfile(tarfile.TarInfo("0009.cls"))
+    assert "0009.png" in str(aside(file, "1 set aside").skipped)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["cat\ndog\n\n", "cat\r\ndog\r\n \r\n", "cat\ndog"])
+def test_blank_lines_after_the_names_of_classes_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classnames.txt").write_bytes(text.encode())
+    write(tmp_path / "train-0.tar", samples(4))
+    assert open_dataset(tmp_path).classes == ("cat", "dog")
 
 
 def test_what_would_be_unpickled_is_left_alone_and_told(tmp_path: Path) -> None:
