@@ -179,6 +179,7 @@ def merge(
     from carrot.embedding.extracted import Extracts
 
     extracts = Extracts.of(folders)
+    refuse_inside(out, extracts.facts["data"] or "")
     _say_twice(extracts.twice)
     with locked(out), engine.at_work():
         model = merged(extracts, lam, class_weight, out)

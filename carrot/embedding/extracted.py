@@ -13,7 +13,7 @@ from carrot._display.brief import brief
 from carrot._progress import progress
 from carrot.errors import StoreError
 from carrot.store.settings import differences, told
-from carrot.store.shards import EmbeddingStore
+from carrot.store.shards import REMEDY, EmbeddingStore
 
 FORMAT, FORMAT_VERSION = "carrot extract", 1
 ROWS = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
@@ -101,11 +101,17 @@ class Extracts:
         self._require_all()
         records, errors = list[dict[str, Any]](), dict[str, str]()
         for shard, store in self.place.items():
-            notes = store.label(shard)["notes"]
-            errors |= notes["unreadable"]
-            for row, noted in zip(store.rows(shard), notes["records"], strict=True):
-                if noted["id"] not in notes["unreadable"]:
-                    records.append({**noted, "row": row})
+            label = store.label(shard)
+            try:  # nothing of it is verified before its rows are read
+                aside, own = label["notes"]["unreadable"], label["notes"]["records"]
+                errors |= aside
+                for row, noted in zip(store.rows(shard), own, strict=True):
+                    if noted["id"] not in aside:
+                        records.append({**noted, "row": row})
+            except (KeyError, TypeError, ValueError) as error:
+                raise StoreError(
+                    f"{store.where(shard)}: is damaged: its header doesn't say which pictures it holds. {REMEDY}"
+                ) from error
         return records, errors
 
     def blocks(self) -> Iterator[Float[Tensor, "b M"]]:
@@ -149,9 +155,9 @@ def _opened(folder: str) -> EmbeddingStore:
         raise StoreError(
             f"{store.place}: holds embeddings, but not those of carrot extract. Give a folder that it wrote."
         )
-    if settings.get("format_version", 0) > FORMAT_VERSION:
+    version = settings.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StoreError(
-            f"{store.place}: an extract of format version {settings['format_version']}; this CARROT reads "
-            f"{FORMAT_VERSION}. Upgrade it."
+            f"{store.place}: an extract of format version {version!r}; this CARROT reads {FORMAT_VERSION}. Upgrade it."
         )
     return store

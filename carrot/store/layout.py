@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def model_files(folder: Path) -> set[Path]:
 def sweep(folder: Path) -> None:
     """Delete the files of the models before, and of saves that were killed; nothing else, whatever it is called.
 
+    Of a link the link alone: a warning names the file that it led to, which still holds all of the model before.
+
     Raises:
         ModelError: There is no model, or its ``config.json`` is damaged.
         StoreError: The disk refuses.
@@ -60,6 +63,12 @@ def sweep(folder: Path) -> None:
     try:
         for path in sorted(folder.iterdir()):
             if path.name not in kept and (_TEMPORARY.fullmatch(path.name) or _is_ours(path)):
+                if path.is_symlink():
+                    warnings.warn(
+                        f"{path.resolve()}: still holds what the model had before: {path} was a link to it. Delete it "
+                        "if what was forgotten must be gone.",
+                        stacklevel=2,
+                    )
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder}: a file of the model before can't be deleted: {error.strerror}.") from error
@@ -67,7 +76,7 @@ def sweep(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file's name holds the checksum of its content: a model wrote it."""
-    if _OURS.fullmatch(path.name) is None or path.is_symlink() or not path.is_file():
+    if _OURS.fullmatch(path.name) is None or not path.is_file():
         return False
     with open(path, "rb") as file:
         return path.stem.endswith(f"-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}")

@@ -327,9 +327,31 @@ def test_what_is_no_extract_is_refused(own: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     refused([own], r"embeddings-00001\.safetensors: is damaged: its values don't have the sha256")
     newer = json.loads((own / "manifest.json").read_bytes())
-    newer["settings"]["format_version"] = 2
-    (own / "manifest.json").write_text(json.dumps(newer))
-    refused([own], "an extract of format version 2; this CARROT reads 1")
+    for version in (2, "2"):
+        newer["settings"]["format_version"] = version
+        (own / "manifest.json").write_text(json.dumps(newer))
+        refused([own], f"an extract of format version {version!r}; this CARROT reads 1")
+
+
+@pytest.mark.parametrize("what", ["no notes", "a record less", "no ids"])
+def test_a_header_that_does_not_say_its_pictures_is_refused(what: str, own: Path) -> None:
+    file = own / "embeddings-00001.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    label = json.loads(header["__metadata__"]["carrot"])
+    if what == "no notes":
+        del label["notes"]
+    elif what == "a record less":
+        label["notes"]["records"].pop()
+    else:
+        label["notes"]["records"] = [[] for _ in label["notes"]["records"]]
+    header["__metadata__"]["carrot"] = json.dumps(label)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    refused(
+        [own], r"embeddings-00001\.safetensors: is damaged: its header doesn't say which pictures it holds\. Delete"
+    )
 
 
 def test_a_class_without_a_readable_picture_is_refused(home: Path, tmp_path: Path) -> None:
@@ -360,7 +382,7 @@ MUTANTS = {  # what: module, text in it, what the mutant has there
     "a shard goes to two parts, and none": ("extracting", "range(i - 1, store.n_shards, n)", "range(1, store.n_shards, n)"),
     "changed files are not seen": ("extracting", 'if notes["contents"] == self._contents(rows, {}):', "if True:"),
     "the first shard is read twice": ("extracted", "tensors, notes = store.noted(shard)", "tensors, notes = store.noted(0)"),
-    "records of pictures that can't be read stay": ("extracted", '                if noted["id"] not in notes["unreadable"]:', "                if True:"),
+    "records of pictures that can't be read stay": ("extracted", "                    if noted[\"id\"] not in aside:\n                        records", "                    if True:\n                        records"),
 }  # fmt: skip
 
 

@@ -168,6 +168,21 @@ def test_what_is_forgotten_is_in_no_file(tall: Carrot, tmp_path: Path) -> None:
     torch.testing.assert_close(Carrot.load(tmp_path / "m").head_.W_star, left.fitted.head.W_star, rtol=0, atol=1e-9)
 
 
+def test_what_is_forgotten_in_a_file_behind_a_link_is_told(tall: Carrot, tmp_path: Path) -> None:
+    """As in a cache of downloads: the link goes, and where the row still is is said."""
+    tall.save(tmp_path / "m")
+    (rows,) = (tmp_path / "m").glob("rows-*")
+    blob = rows.rename(tmp_path / "blob")
+    rows.symlink_to(blob)
+    model = Carrot.load(tmp_path / "m")
+    model.forget(model.records_[7].id)
+    with pytest.warns(UserWarning, match=r"blob: still holds what the model had before: .*rows-.* was a link to it"):
+        model.save(tmp_path / "m")
+    assert blob.exists(), "it may serve others"
+    assert not rows.is_symlink()
+    assert Carrot.load(tmp_path / "m").sha256 == model.sha256
+
+
 def test_a_model_of_the_first_format_loads_and_is_written_as_the_second(tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).resolve().parents[1] / "fixtures" / "model_v1", tmp_path / "m")
     weights = tmp_path / "m" / "backbone.safetensors"

@@ -126,6 +126,10 @@ def test_what_is_wrong_is_refused_and_leaves_nothing(
 
 def test_places_that_are_others_are_refused(birds: Path, tmp_path: Path, told: Any) -> None:
     assert "lies in the data set" in told("extract", birds, "--out", birds / "shards", *FLAGS)[2]
+    assert told("extract", birds, "--out", tmp_path / ".shards", *FLAGS)[0] == 0
+    for place in (birds / "model", birds / "train" / "model"):
+        assert "lies in the data set" in told("merge", tmp_path / ".shards", "--out", place)[2]
+        assert not place.exists()
     (tmp_path / "notes.txt").write_text("")
     assert "holds other files (notes.txt)" in told("extract", birds, "--out", tmp_path, *FLAGS)[2]
     assert "holds other files (notes.txt)" in told("merge", tmp_path / "x", "--out", tmp_path)[2]
