@@ -321,7 +321,7 @@ def test_parts_that_hold_these_shards_and_no_others(missing: list[int], n: int, 
 
 
 def test_what_is_no_extract_is_refused(own: Path, tmp_path: Path) -> None:
-    refused([tmp_path / "nowhere"], r"nowhere/manifest\.json: No such file")
+    refused([tmp_path / "nowhere"], r"nowhere: holds nothing that carrot extract wrote")
     EmbeddingStore(tmp_path / "tokens", {"backbone": "x"}, ["a"])
     refused([tmp_path / "tokens"], "tokens: holds embeddings, but not those of carrot extract")
     file = own / "embeddings-00001.safetensors"
