@@ -11,12 +11,9 @@
     model.save("birds"); Carrot.load("birds")
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +26,15 @@ from carrot.classifier.answering import Answering
 from carrot.classifier.classifier import Classifier
 from carrot.classifier.editing import Editable
 from carrot.classifier.estimator import Estimator
-from carrot.classifier.files import load, save, seal
 from carrot.classifier.fittable import Fittable
 from carrot.classifier.fitted import Fitted
 from carrot.classifier.hub import HubMixin
-from carrot.classifier.records import PictureFinder
+from carrot.classifier.keeping import Keeping
 from carrot.classifier.scoring import score
 from carrot.classifier.selection import Selection
 from carrot.classifier.weighting import ClassWeight, checked_class_weight
-from carrot.data import open_dataset
 from carrot.data.given import pictures_of
 from carrot.data.labels import Labels
-from carrot.data.opening import resolved
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.setting import Setting
@@ -62,7 +56,7 @@ MEANT = {  # what others call it
 
 
 @pinned_class
-class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
+class Carrot(Estimator, Fittable, Answering, Editable, Keeping, HubMixin):
     """An image classifier that can be held to account, with scikit-learn's verbs.
 
     Threads may share one: each change is whole, and an answer is of one state.
@@ -200,77 +194,6 @@ class Carrot(Estimator, Fittable, Answering, Editable, HubMixin):
             DataError: The data set has no picture that the model can be measured on.
         """
         return score(self.classifier, pictures, y, sample_weight)
-
-    # ---- keeping; changing is in ``carrot.classifier.editing``
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model: config.json, safetensors and records.jsonl, at one moment; one that was there is replaced.
-
-        Args:
-            folder: Where.
-            overwrite: Also where the model there was changed by another since this one was loaded from it or saved to
-                it.
-
-        Raises:
-            ModelError: The folder holds something else, or was changed since.
-            StoreError: The disk refuses.
-        """
-        with self._lock:
-            where = Path(folder).resolve()
-            seen = None if overwrite or self._seen is None or self._seen[0] != where else self._seen[1]
-            self._seen = (where, save(Path(folder), self.classifier, seen))
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        checkpoint: str | Path | None = None,
-        device: str = "auto",
-        backbone: TimmBackbone | None = None,
-        data: str | Path | None = None,
-    ) -> "Carrot":
-        """Read a model that ``save`` wrote: the same logits, bit for bit. The backbone is built when a picture comes.
-
-        Args:
-            folder: Where it lies.
-            checkpoint: The backbone's weights, where they are no longer where they were; they must be the same.
-            device: As in ``Carrot``.
-            backbone: The backbone itself, where its description doesn't build it: its fingerprint must be the same.
-            data: The data set that it was fitted on, where that is no longer where it was: training pictures are shown
-                from it.
-
-        Raises:
-            ModelError: There is none, it is damaged, or of a newer format; or, later, the backbone's weights are
-                others.
-            DataError: ``data`` is no data set.
-        """
-        seen = seal(Path(folder))
-        now = load(Path(folder), checkpoint, device, backbone)
-        encoder, fitted = now.encoder, now.fitted
-        if data is not None:
-            fitted = replace(fitted, data=resolved(str(data)))
-        spec, weight = encoder.spec, fitted.class_weight
-        if isinstance(weight, Mapping):
-            weight = dict(zip(fitted.labels_of(list(weight)).tolist(), weight.values(), strict=True))
-        model = cls(
-            backbone or spec.name,
-            **fitted.setting.to_dict(),
-            lam=fitted.asked_lam,
-            fit_intercept=fitted.head.fit_intercept,
-            class_weight=weight,
-            checkpoint=spec.checkpoint,
-            img_size=spec.img_size,
-            crop=spec.crop,
-            device=device,
-            dtype=encoder.dtype,
-            precision=cast(Precision, spec.precision),
-        )
-        reopen = None if fitted.data is None else partial(open_dataset, fitted.data)
-        find = PictureFinder(None if reopen is None or data is None else reopen(), reopen)
-        model.encoder, model._now = encoder, Classifier(encoder, fitted, find)
-        model._seen = (Path(folder).resolve(), seen or "")
-        return model
 
     @property
     def classifier(self) -> Classifier:

@@ -17,6 +17,11 @@ def counted(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or f'{one}s'}"
 
 
+def are(n: int) -> str:
+    """Return the verb that goes with a number of things."""
+    return "is" if n == 1 else "are"
+
+
 def percent(p: float, digits: int = 1) -> str:
     """Return a share in per cent, never rounded to certainty; halves are rounded up, as JavaScript does."""
     least = 10.0**-digits

@@ -22,6 +22,7 @@ from carrot.head import RidgeHead
 
 if TYPE_CHECKING:
     from carrot.classifier.selecting_again import SelectedAgain
+    from carrot.embedding.extracting import Extracted
 
 MAX_EMBEDDINGS = 16 * 2**30  # bytes of float64 embeddings that a fit may hold
 Solved = tuple[RidgeHead, Setting, tuple[Mapping[str, object], ...]]
@@ -30,7 +31,7 @@ Model = TypeVar("Model", bound="Fittable")
 
 @pinned_class
 class Fittable:
-    """``fit`` and ``select``, over a model that has the attributes below."""
+    """``fit``, ``select`` and ``extract``, over a model that has the attributes below."""
 
     encoder: Encoder
     lam: float | Literal["loo"]
@@ -150,6 +151,45 @@ class Fittable:
             n = len(self.records_)
             print(*table_lines(self.selection_, self.setting_, n, False, plan.limit, plan.beyond), *found, sep="\n")
         return self
+
+    def extract(
+        self,
+        data: Any,
+        folder: str | Path,
+        *,
+        part: tuple[int, int] = (1, 1),
+        rows: Literal["float64", "float32", "float16"] = "float64",
+        shard_size: int | None = None,
+    ) -> "Extracted":
+        """Compute embeddings of the training pictures in parts that several machines may do at once, for ``merge``.
+
+        Only these are kept, no tokens; with the settings of this model, which needn't be fitted and isn't changed. What
+        is there already is not computed again, but where a picture's file was changed since.
+
+        Args:
+            data: As in ``fit``.
+            folder: Where, or an address that fsspec opens, "s3://BUCKET/FOLDER" say; one for all parts or one for each.
+            part: (i, n), i from 1 to n: every n-th shard from the i-th on.
+            rows: What embeddings are rounded to; only "float64" gives the model of ``fit``.
+            shard_size: Pictures of a file, a multiple of those of a pass; None: about a thousand.
+
+        Returns:
+            What became of the shards: ``of("made")``, ``of("found")``, ``of("again")``, ``missing``, ``errors``.
+
+        Raises:
+            DataError, StoreError: As in ``fit``; the folder holds embeddings of other pictures or settings.
+            ValueError: As in ``fit``; ``part``, ``rows`` or ``shard_size`` is none.
+        """
+        from carrot.embedding.extracting import ExtractShard, extract
+        from carrot.engine import current
+
+        if not 1 <= part[0] <= part[1]:
+            raise ValueError(f"`part` must be (i, n) with i from 1 to n; got {part!r}.")
+        require_named(data, None)
+        self.require()
+        train, spec = training_set(data, None)
+        job = ExtractShard.of(train, self.encoder, self.setting_, folder, rows, shard_size, spec)
+        return extract(job, current(), part)
 
     def _solve(
         self: Model,

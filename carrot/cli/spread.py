@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from carrot._display.words import counted
+from carrot._display.words import are, counted
 from carrot.cli import early
 from carrot.cli.options import (
     SETTING,
@@ -87,28 +87,23 @@ def extract(
         refuse_inside(Path(out), data)
     refuse_other_place(out)
 
-    from carrot.classifier.fitting import training_set
-    from carrot.embedding.extracting import ExtractShard
-    from carrot.embedding.extracting import extract as run
     from carrot.model import Carrot
 
     named = {**asdict(backbone), "backbone": backbone.backbone or ("toy" if data == "toy" else None)}
     model = Carrot(**{name: value for name, value in named.items() if value is not None}, **settings)
-    model.require()  # of a large data set even the list takes long
-    train, spec = training_set(data, None)
-    with engine.at_work() as at:
-        job = ExtractShard.of(train, model.encoder, model.setting_, out, rows, shard_size, spec)
-        found = run(job, at, part, note)
+    with engine.at_work():
+        found = model.extract(data, out, part=part, rows=rows, shard_size=shard_size)
     report_set_aside(found.errors)
-    missing = [number for number in range(found.shards) if not job.store.has(number)]
     (i, n), where = part, public(out)
     mine = f"part {i} of {n}: " if n > 1 else ""
     what = {"made": "computed", "found": "there already", "again": "computed again, for their pictures were changed"}
     states = [f"{len(found.of(how))} {words}" for how, words in what.items() if found.of(how)]
+    gone = len(found.missing)
     rest = (
-        f"all {counted(found.shards, 'shard')} are there: carrot merge {quoted(where)} --out MODEL"
-        if not missing
-        else f"{len(missing)} of {found.shards} shards are not in {where}: other parts compute them"
+        f"{gone} of {found.shards} shards {are(gone)} not in {where}: other parts compute {'it' if gone == 1 else 'them'}"
+        if gone
+        else f"{'the one shard is' if found.shards == 1 else f'all {found.shards:,} shards are'} there: carrot merge "
+        f"{quoted(where)} --out MODEL"
     )
     show(
         {
@@ -116,7 +111,7 @@ def extract(
             "part": {"i": i, "n": n},
             "shards": found.shards,
             **{how: found.of(how) for how in what},
-            "missing": missing,
+            "missing": list(found.missing),
             "pictures": found.pictures,
             "set_aside": found.errors,
         },
@@ -201,7 +196,7 @@ def merge(
             f"{counted(len(fitted.classes), 'class', 'classes')}, "
             f"{counted(len(fitted.records), 'training picture')}; {fitted.setting}, lam {fitted.head.lam:.3g}",
             f"exact leave-one-out accuracy {loo['loo_accuracy']:.4f}",
-            f"model: {out}",
+            f"model: {out} (state {model.sha256[:12]})",
         ],
         json,
     )

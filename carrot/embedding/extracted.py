@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from carrot._display.brief import brief
+from carrot._display.words import are
 from carrot._progress import progress
 from carrot.errors import StoreError
+from carrot.store.places import MANIFEST, place_of
 from carrot.store.settings import differences, told
 from carrot.store.shards import REMEDY, EmbeddingStore
 
@@ -45,7 +47,10 @@ class Extracts:
         Raises:
             StoreError: A folder holds no extract, they are not of one, or a shard lies in two of them with different
                 content.
+            ValueError: There is no folder.
         """
+        if not folders:
+            raise ValueError("`folders` must be at least one folder of carrot extract; got none.")
         stores = tuple(map(_opened, dict.fromkeys(map(str, folders))))
         first = stores[0]
         for other in stores[1:]:
@@ -133,8 +138,9 @@ class Extracts:
             some = ", ".join(map(str, missing[:SOME])) + ", ..." * (len(missing) > SOME)
             parts = parts_of(missing, n)
             raise StoreError(
-                f"{len(missing)} of {n} shards are missing ({some}). They are computed by the same carrot extract with "
-                f"{' and '.join(f'--shard {i}/{k}' for i, k in parts[:SOME])}{' and so on' * (len(parts) > SOME)}."
+                f"{len(missing)} of {n} shards {are(len(missing))} missing ({some}): computed by the same carrot "
+                f"extract with {' and '.join(f'--shard {i}/{k}' for i, k in parts[:SOME])}"
+                f"{' and so on' * (len(parts) > SOME)}."
             )
 
 
@@ -149,6 +155,8 @@ def parts_of(missing: Sequence[int], n_shards: int) -> list[tuple[int, int]]:
 
 
 def _opened(folder: str) -> EmbeddingStore:
+    if not place_of(folder).has(MANIFEST):
+        raise StoreError(f"{folder}: holds nothing that carrot extract wrote. Give a folder that it did.")
     store = EmbeddingStore.existing(folder)
     settings = store.manifest.get("settings")
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:

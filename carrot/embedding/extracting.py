@@ -15,7 +15,8 @@ for bit. It says all of its pictures that a model keeps: no data set is needed t
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -228,11 +229,13 @@ class Extracted:
         shards: How many there are in all.
         own: Those that this run was to see to.
         done: What became of each.
+        missing: Those that are not in the folder now: other parts compute them.
     """
 
     shards: int
     own: tuple[int, ...]
     done: Mapping[int, Done]
+    missing: tuple[int, ...]
 
     def of(self, how: str) -> list[int]:
         """Return the shards that were "made", "found" or made "again", in order."""
@@ -249,16 +252,13 @@ class Extracted:
         return sum(done.pictures for done in self.done.values())
 
 
-def extract(
-    job: ExtractShard, engine: Engine, part: tuple[int, int] = (1, 1), tell: Callable[[str], None] | None = None
-) -> Extracted:
+def extract(job: ExtractShard, engine: Engine, part: tuple[int, int] = (1, 1)) -> Extracted:
     """Compute the shards of one part, or find them.
 
     Args:
         job: Of the data set.
         engine: Where.
         part: (i, n), i from 1: shards i - 1, i - 1 + n, ..; what is in a shard doesn't depend on n.
-        tell: Is told of each shard whose pictures were changed.
 
     Raises:
         StoreError, BackboneError, EngineError: As the job and the engine.
@@ -270,9 +270,13 @@ def extract(
     done = dict[int, Done]()
     for shard, result in progress(engine.map(job, own), label, len(own), "pictures", store.shard_size, most):
         done[shard] = result
-        if result.how == "again" and tell is not None:
-            tell(f"{store.where(shard)}: its pictures were changed since it was made; it was computed again")
-    return Extracted(store.n_shards, tuple(own), done)
+        if result.how == "again":
+            warnings.warn(
+                f"{store.where(shard)}: its pictures were changed since it was made; it was computed again.",
+                stacklevel=2,
+            )
+    missing = tuple(shard for shard in range(store.n_shards) if not store.has(shard))
+    return Extracted(store.n_shards, tuple(own), done, missing)
 
 
 def _shard_size(view: View, row_bytes: int, asked: int | None) -> int:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, TypeVar
 
+from carrot._display.extras import how_to_install
 from carrot._display.words import counted
 from carrot.engine import require
 from carrot.engine.ray_worker import ALIKE, SAME, Worker, differences, versions
@@ -69,8 +70,11 @@ class OnRay:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         for name, value in (("RAY_BACKEND_LOG_LEVEL", "fatal"), ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")):
             os.environ.setdefault(name, value)  # what a worker lost is told by us
-        import ray
-
+        try:
+            import ray
+            import ray.data  # without the packages that it needs, Ray alone can be imported
+        except ImportError as error:
+            raise EngineError(f"`engine` = ray can't be loaded: {error}. It needs: {how_to_install('ray')}.") from error
         if not ray.is_initialized():
             self._start(ray)
             self._stops = True

@@ -41,7 +41,8 @@ def terms(e: "Explanation") -> tuple[list[Term], str]:
     ]
     others = [i for i in range(local) if i not in best]
     if others:
-        told = f"All {len(others):,}{' other' if best else ''} {e.level.many}"
+        several = f"All {len(others):,}{' other' if best else ''} {e.level.many}"
+        told = several if len(others) > 1 else f"The {'other' if best else 'one'} {e.level.one}"
         rows.append((None, told, float(p.token[others].sum())))
     whole = [i for i in range(local, len(p.token)) if i not in best]
     if whole:

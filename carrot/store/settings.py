@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -48,8 +49,9 @@ def differences(stored: JSON, wanted: JSON, name: str) -> Iterator[str]:
 
 
 def told(changes: Iterable[str]) -> str:
-    """Return differences as one text: the first ones, and of long ones their beginning."""
-    found = [change if len(change) <= LONG else f"{change[:LONG]} ..." for change in changes]
+    """Return differences as one text: the first ones, and of long ones their beginning, as of any SHA-256."""
+    short = [re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", change) for change in changes]
+    found = [change if len(change) <= LONG else f"{change[:LONG]} ..." for change in short]
     return "; ".join(found[:SOME]) + (f"; and {len(found) - SOME} more" if len(found) > SOME else "")
 
 

@@ -124,6 +124,14 @@ def test_without_ray_it_says_how_to_have_it(
     assert not list(tmp_path.iterdir())
 
 
+def test_ray_without_the_packages_that_it_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``pip install ray`` brings no pandas, and Ray Data can't be imported."""
+    monkeypatch.setattr(extras, "find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"can't be loaded: .*pip install ray\[data\]"), OnRay():
+        pass
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [("nowhere", "HOST:PORT"), ("127.0.0.1:1", "no cluster answers"), ("ray://127.0.0.1:1", "ray job submit")],

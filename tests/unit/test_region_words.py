@@ -12,6 +12,7 @@ from carrot import Carrot, cli
 from carrot._choices import MANY
 from carrot.data.records import Subset
 from carrot.data.toy import ToyBirds
+from carrot.explanation.terms import terms
 
 BIRDS = ToyBirds(3, 1, 3)
 TRAIN = Subset(BIRDS, [i for i, record in enumerate(BIRDS.records) if record.split == "train"])
@@ -104,6 +105,12 @@ def shown(page: str) -> str:
     spoken = " ".join(re.findall(r'aria-label="([^"]*)"', page))
     body = re.sub(r"<(style|script)\b.*?</\1>", "", page, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body) + spoken).split()).replace(" :", ":")
+
+
+@pytest.mark.parametrize(("regions", "words"), [("tiles:2", "The other tile"), ("tiles:3", "All 6 other tiles")])
+def test_those_beside_the_numbered_ones_are_counted(regions: str, words: str) -> None:
+    e = Carrot("toy", regions=regions, lift="identity", device="cpu").fit(TRAIN).explain(TEST)
+    assert words in [term.told for term in terms(e)[0]]
 
 
 def test_the_command_names_them_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

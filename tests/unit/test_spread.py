@@ -1,13 +1,15 @@
 """``carrot extract`` and ``carrot merge`` as a user has them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from carrot import cli
+from carrot import Carrot, StoreError, cli
 from carrot.data.toy import ToyBirds
 
 pytestmark = pytest.mark.usefixtures("surveyed_once")
@@ -48,13 +50,13 @@ def test_parts_in_a_folder_and_at_an_address_make_the_model_of_fit(birds: Path, 
         0,
         [
             "part 1 of 2: 2 shards of 3, 38 pictures: 2 computed",
-            f"1 of 3 shards are not in {tmp_path / 'one'}: other parts compute them",
+            f"1 of 3 shards is not in {tmp_path / 'one'}: other parts compute it",
         ],
     )
     assert "66.png" in err
     assert told("merge", tmp_path / "one", "--out", tmp_path / "m")[::2] == (
         1,
-        "carrot: 1 of 3 shards are missing (1). They are computed by the same carrot extract with --shard 2/2.\n",
+        "carrot: 1 of 3 shards is missing (1): computed by the same carrot extract with --shard 2/2.\n",
     )
     assert not (tmp_path / "m").exists()
     status, out, err = told("extract", birds, "--out", bucket, "--shard", "2/2", *FLAGS)
@@ -133,5 +135,35 @@ def test_places_that_are_others_are_refused(birds: Path, tmp_path: Path, told: A
     (tmp_path / "notes.txt").write_text("")
     assert "holds other files (notes.txt)" in told("extract", birds, "--out", tmp_path, *FLAGS)[2]
     assert "holds other files (notes.txt)" in told("merge", tmp_path / "x", "--out", tmp_path)[2]
-    assert "nowhere/manifest.json: No such file" in told("merge", tmp_path / "nowhere", "--out", tmp_path / "m")[2]
+    said = told("merge", tmp_path / "nowhere", "--out", tmp_path / "m")[2]
+    assert f"{tmp_path / 'nowhere'}: holds nothing that carrot extract wrote. Give a folder that it did." in said
+    told("extract", birds, "--out", tmp_path / "x", *FLAGS)
+    said = told("extract", birds, "--out", tmp_path / "x", *FLAGS, "--regions", "tiles:2", "--t", 1)[2]
+    assert "settings.embedding.t: 0.0 there, 1.0 here" in said
+    assert not re.search("[0-9a-f]{64}", said), "the beginning of a hash tells as much"
     assert not (tmp_path / "m").exists()
+
+
+def test_python_has_extract_and_merge_too(birds: Path, tmp_path: Path, told: Any) -> None:
+    asked = Carrot("toy", lift="identity")
+    first = asked.extract(birds, tmp_path / "x", part=(1, 2), shard_size=32)
+    assert (first.own, first.missing, first.of("made")) == ((0, 2), (1,), [0, 2])
+    with pytest.raises(StoreError, match="1 of 3 shards is missing"):
+        Carrot.merge(tmp_path / "x")
+    second = asked.extract(birds, tmp_path / "y", part=(2, 2), shard_size=32)
+    assert list({**first.errors, **second.errors}) == ["train/b/66.png"]
+    merged, fitted = Carrot.merge(tmp_path / "y", tmp_path / "x"), Carrot("toy", lift="identity").fit(birds)
+    assert merged.sha256 == fitted.sha256
+    assert merged.set_aside_ == fitted.set_aside_
+    assert merged.explain(next(birds.glob("test/a/*.png"))).target == "a"
+    shown = merged.classifier.find(merged.records_[0])
+    assert isinstance(shown, Image.Image), "it finds its training pictures"
+    merged.save(tmp_path / "m")
+    _, out, _ = told("merge", tmp_path / "x", tmp_path / "y", "--out", tmp_path / "n")
+    assert out.splitlines()[-1] == f"model: {tmp_path / 'n'} (state {merged.sha256[:12]})"
+    assert Carrot.load(tmp_path / "m").sha256 == Carrot.load(tmp_path / "n").sha256 == merged.sha256
+    with pytest.raises(ValueError, match=r"`part` must be \(i, n\) with i from 1 to n; got \(3, 2\)"):
+        asked.extract(birds, tmp_path / "z", part=(3, 2))
+    assert not (tmp_path / "z").exists()
+    with pytest.raises(ValueError, match="at least one folder"):
+        Carrot.merge()
