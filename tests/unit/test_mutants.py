@@ -319,7 +319,7 @@ MUTANTS = {
         "solve(self.rows, self.lam, self.fit_intercept)",
         "solve(self.rows, 1.001 * self.lam, self.fit_intercept)",
     ),
-    "a state that was rounded": ("restored", "{name: state[name] for name in", "{name: state[name].float().double() for name in"),
+    "a state that was rounded": ("restored", "{name: own[name] for name in", "{name: own[name].float().double() for name in"),
     "a contrast that adds": ("logit", "else one - per_class", "else one + per_class"),
     "residuals without weights": ("logit", "self.head.lam / self.head.sample_weight", "0.0 * self.head.sample_weight + self.head.lam"),
     "a contrast without the other class's labels": ("parts", "label=smoother * logit.Y[:, 0]", "label=smoother * head.Y[:, logit.target]"),
