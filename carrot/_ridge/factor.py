@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor
 
+from carrot._display.brief import brief
 from carrot._ridge.blocks import each_block
 from carrot._ridge.passes import WIDE
 from carrot._ridge.rows import Rows
@@ -100,6 +101,8 @@ class Whitened:
     g_mean: Tensor
     factor: Tensor
     pieces: list[Tensor]
+
+    __repr__ = brief
 
     @classmethod
     def by(cls, factor: Tensor, g_mean: Tensor) -> "Whitened":
