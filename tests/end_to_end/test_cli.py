@@ -70,6 +70,7 @@ def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(home)
     monkeypatch.setenv("CARROT_FIT_BACKBONE", "toy")
     monkeypatch.setenv("CARROT_SELECT_BACKBONE", "toy")
+    monkeypatch.setenv("CARROT_EXTRACT_BACKBONE", "toy")
     return home
 
 
@@ -125,9 +126,12 @@ def test_every_example_of_the_help_runs(
     forgets = [line for line in lines if line.startswith("carrot forget")]
     done = 0
     for line in [*order[:-1], *forgets]:
-        words = line.split()[1:]
-        if words[0] in ("fit", "select") and line != first:
+        words = line.replace("$SLURM_ARRAY_TASK_ID", "1").split()[1:]
+        if words[0] in ("fit", "select", "merge") and line != first:
             words.append("--overwrite")
+        if words[0] == "merge":
+            for folder in words[1 : words.index("--out")]:
+                shutil.copytree("my_shards", folder, dirs_exist_ok=True) if folder != "my_shards" else None
         if line.startswith(("carrot forget my_model robin/17.jpg wren", "carrot forget my_model --class")):
             run("fit", "my_pictures", "--out", "my_model", "--overwrite")
         if words[0] == "fit" and "--out" in words and not (elsewhere := Path(words[words.index("--out") + 1])).exists():

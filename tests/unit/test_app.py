@@ -256,7 +256,7 @@ def test_pictures_that_are_gone_or_changed_are_said_to_be(asking: Asking, tmp_pa
     other = tmp_path / "other.png"
     other.write_bytes(png())
     changed = held.fitted.records[entry.place].__class__(**{**vars(record), "path": str(other)})
-    records = tuple(changed if r is record else r for r in held.fitted.records)
+    records = tuple(changed if place == entry.place else r for place, r in enumerate(held.fitted.records))
     object.__setattr__(held.fitted, "records", records)
     assert "no longer the picture" in asking.get(f"/thumb/{entry.key}").text
     answer = asking.get(f"/picture/{entry.key}")
