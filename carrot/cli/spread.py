@@ -100,7 +100,8 @@ def extract(
     states = [f"{len(found.of(how))} {words}" for how, words in what.items() if found.of(how)]
     gone = len(found.missing)
     rest = (
-        f"{gone} of {found.shards} shards {are(gone)} not in {where}: other parts compute {'it' if gone == 1 else 'them'}"
+        f"{gone} of {found.shards} shards {are(gone)} not in {where}: other parts compute "
+        f"{'it' if gone == 1 else 'them'}"
         if gone
         else f"{'the one shard is' if found.shards == 1 else f'all {found.shards:,} shards are'} there: carrot merge "
         f"{quoted(where)} --out MODEL"
