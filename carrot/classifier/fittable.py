@@ -171,7 +171,7 @@ class Fittable:
             folder: Where, or an address that fsspec opens, "s3://BUCKET/FOLDER" say; one for all parts or one for each.
             part: (i, n), i from 1 to n: every n-th shard from the i-th on.
             rows: What embeddings are rounded to; only "float64" gives the model of ``fit``.
-            shard_size: Pictures of a file, a multiple of those of a pass; None: about a thousand.
+            shard_size: Pictures of a file, a multiple of those of a pass; None: as of 64 files, 1,024 at most.
 
         Returns:
             What became of the shards: ``of("made")``, ``of("found")``, ``of("again")``, ``missing``, ``errors``.

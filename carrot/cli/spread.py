@@ -63,7 +63,8 @@ def extract(
         out: Folder of the embeddings, or an address, s3://BUCKET/FOLDER say; one for all parts or one for each.
         shard: Which part to do, i/n with i from 1 to n: every n-th shard from the i-th on; default: all.
         rows: What embeddings are rounded to. Only float64 gives the model of fit.
-        shard_size: Pictures of a file; default: about a thousand, fewer where rows are wide or tiles many.
+        shard_size: Pictures of a file; default: what makes 64 files, a thousand at most, fewer where rows are wide or
+            tiles many.
         backbone: The frozen vision transformer.
         setting: How pictures are embedded.
         engine: Who looks at the pictures.

@@ -46,7 +46,8 @@ from carrot.store.labels import checksum_of
 from carrot.store.places import refuse_other_place
 from carrot.store.shards import EmbeddingStore
 
-PICTURES, INPUTS, BYTES = 1024, 8192, 64 * 2**20  # of a shard, where nobody asked: whichever is less
+PICTURES, INPUTS, BYTES = 1024, 8192, 64 * 2**20  # of a shard, where nobody asked: whichever is less ..
+PARTS = 64  # .. and so few pictures that there is a shard for each of so many machines
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class ExtractShard:
             setting: What embeddings are made with.
             folder: Where.
             rows: What embeddings are rounded to: half the bytes, or a quarter, for the rounding of the rows.
-            shard_size: Pictures of a shard, a multiple of the pictures of a pass; default: about a thousand, fewer
-                where rows are wide or tiles many.
+            shard_size: Pictures of a shard, a multiple of the pictures of a pass; default: what makes 64 shards, a
+                thousand at most, fewer where rows are wide or tiles many.
             data: The folder or spec that the pictures came from.
 
         Raises:
@@ -120,7 +121,7 @@ class ExtractShard:
         refuse_other_place(folder)
         encoder = encoder.of(setting)
         view, width = encoder.view, Pooling(setting).lift.dim(encoder.backbone.embed_dim)
-        size = _shard_size(view, 8 * width, shard_size)
+        size = _shard_size(view, len(train.records), 8 * width, shard_size)
         facts = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -279,11 +280,11 @@ def extract(job: ExtractShard, engine: Engine, part: tuple[int, int] = (1, 1)) -
     return Extracted(store.n_shards, tuple(own), done, missing)
 
 
-def _shard_size(view: View, row_bytes: int, asked: int | None) -> int:
+def _shard_size(view: View, n: int, row_bytes: int, asked: int | None) -> int:
     whole = block(view)
     if asked is None:
         inputs = math.prod(view.inputs)
-        return whole * max(1, min(PICTURES, INPUTS // inputs, BYTES // row_bytes) // whole)
+        return whole * max(1, min(n // PARTS, PICTURES, INPUTS // inputs, BYTES // row_bytes) // whole)
     if asked < 1 or asked % whole:
         near = max(whole, asked // whole * whole)
         raise ValueError(

@@ -26,6 +26,7 @@ from carrot.embedding import extracting
 from carrot.embedding.extracted import Extracts, parts_of
 from carrot.embedding.extracting import Done, ExtractShard, extract
 from carrot.embedding.pooling import Pooling
+from carrot.embedding.view import View
 from carrot.engine import Here
 from carrot.store.shards import EmbeddingStore
 
@@ -234,13 +235,19 @@ def test_a_shard_is_whole_passes(settings: dict[str, Any], size: int, near: str,
     assert not (tmp_path / "x").exists()
 
 
-def test_where_nobody_asks_a_shard_is_small_where_rows_are_wide_or_tiles_many(home: Path, tmp_path: Path) -> None:
-    def size(**settings: Any) -> int:
-        return job_of(home, tmp_path / str(settings), settings, None).store.shard_size
+def test_where_nobody_asks_there_is_a_shard_for_64_machines_small_where_rows_are_wide_or_tiles_many(
+    home: Path, tmp_path: Path
+) -> None:
+    job = job_of(home, tmp_path / "patches", {"lift": "identity"}, None)
+    assert job.store.shard_size == 32, "one pass, of few pictures"
 
-    assert size(lift="identity") == 1024
-    assert size(lift="relu:65536") == 128  # 64 MiB in float64
-    assert size(lift="identity", regions="tiles:3,4") == 320  # 8,000 tiles
+    def size(n: int, row_bytes: int, view: View = job.sent.view) -> int:
+        return extracting._shard_size(view, n, row_bytes, None)
+
+    assert [size(n, 512) for n in (5_000, 20_000, 10**6)] == [64, 288, 1024]
+    assert size(10**6, 2**19) == 128  # 64 MiB in float64
+    tiles = job_of(home, tmp_path / "tiles", {"lift": "identity", "regions": "tiles:3,4"}, None)
+    assert size(10**6, 512, tiles.sent.view) == 320  # 8,000 tiles
 
 
 # ---------------------------------------------------------------- what is refused
