@@ -34,7 +34,7 @@ from carrot.data.inputs import content_sha256
 from carrot.data.records import Record, Subset, split_is_own
 from carrot.embedding.encoder import Encoder
 from carrot.embedding.extracted import FORMAT, FORMAT_VERSION, ROWS, RowKind
-from carrot.embedding.filling import READERS, file_digest
+from carrot.embedding.filling import READERS, file_digest, refuse_gone
 from carrot.embedding.passes import block, embedded
 from carrot.embedding.pooling import Pooling
 from carrot.embedding.sent import SentView
@@ -176,6 +176,7 @@ class ExtractShard:
         Raises:
             StoreError: A shard that is there is damaged, or the disk refuses.
             BackboneError: The backbone gave what isn't finite, or what ``rows`` can't hold.
+            DataError: All files of the shard are gone.
         """
         store, rows = self.store, self.store.rows(shard)
         was_there = store.has(shard)
@@ -184,6 +185,7 @@ class ExtractShard:
             if notes["contents"] == self._contents(rows, {}):
                 return Done(len(rows), "found", notes["unreadable"])
         found = embedded(self.train, self.sent.view, Pooling(self.setting), rows, ROWS[self.rows])
+        refuse_gone([self.train.records[row] for row in rows], len(found.errors) < len(rows))
         known = {row: bytes(x.tolist()).hex() for row, x in zip(rows, found.sha256, strict=True) if bool(x.any())}
         notes = {
             "records": [_noted(self.train.records[row], known.get(row)) for row in rows],

@@ -21,7 +21,7 @@ from carrot.data.inputs import content_sha256
 from carrot.data.loading import Batch, batches, in_flight
 from carrot.data.records import ImageDataset, Record, contents_of
 from carrot.engine import HERE, current
-from carrot.errors import BackboneError, StoreError, UnreadableImageError
+from carrot.errors import BackboneError, DataError, StoreError, UnreadableImageError
 from carrot.store.shards import EmbeddingStore
 
 READERS = 4  # threads; hashing lets go of the interpreter
@@ -138,6 +138,7 @@ class Fill:
 
         Raises:
             BackboneError: The backbone gives NaN or infinity; the message names the pictures.
+            DataError: All files of a shard are gone.
             StoreError: The disk refuses.
         """
         store, records = self.store, self.dataset.records
@@ -146,6 +147,7 @@ class Fill:
         def fill(piece: tuple[int, Batch]) -> Filled:
             shard, batch = piece
             B = len(batch.readable)
+            refuse_gone([records[row] for row in store.rows(shard)], bool(batch.readable.any()))
             rows = {n: torch.full((B, *shape), torch.nan, dtype=self.types[n]) for n, shape in self.row_shapes.items()}
             if bool(batch.readable.any()):
                 try:
@@ -220,6 +222,24 @@ def _digested(records: Sequence[Record]) -> Iterator[tuple[Record, str | None]]:
             yield from zip(some, pool.map(_own_digest, some), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)  # who interrupts waits for no file but those that are being read
+
+
+def refuse_gone(records: Sequence[Record], any_read: bool) -> None:
+    """Refuse to set aside a whole shard's pictures because their files are gone: a disk is.
+
+    Args:
+        records: Those of the shard.
+        any_read: Whether one of them could be read.
+
+    Raises:
+        DataError: They are; the same run goes on there once the disk is back.
+    """
+    if any_read or len(records) < 2 or any(r.path is None or os.path.exists(r.path) for r in records):
+        return
+    raise DataError(
+        f"{records[0].path}: none of the {len(records)} pictures from here on is there now. See that their disk is "
+        "mounted on this machine, and run the same again: it goes on from here."
+    )
 
 
 def file_digest(record: Record) -> str | None:

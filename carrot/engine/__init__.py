@@ -79,11 +79,16 @@ def results(job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Re
 def in_order(done: Iterator[tuple[Item, Result]], items: Sequence[Item]) -> Iterator[Result]:
     """Yield the results of ``map`` in the order of the items, all different; those that come early are held."""
     early: dict[Item, Result] = {}
-    for item in items:
-        while item not in early:
-            found, result = next(done)
-            early[found] = result
-        yield early.pop(item)
+    at = 0
+    for found, result in done:  # to its end: a bar around it is full then
+        early[found] = result
+        while at < len(items) and items[at] in early:
+            yield early.pop(items[at])
+            at += 1
+    if at < len(items):
+        from carrot.errors import EngineError
+
+        raise EngineError(f"The engine gave no result of {len(items) - at} of {len(items)} items. Run the same again.")
 
 
 def current() -> Engine:

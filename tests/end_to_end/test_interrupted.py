@@ -130,7 +130,7 @@ def test_files_that_nobody_waits_for_are_not_read(here: Path, monkeypatch: pytes
         time.sleep(0.02)
         return ""
 
-    monkeypatch.setattr(filling, "_digest", slow)
+    monkeypatch.setattr(filling, "file_digest", slow)
     monkeypatch.setattr(filling, "progress", lambda pieces, *_, **__: map(interrupt, pieces))
     many = Subset(dataset, list(range(len(dataset.records))) * 20)
     with pytest.raises(KeyboardInterrupt):

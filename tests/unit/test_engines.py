@@ -56,6 +56,8 @@ def test_this_process_does_items_in_turn_by_the_jobs_own_each() -> None:
 def test_results_are_put_in_order() -> None:
     items = range(5)
     assert list(engine.in_order(Backwards().map(lambda x: x, items), items)) == [0, 1, 2, 3, 4]
+    with pytest.raises(EngineError, match="no result of 1 of 2 items"):
+        list(engine.in_order(iter([(0, 0)]), [0, 1]))
 
 
 def test_an_engine_works_inside_its_block_alone() -> None:

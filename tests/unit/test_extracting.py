@@ -253,6 +253,23 @@ def test_where_nobody_asks_there_is_a_shard_for_64_machines_small_where_rows_are
 # ---------------------------------------------------------------- what is refused
 
 
+def test_a_disk_that_is_gone_is_no_shard_of_unreadable_pictures(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for i in range(8):
+        (home / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (30 * i, 0, 0)).save(home / "ab"[i % 2] / f"{i}.png")
+    job = job_of(home, tmp_path / "x", PLAIN, 32)
+    away = home.rename(tmp_path / "away")
+    with pytest.raises(DataError, match=r"a/0\.png: none of the 8 pictures.*mounted on this machine"):
+        job(0)
+    assert not job.store.has(0)
+    model = Carrot("toy", **PLAIN)
+    with pytest.raises(DataError, match="none of the 8 pictures"):
+        model.encoder.of(model.setting_).cache(job.train, tmp_path / "tokens")
+    away.rename(home)
+    assert job(0) == Done(8, "made", {})
+
+
 def refused(folders: Sequence[Path], match: str, kind: type[Exception] = StoreError) -> None:
     with pytest.raises(kind, match=match):
         merge(Extracts.of(folders))
