@@ -7,9 +7,9 @@ started and stopped. What is not: the weights are random (they cost the same), a
 
 Each run is a process of its own, held to its cores, and runs take turns: the plain loop on one core, Ray with one
 worker on that core, the plain loop with two threads on two cores, Ray with two workers of one thread on two. The bytes
-of all shards are compared before any time is believed. "At work" is from the first shard on, so without the start of
-the cluster and of its workers, which stands beside it; "altogether" has them. Reading the files once before, to know
-them again by their contents, is the same for all, and left out.
+of all shards are compared before any time is believed. The time is all of it: the start of the cluster and of its
+workers, the work, and the stop; the cluster's start stands beside it. Reading the files once before, to know them again
+by their contents, is the same for all, and left out.
 
 Needs the extra `ray`, and Linux (a process is held to its cores). Writes benchmarks/results/engine.json.
 """
@@ -89,11 +89,9 @@ def one(who: str, cores: int, pictures: Path, img_size: int) -> dict[str, Any]:
         sha = hashlib.sha256()
         for path in sorted(Path(folder).glob("*.safetensors")):
             sha.update(path.read_bytes())
-    n = len(watch.came)
     return {
         "up_s": up - start,
         "first_s": watch.came[0] - up,
-        "at_work_s": (watch.came[-1] - watch.came[0]) * n / (n - 1),
         "altogether_s": end - start,
         "down_s": end - filled,
         "sha256": sha.hexdigest(),
@@ -151,11 +149,8 @@ def main() -> None:
     by = {(row["who"], row["cores"]): row for row in rows}
     shares: dict[str, Any] = {"target": TARGET}
     for cores in (1, 2):
-        for name in ("at_work_s", "altogether_s"):
-            shares[f"overhead_{name.removesuffix('_s')}_{cores}"] = (
-                by["ray", cores][name] / by["plain", cores][name] - 1
-            )
-    shares["efficiency"] = by["ray", 1]["at_work_s"] / (2 * by["ray", 2]["at_work_s"])
+        shares[f"overhead_{cores}"] = by["ray", cores]["altogether_s"] / by["plain", cores]["altogether_s"] - 1
+    shares["efficiency"] = by["ray", 1]["altogether_s"] / (2 * by["ray", 2]["altogether_s"])
     load = os.getloadavg()[2]
     more = {"pictures": a.pictures, "model": MODEL, "img_size": a.img_size, "sha256": hashes.pop(), "load": load}
     print(write("engine", rows, shares=shares, **more), shares)

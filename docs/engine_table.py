@@ -19,24 +19,21 @@ def table() -> str:
     shares, n = facts["shares"], facts["pictures"]
     for row in found["rows"]:
         cores, ray = row["cores"], row["who"] == "ray"
-        over = f"{100 * shares[f'overhead_at_work_{cores}']:+.1f} %" if ray else ""
-        whole = f"{100 * shares[f'overhead_altogether_{cores}']:+.1f} %" if ray else ""
+        over = f"{100 * shares[f'overhead_{cores}']:+.1f} %" if ray else ""
         lines.append(
             {
                 "who": WHO[row["who"]],
                 "cores": str(cores),
-                "pictures a second, at work": f"{n / row['at_work_s']:.1f}",
+                "altogether, s": f"{row['altogether_s']:.1f}",
+                "pictures a second": f"{n / row['altogether_s']:.1f}",
                 "over one process": over,
-                "cluster up, s": f"{row['up_s']:.1f}" if ray else "",
-                "first shard, s": f"{row['first_s']:.1f}",
-                "altogether, s": f"{row['altogether_s']:.0f}",
-                "over one process, altogether": whole,
+                "of it the cluster's start, s": f"{row['up_s']:.1f}" if ray else "",
             }
         )
     return (
         f"{markdown_table(lines)}\n"
         f"{n:,} pictures, {facts['model']} at {facts['img_size']} pixels, the shards of all runs equal byte for byte. "
-        f"From one worker of one thread to two: {100 * shares['efficiency']:.0f} % of twice as fast. Target at work: "
+        f"From one worker of one thread to two: {100 * shares['efficiency']:.0f} % of twice as fast. Target: "
         f"<= {100 * shares['target']:.0f} % over one process. {facts['processor']}, torch {facts['torch']}, medians of "
         f"{found['rows'][0]['runs']}, load {facts['load']:.1f}, {facts['date']}."
     )
