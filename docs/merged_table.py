@@ -12,8 +12,8 @@ RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 def table() -> str:
     """Return one line for each size that was measured: the processors' seconds."""
     lines = [
-        "| n | M | C | threads | fit, 21 values of lam | all leave-one-out figures | answers attributed | of one picture "
-        "on one logit | peak memory | over bare products |",
+        "| n | M | C | threads | fit, 21 values of lam | all leave-one-out figures | answers attributed | of one "
+        "picture on one logit | peak memory | over bare products |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     files = sorted(RESULTS.glob("merged*.json"), key=lambda path: json.loads(path.read_text())["rows"][0]["C"])
