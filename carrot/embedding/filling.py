@@ -28,6 +28,7 @@ READERS = 4  # threads; hashing lets go of the interpreter
 PATIENCE = 30.0  # seconds for a network's file system to show what another machine wrote
 SHARED = "With an engine, the folder of tokens (`out`, or `tokens`) must be on a disk that every node sees."
 AHEAD = 1024  # files
+FEW = 8  # pictures: files of fewer may be missing one by one
 
 
 def embed_dataset(
@@ -234,7 +235,7 @@ def refuse_gone(records: Sequence[Record], any_read: bool) -> None:
     Raises:
         DataError: They are; the same run goes on there once the disk is back.
     """
-    if any_read or len(records) < 2 or any(r.path is None or os.path.exists(r.path) for r in records):
+    if any_read or len(records) < FEW or any(r.path is None or os.path.exists(r.path) for r in records):
         return
     raise DataError(
         f"{records[0].path}: none of the {len(records)} pictures from here on is there now. See that their disk is "
