@@ -88,12 +88,12 @@ def measure(path: Path, labels: torch.Tensor, m: int) -> dict[str, object]:
         logits[torch.arange(len(own)), own] -= 1.0
         return right, float(logits.square_().sum())
 
+    g = tests_of(path, m)  # first: what it maps of the file would count twice beside the fit's own
     now = time.perf_counter(), time.process_time()
     head = RidgeHead("loo", True).fit(partial(rows_of, path), labels)
     now = end("fit, 21 values of lam", now)
     found = [x for _, x in head.loo_map(figures)]
     now = end("leave-one-out figures", now)
-    g = tests_of(path, m)
     asked = len(head.predict(g).argmax(dim=1).unique())
     supporters_and_opposers(head, g, K, "removal")
     end(f"{m} answers attributed", now)
