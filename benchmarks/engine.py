@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -48,19 +47,6 @@ def draw(folder: Path, n: int) -> None:
             place.hardlink_to(folder / f"{i % DRAWN // (DRAWN // 20):02d}" / f"{i % DRAWN:05d}.png")
 
 
-class Watched:
-    """An engine, and when its results came."""
-
-    def __init__(self, engine: Any) -> None:
-        self.engine, self.workers, self.came = engine, engine.workers, list[float]()
-
-    def map(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield what the engine does."""
-        for pair in self.engine.map(job, items):
-            self.came.append(time.perf_counter())
-            yield pair
-
-
 def one(who: str, cores: int, pictures: Path, img_size: int) -> dict[str, Any]:
     """Return the times of one run, and the hash of what it wrote."""
     os.sched_setaffinity(0, range(cores))
@@ -80,10 +66,9 @@ def one(who: str, cores: int, pictures: Path, img_size: int) -> dict[str, Any]:
     state = pictures_state(data, view.probe)
     with tempfile.TemporaryDirectory(dir=pictures.parent) as folder:
         start = time.perf_counter()
-        with engine.use(None if who == "plain" else who, workers=None if who == "plain" else cores) as now:
+        with engine.use(None if who == "plain" else who, workers=None if who == "plain" else cores):
             up = time.perf_counter()
-            with engine.use(Watched(now)) if who == "ray" else watched_here() as watch:
-                TokenCache.of(data, view, Path(folder), state=state)
+            TokenCache.of(data, view, Path(folder), state=state)
             filled = time.perf_counter()
         end = time.perf_counter()
         sha = hashlib.sha256()
@@ -91,29 +76,10 @@ def one(who: str, cores: int, pictures: Path, img_size: int) -> dict[str, Any]:
             sha.update(path.read_bytes())
     return {
         "up_s": up - start,
-        "first_s": watch.came[0] - up,
         "altogether_s": end - start,
         "down_s": end - filled,
         "sha256": sha.hexdigest(),
     }
-
-
-def watched_here() -> Any:
-    """Return a block in which the plain loop is watched, by its own object, so that nothing else changes."""
-    from contextlib import contextmanager
-
-    from carrot import engine
-
-    @contextmanager
-    def block() -> Iterator[Watched]:
-        watch = Watched(engine.Here())
-        own, engine.HERE.map = engine.HERE.map, watch.map  # type: ignore[method-assign]
-        try:
-            yield watch
-        finally:
-            engine.HERE.map = own  # type: ignore[method-assign]
-
-    return block()
 
 
 def main() -> None:

@@ -35,6 +35,20 @@ def alternate(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, d
     }
 
 
+class Clock:
+    """Seconds by the wall and of the processors, by name of what was done."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = dict[str, float](), dict[str, float]()
+        self._now = time.perf_counter(), time.process_time()
+
+    def end(self, name: str) -> None:
+        """Say what was done since the last call."""
+        now = time.perf_counter(), time.process_time()
+        self.wall[name], self.cpu[name] = (round(b - a, 3) for a, b in zip(self._now, now, strict=True))
+        self._now = time.perf_counter(), time.process_time()
+
+
 def facts(**more: object) -> dict[str, object]:
     """Return versions, processor, threads, commit and date."""
     commit = subprocess.run(

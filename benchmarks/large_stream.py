@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness import write
+from benchmarks.harness import Clock, write
 from carrot import RidgeHead
 
 BLOCK, RANK, SEED = 4096, 64, 0
@@ -79,23 +79,16 @@ def bare(G: torch.Tensor, C: int) -> float:
 
 def measure(path: Path, labels: torch.Tensor) -> dict[str, object]:
     """Fit, ask for every leave-one-out logit, compare with bare products."""
-    G, took, cpu = rows_of(path), dict[str, float](), dict[str, float]()
-
-    def end(name: str, start: tuple[float, float]) -> tuple[float, float]:
-        now = time.perf_counter(), time.process_time()
-        took[name], cpu[name] = now[0] - start[0], now[1] - start[1]
-        return now
-
-    now = time.perf_counter(), time.process_time()
+    G, clock = rows_of(path), Clock()
     head = RidgeHead("loo", True, copy=False).fit(G, labels)
-    now = end("fit, 21 values of lam", now)
+    clock.end("fit, 21 values of lam")
     right, squares = 0, 0.0
     for block, logits in head.loo_blocks():
         own = labels[block]
         right += int((logits.argmax(dim=1) == own).sum())
         logits[torch.arange(len(own)), own] -= 1.0
         squares += float(logits.square_().sum())
-    end("all leave-one-out logits", now)
+    clock.end("all leave-one-out logits")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     C = len(head.bias)
     mse, told = squares / len(labels) / C, float(head.loo_path.mse[head.loo_path.best])
@@ -107,13 +100,13 @@ def measure(path: Path, labels: torch.Tensor) -> dict[str, object]:
         "n": len(G),
         "D": G.shape[1],
         "C": C,
-        "seconds": took,
-        "cpu_seconds": cpu,
+        "seconds": clock.wall,
+        "cpu_seconds": clock.cpu,
         "peak_GiB": round(peak, 3),
         "lam": head.lam,
         "loo_accuracy": right / len(labels),
         "bare_products": products,
-        "ratio_to_products": sum(cpu.values()) / products,
+        "ratio_to_products": sum(clock.cpu.values()) / products,
     }
 
 

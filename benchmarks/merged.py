@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness import write
+from benchmarks.harness import Clock, write
 from benchmarks.large_stream import BLOCK, RANK, SEED, make, rows_of
 from carrot import RidgeHead
 from carrot.influence import group_removal_effect, removal_effect, supporters_and_opposers
@@ -75,12 +75,6 @@ def bare(G: torch.Tensor, columns: int) -> float:
 
 def measure(path: Path, labels: torch.Tensor, m: int) -> dict[str, object]:
     """Fit, sum up every leave-one-out logit, attribute m answers, compare with bare products."""
-    took, cpu = dict[str, float](), dict[str, float]()
-
-    def end(name: str, start: tuple[float, float]) -> tuple[float, float]:
-        now = time.perf_counter(), time.process_time()
-        took[name], cpu[name] = now[0] - start[0], now[1] - start[1]
-        return now
 
     def figures(block: slice, logits: torch.Tensor) -> tuple[int, float]:
         own = labels[block]
@@ -89,14 +83,14 @@ def measure(path: Path, labels: torch.Tensor, m: int) -> dict[str, object]:
         return right, float(logits.square_().sum())
 
     g = tests_of(path, m)  # first: what it maps of the file would count twice beside the fit's own
-    now = time.perf_counter(), time.process_time()
+    clock = Clock()
     head = RidgeHead("loo", True).fit(partial(rows_of, path), labels)
-    now = end("fit, 21 values of lam", now)
+    clock.end("fit, 21 values of lam")
     found = [x for _, x in head.loo_map(figures)]
-    now = end("leave-one-out figures", now)
+    clock.end("leave-one-out figures")
     asked = len(head.predict(g).argmax(dim=1).unique())
     supporters_and_opposers(head, g, K, "removal")
-    end(f"{m} answers attributed", now)
+    clock.end(f"{m} answers attributed")
     one = []
     for i in torch.randint(len(labels), (200,), generator=torch.Generator().manual_seed(SEED)).tolist():
         start = time.perf_counter()
@@ -116,14 +110,14 @@ def measure(path: Path, labels: torch.Tensor, m: int) -> dict[str, object]:
         "C": C,
         "tests": m,
         "classes_asked": asked,
-        "seconds": took,
-        "cpu_seconds": cpu,
+        "seconds": clock.wall,
+        "cpu_seconds": clock.cpu,
         "one_effect_ms": {"median": 1e3 * sorted(one)[100], "largest": 1e3 * max(one)},
         "peak_GiB": round(peak, 3),
         "lam": head.lam,
         "loo_accuracy": sum(x for x, _ in found) / len(labels),
         "bare_products": products,
-        "ratio_to_products": sum(cpu.values()) / products,
+        "ratio_to_products": sum(clock.cpu.values()) / products,
     }
 
 

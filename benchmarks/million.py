@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import write
+from benchmarks.harness import Clock, write
 from carrot import Carrot, RidgeHead
 from carrot._ridge import asked
 from carrot.classifier.audit import Audit
@@ -77,7 +77,7 @@ class Made:
                 file.write(as_line(TrainingRecord(name, label, f"{i:064x}", f"/pictures/{name}", i)) + b"\n")
         return RememberedRecords(Lines.of(path))
 
-    def fit(self, folder: Path, clock: "Clock | None" = None) -> Classifier:
+    def fit(self, folder: Path, clock: Clock | None = None) -> Classifier:
         """Return the model of all of them, whose rows are in ``folder``."""
         records = self.records(folder.with_suffix(".jsonl"))
         clock = clock or Clock()
@@ -87,20 +87,6 @@ class Made:
         model = fit_rows(Encoder("toy"), Setting("identity"), names, "name", records, G)
         clock.end("fit, 21 values of lam, temperature")
         return model
-
-
-class Clock:
-    """Seconds by the wall and of the processors, by name of what was done."""
-
-    def __init__(self) -> None:
-        self.wall, self.cpu = dict[str, float](), dict[str, float]()
-        self._now = time.perf_counter(), time.process_time()
-
-    def end(self, name: str) -> None:
-        """Say what was done since the last call."""
-        now = time.perf_counter(), time.process_time()
-        self.wall[name], self.cpu[name] = (round(b - a, 3) for a, b in zip(self._now, now, strict=True))
-        self._now = time.perf_counter(), time.process_time()
 
 
 class Memory:

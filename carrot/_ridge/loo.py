@@ -3,6 +3,7 @@
 Letters are those of ``carrot._ridge.systems``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -185,7 +186,7 @@ class _Tall:
 
 
 @dataclass(frozen=True, eq=False)
-class _Spread:
+class _Spread(ABC):
     """A pass over rows in the eigenvectors of their moments, a block at a time.
 
     Z is never there as a whole, nor are residuals.
@@ -214,9 +215,9 @@ class _Spread:
             total += self.sums(rows, block, Z, slack.masked_fill_(is_alone, torch.inf))
         return total, alone
 
+    @abstractmethod
     def sums(self, rows: Rows, block: slice, Z: Tensor, slack: Tensor) -> Tensor:
         """Return what a block adds, (2, k); rows whose slack is infinite add no error."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

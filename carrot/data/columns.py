@@ -4,6 +4,7 @@ A ``Record`` of its own takes some 600 bytes, as a row of columns its name and 1
 engine sends to its workers: pickled, they are their bytes.
 """
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,10 +13,26 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from carrot.data.records import Box, Chosen, Columns, Record, Window
+from carrot.data.records import Box, Columns, Record, Window
 
 
-class Names(Sequence[str]):
+class _Made(Sequence[str]):
+    """Names that are made when they are asked for."""
+
+    @overload
+    def __getitem__(self, place: int, /) -> str: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> list[str]: ...
+    def __getitem__(self, place: int | slice, /) -> str | list[str]:
+        found = range(len(self))[place]
+        return self._name(found) if isinstance(found, int) else [self._name(one) for one in found]
+
+    @abstractmethod
+    def _name(self, place: int) -> str:
+        """Return one, counted from the first."""
+
+
+class Names(_Made):
     """Names as one run of UTF-8 and where each of them ends.
 
     Args:
@@ -49,20 +66,12 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, place: int, /) -> str: ...
-    @overload
-    def __getitem__(self, place: slice, /) -> list[str]: ...
-    def __getitem__(self, place: int | slice, /) -> str | list[str]:
-        found = range(len(self))[place]
-        return self._name(found) if isinstance(found, int) else [self._name(one) for one in found]
-
     def _name(self, place: int) -> str:
         start = self._ends[place - 1] if place else 0
         return self._bytes[start : self._ends[place]].decode("utf-8", "surrogatepass")
 
 
-class Numbers(Sequence[str]):
+class Numbers(_Made):
     """Numbers as names, seven digits each."""
 
     def __init__(self, numbers: NDArray[np.integer[Any]]) -> None:
@@ -71,17 +80,11 @@ class Numbers(Sequence[str]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, place: int, /) -> str: ...
-    @overload
-    def __getitem__(self, place: slice, /) -> list[str]: ...
-    def __getitem__(self, place: int | slice, /) -> str | list[str]:
-        if isinstance(place, slice):
-            return [f"{number:07d}" for number in self._numbers[place]]
+    def _name(self, place: int) -> str:
         return f"{self._numbers[place]:07d}"
 
 
-class Below(Sequence[str]):
+class Below(_Made):
     """Names below others: ``folders[place[i]] / names[row[i]]``.
 
     Args:
@@ -103,13 +106,7 @@ class Below(Sequence[str]):
     def __len__(self) -> int:
         return len(self._place)
 
-    @overload
-    def __getitem__(self, place: int, /) -> str: ...
-    @overload
-    def __getitem__(self, place: slice, /) -> list[str]: ...
-    def __getitem__(self, place: int | slice, /) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(len(self))[place]]
+    def _name(self, place: int) -> str:
         return f"{self._folders[self._place[place]]}/{self._names[int(self._row[place])]}"
 
 
@@ -141,14 +138,6 @@ class Records(Columns):
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @overload
-    def __getitem__(self, place: int, /) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice, /) -> Sequence[Record]: ...
-    def __getitem__(self, place: int | slice, /) -> Record | Sequence[Record]:
-        found = range(len(self))[place]
-        return self._record(found) if isinstance(found, int) else Chosen(self, found)
 
     def name(self, place: int) -> str:
         """Return the ``id`` of one."""

@@ -1,6 +1,7 @@
 """What every data set gives: a list of records, the names of its classes, and one picture at a time."""
 
 import math
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -163,6 +164,18 @@ class Columns(Sequence[Record]):
     labels: NDArray[np.integer[Any]]
     tested: NDArray[np.bool_]
 
+    @overload
+    def __getitem__(self, place: int, /) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> Sequence[Record]: ...
+    def __getitem__(self, place: int | slice, /) -> Record | Sequence[Record]:
+        found = range(len(self))[place]
+        return self._record(found) if isinstance(found, int) else Chosen(self, found)
+
+    @abstractmethod
+    def _record(self, place: int) -> Record:
+        """Return one, counted from the first."""
+
     def name(self, place: int) -> str:
         """Return the ``id`` of one."""
         return self[place].id
@@ -211,13 +224,7 @@ class Chosen(Columns):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, place: int, /) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice, /) -> Sequence[Record]: ...
-    def __getitem__(self, place: int | slice, /) -> Record | Sequence[Record]:
-        if isinstance(place, slice):
-            return Chosen(self._records, self._places[place])
+    def _record(self, place: int) -> Record:
         return self._records[self._places[place]]
 
     def name(self, place: int) -> str:
@@ -250,13 +257,8 @@ class Made(Columns):
     def __len__(self) -> int:
         return len(self._records)
 
-    @overload
-    def __getitem__(self, place: int, /) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice, /) -> Sequence[Record]: ...
-    def __getitem__(self, place: int | slice, /) -> Record | Sequence[Record]:
-        found = range(len(self))[place]
-        return self._make(self._records[found], found) if isinstance(found, int) else Chosen(self, found)
+    def _record(self, place: int) -> Record:
+        return self._make(self._records[place], place)
 
     @property
     def labels(self) -> NDArray[np.integer[Any]]:  # type: ignore[override]  # as above

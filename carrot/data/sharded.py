@@ -4,6 +4,7 @@ All of it is arithmetic on arrays, so that a million pictures take as many objec
 what is set aside.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -50,7 +51,7 @@ class Table(NamedTuple):
     aside: dict[str, str]
 
 
-class Sharded:
+class Sharded(ABC):
     """A data set of shards; subclasses give ``content``.
 
     Args:
@@ -105,13 +106,13 @@ class Sharded:
         warn_of_skipped(public(spec), self.skipped)
         warn_of_twins(self.classes, public(spec))
 
+    @abstractmethod
     def content(self, index: int) -> bytes:
         """Return the bytes of picture ``index``, as its file would have them.
 
         Raises:
             UnreadableImageError: They can't be read.
         """
-        raise NotImplementedError
 
     def image(self, index: int) -> Image.Image:
         """Return picture ``index`` as upright RGB.
